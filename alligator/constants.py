@@ -1,0 +1,42 @@
+"""The words and numbers that all of Alligator shares."""
+
+from typing import Final
+
+# Statuses of a task, as its maker and its hooks see them (`Task.status`).
+WAITING: Final = 0
+SUCCESS: Final = 1
+FAILED: Final = 2
+DELAYED: Final = 3
+RETRYING: Final = 4
+CANCELED: Final = 5
+DEFERRED: Final = 6
+
+# States of a task in a store, the same four words in code, CLI, endpoint and docs.
+READY: Final = "ready"
+SCHEDULED: Final = "scheduled"
+LEASED: Final = "leased"
+DEAD: Final = "dead"
+
+# What health can say.
+PASS: Final = "pass"
+WARN: Final = "warn"
+FAIL: Final = "fail"
+
+# How often a store hands out a task that was accepted.
+AT_LEAST_ONCE: Final = "at-least-once"
+AT_MOST_ONCE: Final = "at-most-once"
+
+ALL: Final = "all"
+"""The default queue; for a worker, the queue of its gator."""
+
+LEASE_SECONDS: Final = 60.0
+"""How long a reserved task is hidden from others, unless a heartbeat extends it."""
+
+MAX_LOST: Final = 5
+"""How many workers a task may take down before it is dead."""
+
+MAX_TASK_BYTES: Final = 256 * 1024
+"""How long a serialised task may be, in UTF-8 bytes."""
+
+MAX_TASKS: Final = 1_000
+"""How many tasks one transaction takes, and one call of `Client.push_many`."""

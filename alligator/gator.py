@@ -1,0 +1,364 @@
+"""The one object that a project configures: it takes tasks in, and hands them to a store."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from time import time
+from typing import Any, ParamSpec, Protocol, Self, Unpack
+
+from .attempts import attempt
+from .backends import open_client
+from .backends.base import Client, DeadLetter, Lease, Message, QueueStats, redact
+from .backends.five_methods import FiveMethodClient
+from .constants import ALL, MAX_TASK_BYTES
+from .exceptions import ConfigurationError, TaskTooLarge
+from .guard import Guard
+from .heartbeat import keeping
+from .options import Options, TaskOptions, check_name, check_options, merge_options, to_bool
+from .tasks import Task
+from .transaction import Held, Transaction, current
+
+P = ParamSpec("P")
+
+
+class Gator:
+    """A queue to put tasks on.
+
+    Ex::
+
+        gator = Gator("redis://localhost:6379/0")
+        gator.task(send_mail, 42)
+
+    Making one connects to nothing; the first use does. One may be shared by all threads of a
+    process, and by the processes that are forked from it.
+
+    *is_async* False is the switch for tests and development: tasks run in this process, those of a
+    transaction when it commits. It is a bool, a word from an environment variable, or a function
+    that is asked at each task. *defaults* are options for every task. *secret* (one, or the new and
+    the old ones) signs what is put on the queue, and *allow* limits which functions a worker runs:
+    see `alligator.guard`. *task_context* makes a context manager in which each task is run.
+    """
+
+    def __init__(
+        self,
+        conn_string: str,
+        queue_name: str = ALL,
+        task_class: type[Task] = Task,
+        backend_class: Callable[[str], Any] | None = None,
+        *,
+        is_async: bool | str | Callable[[], bool] = True,
+        defaults: TaskOptions | None = None,
+        secret: str | Sequence[str] = (),
+        allow: str | Sequence[str] = (),
+        max_task_bytes: int = MAX_TASK_BYTES,
+        task_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.conn_string = conn_string
+        self.queue_name = check_name("queue_name", queue_name)
+        self.task_class = task_class
+        self.backend_class = backend_class
+        self.max_task_bytes = max_task_bytes
+        self.task_context = task_context
+        self.is_async = is_async
+        self.defaults = self.check_options(defaults or {})
+        self.guard = Guard(_several(secret), _several(allow))
+        self.backend = self.build_backend(conn_string)
+        """The store: a `Client`, or what *backend_class* made."""
+        self.client: Client = (
+            self.backend if isinstance(self.backend, Client) else FiveMethodClient(self.backend)
+        )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
+        """Make a gator as the environment says; *settings* are further arguments.
+
+        ``ALLIGATOR_CONN`` is the DSN. ``ALLIGATOR_PREFIX`` makes the queue ``PREFIX_all``;
+        ``ALLIGATOR_ASYNC`` is the switch; ``ALLIGATOR_SECRET`` and ``ALLIGATOR_ALLOW`` are lists
+        with commas.
+        """
+        conn_string = environ.get("ALLIGATOR_CONN")
+        if not conn_string:
+            raise ConfigurationError(
+                "ALLIGATOR_CONN is not set: give it a DSN, such as sqlite:///var/lib/app/queue.db."
+            )
+        prefix = environ.get("ALLIGATOR_PREFIX")
+        from_environ: dict[str, Any] = {
+            "queue_name": f"{prefix}_{ALL}" if prefix else ALL,
+            "is_async": environ.get("ALLIGATOR_ASYNC") or True,
+            "secret": _words(environ.get("ALLIGATOR_SECRET")),
+            "allow": _words(environ.get("ALLIGATOR_ALLOW")),
+        }
+        return cls(conn_string, **{**from_environ, **settings})
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.queue_name!r} on {redact(self.conn_string)}>"
+
+    def build_backend(self, conn_string: str) -> Any:
+        """Make the store that the DSN names, connecting to nothing."""
+        return self.backend_class(conn_string) if self.backend_class else open_client(conn_string)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether tasks go to the queue, or run in this process."""
+        return self._is_async() if callable(self._is_async) else self._is_async
+
+    @is_async.setter
+    def is_async(self, value: bool | str | Callable[[], bool]) -> None:
+        self._is_async = value if callable(value) else to_bool("is_async", value)
+
+    @property
+    def current(self) -> Transaction | None:
+        """The transaction that tasks started here and now belong to."""
+        return current(self)
+
+    # Tasks in.
+
+    def task(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Task:
+        """Call *func* later, with these arguments.
+
+        The arguments are written down now: what changes afterwards changes nothing. Inside of a
+        transaction the task is held until it commits. Raises a `TaskError` for what cannot become
+        a task, and `BackendError` when it is not on the queue.
+        """
+        return self.enqueue({}, func, args, kwargs)
+
+    def options(self, **options: Unpack[TaskOptions]) -> Options[Task]:
+        """Make a context of options for the tasks started with its `task`.
+
+        Besides those of `Task` there are ``immediate=True`` (goes out at once, whatever becomes of
+        the transaction) and ``always=True`` (waits for its end, and goes out also when it fails).
+        """
+        return Options(self, self.check_options(options))
+
+    def transaction(self, **options: Unpack[TaskOptions]) -> Transaction:
+        """Make a context that holds tasks until its end; *options* are for all of them."""
+        return Transaction(self, self.check_options(options))
+
+    def push(
+        self, task: Task, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+    ) -> Task:
+        """Call *func* later, as a *task* of one's own making says."""
+        task.to_call(func, *args, **kwargs)
+        return self._start(task, {} if task.is_async else {"is_async": False}, current(self))
+
+    def enqueue(
+        self,
+        options: Mapping[str, Any],
+        func: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Task:
+        """Call *func* later, as checked *options* say: `task`, with its arguments in the plain."""
+        transaction = current(self)
+        levels = [self.defaults, transaction.options] if transaction else [self.defaults]
+        merged = merge_options(*levels, options)
+        for flag in ("immediate", "always", "is_async"):
+            merged.pop(flag, None)
+        task = self.task_class(**merged)
+        task.to_call(func, *args, **kwargs)
+        return self._start(task, options, transaction)
+
+    def _start(
+        self, task: Task, options: Mapping[str, Any], transaction: Transaction | None
+    ) -> Task:
+        """Let *task* go its way: into the transaction, onto the queue, or through this process.
+
+        *options* are those of the call; the transaction's and the gator's apply where they are silent.
+        """
+        levels = [self.defaults, transaction.options if transaction else {}, options]
+        said = merge_options({"is_async": None, "immediate": False, "always": False}, *levels)
+        here = _stand_in.in_process if _stand_in is not None else None
+        if here is None:
+            here = not (self.is_async if said["is_async"] is None else said["is_async"])
+        task.is_async = not here
+        if here:
+            task.round_trip()
+            message = ""
+        else:
+            message = self.write(task, self._queue_of(task))
+        if options.get("is_async") is False:
+            return self.execute(task)  # said at the call itself: as if the function were called
+        held = Held(task, message, here, said["always"])
+        if said["immediate"] or transaction is None or not transaction.hold(held):
+            task.to_waiting()
+            self.deliver([held])
+        return task
+
+    def deliver(self, held: Sequence[Held], commit_id: str | None = None) -> None:
+        """Put tasks on their queues, all or none in one round trip, and run those that run here."""
+        if _stand_in is not None and _stand_in.deliver(self, held):
+            return
+        messages = self._messages(held)
+        if messages:
+            self.client.push_many(messages, commit_id=commit_id)
+        for each in held:
+            each.task.to_waiting()
+        for each in held:
+            if each.in_process:
+                self.execute(each.task)
+
+    def withdraw(self, held: Sequence[Held], commit_id: str) -> None:
+        """Take back what was delivered under *commit_id*, as far as no worker has begun it."""
+        messages = self._messages(held)
+        if messages:
+            self.client.abort(commit_id, messages)
+        self.discard(held)
+
+    def discard(self, held: Sequence[Held]) -> None:
+        """Note that these tasks will not run."""
+        for each in held:
+            each.task.to_canceled()
+        if _stand_in is not None:
+            _stand_in.discard(self, held)
+
+    @property
+    def blocking(self) -> bool:
+        """Whether delivering waits for a disk or a network."""
+        return self.client.blocking
+
+    def check_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return *options* as tasks of this gator take them; raise a `TaskError` for others."""
+        return check_options(options, self.task_class)
+
+    # Tasks out.
+
+    def pop(self) -> Task | None:
+        """Run the next task here and return it; None when none is ready.
+
+        Raises what the task raised when it has used up its retries; before, it goes back to the
+        queue, and the task that is returned says so in its status.
+        """
+        return self._run_leases(self.client.reserve(self.queue_name))
+
+    def get(self, task_id: str) -> Task | None:
+        """Run that task here and now, also when its time has not come; None when it is not waiting."""
+        lease = self.client.lease(self.queue_name, task_id)
+        return self._run_leases([lease] if lease else [])
+
+    def cancel(self, task_id: str) -> Task | None:
+        """Take a task off the queue before it runs, and return it; None when it is not waiting."""
+        data = self.client.cancel(self.queue_name, task_id)
+        if data is None:
+            return None
+        task = self.read(Lease(self.queue_name, task_id, data))
+        task.to_canceled()
+        return task
+
+    def execute(self, task: Task) -> Task:
+        """Run *task* in this process, its retries at once; raise what its last attempt raised."""
+        while True:
+            try:
+                return self.run(task)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                if task.retries <= 0:
+                    raise
+                task.retries -= 1
+                task.attempt += 1
+                task.to_retrying()
+
+    def run(self, task: Task) -> Task:
+        """Make one attempt at *task*, in its context."""
+        with self.task_context():
+            return task.run()
+
+    def read(self, lease: Lease) -> Task:
+        """Turn what a store gave into a task; raise `PayloadError` when it may not run here."""
+        return self.guard.read(lease.queue_name, lease.task_id, lease.data, self.task_class)
+
+    def write(self, task: Task, queue_name: str) -> str:
+        """Turn *task* into what a store keeps of it; raise a `TaskError` when that is not possible."""
+        data = task.serialize()
+        # JSON is ASCII here, so its length is its size.
+        if len(data) > self.max_task_bytes:
+            raise TaskTooLarge(
+                f"{task.name} takes {len(data):,} bytes with its arguments, {self.max_task_bytes:,} "
+                "are allowed. Keep large data elsewhere and pass an id."
+            )
+        return self.guard.seal(queue_name, task.task_id, data)
+
+    def _run_leases(self, leases: Sequence[Lease]) -> Task | None:
+        for lease in leases:
+            with keeping(self.client, lease):
+                result = attempt(self, lease)
+            self.client.step((), 0, outcomes=[result.outcome])
+            if result.error is not None and result.outcome.verdict == "dead":
+                raise result.error
+            return result.task
+        return None
+
+    def _messages(self, held: Sequence[Held]) -> list[Message]:
+        now = time()
+        return [
+            Message(
+                self._queue_of(task),
+                task.task_id,
+                message,
+                0.0 if task.delay_until is None else max(0.0, task.delay_until - now),
+            )
+            for task, message, in_process, _ in held
+            if not in_process
+        ]
+
+    def _queue_of(self, task: Task) -> str:
+        return task.queue_name or self.queue_name
+
+    # How things are.
+
+    def len(self) -> int:
+        """Count the tasks that wait to be run."""
+        return self.client.len(self.queue_name)
+
+    def stats(self) -> QueueStats:
+        """Measure this gator's queue."""
+        return self.client.stats(self.queue_name)
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """List the tasks that will not run again by themselves, the latest first."""
+        return self.client.dead_letters(self.queue_name, limit)
+
+    def retry_dead(self, task_id: str) -> bool:
+        """Put a dead task back on the queue; False when none goes by that id."""
+        return self.client.retry_dead(self.queue_name, task_id)
+
+    def drop_dead(self, task_id: str) -> bool:
+        """Throw a dead task away; False when none goes by that id."""
+        return self.client.drop_dead(self.queue_name, task_id)
+
+
+class StandIn(Protocol):
+    """What `alligator.testing` puts between all gators and their stores."""
+
+    in_process: bool | None
+    """Whether tasks run here; None leaves it to each gator."""
+
+    def deliver(self, gator: Gator, held: Sequence[Held]) -> bool:
+        """Take tasks in the store's place; False leaves them to the gator."""
+        ...
+
+    def discard(self, gator: Gator, held: Sequence[Held]) -> None:
+        """Be told of tasks that were held and will not run."""
+        ...
+
+
+# One for the whole process: a server under test may run in another thread.
+_stand_in: StandIn | None = None
+
+
+def set_stand_in(stand_in: StandIn | None) -> None:
+    """Put *stand_in* between all gators of this process and their stores; None takes it away."""
+    global _stand_in
+    if stand_in is not None and _stand_in is not None:
+        raise ConfigurationError(
+            "Another of alligator.testing's modes is on already: sync and capture do not nest."
+        )
+    _stand_in = stand_in
+
+
+def _several(value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _words(value: str | None) -> list[str]:
+    return [word.strip() for word in (value or "").split(",") if word.strip()]

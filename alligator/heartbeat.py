@@ -1,0 +1,81 @@
+"""Keep the leases of running tasks, for as long as they run."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from threading import Event, Thread
+
+from .backends.base import Client, Lease
+from .constants import LEASE_SECONDS
+from .exceptions import BackendError
+
+log = getLogger("alligator")
+
+
+class Heartbeat:
+    """A thread that extends leases four times as often as needed.
+
+    *announce* is called as often, with True, and in the end with False: for the owner to tell the
+    store that it lives. It asks *held* which leases there are, so a task may take as long as it likes: what ends a lease
+    is that this process no longer lives. A task that holds the interpreter's lock for a whole lease
+    without letting a thread run will be taken for dead.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        held: Callable[[], Iterable[Lease]],
+        lease_for: float = LEASE_SECONDS,
+        announce: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._announce = announce
+        self._client = client
+        self._held = held
+        self._lease_for = lease_for
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="alligator-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait for the last beat."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._say(alive=True)
+        while not self._stop.wait(self._lease_for / 4):
+            self._extend()
+            self._say(alive=True)
+        self._say(alive=False)
+
+    def _extend(self) -> None:
+        leases = list(self._held())
+        try:
+            lost = self._client.extend(leases, self._lease_for) if leases else []
+        except BackendError as error:
+            log.warning("%d leases cannot be extended: %s", len(leases), error)
+            return
+        for lease in lost:
+            log.warning("the lease of %s was lost: another worker may run it too", lease.task_id)
+
+    def _say(self, *, alive: bool) -> None:
+        if self._announce is None:
+            return
+        try:
+            self._announce(alive)
+        except BackendError as error:
+            log.debug("this worker cannot show that it lives: %s", error)
+
+
+@contextmanager
+def keeping(client: Client, lease: Lease) -> Iterator[None]:
+    """Keep *lease* during the block."""
+    heartbeat = Heartbeat(client, lambda: [lease])
+    heartbeat.start()
+    try:
+        yield
+    finally:
+        heartbeat.stop()

@@ -1,0 +1,139 @@
+"""What one thread of a worker has in hand: reserved, running, and finished but not yet reported."""
+
+from collections import deque
+from collections.abc import Sequence
+from time import perf_counter
+
+from .attempts import Attempt, attempt
+from .backends.base import Lease, Outcome, Step
+from .gator import Gator
+
+BATCH_SECONDS = 0.005
+"""As many tasks are reserved at once as take about this long, so that none waits for others."""
+
+MAX_WAIT = 5.0
+"""The longest wait for a store without asking it again: a wake-up can be lost with its process."""
+
+NAP = 0.1
+"""The wait of a lane that was never used, because a subclass takes its tasks in another way."""
+
+
+class Lane:
+    """One thread's share of a worker.
+
+    Its own thread calls `next`, `run` and `wait`. The worker's watch may call the others at any
+    moment from another thread: both only ever move single items from one deque to another.
+    """
+
+    def __init__(
+        self, gator: Gator, queue_names: Sequence[str], lease_for: float, max_lost: int
+    ) -> None:
+        self.gator = gator
+        self.queue_names = queue_names
+        self.lease_for = lease_for
+        self.max_lost = max_lost
+        self.idle = True
+        """Whether the store had nothing when it was last asked."""
+        self._began = 0.0
+        self._running: Lease | None = None
+        self._batch: deque[Lease] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        self._limit = 1
+        self._average = BATCH_SECONDS
+        self._pause = NAP
+
+    @property
+    def doing(self) -> str:
+        """Say which task runs right now; empty when none does."""
+        running = self._running
+        return running.task_id if running is not None else ""
+
+    def next(self, limit: int) -> Lease | None:
+        """Take the next task in hand; ask the store for up to *limit* when there is none."""
+        try:
+            return self._batch.popleft()
+        except IndexError:
+            pass
+        step = self._step(self._room(limit))
+        self._batch.extend(step.leases)
+        self._pause = step.pause
+        self.idle = not step.leases
+        try:
+            return self._batch.popleft()
+        except IndexError:
+            return None
+
+    def run(self, lease: Lease) -> Attempt:
+        """Run it; the store is told with the next step."""
+        self._running = lease
+        self._began = start = perf_counter()
+        try:
+            done = attempt(self.gator, lease)
+        except BaseException:  # KeyboardInterrupt: not the task's doing
+            self._outcomes.append(Outcome("release", lease))
+            raise
+        finally:
+            self._running = None
+        self._outcomes.append(done.outcome)
+        self._average += (perf_counter() - start - self._average) / 8
+        return done
+
+    def wait(self) -> None:
+        """Sleep until there may be something to do."""
+        pause = min(self._pause, MAX_WAIT)
+        if pause > 0:
+            self.gator.client.wait(self.queue_names, pause)
+
+    def settle(self) -> None:
+        """Tell the store what it has not been told yet."""
+        if self._outcomes:
+            self._step(0)
+
+    def give_back(self) -> None:
+        """Let others have what was not begun."""
+        while self._batch:
+            try:
+                self._outcomes.append(Outcome("release", self._batch.pop()))
+            except IndexError:
+                break
+        self.settle()
+
+    def give_up(self) -> None:
+        """Let others have what is not finished either."""
+        if self._running is not None:
+            self._outcomes.append(Outcome("release", self._running))
+        self.give_back()
+
+    def held(self) -> list[Lease]:
+        """List what is leased to it."""
+        running = [self._running] if self._running is not None else []
+        return [*running, *self._batch]
+
+    def is_busy_for(self, seconds: float) -> bool:
+        """Whether it has been running the same task for longer than that."""
+        return self._running is not None and perf_counter() - self._began > seconds
+
+    def _room(self, limit: int) -> int:
+        """Choose how many tasks to reserve: few when they are long, twice as many each time at most."""
+        fitting = int(BATCH_SECONDS / max(self._average, 1e-6))
+        self._limit = max(1, min(fitting, self._limit * 2, limit))
+        return self._limit
+
+    def _step(self, limit: int) -> Step:
+        outcomes: list[Outcome] = []
+        while self._outcomes:  # the watch may be taking some at the same time
+            try:
+                outcomes.append(self._outcomes.popleft())
+            except IndexError:
+                break
+        try:
+            return self.gator.client.step(
+                self.queue_names if limit else (),
+                limit,
+                outcomes=outcomes,
+                lease_for=self.lease_for,
+                max_lost=self.max_lost,
+            )
+        except BaseException:
+            self._outcomes.extendleft(reversed(outcomes))
+            raise

@@ -1,0 +1,48 @@
+"""Wait for something that blocks without stopping the event loop."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
+
+T = TypeVar("T")
+
+THREADS = 32
+"""As many commits can wait for a store that does not answer; each for at most two seconds."""
+
+# A pool of our own: asyncio's is small, and the application may keep it busy for longer than a
+# commit may take.
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget() -> None:
+    global _pool
+    _pool = None  # its threads stayed with the parent
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+async def offload(call: Callable[[], T]) -> T:
+    """Make *call* in a thread, in a copy of this context, and wait for its end whatever happens.
+
+    When the waiting coroutine is cancelled, the call is waited for all the same, so that nobody is
+    left with half of it; then the cancellation goes on.
+    """
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="alligator")
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(_pool, copy_context().run, call)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # seen, though not raised
+        raise cancelled
+    return future.result()

@@ -1,0 +1,358 @@
+"""One call to make later: how it is written as JSON, read back, and run."""
+
+import json
+import os
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar, copy_context
+from datetime import date
+from inspect import signature
+from logging import getLogger
+from threading import Thread
+from time import time
+from types import CoroutineType
+from typing import Any, Self
+
+from .constants import CANCELED, DEFERRED, FAILED, RETRYING, SUCCESS, WAITING
+from .exceptions import (
+    InvalidOption,
+    MultipleDelayError,
+    NotSerializable,
+    PayloadError,
+    UnknownCallableError,
+)
+from .importing import load, locate
+from .options import (
+    Hook,
+    check_headers,
+    check_hook,
+    check_name,
+    check_pauses,
+    check_seconds,
+    check_timeout,
+    check_whole,
+    to_bool,
+    to_timestamp,
+)
+
+log = getLogger("alligator")
+
+MAX_BACKOFF = 3600.0
+"""The longest pause between two attempts, in seconds, before jitter."""
+
+_running: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def current_task() -> "Task | None":
+    """Return the task that is running here, or None outside of one."""
+    return _running.get()
+
+
+class Task:
+    """One call to make later, and how it is to be made.
+
+    *retries* more attempts are made after a failed one, each after a pause. The pause is *backoff*
+    seconds and doubles each time, up to an hour, give or take half of it so that tasks which failed
+    together do not come back together; a sequence is taken as the pauses themselves (its last one
+    repeats), 0 is no pause.
+
+    *delay_by* counts seconds from now; *delay_until* is a Unix timestamp or a datetime (UTC when
+    naive) or a date (its first moment in UTC). *timeout* bounds one attempt, in seconds.
+
+    The hooks are functions like the task's own, found by name in the worker: ``on_start(task)``,
+    ``on_success(task, result)``, ``on_error(task, error)``. `on_error` fires at each failure and may
+    change ``task.retries``. An `on_start` that raises fails the attempt; the others are only logged.
+
+    *headers* is a small mapping of strings that travels with the task. *depends_on* travels too, as
+    it did in Alligator 1.0, for the task to read: nothing waits for it.
+    """
+
+    def __init__(
+        self,
+        task_id: str | None = None,
+        retries: int = 0,
+        is_async: bool | str = True,
+        on_start: Hook | None = None,
+        on_success: Hook | None = None,
+        on_error: Hook | None = None,
+        depends_on: Sequence[str] | None = None,
+        delay_by: float | None = None,
+        delay_until: float | date | None = None,
+        *,
+        queue_name: str | None = None,
+        backoff: float | Sequence[float] = 1.0,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.task_id = new_id() if task_id is None else check_name("task_id", task_id)
+        self.retries = check_whole("retries", retries) if retries else 0
+        self.is_async = is_async if is_async is True else to_bool("is_async", is_async)
+        self.status: int = WAITING
+        self.on_start = on_start and check_hook("on_start", on_start)
+        self.on_success = on_success and check_hook("on_success", on_success)
+        self.on_error = on_error and check_hook("on_error", on_error)
+        self.depends_on = depends_on
+        self.delay_until: float | None = None
+        self.queue_name = queue_name and check_name("queue_name", queue_name)
+        self.backoff = backoff if backoff == 1.0 else check_pauses("backoff", backoff)
+        self.timeout = timeout and check_timeout("timeout", timeout)
+        self.headers = check_headers("headers", headers) if headers else {}
+        self.attempt = 1
+        """Which attempt this is, from 1; attempts that were lost with their worker count."""
+        self.result: Any = None
+        self.func: Callable[..., Any] | None = None
+        self.func_args: Sequence[Any] = ()
+        self.func_kwargs: Mapping[str, Any] = {}
+
+        if delay_by is not None:
+            if delay_until is not None:
+                raise MultipleDelayError("Give delay_by or delay_until, not both.")
+            self.delay_until = time() + check_seconds("delay_by", delay_by)
+        elif delay_until is not None:
+            self.delay_until = to_timestamp("delay_until", delay_until)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.task_id} {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The function it calls, as ``package.module.name``."""
+        if self.func is None:
+            return "nothing"
+        module = getattr(self.func, "__module__", "?")
+        return f"{module}.{getattr(self.func, '__qualname__', type(self.func).__name__)}"
+
+    def to_call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Say which function is to be called, and with what."""
+        if not callable(func):
+            raise InvalidOption(f"A task calls a function, not {func!r}.")
+        self.func = func
+        self.func_args = args
+        self.func_kwargs = kwargs
+
+    # Statuses, as hooks see them.
+
+    def to_waiting(self) -> None:
+        """Note that it is on the queue."""
+        self.status = WAITING
+
+    def to_deferred(self) -> None:
+        """Note that it is held until its transaction commits."""
+        self.status = DEFERRED
+
+    def to_success(self) -> None:
+        """Note that it is done."""
+        self.status = SUCCESS
+
+    def to_failed(self) -> None:
+        """Note that its last attempt failed."""
+        self.status = FAILED
+
+    def to_canceled(self) -> None:
+        """Note that it will not run."""
+        self.status = CANCELED
+
+    def to_retrying(self) -> None:
+        """Note that it failed and will be tried again."""
+        self.status = RETRYING
+
+    # JSON. The keys are those of Alligator 1.0; further ones are there only when they say something.
+
+    def serialize(self) -> str:
+        """Write the task as JSON.
+
+        Raises `NotImportable` when no worker could find the function or a hook, `NotSerializable`
+        when an argument is not JSON.
+        """
+        module, name = locate(self._called())
+        options: dict[str, Any] = {}
+        data = {
+            "task_id": self.task_id,
+            "retries": self.retries,
+            "is_async": self.is_async,
+            "module": module,
+            "callable": name,
+            "args": self.func_args,
+            "kwargs": self.func_kwargs,
+            "options": options,
+        }
+        for key in HOOKS:
+            hook = getattr(self, key)
+            if hook is not None:
+                module, name = locate(hook)
+                options[key] = {"module": module, "callable": name}
+        if self.delay_until is not None:
+            options["delay_until"] = self.delay_until
+        if self.backoff != 1.0:
+            options["backoff"] = self.backoff
+        if self.timeout is not None:
+            options["timeout"] = self.timeout
+        if self.depends_on is not None:
+            options["depends_on"] = list(self.depends_on)
+        if self.headers:
+            data["headers"] = self.headers
+        if self.attempt > 1:
+            data["attempt"] = self.attempt
+        return self._encoded(data)
+
+    @classmethod
+    def deserialize(cls, data: str) -> Self:
+        """Read a task from JSON.
+
+        Raises `PayloadError` when it is not a task, or one whose function cannot be found here.
+        """
+        try:
+            fields = json.loads(data)
+            options = fields.get("options") or {}
+            task = cls(
+                task_id=fields["task_id"],
+                retries=fields["retries"],
+                is_async=fields["is_async"],
+            )
+            task.func_args = list(fields.get("args", ()))
+            task.func_kwargs = dict(fields.get("kwargs", {}))
+            task.attempt = int(fields.get("attempt", 1))
+            task.headers = dict(fields.get("headers", {}))
+            task.backoff = options.get("backoff", 1.0)
+            task.timeout = options.get("timeout")
+            task.depends_on = options.get("depends_on")
+            task.delay_until = options.get("delay_until")
+            task.func = _function(fields)
+            for key in HOOKS:
+                if options.get(key):
+                    setattr(task, key, _function(options[key]))
+        except PayloadError:
+            raise
+        except Exception as error:  # garbage may be wrong in any way
+            raise PayloadError(f"this is not a task: {type(error).__name__}: {error}") from error
+        return task
+
+    def round_trip(self) -> None:
+        """Give the arguments the form they would have in a worker, for a run in this process."""
+        fields = self._encoded({"args": self.func_args, "kwargs": self.func_kwargs})
+        arguments = json.loads(fields)
+        self.func_args, self.func_kwargs = arguments["args"], arguments["kwargs"]
+
+    def _called(self) -> Callable[..., Any]:
+        if self.func is None:
+            raise InvalidOption("The task has nothing to call yet: use task.to_call(func, ...).")
+        return self.func
+
+    def _encoded(self, data: Mapping[str, Any]) -> str:
+        try:
+            return _encode(data)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotSerializable(self._culprit(error)) from error
+
+    def _culprit(self, error: Exception) -> str:
+        """Name the argument that is not JSON."""
+        try:
+            names = list(signature(self._called()).parameters)
+        except (TypeError, ValueError):
+            names = []
+        names += [f"argument {number + 1}" for number in range(len(names), len(self.func_args))]
+        for name, value in [*zip(names, self.func_args, strict=False), *self.func_kwargs.items()]:
+            try:
+                _encode(value)
+            except (TypeError, ValueError, RecursionError):
+                return (
+                    f"{name!r} of {self.name} cannot be written as JSON: {type(value).__name__}, "
+                    f"{error}. Pass plain data, an id for instance, and look the rest up in the task."
+                )
+        return f"{self.name} cannot be written as JSON: {error}"
+
+    # Running.
+
+    def run(self) -> Self:
+        """Make one attempt, hooks included, and return the task with its `result`.
+
+        Raises what the function raised, after `on_error` has been told.
+        """
+        token = _running.set(self)
+        try:
+            try:
+                if self.on_start is not None:
+                    self.on_start(self)
+                self.result = self._called()(*self.func_args, **self.func_kwargs)
+                if isinstance(self.result, CoroutineType):
+                    self.result = _finish(self.result, self.timeout)
+            except KeyboardInterrupt:
+                raise  # meant for the program, not for the task
+            except BaseException as error:  # a task that calls sys.exit() has failed, no more
+                self.to_failed()
+                self._tell(self.on_error, error)
+                raise
+            self.to_success()
+            self._tell(self.on_success, self.result)
+            return self
+        finally:
+            _running.reset(token)
+
+    def next_pause(self) -> float:
+        """Choose the seconds to wait before the next attempt."""
+        if not isinstance(self.backoff, int | float):
+            return self.backoff[min(self.attempt, len(self.backoff)) - 1] if self.backoff else 0.0
+        # 2.0 ** 64 is far beyond the cap: large attempt numbers must not overflow.
+        pause = min(self.backoff * 2.0 ** min(self.attempt - 1, 64), MAX_BACKOFF)
+        return pause * (0.5 + random.random())  # noqa: S311 - jitter, not a secret
+
+    def _tell(self, hook: Hook | None, about: object) -> None:
+        if hook is None:
+            return
+        try:
+            hook(self, about)
+        except Exception:
+            # What became of the task is settled: a hook can neither undo nor repeat it.
+            log.exception("a hook of %r failed", self)
+
+
+HOOKS = ("on_start", "on_success", "on_error")
+
+
+def new_id() -> str:
+    """Make the id of a task: 32 random hexadecimal digits."""
+    return os.urandom(16).hex()
+
+
+def _function(fields: Mapping[str, str]) -> Callable[..., Any]:
+    found = load(fields["module"], fields["callable"])
+    if not callable(found):
+        raise UnknownCallableError(f"{fields['module']}.{fields['callable']} is not a function")
+    func: Callable[..., Any] = found
+    return func
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:
+    """Run *coroutine* to its end, in an event loop of its own."""
+    import asyncio  # a program without coroutines does not pay for it
+
+    async def bounded() -> Any:
+        async with asyncio.timeout(timeout):
+            return await coroutine
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(bounded())
+    # A loop runs in this thread already, and loops do not nest.
+    return _elsewhere(lambda: _finish(coroutine, timeout))
+
+
+def _elsewhere(call: Callable[[], Any]) -> Any:
+    """Make the call in a thread of its own, in this context, and wait for it."""
+    results: list[Any] = []
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=copy_context().run, args=(target,), name="alligator-coroutine")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

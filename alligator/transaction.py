@@ -1,0 +1,290 @@
+"""Hold tasks back until the work that asked for them has succeeded."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from functools import wraps
+from logging import getLogger
+from threading import Lock
+from types import TracebackType
+from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+
+from .constants import MAX_TASKS
+from .exceptions import AlligatorException, BackendError, TooManyTasks
+from .options import merge_options
+from .tasks import Task
+
+log = getLogger("alligator")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Bound once where a transaction begins. What changes is the transaction, never the binding, so that
+# threads and coroutines that were given a copy of the context add to the same one.
+_innermost: ContextVar["Transaction | None"] = ContextVar("alligator_transaction", default=None)
+
+
+class Held(NamedTuple):
+    """A task on its way, and what its maker said of the way."""
+
+    task: Task
+    message: str
+    """Its payload; empty for a task that is to run in this process."""
+    in_process: bool = False
+    always: bool = False
+
+
+class Delivers(Protocol):
+    """What a transaction needs of a gator."""
+
+    def deliver(self, held: Sequence[Held], commit_id: str | None = None) -> None: ...
+
+    def withdraw(self, held: Sequence[Held], commit_id: str) -> None: ...
+
+    def discard(self, held: Sequence[Held]) -> None: ...
+
+    def check_options(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    @property
+    def blocking(self) -> bool: ...
+
+
+class Transaction:
+    """Tasks that leave together when their work has succeeded, or not at all.
+
+    Ex::
+
+        with gator.transaction(retries=3) as tx:
+            order = save_order()
+            gator.task(send_receipt, order.id)
+            tx.on_commit(lambda: print("queued"))
+
+    At a clean end of the block the tasks go to the queue in one round trip, or, when asynchronous
+    tasks are switched off, run in this process one after the other. On an exception none does.
+    Until then nothing is sent anywhere. If the queue cannot be reached the end raises
+    `BackendError`, and nothing is queued.
+
+    A transaction inside another of the same gator joins it: what it holds goes to the outer one when
+    its block ends well, and is dropped when it does not. After its end a transaction takes nothing
+    more: a task that comes late goes on its way at once.
+    """
+
+    def __init__(self, gator: Delivers, options: Mapping[str, Any]) -> None:
+        self.gator = gator
+        self.options = dict(options)
+        self.doomed = False
+        self.commit_id = os.urandom(12).hex()
+        self._held: list[Held] = []
+        self._callbacks: list[Callable[[], object]] = []
+        self._ended = False
+        self._lock = Lock()
+        self._outer: Transaction | None = None
+        self._token: Token[Transaction | None] | None = None
+
+    # What a view may do with it.
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that it holds."""
+        return tuple(held.task for held in self._held)
+
+    def update(self, **options: Any) -> None:
+        """Give these options to the tasks that are started in it from now on."""
+        self.options = merge_options(self.options, self.gator.check_options(options))
+
+    def doom(self) -> None:
+        """Go on, and discard the tasks at the end."""
+        self.doomed = True
+
+    def on_commit(self, callback: Callable[[], object]) -> None:
+        """Call *callback* once the tasks are on the queue; what it raises is logged.
+
+        When nothing commits it is not called. After the end it is called at once.
+        """
+        with self._lock:
+            if not self._ended:
+                self._callbacks.append(callback)
+                return
+        _call(callback)
+
+    def bind(self, func: Callable[P, R]) -> Callable[P, R]:
+        """Wrap *func* so that tasks it starts belong here, in whichever thread it is called."""
+
+        @wraps(func)
+        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self.active():
+                return func(*args, **kwargs)
+
+        return bound
+
+    def hold(self, held: Held) -> bool:
+        """Keep a task until the end; False when the end has been, and the task must go by itself."""
+        with self._lock:
+            if self._ended:
+                return False
+            if self._count() >= MAX_TASKS:
+                raise TooManyTasks(
+                    f"A transaction takes {MAX_TASKS} tasks. Start one task that starts the others, "
+                    "or use several transactions."
+                )
+            self._held.append(held)
+        held.task.to_deferred()
+        return True
+
+    # Its beginning and end.
+
+    def __enter__(self) -> Self:
+        self._outer = current(self.gator)
+        self._token = _innermost.set(self)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+        if exc is not None:
+            self.rollback(exc)
+        else:
+            self.commit()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+        if self.waits:
+            from .offload import (
+                offload,  # asyncio: a program without coroutines does not pay for it
+            )
+
+            await offload(lambda: self.commit() if exc is None else self.rollback(exc))
+        elif exc is not None:
+            self.rollback(exc)
+        else:
+            self.commit()
+
+    @contextmanager
+    def active(self) -> Iterator[Self]:
+        """Let tasks started in the block belong here, without beginning or ending anything."""
+        token = _innermost.set(self)
+        try:
+            yield self
+        finally:
+            _innermost.reset(token)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its end will wait for a store or run tasks: not for an event loop to do itself."""
+        if not self._held and not self._callbacks:
+            return False
+        return self.gator.blocking or any(held.in_process for held in self._held)
+
+    def commit(self) -> None:
+        """End it, and send the tasks on their way; when it is doomed, discard them.
+
+        Raises `BackendError` when the queue did not take them; then none is on it.
+        """
+        if self.doomed:
+            self.rollback()
+            return
+        held, callbacks = self._end()
+        if self._outer is not None and self._outer._join(held, callbacks):
+            return
+        self._deliver(held)
+        for callback in callbacks:
+            _call(callback)
+
+    def rollback(self, cause: BaseException | None = None) -> None:
+        """End it, and discard the tasks but for those that were started with ``always=True``.
+
+        Raises `BackendError` when the queue did not take these, unless *cause* is on its way up.
+        """
+        held, _ = self._end()
+        kept = [each for each in held if each.always]
+        self.gator.discard([each for each in held if not each.always])
+        if not kept or (self._outer is not None and self._outer._join(kept, [])):
+            return
+        try:
+            self._deliver(kept)
+        except BackendError as error:
+            if cause is None:
+                raise
+            cause.add_note(f"Alligator could not queue {len(kept)} tasks in spite of it: {error}")
+            log.exception("%d tasks with always=True were lost", len(kept))
+
+    def undo(self) -> None:
+        """Take back what a commit has put on the queue, but for tasks that have begun already."""
+        self.gator.withdraw(self._sent, self.commit_id)
+
+    _sent: Sequence[Held] = ()
+
+    def _deliver(self, held: Sequence[Held]) -> None:
+        if not held:
+            return
+        try:
+            self.gator.deliver(held, self.commit_id)
+        except AlligatorException:
+            self.gator.discard(held)
+            raise
+        self._sent = held
+
+    def _leave(self) -> None:
+        # Left first, so that a task that is started while this one ends is not held by it.
+        if self._token is not None:
+            _innermost.reset(self._token)
+            self._token = None
+
+    def _end(self) -> tuple[list[Held], list[Callable[[], object]]]:
+        with self._lock:
+            self._ended = True
+            held, self._held = self._held, []
+            callbacks, self._callbacks = self._callbacks, []
+        return held, callbacks
+
+    def _count(self) -> int:
+        return len(self._held) + (self._outer._count() if self._outer is not None else 0)
+
+    def _join(self, held: Sequence[Held], callbacks: Sequence[Callable[[], object]]) -> bool:
+        """Take over what an inner transaction held; False when this one has ended as well."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._held += held
+            self._callbacks += callbacks
+            return True
+
+
+def current(gator: object) -> Transaction | None:
+    """Find the transaction of *gator* that tasks started here belong to."""
+    transaction = _innermost.get()
+    while transaction is not None:
+        if transaction.gator is gator and not transaction._ended:
+            return transaction
+        transaction = transaction._outer
+    return None
+
+
+def veto_errors(status: int, headers: Sequence[tuple[str, str]] = ()) -> bool:
+    """Veto every response that reports a failure: true means do not commit.
+
+    >>> veto_errors(201), veto_errors(302), veto_errors(404), veto_errors(500)
+    (False, False, True, True)
+    """
+    return status >= 400
+
+
+def _call(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:
+        # The tasks are on the queue: an exception now would tell the client that they are not.
+        log.exception("an on_commit callback failed")

@@ -1,0 +1,328 @@
+"""Take tasks off the queue and run them, until told to stop."""
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Lock, Thread, current_thread, local, main_thread
+from time import monotonic, sleep, time
+from types import FrameType
+from typing import Any
+
+from .attempts import Attempt
+from .backends.base import Lease, WorkerInfo
+from .constants import ALL, LEASE_SECONDS, MAX_LOST
+from .exceptions import BackendError, InvalidOption
+from .gator import Gator
+from .heartbeat import Heartbeat
+from .lanes import Lane
+from .logs import get_log
+
+MAX_BATCH = 100
+"""How many tasks one thread reserves at once, at most."""
+
+TICK = 0.05
+"""How often the watch looks at what the threads are doing, in seconds."""
+
+MAX_PAUSE = 5.0
+"""The longest pause between two tries to reach a store that is away, in seconds."""
+
+EXIT_UNFINISHED = 1
+"""The exit status when tasks had to be given back in mid-run."""
+
+
+class Worker:
+    """A process that runs tasks.
+
+    Ex::
+
+        Worker(Gator("redis://localhost:6379/0")).run_forever()
+
+    It consumes *to_consume*: one queue, or several in order of priority; `ALL` stands for the queue
+    of the gator. It ends after *max_tasks* (0: never), or with *burst* when nothing is ready.
+    *concurrency* threads run tasks side by side. SIGTERM and SIGINT end it gracefully: nothing more
+    is taken, what runs is finished within *shutdown_timeout* seconds, the rest is given back; a
+    second signal gives it back at once. *nap_time* pauses that many seconds between two tasks.
+
+    A task is run at least once: it is leased for *lease_for* seconds, which a heartbeat extends, and
+    acknowledged after it ran. When its worker dies another runs it once the lease has ended; a task
+    that took *max_lost* workers with it is dead.
+    """
+
+    def __init__(
+        self,
+        gator: Gator,
+        max_tasks: int = 0,
+        to_consume: str | Sequence[str] = ALL,
+        nap_time: float = 0.0,
+        log_level: int | str = logging.INFO,
+        *,
+        concurrency: int = 1,
+        burst: bool = False,
+        shutdown_timeout: float = 25.0,
+        lease_for: float = LEASE_SECONDS,
+        max_lost: int = MAX_LOST,
+    ) -> None:
+        if concurrency < 1:
+            raise InvalidOption(f"concurrency is a whole number from 1, not {concurrency!r}.")
+        self.gator = gator
+        self.max_tasks = int(max_tasks)
+        self.to_consume = to_consume
+        self.nap_time = nap_time
+        self.concurrency = concurrency
+        self.burst = burst
+        self.shutdown_timeout = shutdown_timeout
+        self.lease_for = lease_for
+        self.max_lost = max_lost
+        self.tasks_complete = 0
+        """How many tasks this worker has brought to an end, good or bad, or put back to be retried."""
+        self.keep_running = False
+        self.started_at = time()
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
+        self.log_level = log_level
+        self.log = self.get_log(log_level)
+        self._own = local()
+        self._lanes: list[Lane] = []
+        self._counting = Lock()
+        self._signals = 0
+        self._deadline: float | None = None
+        self._is_program = False
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The queues it consumes, first things first."""
+        names = [self.to_consume] if isinstance(self.to_consume, str) else self.to_consume
+        return [self.gator.queue_name if name == ALL else name for name in names]
+
+    # What a subclass may say or do in its own way.
+
+    def get_log(self, log_level: int | str = logging.INFO) -> logging.Logger:
+        """Return the log it writes to."""
+        return get_log(log_level)
+
+    def ident(self) -> str:
+        """Name the worker for people."""
+        return f"Alligator Worker (#{os.getpid()})"
+
+    def starting(self) -> None:
+        """Say that it begins."""
+        queues = ", ".join(self.queue_names)
+        until = f"until {self.max_tasks} tasks are run" if self.max_tasks else "until it is stopped"
+        self.log.info("%s starts on %s, %s", self.ident(), queues, until)
+
+    def interrupt(self) -> None:
+        """Take no more tasks, and stop when those in progress are finished."""
+        self.keep_running = False
+        self.log.info("%s is stopping: it finishes what it has begun", self.ident())
+
+    def stopping(self) -> None:
+        """Say that it ends."""
+        self.keep_running = False
+        self.log.info("%s has stopped after %d tasks", self.ident(), self.tasks_complete)
+
+    def result(self, result: Any) -> None:
+        """Be told what a task returned."""
+        if result is not None:
+            self.log.debug("result: %r", result)
+
+    def check_and_run_task(self) -> bool:
+        """Run the next task, if there is one.
+
+        Returns whether a task was run and succeeded. Raises `BackendError` when the store cannot be
+        asked. Outside of `run_forever` the store is told at once what became of the task.
+        """
+        lane = self._lane()
+        lease = lane.next(1 if self.max_tasks or not self.keep_running else MAX_BATCH)
+        if lease is None:
+            return False
+        done = lane.run(lease)
+        self._report(done, lease)
+        if not self.keep_running:
+            lane.settle()
+        if done.error is not None:
+            return False
+        self.result(done.task.result if done.task is not None else None)
+        return True
+
+    # Its life.
+
+    def run_forever(self) -> int:
+        """Run tasks until told to stop; return 0."""
+        self.keep_running = True
+        self._signals = 0
+        self._deadline = None
+        self.starting()
+        client = self.gator.client
+        heartbeat = Heartbeat(client, self._held, self.lease_for, self._announce)
+        ended = Event()
+        watch = Thread(target=self._watch, args=(ended,), name="alligator-watch", daemon=True)
+        with self._signal_handlers():
+            heartbeat.start()
+            watch.start()
+            try:
+                if self.concurrency == 1:
+                    self._work()
+                else:
+                    self._work_side_by_side()
+            finally:
+                ended.set()
+                watch.join()
+                heartbeat.stop()
+        self.stopping()
+        return 0
+
+    def stop(self) -> None:
+        """Ask it to end, from another thread; a second time: at once."""
+        self._signals += 1
+
+    def _work(self) -> None:
+        lane = self._lane()
+        failures = 0
+        try:
+            while self.keep_running and not self._has_run_enough():
+                try:
+                    ran = self.check_and_run_task()
+                    if not ran and lane.idle:
+                        if self.burst:
+                            break
+                        lane.wait()
+                    elif self.nap_time > 0:
+                        self._sleep(self.nap_time)
+                except BackendError as error:
+                    failures += 1
+                    if failures == 1:
+                        self.log.error("the store is away, and will be asked again: %s", error)
+                    self._sleep(min(TICK * 2**failures, MAX_PAUSE))
+                else:
+                    if failures:
+                        self.log.info("the store is back")
+                    failures = 0
+        finally:
+            try:
+                lane.give_back()
+            except BackendError as error:
+                self.log.error("what was reserved waits for its leases to end: %s", error)
+
+    def _work_side_by_side(self) -> None:
+        threads = [
+            Thread(target=self._work, name=f"alligator-lane-{number}", daemon=True)
+            for number in range(self.concurrency)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive() and not self._is_overdue():
+                thread.join(TICK)
+
+    def _sleep(self, seconds: float) -> None:
+        # In slices: a signal handler may set a flag, but must not touch an Event's lock.
+        end = monotonic() + seconds
+        while self.keep_running and (rest := end - monotonic()) > 0:
+            sleep(min(rest, TICK))
+
+    def _has_run_enough(self) -> bool:
+        return 0 < self.max_tasks <= self.tasks_complete
+
+    def _lane(self) -> Lane:
+        """Find what this thread has in hand."""
+        lane: Lane | None = getattr(self._own, "lane", None)
+        if lane is None:
+            lane = self._own.lane = Lane(
+                self.gator, self.queue_names, self.lease_for, self.max_lost
+            )
+            self._lanes.append(lane)
+        return lane
+
+    def _held(self) -> list[Lease]:
+        return [lease for lane in list(self._lanes) for lease in lane.held()]
+
+    def _announce(self, alive: bool) -> None:
+        """Tell the store that this worker lives, or has ended."""
+        running = [name for lane in list(self._lanes) if (name := lane.doing)]
+        info = WorkerInfo(
+            name=self.name, queues=self.queue_names, started_at=self.started_at, running=running
+        )
+        self.gator.client.beat(info, self.lease_for if alive else 0)
+
+    def _report(self, done: Attempt, lease: Lease) -> None:
+        with self._counting:
+            self.tasks_complete += 1
+        level = {"ack": logging.INFO, "retry": logging.WARNING}.get(
+            done.outcome.verdict, logging.ERROR
+        )
+        if not self.log.isEnabledFor(level):
+            return
+        fields: dict[str, object] = {"task_id": lease.task_id, "queue": lease.queue_name}
+        if done.task is not None:
+            fields["task"] = done.task.name
+            fields["attempt"] = done.task.attempt - (done.outcome.verdict == "retry")
+            fields["seconds"] = done.seconds
+            fields["request_id"] = done.task.headers.get("request_id")
+        if done.error is None:
+            self.log.info("done", extra=fields)
+            return
+        fields["reason"] = f"{type(done.error).__name__}: {done.error}"
+        if done.outcome.verdict == "retry":
+            self.log.warning("failed, to be retried", extra={**fields, "pause": done.outcome.delay})
+        else:
+            self.log.error("dead", extra=fields, exc_info=done.error)
+
+    # Stopping. A signal handler only counts, for it may have stopped a thread that holds any lock;
+    # the watch, a thread of its own, does what follows.
+
+    @contextmanager
+    def _signal_handlers(self) -> Iterator[None]:
+        self._is_program = current_thread() is main_thread()
+        if not self._is_program:
+            yield
+            return
+
+        def handle(signum: int, frame: FrameType | None) -> None:
+            self._signals += 1
+
+        before = {
+            number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _watch(self, ended: Event) -> None:
+        """Look after the threads that run tasks, which cannot do so while they run one."""
+        while not ended.wait(TICK):
+            if self._signals and self._deadline is None:
+                self._deadline = monotonic() + self.shutdown_timeout
+                self.interrupt()
+                self.keep_running = False
+            if not self.keep_running:
+                self.gator.client.interrupt()
+            if self._signals > 1:
+                self._deadline = monotonic()
+            try:
+                for lane in list(self._lanes):
+                    if lane.is_busy_for(TICK):
+                        lane.give_back()
+                if self._is_overdue():
+                    self._give_up()
+            except BackendError as error:
+                self.log.warning("what waits behind a long task cannot be given back: %s", error)
+
+    def _is_overdue(self) -> bool:
+        return self._deadline is not None and monotonic() >= self._deadline
+
+    def _give_up(self) -> None:
+        """Let other workers have what is not finished, and leave."""
+        try:
+            for lane in list(self._lanes):
+                if lane.doing:
+                    self.log.error("%s is not finished in time and goes back", lane.doing)
+                lane.give_up()
+        finally:
+            if self._is_program:
+                # Python cannot end a thread, and the task's has not ended by itself.
+                logging.shutdown()
+                os._exit(EXIT_UNFINISHED)
