@@ -17,7 +17,8 @@ AlligatorException
 │   ├── UnknownCallableError   its module has no such function
 │   ├── NotAllowed             its function is not one that this worker may run
 │   └── BadSignature           it was not signed with a secret of ours
-├── TaskFailed                 a task was run and has used up its tries
+├── TaskFailed                 an attempt at a task failed
+│   └── TaskTimeout            it took longer than its timeout
 └── BackendError               the store could not do what it was asked
     └── BackendUnavailable     the store cannot be reached, or did not answer in time
 """
@@ -92,7 +93,15 @@ class BadSignature(PayloadError):
 
 
 class TaskFailed(AlligatorException):
-    """A task was run and has used up its tries."""
+    """An attempt at a task failed."""
+
+
+class TaskTimeout(TaskFailed, TimeoutError):
+    """The attempt took longer than the task's timeout."""
+
+    def __str__(self) -> str:
+        # Sent to a running thread it is a class, and has no arguments.
+        return super().__str__() or "it took longer than its timeout"
 
 
 class BackendError(AlligatorException):

@@ -78,11 +78,12 @@ class Lane:
         self._average += (perf_counter() - start - self._average) / 8
         return done
 
-    def wait(self) -> None:
+    def wait(self, nap_time: float) -> None:
         """Sleep until there may be something to do."""
-        pause = min(self._pause, MAX_WAIT)
+        client = self.gator.client
+        pause = min(self._pause, MAX_WAIT if client.wakes else nap_time)
         if pause > 0:
-            self.gator.client.wait(self.queue_names, pause)
+            client.wait(self.queue_names, pause)
 
     def settle(self) -> None:
         """Tell the store what it has not been told yet."""

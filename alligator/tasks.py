@@ -19,6 +19,7 @@ from .exceptions import (
     MultipleDelayError,
     NotSerializable,
     PayloadError,
+    TaskTimeout,
     UnknownCallableError,
 )
 from .importing import load, locate
@@ -274,9 +275,7 @@ class Task:
             try:
                 if self.on_start is not None:
                     self.on_start(self)
-                self.result = self._called()(*self.func_args, **self.func_kwargs)
-                if isinstance(self.result, CoroutineType):
-                    self.result = _finish(self.result, self.timeout)
+                self.result = self._call()
             except KeyboardInterrupt:
                 raise  # meant for the program, not for the task
             except BaseException as error:  # a task that calls sys.exit() has failed, no more
@@ -288,6 +287,16 @@ class Task:
             return self
         finally:
             _running.reset(token)
+
+    def _call(self) -> Any:
+        if self.timeout is None:
+            result = self._called()(*self.func_args, **self.func_kwargs)
+        else:
+            from .timeouts import limit  # ctypes: only tasks with a timeout pay for it
+
+            with limit(self.timeout):
+                result = self._called()(*self.func_args, **self.func_kwargs)
+        return _finish(result, self.timeout) if isinstance(result, CoroutineType) else result
 
     def next_pause(self) -> float:
         """Choose the seconds to wait before the next attempt."""
@@ -328,8 +337,13 @@ def _finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:
     import asyncio  # a program without coroutines does not pay for it
 
     async def bounded() -> Any:
-        async with asyncio.timeout(timeout):
-            return await coroutine
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                return await coroutine
+        except TimeoutError as error:
+            if limit.expired():
+                raise TaskTimeout(f"it took longer than {timeout:g} seconds") from error
+            raise
 
     try:
         asyncio.get_running_loop()

@@ -44,7 +44,8 @@ class Worker:
     of the gator. It ends after *max_tasks* (0: never), or with *burst* when nothing is ready.
     *concurrency* threads run tasks side by side. SIGTERM and SIGINT end it gracefully: nothing more
     is taken, what runs is finished within *shutdown_timeout* seconds, the rest is given back; a
-    second signal gives it back at once. *nap_time* pauses that many seconds between two tasks.
+    second signal gives it back at once. A store that cannot wake anybody is looked at every *nap_time*
+    seconds; others wake the worker.
 
     A task is run at least once: it is leased for *lease_for* seconds, which a heartbeat extends, and
     acknowledged after it ran. When its worker dies another runs it once the lease has ended; a task
@@ -56,7 +57,7 @@ class Worker:
         gator: Gator,
         max_tasks: int = 0,
         to_consume: str | Sequence[str] = ALL,
-        nap_time: float = 0.0,
+        nap_time: float = 0.1,
         log_level: int | str = logging.INFO,
         *,
         concurrency: int = 1,
@@ -187,9 +188,7 @@ class Worker:
                     if not ran and lane.idle:
                         if self.burst:
                             break
-                        lane.wait()
-                    elif self.nap_time > 0:
-                        self._sleep(self.nap_time)
+                        lane.wait(self.nap_time)
                 except BackendError as error:
                     failures += 1
                     if failures == 1:

@@ -130,6 +130,8 @@ class Client(ABC):
     """
 
     delivery: ClassVar[str] = AT_LEAST_ONCE
+    wakes: ClassVar[bool] = True
+    """Whether a push ends a `wait`; a store that cannot wake anybody is looked at time and again."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not make it."""
 

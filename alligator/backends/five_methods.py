@@ -16,9 +16,6 @@ log = getLogger("alligator")
 
 T = TypeVar("T")
 
-NAP = 0.1
-"""Seconds between two looks at a store that cannot wake anybody."""
-
 
 class FiveMethods(Protocol):
     """A backend of Alligator 1.0; any class with these methods is one."""
@@ -45,6 +42,7 @@ class FiveMethodClient(base.Client):
     """
 
     delivery: ClassVar[str] = AT_MOST_ONCE
+    wakes: ClassVar[bool] = False
 
     def __init__(self, backend: FiveMethods) -> None:
         super().__init__(f"{type(backend).__module__}.{type(backend).__qualname__}")
@@ -82,10 +80,10 @@ class FiveMethodClient(base.Client):
             data = self._do(self.backend.pop, queue_name)
             if data is not None:
                 return Step([Lease(queue_name, _id_of(data), data)])
-        return Step([], NAP)
+        return Step()
 
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
-        if self._interrupted.wait(min(timeout, NAP)):
+        if self._interrupted.wait(timeout):
             self._interrupted.clear()
 
     def interrupt(self) -> None:

@@ -1,0 +1,43 @@
+# Two commands for newcomers: make demo, make test. Each makes its own virtual environment first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check types format wheel clean
+
+help:  ## Say what there is to make.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Alligator needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## Show the whole path with a real server and a real worker; REDIS=redis://… to use Redis.
+	@$(BIN)/python -m examples.demo $(if $(REDIS),--redis '$(REDIS)')
+
+serve: $(STAMP)  ## The demo's server and worker, left running.
+	@$(BIN)/python -m examples.demo --serve $(if $(REDIS),--redis '$(REDIS)')
+
+test: $(STAMP)  ## Run every test, against real servers that the tests start.
+	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+
+check: $(STAMP)  ## Lint and type-check.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(STAMP)  ## Put the code in its usual form.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: $(STAMP)  ## Build the sdist and the wheel into dist/.
+	$(BIN)/python -m hatchling build
+
+clean:  ## Take away what was made.
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
