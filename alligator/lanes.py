@@ -94,7 +94,7 @@ class Lane:
         """Let others have what was not begun."""
         while self._batch:
             try:
-                self._outcomes.append(Outcome("release", self._batch.pop()))
+                self._outcomes.append(Outcome("release", self._batch.popleft()))
             except IndexError:
                 break
         self.settle()

@@ -313,6 +313,8 @@ def redact(conn_string: str) -> str:
     """
     head, mark, query = conn_string.partition("?")
     scheme, slashes, rest = head.partition("://")
+    if "@" in query:  # no telling where the password ends: it may hold a question mark
+        return f"{scheme}{slashes}***"
     # The last @ ends the credentials: a password may hold one itself, and a slash too.
     credentials, at, host = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")

@@ -7,7 +7,7 @@ import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, islice
 from math import inf
 from threading import Condition, Thread, local
 from time import monotonic, time
@@ -22,6 +22,10 @@ COMMIT_MEMORY = 300.0
 """Seconds for which a commit id is remembered."""
 
 
+_Turn = tuple[float, int, int, str]
+"""When, the rank among its like, the entry's order, and the id."""
+
+
 @dataclass(slots=True)
 class _Entry:
     """A task that is ready, scheduled or leased."""
@@ -31,6 +35,8 @@ class _Entry:
     """When it is ready (waiting) or when its lease ends (leased), on the monotonic clock."""
     order: int
     """Its place in its heap; an entry of the heap with another number is stale."""
+    place: tuple[float, int] = (0.0, 0)
+    """When it was, or will be, ready, and its rank among its like: a release puts it back there."""
     leased: bool = False
     token: int = 0
     lost: int = 0
@@ -41,9 +47,10 @@ class _Queue:
     """One queue: what is in it, and two heaps that say what comes next."""
 
     entries: dict[str, _Entry] = field(default_factory=dict)
-    dead: dict[str, DeadLetter] = field(default_factory=dict)
-    waiting: list[tuple[float, int, str]] = field(default_factory=list)
-    leases: list[tuple[float, int, str]] = field(default_factory=list)
+    dead: dict[str, tuple[DeadLetter, int]] = field(default_factory=dict)
+    """Each with its token: a lease from before its death must not count after it."""
+    waiting: list[_Turn] = field(default_factory=list)
+    leases: list[_Turn] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -206,15 +213,16 @@ class Client(base.Client):
 
     def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
         with self._store.changed:
-            return list(reversed(self._queue(queue_name).dead.values()))[:limit]
+            dead = reversed(self._queue(queue_name).dead.values())
+            return [letter for letter, _ in islice(dead, limit)]
 
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         with self._store.changed:
             queue = self._queue(queue_name)
-            letter = queue.dead.pop(task_id, None)
-            if letter is None:
+            if task_id not in queue.dead:
                 return False
-            entry = queue.entries[task_id] = _Entry(letter.data, 0.0, 0)
+            letter, token = queue.dead.pop(task_id)
+            entry = queue.entries[task_id] = _Entry(letter.data, 0.0, 0, token=token)
             self._put(queue, task_id, entry, monotonic())
             self._store.changed.notify_all()
             return True
@@ -260,12 +268,16 @@ class Client(base.Client):
         return True
 
     def _put(self, queue: _Queue, task_id: str, entry: _Entry, due: float) -> None:
-        entry.leased, entry.due, entry.order = False, due, next(self._store.order)
-        heapq.heappush(queue.waiting, (due, entry.order, task_id))
+        entry.place = (due, next(self._store.order))
+        self._put_back(queue, task_id, entry)
+
+    def _put_back(self, queue: _Queue, task_id: str, entry: _Entry) -> None:
+        entry.leased, entry.due, entry.order = False, entry.place[0], next(self._store.order)
+        heapq.heappush(queue.waiting, (*entry.place, entry.order, task_id))
 
     def _hold(self, queue: _Queue, task_id: str, entry: _Entry, until: float) -> None:
         entry.leased, entry.due, entry.order = True, until, next(self._store.order)
-        heapq.heappush(queue.leases, (until, entry.order, task_id))
+        heapq.heappush(queue.leases, (until, entry.order, entry.order, task_id))
 
     def _held(self, lease: Lease) -> _Entry | None:
         """Find what *lease* is for, if it still is the current one."""
@@ -289,19 +301,22 @@ class Client(base.Client):
             entry.data = outcome.data
         if outcome.verdict == "dead":
             self._bury(lease.queue_name, lease.task_id, entry, outcome.reason, outcome.traceback)
+        elif outcome.verdict == "release":
+            self._put_back(queue, lease.task_id, entry)
         else:
-            queue.counts["retried"] += outcome.verdict == "retry"
+            queue.counts["retried"] += 1
             self._put(queue, lease.task_id, entry, now + outcome.delay)
 
     def _bury(self, name: str, task_id: str, entry: _Entry, reason: str, traceback: str) -> None:
         queue = self._queue(name)
         del queue.entries[task_id]
-        queue.dead[task_id] = DeadLetter(name, task_id, entry.data, reason, traceback, time())
+        letter = DeadLetter(name, task_id, entry.data, reason, traceback, time())
+        queue.dead[task_id] = letter, entry.token
 
     def _reclaim(self, name: str, now: float, max_lost: int) -> None:
         queue = self._queue(name)
         while (head := self._head(queue, queue.leases)) and head[0] <= now:
-            _, _, task_id = heapq.heappop(queue.leases)
+            *_, task_id = heapq.heappop(queue.leases)
             entry = queue.entries[task_id]
             entry.token += 1
             entry.lost += 1
@@ -316,19 +331,17 @@ class Client(base.Client):
         queue = self._queue(name)
         leases: list[Lease] = []
         while len(leases) < limit and (head := self._head(queue, queue.waiting)) and head[0] <= now:
-            _, _, task_id = heapq.heappop(queue.waiting)
+            *_, task_id = heapq.heappop(queue.waiting)
             entry = queue.entries[task_id]
             self._hold(queue, task_id, entry, now + lease_for)
             leases.append(Lease(name, task_id, entry.data, entry.token, entry.lost))
         return leases
 
-    def _head(
-        self, queue: _Queue, heap: list[tuple[float, int, str]]
-    ) -> tuple[float, int, str] | None:
+    def _head(self, queue: _Queue, heap: list[_Turn]) -> _Turn | None:
         """Look at what comes next in *heap*, once what is stale is out of the way."""
         while heap:
-            entry = queue.entries.get(heap[0][2])
-            if entry is not None and entry.order == heap[0][1]:
+            entry = queue.entries.get(heap[0][3])
+            if entry is not None and entry.order == heap[0][2]:
                 return heap[0]
             heapq.heappop(heap)
         return None

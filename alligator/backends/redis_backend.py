@@ -1,0 +1,368 @@
+"""Keep tasks in Redis or Valkey: for several hosts, several producers, several workers.
+
+The data model stands in ``redis_scripts/common.lua``; each script beside it is one operation,
+atomic and one round trip. Only the server's clock counts.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from itertools import count
+from logging import getLogger
+from math import inf
+from threading import Thread, local
+from time import monotonic, sleep
+from uuid import uuid4
+
+from redis import exceptions as errors
+
+from ..constants import LEASE_SECONDS, MAX_LOST, MAX_TASKS
+from ..exceptions import BackendError, TooManyTasks
+from . import base
+from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
+from .redis_connection import Call, Connections, Script
+
+COMMIT_SECONDS = 2.0
+"""How long a push may take with everything: a second attempt, and undoing it."""
+STEP_SECONDS = 5.0
+"""How long a worker waits for a reply: a lost one would hide its tasks until the lease ends."""
+WAIT_SECONDS = 5.0
+"""How long a worker sleeps at most: so long a wake-up is late that was taken to the grave."""
+MARKER_SECONDS = 300
+"""How long a commit is remembered."""
+
+COUNTERS = ("pushed", "succeeded", "retried", "lost", "canceled", "dropped")
+
+PUSH, ABORT, STEP, EXTEND, LEASE, CANCEL = map(
+    Script, ("push", "abort", "step", "extend", "lease", "cancel")
+)
+DROP_SOME, STATS, BEAT, WORKERS = map(Script, ("drop_some", "stats", "beat", "workers"))
+DEAD_LETTERS, RETRY_DEAD, DROP_DEAD = map(Script, ("dead_letters", "retry_dead", "drop_dead"))
+
+logger = getLogger(__name__)
+
+
+class Client(base.Client):
+    """Tasks in Redis 6.2 or later, or Valkey.
+
+    ``redis://[user:password@]host[:port][/db]``; ``rediss://…`` with TLS, the certificate verified;
+    ``unix:///path/to/redis.sock``. Options, as in ``redis://localhost?ns=shop``: ``ns``, before all
+    keys (``alligator``); ``timeout`` and ``connect_timeout`` in seconds; ``db``, ``username``,
+    ``password``, ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``.
+
+    A push whose reply is lost is repeated, then undone. If the server does not even hear of that,
+    because it hangs, a thread goes on telling it for as long as a commit is remembered: what the
+    server takes in when it comes back is taken off again, unless a worker was quicker.
+    """
+
+    def __init__(self, conn_string: str) -> None:
+        super().__init__(conn_string)
+        self._connections = Connections(conn_string)
+        self.conn = self._connections.redis
+        self._prefix = f"{{{self._connections.namespace}}}:"
+        self._call = self._connections.call
+        self._spent: deque[str] = deque()
+        self._undone: deque[tuple[float, Call]] = deque()
+        self._reaper: Thread | None = None
+        self._interrupts = count(1)
+        self._interrupted = 0
+        self._seen = local()
+
+    # Tasks in.
+
+    def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
+        if not messages:
+            return
+        if len(messages) > MAX_TASKS:
+            raise TooManyTasks(f"{len(messages)} tasks in one push: {MAX_TASKS} is the most")
+        deadline = monotonic() + COMMIT_SECONDS
+        commit = commit_id or uuid4().hex
+        call = self._push_call(commit, messages)
+        accepted = None
+        in_doubt = False  # whether the server may have got a copy, or be yet to get it
+        try:
+            for again in (False, True):
+                was_in_doubt = in_doubt
+                until = min(deadline, monotonic() + self._connections.answer)
+                try:
+                    connection = self._connections.take(until)
+                    in_doubt = True
+                    accepted = self._connections.run(connection, call, until)
+                    in_doubt = False
+                    break
+                except (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError):
+                    in_doubt = was_in_doubt
+                    raise
+                except errors.RedisError:
+                    if again:
+                        raise
+        except errors.RedisError as error:
+            raise self._connections.explain(error) from error
+        finally:
+            if in_doubt:
+                self._undo(self._abort_call(commit, messages), deadline)
+        if not accepted:
+            raise BackendError(f"{self._connections.store}: the commit had been aborted already")
+        if commit_id is None and not again:
+            # No copy of it is under way: the next push takes the marker away.
+            self._spent.append(call.keys[0])
+
+    def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
+        self._call(*self._abort_call(commit_id, messages))
+
+    def _push_call(self, commit: str, messages: Sequence[Message]) -> Call:
+        marker = self._marker(commit)
+        try:
+            spent = self._spent.pop()
+        except IndexError:
+            spent = marker
+        keys = [marker, spent, f"{self._prefix}queues"]
+        args: list[str | int] = [MARKER_SECONDS]
+        for name, group in _by_queue(messages).items():
+            keys.append(self._prefix + name)
+            args += name, len(group)
+            for _, task_id, data, delay in group:
+                args += task_id, data, _micro(delay)
+        return Call(PUSH, keys, args)
+
+    def _abort_call(self, commit: str, messages: Sequence[Message]) -> Call:
+        keys = [self._marker(commit)]
+        args: list[str | int] = [MARKER_SECONDS]
+        for name, group in _by_queue(messages).items():
+            keys.append(self._prefix + name)
+            args += len(group), *(message.task_id for message in group)
+        return Call(ABORT, keys, args)
+
+    def _marker(self, commit: str) -> str:
+        return f"{self._prefix}{commit}:commit"
+
+    def _undo(self, abort: Call, deadline: float) -> None:
+        """Abort a push in what is left of its time, else as soon as the server listens."""
+        try:
+            self._connections.run(self._connections.take(deadline), abort, deadline)
+        except errors.RedisError:
+            self._undone.append((monotonic() + MARKER_SECONDS, abort))
+            self._start_reaper()
+
+    def _start_reaper(self) -> None:
+        if self._reaper is None or not self._reaper.is_alive():  # a forked child has none
+            self._reaper = Thread(target=self._reap, name="alligator-abort", daemon=True)
+            self._reaper.start()
+
+    def _reap(self) -> None:
+        pause = 0.05
+        while self._undone:
+            until, abort = self._undone.popleft()
+            try:
+                self._call(*abort)
+                pause = 0.05
+            except BackendError as error:
+                if monotonic() > until:
+                    logger.warning("A push that failed could not be undone: %s", error)
+                    continue
+                self._undone.append((until, abort))
+                sleep(pause)
+                pause = min(2 * pause, 1.0)
+        self._reaper = None
+        if self._undone:  # one came since
+            self._start_reaper()
+
+    # Tasks out.
+
+    def step(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        *,
+        outcomes: Sequence[Outcome] = (),
+        lease_for: float = LEASE_SECONDS,
+        max_lost: int = MAX_LOST,
+    ) -> Step:
+        names = list(queue_names)
+        limit = min(limit, MAX_TASKS) if names else 0
+        if not limit and not outcomes:
+            return Step()
+        args: list[str | int] = [limit, _micro(lease_for), max_lost, len(names)]
+        if outcomes:
+            args += _pack(outcomes, names)
+        keys = [self._prefix + name for name in names]
+        reply = self._call(STEP, keys, args, STEP_SECONDS)
+        leases = [
+            Lease(names[place - 1], task_id, data, int(fence), int(fence) >> 32)
+            for place, task_id, data, fence in zip(
+                reply[1::4], reply[2::4], reply[3::4], reply[4::4], strict=True
+            )
+        ]
+        return Step(leases, inf if reply[0] < 0 else reply[0] / 1e6)
+
+    def wait(self, queue_names: Sequence[str], timeout: float) -> None:
+        if timeout <= 0 or self._was_interrupted():
+            return
+        timeout = max(0.001, min(timeout, WAIT_SECONDS))  # to Redis, 0 is forever
+        command = ("BLPOP", *(f"{self._prefix}{name}:wake" for name in queue_names), timeout)
+        try:
+            self._connections.wait(command, timeout, lambda: not self._was_interrupted())
+        except errors.RedisError as error:
+            if not self._was_interrupted():
+                raise self._connections.explain(error) from error
+
+    def interrupt(self) -> None:
+        self._interrupted = next(self._interrupts)
+        self._connections.interrupt()
+
+    def _was_interrupted(self) -> bool:
+        """Tell whether `interrupt` was called since this thread last asked."""
+        now = self._interrupted
+        before: int = getattr(self._seen, "interrupt", 0)
+        self._seen.interrupt = now
+        return now != before
+
+    def extend(self, leases: Sequence[Lease], lease_for: float = LEASE_SECONDS) -> list[Lease]:
+        if not leases:
+            return []
+        args: list[str | int] = [_micro(lease_for)]
+        for lease in leases:
+            args += lease.task_id, lease.token
+        keys = [self._prefix + lease.queue_name for lease in leases]
+        return [leases[place - 1] for place in self._call(EXTEND, keys, args, STEP_SECONDS)]
+
+    def lease(
+        self, queue_name: str, task_id: str, lease_for: float = LEASE_SECONDS
+    ) -> Lease | None:
+        args: list[str | int] = [task_id, _micro(lease_for)]
+        reply = self._call(LEASE, [self._prefix + queue_name], args, STEP_SECONDS)
+        if not reply:
+            return None
+        fence = int(reply[1])
+        return Lease(queue_name, task_id, reply[0], fence, fence >> 32)
+
+    def cancel(self, queue_name: str, task_id: str) -> str | None:
+        payload: str | None = self._call(CANCEL, [self._prefix + queue_name], [task_id])
+        return payload
+
+    # Looking at queues, and tidying them.
+
+    def len(self, queue_name: str) -> int:
+        return int(self._connections.command("ZCARD", f"{self._prefix}{queue_name}:due"))
+
+    def drop_all(self, queue_name: str) -> None:
+        while self._call(DROP_SOME, [self._prefix + queue_name], [MAX_TASKS]) == MAX_TASKS:
+            pass
+
+    def queue_names(self) -> list[str]:
+        return sorted(self._connections.command("SMEMBERS", f"{self._prefix}queues"))
+
+    def stats(self, queue_name: str) -> QueueStats:
+        reply = self._call(STATS, [self._prefix + queue_name], COUNTERS)
+        ready, waiting, leased, dead, oldest = reply[:5]
+        return QueueStats(
+            ready=ready,
+            scheduled=waiting - ready,
+            leased=leased,
+            dead=dead,
+            oldest=oldest / 1e6,
+            **{name: int(number or 0) for name, number in zip(COUNTERS, reply[5:], strict=True)},
+        )
+
+    def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
+        if limit <= 0:
+            return []
+        reply = self._call(DEAD_LETTERS, [self._prefix + queue_name], [limit])
+        letters = []
+        for task_id, died, data, why in zip(
+            reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True
+        ):
+            reason, traceback = json.loads(why)
+            letters.append(
+                DeadLetter(queue_name, task_id, data, reason, traceback, int(died) / 1e6)
+            )
+        return letters
+
+    def retry_dead(self, queue_name: str, task_id: str) -> bool:
+        return bool(self._call(RETRY_DEAD, [self._prefix + queue_name], [task_id]))
+
+    def drop_dead(self, queue_name: str, task_id: str) -> bool:
+        return bool(self._call(DROP_DEAD, [self._prefix + queue_name], [task_id]))
+
+    def beat(self, worker: WorkerInfo, ttl: float) -> None:
+        said = json.dumps(asdict(worker))
+        self._call(BEAT, self._worker_keys(), [worker.name, said, _micro(ttl)])
+
+    def workers(self) -> list[WorkerInfo]:
+        reply = self._call(WORKERS, self._worker_keys())
+        return [
+            WorkerInfo(**{**json.loads(said), "seen_ago": silent / 1e6})
+            for silent, said in zip(reply[::2], reply[1::2], strict=True)
+        ]
+
+    def _worker_keys(self) -> list[str]:
+        return [f"{self._prefix}workers", f"{self._prefix}worker"]
+
+    def ping(self) -> None:
+        self._connections.command("PING")
+
+    def warnings(self) -> list[str]:
+        try:
+            disk, memory = self.conn.info("persistence"), self.conn.info("memory")
+        except errors.NoPermissionError:
+            return ["Redis does not let its user see whether it keeps its data: allow INFO"]
+        except errors.RedisError as error:
+            raise self._connections.explain(error) from error
+        found = []
+        if not disk.get("aof_enabled"):
+            found.append(
+                "Redis would forget accepted tasks when it restarts: set appendonly yes, "
+                "and appendfsync everysec or always"
+            )
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if memory.get("maxmemory") and policy != "noeviction":
+            found.append(
+                f"Redis may throw tasks away when its memory is full (maxmemory-policy {policy}): "
+                "set maxmemory-policy noeviction"
+            )
+        return found
+
+    def close(self) -> None:
+        self._connections.close()
+        self.conn.close()
+
+
+def _micro(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))
+
+
+def _by_queue(messages: Iterable[Message]) -> dict[str, list[Message]]:
+    groups: dict[str, list[Message]] = {}
+    for message in messages:
+        groups.setdefault(message.queue_name, []).append(message)
+    return groups
+
+
+def _pack(outcomes: Iterable[Outcome], names: list[str]) -> list[str | int]:
+    """Write *outcomes* as the script wants them; queues not among *names* are put behind them."""
+    places = {name: place for place, name in enumerate(names, 1)}
+    acked: dict[int, list[str]] = {}
+    fenced: list[str | int] = []
+    released: list[tuple[str | int, ...]] = []
+    for verdict, lease, delay, data, reason, traceback in outcomes:
+        if lease.queue_name not in places:
+            names.append(lease.queue_name)
+            places[lease.queue_name] = len(names)
+        place = places[lease.queue_name]
+        which = (verdict, place, lease.task_id, lease.token)
+        if verdict == "ack":
+            acked.setdefault(place, []).append(lease.task_id)
+        elif verdict == "retry":
+            fenced += *which, _micro(delay), data or ""
+        elif verdict == "dead":
+            fenced += *which, json.dumps([reason, traceback])
+        else:
+            released.append(which)
+    acks: list[str | int] = []
+    for place, ids in acked.items():
+        for start in range(0, len(ids), MAX_TASKS):
+            some = ids[start : start + MAX_TASKS]
+            acks += "ack", place, len(some), *some
+    # Each goes to the head of its queue, so the first of them goes last.
+    return [*acks, *fenced, *(word for which in reversed(released) for word in which)]

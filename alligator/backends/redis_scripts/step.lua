@@ -1,0 +1,173 @@
+-- Settle outcomes, reclaim expired leases, reserve the next tasks.
+--
+-- KEYS  the queues to reserve from, in order of priority, and those that outcomes are of
+-- ARGV  limit, lease (µs), max_lost, how many of KEYS to reserve from, then the outcomes, each with
+--       the place of its queue in KEYS:
+--         'ack'      place, how many, their ids
+--         'retry'    place, id, fence, delay (µs), payload ('' to keep the one it has)
+--         'release'  place, id, fence
+--         'dead'     place, id, fence, why
+-- Returns µs until a task is due or a lease ends (-1: neither), then of each task that was reserved
+--       the place of its queue, id, payload, fence.
+
+local RECLAIM_AT_ONCE = 32
+
+local limit, lease, max_lost, places =
+  tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local now = clock()
+
+-- Settle outcomes.
+
+-- End the lease of a task, unless it has passed on to another worker.
+local function give_up(queue, id, fence)
+  return (call('HGET', queue .. ':try', id) or '0') == fence and call('ZREM', queue .. ':run', id) == 1
+end
+
+local settle = {}
+
+function settle.ack(queue, at)
+  local count = tonumber(ARGV[at])
+  local ids = { unpack(ARGV, at + 1, at + count) }
+  local done = call('ZREM', queue .. ':run', unpack(ids))
+  call('HDEL', queue .. ':job', unpack(ids))
+  call('HDEL', queue .. ':try', unpack(ids))
+  if done < count then
+    -- A late one: the work is done, wherever its task has got to since.
+    done = done + call('ZREM', queue .. ':due', unpack(ids))
+    done = done + call('ZREM', queue .. ':dead', unpack(ids))
+    call('HDEL', queue .. ':why', unpack(ids))
+  end
+  add(queue, 'succeeded', done)
+  return at + count + 1
+end
+
+function settle.retry(queue, at)
+  local id, fence, delay, payload = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
+  if give_up(queue, id, fence) then
+    if payload ~= '' then
+      call('HSET', queue .. ':job', id, payload)
+    end
+    call('HINCRBY', queue .. ':try', id, 1)
+    call('ZADD', queue .. ':due', now + delay, id)
+    add(queue, 'retried', 1)
+    announce(queue, now + delay, now)
+  end
+  return at + 4
+end
+
+function settle.release(queue, at)
+  local id, fence = ARGV[at], ARGV[at + 1]
+  if give_up(queue, id, fence) then
+    -- It was the next to be run, and is so again.
+    local due = math.min(now, (lowest(queue .. ':due') or now) - 1)
+    call('HINCRBY', queue .. ':try', id, 1)
+    call('ZADD', queue .. ':due', due, id)
+    announce(queue, due, now)
+  end
+  return at + 2
+end
+
+function settle.dead(queue, at)
+  local id, fence, why = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  if give_up(queue, id, fence) then
+    call('ZADD', queue .. ':dead', now, id)
+    call('HSET', queue .. ':why', id, why)
+  end
+  return at + 3
+end
+
+local at = 5
+while at <= #ARGV do
+  at = settle[ARGV[at]](KEYS[tonumber(ARGV[at + 1])], at + 2)
+end
+
+if limit == 0 then
+  return { -1 }
+end
+
+-- Reclaim expired leases.
+
+local function reclaim(queue)
+  local expired =
+    call('ZRANGEBYSCORE', queue .. ':run', '-inf', now, 'WITHSCORES', 'LIMIT', 0, RECLAIM_AT_ONCE)
+  for i = 1, #expired, 2 do
+    local id, ended = expired[i], expired[i + 1]
+    call('ZREM', queue .. ':run', id)
+    local lost = math.floor(call('HINCRBY', queue .. ':try', id, LOST + 1) / LOST)
+    if lost < max_lost then
+      call('ZADD', queue .. ':due', ended, id)
+    else
+      local reason = 'lost ' .. lost .. ' times: its worker died or froze while it ran'
+      call('ZADD', queue .. ':dead', now, id)
+      call('HSET', queue .. ':why', id, cjson.encode({ reason, '' }))
+    end
+  end
+  add(queue, 'lost', #expired / 2)
+end
+
+for place = 1, places do
+  reclaim(KEYS[place])
+end
+
+-- Reserve the next tasks.
+
+local reply = { -1 }
+local left = limit
+
+local function reserve(place, queue)
+  local ids = call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'LIMIT', 0, left)
+  if #ids == 0 then
+    return
+  end
+  local payloads = call('HMGET', queue .. ':job', unpack(ids))
+  local fences = call('HMGET', queue .. ':try', unpack(ids))
+  local leases = {}
+  for i, id in ipairs(ids) do
+    if payloads[i] then
+      leases[#leases + 1] = now + lease
+      leases[#leases + 1] = id
+      reply[#reply + 1] = place
+      reply[#reply + 1] = id
+      reply[#reply + 1] = payloads[i]
+      reply[#reply + 1] = fences[i] or 0
+    end
+  end
+  call('ZREMRANGEBYRANK', queue .. ':due', 0, #ids - 1)
+  if #leases > 0 then
+    call('ZADD', queue .. ':run', unpack(leases))
+  end
+  left = left - #leases / 2
+  -- Somebody else took the payload away: there is nothing left to run or to bury.
+  add(queue, 'dropped', #ids - #leases / 2)
+end
+
+for place = 1, places do
+  if left > 0 then
+    reserve(place, KEYS[place])
+  end
+end
+
+if left == 0 then
+  -- There may be more: one worker wakes the next, so that none is woken in vain.
+  for place = 1, places do
+    local due = lowest(KEYS[place] .. ':due')
+    if due and due <= now then
+      wake(KEYS[place])
+    end
+  end
+elseif left == limit then
+  local soonest = math.huge
+  for place = 1, places do
+    local queue = KEYS[place]
+    local due = lowest(queue .. ':due')
+    if not due then
+      call('DEL', queue .. ':wake')
+    end
+    soonest = math.min(soonest, due or math.huge, lowest(queue .. ':run') or math.huge)
+  end
+  if soonest < math.huge then
+    reply[1] = math.max(0, soonest - now)
+  end
+end
+
+return reply

@@ -1,0 +1,723 @@
+"""What is Redis' own: faults of the server and the network, its memory, its access control."""
+
+import os
+import random
+import select
+import signal
+import socket
+import threading
+import time
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from urllib.parse import urlsplit
+
+import pytest
+from redis import Redis
+
+from alligator.backends.base import Lease, Message, Outcome, WorkerInfo
+from alligator.backends.redis_backend import ABORT, PUSH, Client
+from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
+from tests.servers import Missing, Server, redis_server, valkey_server
+
+ABORTED_BY = "alligator-abort"
+"""The thread that undoes what a server was too late for."""
+
+
+@pytest.fixture(params=[valkey_server, redis_server], ids=["valkey", "redis"])
+def run(request: pytest.FixtureRequest) -> Callable[..., Server]:
+    """Start a server with the configuration given, until the test is over."""
+
+    def start(**config: str) -> Server:
+        try:
+            running = request.param(**config)
+        except Missing as missing:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+        server: Server = running.__enter__()
+        request.addfinalizer(lambda: running.__exit__(None, None, None))
+        return server
+
+    return start
+
+
+@pytest.fixture
+def server(run: Callable[..., Server]) -> Server:
+    return run()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with closing(Client(server)) as client:
+        yield client
+
+
+def messages(*task_ids: str) -> list[Message]:
+    return [Message("all", task_id, "{}") for task_id in task_ids]
+
+
+def ids(leases: object) -> list[str]:
+    assert isinstance(leases, list | tuple)
+    return [lease.task_id for lease in leases]
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+def undoing() -> bool:
+    return any(thread.name == ABORTED_BY for thread in threading.enumerate())
+
+
+def keys(client: Client) -> set[str]:
+    return {str(key).partition(":")[2] for key in client.conn.scan_iter()}
+
+
+def is_waiting(redis: "Redis") -> bool:
+    return any(info["cmd"] == "blpop" for info in redis.client_list())
+
+
+class Thread(threading.Thread):
+    """A thread that keeps what it raised."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = run
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self.error = error
+
+
+class Cutter:
+    """A network between client and server that loses what it is told to lose."""
+
+    def __init__(self, server: Server) -> None:
+        parts = urlsplit(server)
+        self._server = (parts.hostname, parts.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.dsn = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.lose: deque[str] = deque()
+        """What becomes of the next scripts: their "request" is lost, their "reply", or "nothing"."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                ours, _ = self._listener.accept()
+                threading.Thread(target=self._carry, args=(ours,), daemon=True).start()
+
+    def _carry(self, ours: socket.socket) -> None:
+        lost = "nothing"
+        with ours, socket.create_connection(self._server) as theirs, suppress(OSError):
+            while True:
+                for end in select.select([ours, theirs], [], [])[0]:
+                    data = end.recv(1 << 20)
+                    if end is ours and b"EVAL" in data:
+                        lost = self.lose.popleft() if self.lose else "nothing"
+                    if not data or lost == ("request" if end is ours else "reply"):
+                        return
+                    (theirs if end is ours else ours).sendall(data)
+
+
+@pytest.fixture
+def network(server: Server, client: Client) -> Iterator[Cutter]:
+    for script in (PUSH, ABORT):
+        client.conn.script_load(script.source)  # so that one request is one attempt
+    with closing(Cutter(server)) as cutter:
+        yield cutter
+
+
+# The promise: what raised is not queued.
+
+
+@pytest.mark.parametrize("connected", [True, False], ids=["connected", "not connected"])
+def test_a_frozen_server_fails_the_push_in_time_and_does_not_keep_it(
+    server: Server, connected: bool
+) -> None:
+    client = Client(server)
+    if connected:
+        client.push_many(messages("before"))
+    server.freeze()
+
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable, match="did not answer in time"):
+        client.push_many(messages("late"), commit_id="frozen")
+    took = time.monotonic() - began
+    server.thaw()
+    until(lambda: not undoing())
+
+    assert took < 2.3
+    assert ids(client.reserve("all", limit=9)) == ["before"] * connected
+    assert client.stats("all").pushed == connected
+    if connected:  # else it had not been sent
+        assert client.conn.get("{alligator}:frozen:commit") == "aborted"
+
+
+def test_a_lost_reply_does_not_duplicate(client: Client, network: Cutter) -> None:
+    pusher = Client(network.dsn)
+    network.lose.append("reply")
+
+    pusher.push_many(messages("a", "b"))
+
+    assert ids(client.reserve("all", limit=9)) == ["a", "b"]
+    assert client.stats("all").pushed == 2
+
+
+def test_a_reply_lost_after_the_task_was_done_does_not_run_it_again(
+    client: Client, network: Cutter
+) -> None:
+    pusher = Client(network.dsn)
+    network.lose.append("reply")
+    client.push_many(messages("a"), commit_id="once")
+    client.ack(client.reserve("all")[0])
+
+    pusher.push_many(messages("a"), commit_id="once")
+
+    assert client.len("all") == 0
+
+
+def test_a_lost_request_is_sent_again(client: Client, network: Cutter) -> None:
+    network.lose.append("request")
+
+    Client(network.dsn).push_many(messages("a"))
+
+    assert client.len("all") == 1
+
+
+def test_two_lost_replies_fail_the_push_and_take_it_back(client: Client, network: Cutter) -> None:
+    pusher = Client(network.dsn)
+    network.lose.extend(["reply", "reply"])
+
+    with pytest.raises(BackendUnavailable):
+        pusher.push_many([*messages("a"), Message("other", "b", "{}", 60.0)])
+
+    assert client.len("all") == client.len("other") == 0
+    assert client.stats("all").pushed == client.stats("other").pushed == 0
+    assert not undoing()
+
+
+def test_what_cannot_be_undone_at_once_is_undone_later(client: Client, network: Cutter) -> None:
+    pusher = Client(network.dsn)
+    network.lose.extend(["reply", "reply", "request", "request", "reply"])
+
+    with pytest.raises(BackendUnavailable):
+        pusher.push_many(messages("a"))
+    until(lambda: not undoing())
+
+    assert not network.lose
+    assert client.len("all") == client.stats("all").pushed == 0
+
+
+def test_in_a_bad_network_each_accepted_task_is_there_once(client: Client, network: Cutter) -> None:
+    chance = random.Random(7)
+    fates = ["nothing", "reply", "reply", "request"]
+    network.lose.extend(chance.choice(fates) for _ in range(2000))
+    pusher = Client(network.dsn)
+    accepted: list[str] = []
+
+    def push(name: str) -> None:
+        for n in range(50):
+            pair = [f"{name}.{n}.a", f"{name}.{n}.b"]
+            with suppress(BackendUnavailable):
+                pusher.push_many(messages(*pair), commit_id=f"{name}.{n}" if n % 2 else None)
+                accepted.extend(pair)
+
+    threads = [Thread(lambda name=name: push(name)) for name in "xyz"]  # type: ignore[misc]
+    for thread in threads:
+        thread.join()
+        assert thread.error is None
+    network.lose.clear()
+    until(lambda: not undoing())
+
+    assert 0 < len(accepted) < 300
+    assert sorted(ids(client.reserve("all", limit=1000))) == sorted(accepted)
+    assert client.stats("all").pushed == len(accepted)
+
+
+def test_an_abort_leaves_what_others_pushed_and_what_workers_took(client: Client) -> None:
+    client.push_many(messages("theirs"))
+    client.push_many(messages("taken", "theirs", "ours"), commit_id="c")
+    first, taken = client.reserve("all", limit=2)
+    client.nack(taken)
+    client.release(first)
+
+    client.abort("c", messages("taken", "theirs", "ours"))
+
+    assert sorted(ids(client.reserve("all", limit=9))) == ["taken", "theirs"]
+    assert client.stats("all").pushed == 2
+
+
+def test_a_refused_connection_fails_at_once(server: Server) -> None:
+    client = Client(server)
+    server.stop()
+
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable, match="cannot be reached"):
+        client.push_many(messages("a"))
+
+    assert time.monotonic() - began < 0.5
+    assert not undoing()
+
+
+def test_an_aborted_commit_says_so(client: Client) -> None:
+    client.abort("c", messages("a"))
+
+    with pytest.raises(BackendError, match="aborted"):
+        client.push_many(messages("a"), commit_id="c")
+
+    assert client.len("all") == 0
+
+
+# The order of things.
+
+
+def test_a_large_push_does_not_overtake_an_earlier_one(client: Client) -> None:
+    for n in range(5):
+        client.push_many(messages(f"first {n}"))
+        client.push_many(messages(*(f"many {n}.{i:03d}" for i in range(400))))
+
+    order = [task_id for _ in range(3) for task_id in ids(client.reserve("all", limit=1000))]
+
+    assert order == [
+        task_id
+        for n in range(5)
+        for task_id in (f"first {n}", *(f"many {n}.{i:03d}" for i in range(400)))
+    ]
+
+
+def test_no_two_leases_of_a_task_have_the_same_token(client: Client) -> None:
+    client.push_many(messages("a"))
+    tokens = []
+
+    def lease(lease_for: float = 60.0) -> Lease:
+        (found,) = client.step(["all"], 1, lease_for=lease_for, max_lost=2).leases
+        tokens.append(found.token)
+        return found
+
+    client.nack(lease())
+    client.release(lease())
+    lease(0.0)
+    assert lease(0.0).lost == 1
+    client.step(["all"], 1, max_lost=2)
+    (letter,) = client.dead_letters("all")
+    assert letter.reason.startswith("lost 2 times")
+    client.retry_dead("all", "a")
+    assert lease().lost == 0
+
+    assert len(set(tokens)) == len(tokens) == 5
+
+
+# The server goes and comes.
+
+
+def test_a_restart_of_the_server_goes_unnoticed(run: Callable[..., Server]) -> None:
+    server = run(appendonly="yes", appendfsync="always")
+    client = Client(server)
+    client.push_many(messages("a"))
+
+    server.kill()
+    server.start()
+
+    assert ids(client.reserve("all")) == ["a"]
+    client.push_many(messages("b"))
+    assert client.stats("all").pushed == 2
+
+
+def test_a_flushed_script_cache_goes_unnoticed(client: Client) -> None:
+    client.push_many(messages("a"))
+
+    client.conn.script_flush()
+    client.push_many(messages("b"))
+    client.conn.script_flush()
+
+    assert ids(client.step(["all"], 2).leases) == ["a", "b"]
+
+
+def test_a_killed_wait_says_so_and_the_next_one_works(client: Client) -> None:
+    waiting = Thread(lambda: client.wait(["all"], 60))
+    until(lambda: is_waiting(client.conn))
+
+    for info in client.conn.client_list():
+        if info["cmd"] == "blpop":
+            client.conn.client_kill_filter(_id=info["id"])
+    waiting.join(5)
+    again = Thread(lambda: client.wait(["all"], 60))
+    until(lambda: is_waiting(client.conn))
+    client.push_many(messages("a"))
+    again.join(5)
+
+    assert isinstance(waiting.error, BackendUnavailable)
+    assert again.error is None
+    assert not again.is_alive()
+
+
+def test_a_replica_takes_no_writes(server: Server, client: Client) -> None:
+    client.ping()
+    client.conn.replicaof("127.0.0.1", "1")
+
+    with pytest.raises(BackendUnavailable, match="replica"):
+        client.push_many(messages("a"))
+    client.conn.replicaof("NO", "ONE")
+
+    client.push_many(messages("a"))
+    assert client.len("all") == 1
+    assert not undoing()
+
+
+# Waiting.
+
+
+def test_one_push_wakes_one_worker_and_it_wakes_the_next(client: Client) -> None:
+    workers = [Thread(lambda: client.wait(["low", "all"], 60)) for _ in range(3)]
+    until(lambda: sum(info["cmd"] == "blpop" for info in client.conn.client_list()) == 3)
+
+    client.push_many(messages("a", "b"))
+    until(lambda: sum(worker.is_alive() for worker in workers) == 2)
+    client.step(["low", "all"], 1)
+    until(lambda: sum(worker.is_alive() for worker in workers) == 1)
+    client.step(["low", "all"], 1)
+
+    client.interrupt()
+    for worker in workers:
+        worker.join(5)
+        assert worker.error is None
+
+
+def test_a_signal_handler_ends_a_wait(client: Client) -> None:
+    onlooker = Client(client.conn_string)
+
+    def send() -> None:
+        until(lambda: is_waiting(onlooker.conn))
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, lambda *_: client.interrupt())
+    try:
+        sending = Thread(send)
+        began = time.monotonic()
+        client.wait(["all"], 60)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    sending.join()
+
+    assert time.monotonic() - began < 4
+    assert sending.error is None
+
+
+def test_an_interrupt_ends_the_next_wait_and_no_more(client: Client) -> None:
+    client.interrupt()
+
+    began = time.monotonic()
+    client.wait(["all"], 60)
+    assert time.monotonic() - began < 4
+    client.wait(["all"], 0.1)
+    assert time.monotonic() - began >= 0.1
+
+
+def test_waiting_workers_do_not_keep_others_from_the_server(client: Client) -> None:
+    workers = [Thread(lambda: client.wait(["all"], 60)) for _ in range(20)]
+    until(lambda: sum(info["cmd"] == "blpop" for info in client.conn.client_list()) == 20)
+
+    client.push_many(messages("a"))
+
+    client.interrupt()
+    for worker in workers:
+        worker.join(5)
+        assert worker.error is None
+
+
+# Processes.
+
+
+def test_a_forked_child_has_connections_of_its_own(client: Client) -> None:
+    client.push_many(messages("a"))
+    waiting = Thread(lambda: client.wait(["other"], 60))
+    until(lambda: is_waiting(client.conn))
+    client.ping()
+    before = {info["id"] for info in client.conn.client_list()}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork and threads, on purpose
+        child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            client.interrupt()
+            client.push_many(messages("b"))
+            client.push_many(messages("c"))
+            client.close()
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+
+    assert status == 0
+    assert waiting.is_alive()
+    assert ids(client.reserve("all", limit=9)) == ["a", "b", "c"]
+    assert {info["id"] for info in client.conn.client_list()} == before
+    client.interrupt()
+    waiting.join(5)
+
+
+# Memory.
+
+
+def test_a_server_out_of_memory_takes_nothing_and_lets_workers_go_on(client: Client) -> None:
+    client.push_many(messages(*"abcdefg"), commit_id="before")
+    client.step(["all"], 1, lease_for=0.0)
+    client.conn.config_set("maxmemory", 1)
+    before = keys(client)
+
+    with pytest.raises(BackendError, match="out of memory") as raised:
+        client.push_many(messages("h"), commit_id="after")
+    assert not isinstance(raised.value, BackendUnavailable)
+    assert keys(client) == before
+    assert not undoing()
+
+    b, c, d, e, f = client.step(["all"], 5).leases
+    client.ack(b)
+    client.nack(c, delay=60, data="{longer}")
+    client.dead_letter(d, reason="no")
+    client.release(e)
+    assert client.extend([f]) == []
+    client.retry_dead("all", "d")
+    assert client.lease("all", "a")
+    client.beat(WorkerInfo(name="w"), 60)
+    client.abort("after", messages("h"))
+    client.abort("before", messages("g"))
+    assert client.cancel("all", "d") == "{}"
+    client.drop_all("all")
+    stats = client.stats("all")
+    assert (stats.pushed, stats.succeeded, stats.leased) == (6, 1, 2)
+
+
+def test_nothing_of_a_finished_task_stays(client: Client) -> None:
+    for n in range(20):
+        client.push_many(messages(f"{n}.ok", f"{n}.retried", f"{n}.dead", f"{n}.lost"))
+        ok, retried, dead, _ = client.step(["all"], 4, lease_for=0.0).leases
+        lost = client.step(["all"], 1).leases
+        client.step(
+            ["all"],
+            0,
+            outcomes=[
+                Outcome("ack", ok),
+                Outcome("retry", retried),
+                Outcome("dead", dead, reason="no"),
+            ],
+        )
+        client.drop_dead("all", dead.task_id)
+        leases = [*lost, *client.step(["all"], 9).leases]
+        client.step(["all"], 9, outcomes=[Outcome("ack", lease) for lease in leases])
+
+    left = {key for key in keys(client) if not key.endswith(":commit")}
+    assert left <= {"queues", "all:cnt"}
+    assert len(keys(client) - left) == 1  # the next push takes it away
+    stats = client.stats("all")
+    assert stats.pushed == stats.succeeded + stats.dropped == 80
+
+
+def test_no_command_grows_with_the_backlog(client: Client) -> None:
+    client.conn.config_resetstat()
+    client.push_many(messages(*(str(n) for n in range(500))))
+    leases = client.step(["all", "other"], 10, lease_for=0.0).leases
+    client.step(["all"], 10, outcomes=[Outcome("ack", leases[0]), Outcome("retry", leases[1])])
+    client.extend(leases)
+    client.cancel("all", "400")
+    client.stats("all")
+    client.len("all")
+    client.workers()
+
+    used = {name.removeprefix("cmdstat_") for name in client.conn.info("commandstats")}
+
+    assert {name for name in used if not name.startswith(("config", "client"))} <= {
+        *("eval", "evalsha", "time", "set", "get", "del", "exists", "rpush"),
+        *("hset", "hsetnx", "hget", "hmget", "hdel", "hexists", "hincrby", "sadd"),
+        *("zadd", "zrem", "zcard", "zcount"),
+        # with a limit
+        *("zrange", "zrangebyscore", "zrevrangebyscore", "zremrangebyrank"),
+    }
+
+
+# What others did to our keys.
+
+
+def test_a_task_whose_payload_is_gone_does_not_stop_the_queue(client: Client) -> None:
+    client.push_many(messages("a", "b", "c"))
+    client.conn.hdel("{alligator}:all:job", "a", "b")
+
+    step = client.step(["all"], 2)
+
+    assert step.leases == []
+    assert step.pause == 0
+    assert ids(client.step(["all"], 2).leases) == ["c"]
+    stats = client.stats("all")
+    assert stats.pushed == stats.dropped + stats.leased == 3
+
+
+def test_a_payload_that_is_no_text_can_be_buried(client: Client) -> None:
+    client.push_many(messages("a"))
+    with Redis.from_url(client.conn_string) as raw:
+        raw.hset("{alligator}:all:job", "a", b"\xff\xfe")
+        raw.hset("{alligator}:all:job", b"\xffb", "{}")
+        raw.zadd("{alligator}:all:due", {b"\xffb": 1})
+
+    for lease in client.reserve("all", limit=2):
+        client.dead_letter(lease, reason="no text")
+
+    assert client.stats("all").dead == 2
+    assert client.drop_dead("all", "a")
+
+
+def test_keys_of_another_kind_are_reported(client: Client) -> None:
+    client.conn.set("{alligator}:all:due", "mine")
+
+    with pytest.raises(BackendError, match=r"\?ns="):
+        client.reserve("all")
+
+
+# The DSN.
+
+
+def test_two_namespaces_do_not_meet(server: Server, client: Client) -> None:
+    other = Client(f"{server}?ns=other")
+
+    other.push_many(messages("a"), commit_id="c")
+    other.beat(WorkerInfo(name="w"), 60)
+
+    assert client.len("all") == 0
+    assert client.queue_names() == []
+    assert client.workers() == []
+    client.push_many(messages("a"), commit_id="c")
+    assert client.len("all") == other.len("all") == 1
+    assert {str(key).partition(":")[0] for key in client.conn.scan_iter()} == {
+        "{alligator}",
+        "{other}",
+    }
+
+
+def test_a_unix_socket_will_do(server: Server, client: Client) -> None:
+    Client(f"{server.unix_dsn}?db=0").push_many(messages("a"))
+
+    assert client.len("all") == 1
+
+
+def test_the_number_of_the_database_counts(server: Server, client: Client) -> None:
+    Client(server.replace("/0", "/1")).push_many(messages("a"))
+
+    assert client.len("all") == 0
+
+
+def test_a_wrong_password_is_refused_and_not_shown(run: Callable[..., Server]) -> None:
+    server = run(requirepass="right")
+    Client(server).push_many(messages("a"))
+
+    for wrong in ("redis://:s3cret-wrong@", "redis://app:s3cret-wrong@", "redis://"):
+        client = Client(server.replace("redis://:right@", wrong))
+        with pytest.raises(BackendError, match="password") as raised:
+            client.push_many(messages("b"))
+        shown = "".join(traceback.format_exception(raised.value)) + repr(client)
+        assert not isinstance(raised.value, BackendUnavailable)
+        assert "s3cret" not in shown
+    assert not undoing()
+
+
+@pytest.mark.parametrize(
+    ("dsn", "says"),
+    [
+        ("redis://localhost?colour=red", "none of: ns, timeout"),
+        ("redis://localhost?ns=", "ns is empty"),
+        ("redis://localhost?ns=%7Ba", "braces"),
+        ("redis://localhost?timeout=soon", "timeout is not a number"),
+        ("redis://localhost?timeout=-1", "timeout is not a time"),
+        ("redis://localhost?db=one", "db is not a number"),
+        ("redis://localhost/one", "a database is a number"),
+        ("redis://:s3cret/x@localhost", "%2F"),
+        ("redis://:s3cret#x@localhost", "%23"),
+        ("redis://:s3cret?x@localhost", "none of"),
+        ("unix://", "names no socket"),
+        ("redis+sentinel://localhost/main", "is not redis://"),
+        ("http://localhost", "is not redis://"),
+    ],
+)
+def test_a_dsn_that_cannot_work_says_why(dsn: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as raised:
+        Client(dsn)
+
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_making_a_client_connects_to_nothing() -> None:
+    for dsn in ("redis://", "redis://nowhere.invalid", "rediss://nowhere.invalid?timeout=3"):
+        Client(dsn)
+
+
+# What the operator should know.
+
+
+def test_a_server_that_forgets_is_warned_of(client: Client) -> None:
+    client.conn.config_set("maxmemory", 10**9)
+    client.conn.config_set("maxmemory-policy", "allkeys-lru")
+
+    forgets, evicts = client.warnings()
+
+    assert "appendonly yes" in forgets
+    assert "noeviction" in evicts
+
+
+def test_a_server_that_keeps_its_data_is_not(run: Callable[..., Server]) -> None:
+    assert Client(run(appendonly="yes")).warnings() == []
+
+
+LEAST_RIGHTS = (
+    "+eval +evalsha +blpop +ping +info +select +time +set +get +del +exists +rpush +sadd +smembers "
+    "+hset +hsetnx +hget +hmget +hdel +hexists +hincrby +zadd +zrem +zcard +zcount "
+    "+zrange +zrevrange +zrangebyscore +zrevrangebyscore +zremrangebyrank"
+)
+
+
+def with_rights(server: Server, admin: Client, rights: str) -> Client:
+    """Make a client of a user who may do nothing but that."""
+    admin.conn.acl_setuser(
+        "gator",
+        enabled=True,
+        passwords=["+pw"],
+        keys=["{alligator}:*"],
+        categories=["-@all"],
+        commands=rights.split(),
+    )
+    return Client(server.replace("redis://", "redis://gator:pw@"))
+
+
+def test_a_user_with_few_rights_can_do_it_all(server: Server, client: Client) -> None:
+    gator = with_rights(server, client, LEAST_RIGHTS)
+
+    gator.push_many(messages("a", "b", "c"), commit_id="c")
+    gator.abort("c", messages("c"))
+    a, b = gator.reserve("all", limit=2)
+    gator.ack(a)
+    gator.dead_letter(b, reason="no")
+    gator.beat(WorkerInfo(name="w"), 60)
+
+    assert gator.dead_letters("all")
+    assert gator.retry_dead("all", "b")
+    assert gator.workers()
+    assert gator.queue_names() == ["all"]
+    gator.wait(["all"], 1)
+    gator.warnings()
+
+
+def test_a_missing_right_is_named(server: Server, client: Client) -> None:
+    gator = with_rights(server, client, "+ping +evalsha +eval")
+
+    with pytest.raises(BackendError, match="ACL"):
+        gator.push_many(messages("a"))
+    assert "INFO" in gator.warnings()[0]
