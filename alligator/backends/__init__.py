@@ -25,8 +25,11 @@ def open_client(conn_string: str) -> Client:
     scheme, mark, _ = conn_string.partition("://")
     if not mark or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
+        # Without :// there is no telling what in it is secret.
+        plain = mark or not set(conn_string) & set(":@?")
+        shown = repr(redact(conn_string)) if plain else "The DSN"
         raise UnknownBackend(
-            f"{redact(conn_string)!r} does not begin with one of: {known}. "
+            f"{shown} does not begin with one of: {known}. "
             "A store of your own is given as backend_class=."
         )
     name = SCHEMES[scheme]

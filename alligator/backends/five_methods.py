@@ -54,8 +54,10 @@ class FiveMethodClient(base.Client):
         pushed: list[tuple[str, str]] = []
         try:
             for queue_name, task_id, data, delay in messages:
+                pushed.append((queue_name, task_id))  # a push that fails may have arrived
                 given = self._push(queue_name, task_id, data, delay)
-                pushed.append((queue_name, given if isinstance(given, str) else task_id))
+                if isinstance(given, str):
+                    pushed[-1] = (queue_name, given)
         except BackendError:
             self._take_back(pushed)
             raise

@@ -4,6 +4,7 @@ Nothing outlives the process, and a forked child goes its own way with a copy.
 """
 
 import heapq
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from math import inf
 from threading import Condition, Thread, local
 from time import monotonic, time
 from typing import ClassVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from ..constants import LEASE_SECONDS, MAX_LOST
 from . import base
@@ -64,6 +65,20 @@ class _Store:
         self.commits: dict[str, float] = {}
         self.workers: dict[str, tuple[WorkerInfo, float, float]] = {}
         self.interrupts = 0
+        _stores.add(self)
+
+
+_stores: WeakSet[_Store] = WeakSet()
+
+
+def _unlock() -> None:
+    # A thread that stayed with the parent may have been holding it.
+    for store in list(_stores):
+        store.changed = Condition()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 _shared: WeakValueDictionary[str, _Store] = WeakValueDictionary()

@@ -1,0 +1,202 @@
+"""Take a turn at writing to the tables: what happens to tasks between two commits."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from sqlite3 import Connection
+from time import time
+from typing import Final
+
+from ..constants import LEASED, READY, SCHEDULED
+from ..exceptions import BackendError
+from . import sqlite_tables as sql
+from .base import Lease, Message, Outcome
+
+SECOND: Final = 1_000_000
+"""Moments in the file are whole microseconds since 1970."""
+
+COMMIT_MEMORY: Final = 300 * SECOND
+"""For how long a commit id is remembered."""
+
+SWEEP: Final = 250
+"""How many tasks one step reclaims or finds due, at most, for others wait until it is done."""
+
+
+def now() -> int:
+    return int(time() * SECOND)
+
+
+def micros(seconds: float) -> int:
+    return round(max(0, seconds) * SECOND)
+
+
+def is_set_back(moment: int, last: int) -> bool:
+    """Whether the clock, at *moment*, was set back since *last* by more than it drifts."""
+    return moment < last - SECOND
+
+
+class Turn:
+    """One write: its moment, its number, and what it changes in the counts."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self.wakes = False
+        """Whether there is something for those who sleep to look at."""
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        last, number = self.execute(sql.CLOCK).fetchone()
+        self.now, self.number = now(), number + 1
+        if is_set_back(self.now, last):
+            # All moments move with the clock, or leases and delays would last longer by as much.
+            for statement in sql.SHIFT:
+                self.execute(statement, {"by": last - self.now})
+        else:
+            self.now = max(self.now, last)
+        self.execute(sql.SET_CLOCK, (self.now, self.number))
+
+    def count(self, queue_name: str, **changes: int) -> None:
+        """Note by how much the counts of a queue change."""
+        self._counts[queue_name].update(changes)
+        self.wakes = self.wakes or changes.get("ready", 0) > 0 or changes.get("scheduled", 0) > 0
+
+    def finish(self) -> None:
+        rows = [(name, *(by[count] for count in sql.COUNTS)) for name, by in self._counts.items()]
+        self.executemany(sql.COUNT, rows)
+
+    # Tasks come.
+
+    def push(self, messages: Sequence[Message], commit_id: str | None) -> None:
+        if commit_id is None:
+            self._push(messages)
+        elif not self._is_known(commit_id):
+            (after,) = self.execute(sql.LAST_SEQ).fetchone()
+            self._push(messages)
+            (last,) = self.execute(sql.LAST_SEQ).fetchone()
+            self._remember(commit_id, after, last)
+
+    def _push(self, messages: Sequence[Message]) -> None:
+        batches: defaultdict[tuple[str, str], list[tuple[object, ...]]] = defaultdict(list)
+        for name, task_id, data, delay in messages:
+            due = self.now + micros(delay)
+            state = SCHEDULED if due > self.now else READY
+            batches[name, state].append((name, task_id, state, due, due, data))
+        for (name, state), rows in batches.items():
+            new = self.executemany(sql.PUSH, rows).rowcount
+            self.count(name, **{"pushed": new, state: new})
+
+    def _is_known(self, commit_id: str) -> bool:
+        row = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone()
+        if row == (0, 0):
+            raise BackendError(f"The commit {commit_id} was given up: its tasks are not queued.")
+        return row is not None
+
+    def _remember(self, commit_id: str, after: int, last: int) -> None:
+        self.execute(sql.REMEMBER_COMMIT, (commit_id, self.now, after, last))
+        # A few at a time: more than are added, and never so many that a push is late.
+        self.execute(sql.FORGET_COMMITS, (self.now - COMMIT_MEMORY,))
+
+    def abort(self, commit_id: str) -> None:
+        span = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone() or (0, 0)
+        for seq, queue_name, state in self.execute(sql.FIND_PUSHED, span).fetchall():
+            self.execute(sql.DELETE, (seq,))
+            self.count(queue_name, **{"pushed": -1, state: -1})
+        self._remember(commit_id, 0, 0)
+
+    # Tasks are worked on.
+
+    def settle(self, outcome: Outcome) -> None:
+        verdict, (name, task_id, _, lease_token, _), delay, data, reason, traceback = outcome
+        row = self.execute(sql.FIND, (name, task_id)).fetchone()
+        if row is None:
+            return
+        seq, state, due, token, lost = row
+        if verdict == "ack":
+            # Whoever has the task by now: the work is done.
+            self.execute(sql.DELETE, (seq,))
+            self.count(name, **{"succeeded": 1, state: -1})
+        elif (state, token) != (LEASED, lease_token):
+            return
+        elif verdict == "dead":
+            self.execute(sql.BURY, (self.now, lost, reason, traceback, data, seq))
+            self.count(name, leased=-1, dead=1)
+        elif verdict == "retry":
+            self._put_back(name, seq, self.now + micros(delay), lost, data)
+            self.count(name, leased=-1, retried=1)
+        else:
+            self._put_back(name, seq, due, lost, data)
+            self.count(name, leased=-1)
+
+    def reclaim(self, name: str, max_lost: int) -> None:
+        for seq, lost in self.execute(sql.FIND_EXPIRED, (name, self.now, SWEEP)).fetchall():
+            self.count(name, leased=-1, lost=1)
+            if lost < max_lost:
+                # To the end of the queue, for it may be what kills the workers.
+                self._put_back(name, seq, self.now, lost)
+            else:
+                reason = f"lost {lost} times: its worker died or froze while running it"
+                self.execute(sql.BURY, (self.now, lost, reason, "", None, seq))
+                self.count(name, dead=1)
+
+    def reserve(self, name: str, limit: int, lease_for: float) -> list[Lease]:
+        # At least as many as are reserved, or one due later could go before one due earlier.
+        due = self.execute(sql.FIND_DUE, (name, self.now, max(limit, SWEEP))).rowcount
+        rows = self.execute(sql.FIND_READY, (name, limit)).fetchall()
+        until = self.now + micros(lease_for)
+        self.executemany(sql.TAKE, [(until, self.number, seq) for seq, *_ in rows])
+        if due or rows:
+            self.count(name, scheduled=-due, ready=due - len(rows), leased=len(rows))
+        return [Lease(name, task_id, data, self.number, lost) for _, task_id, data, lost in rows]
+
+    def lease(self, name: str, task_id: str, lease_for: float) -> Lease | None:
+        row = self.execute(sql.FIND_WAITING, (name, task_id)).fetchone()
+        if row is None:
+            return None
+        seq, state, data, lost = row
+        self.execute(sql.TAKE, (self.now + micros(lease_for), self.number, seq))
+        self.count(name, **{state: -1, "leased": 1})
+        return Lease(name, task_id, data, self.number, lost)
+
+    def extend(self, lease: Lease, lease_for: float) -> bool:
+        """Lengthen *lease*; False if it is lost."""
+        key = lease.queue_name, lease.task_id, lease.token
+        return self.execute(sql.EXTEND, (self.now + micros(lease_for), *key)).rowcount == 1
+
+    def _put_back(self, name: str, seq: int, due: int, lost: int, data: str | None = None) -> None:
+        state = SCHEDULED if due > self.now else READY
+        self.execute(sql.PUT_BACK, (state, due, due, lost, data, seq))
+        self.count(name, **{state: 1})
+
+    # Tasks go, and come back.
+
+    def cancel(self, name: str, task_id: str) -> str | None:
+        row = self.execute(sql.FIND_WAITING, (name, task_id)).fetchone()
+        if row is None:
+            return None
+        seq, state, data, _ = row
+        self.execute(sql.DELETE, (seq,))
+        self.count(name, **{state: -1, "canceled": 1})
+        return str(data)
+
+    def drop_all(self, name: str) -> None:
+        for state in (READY, SCHEDULED):
+            gone = self.execute(sql.DROP_ALL, (name, state)).rowcount
+            self.count(name, **{state: -gone, "dropped": gone})
+
+    def retry_dead(self, name: str, task_id: str) -> bool:
+        seq = self._find_dead(name, task_id)
+        if seq is None:
+            return False
+        self.count(name, dead=-1)
+        self._put_back(name, seq, self.now, lost=0)
+        return True
+
+    def drop_dead(self, name: str, task_id: str) -> bool:
+        seq = self._find_dead(name, task_id)
+        if seq is None:
+            return False
+        self.execute(sql.DELETE, (seq,))
+        self.count(name, dead=-1, dropped=1)
+        return True
+
+    def _find_dead(self, name: str, task_id: str) -> int | None:
+        row = self.execute(sql.FIND, (name, task_id)).fetchone()
+        return row[0] if row and row[1] == "dead" else None

@@ -1,0 +1,289 @@
+"""Every store against one model of a store, in plain Python, over random histories."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from uuid import uuid4
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from alligator.backends.base import Client, Lease, Message, Outcome, Verdict
+
+HOUR = 3600.0
+MAX_LOST = 3
+QUEUES = st.sampled_from(["one", "two"])
+IDS = st.sampled_from("abcdef")
+PICK = st.integers(0, 1_000)
+
+
+@dataclass
+class Entry:
+    """What the model knows of a task."""
+
+    data: str
+    state: str
+    lost: int = 0
+    lease: Lease | None = None
+    expired: bool = False
+    released: bool = False
+    since: tuple[int, int] = (0, 0)
+    """The call that made it ready, and its place in that call where there is one."""
+
+
+@dataclass
+class Queue:
+    """What the model knows of a queue."""
+
+    tasks: dict[str, Entry] = field(default_factory=dict)
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("pushed", "succeeded", "retried", "lost", "canceled", "dropped"), 0
+        )
+    )
+
+    def ready(self) -> dict[str, Entry]:
+        return {task_id: entry for task_id, entry in self.tasks.items() if entry.state == "ready"}
+
+
+class Store(RuleBasedStateMachine):
+    """Do the same to a store and to the model, and compare them.
+
+    No rule depends on how fast it runs: leases and delays are an hour long, or nothing.
+    """
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self.client = client
+        # All histories share the store, so each has queues and commits of its own.
+        self.run = uuid4().hex
+        self.queues = {"one": Queue(), "two": Queue()}
+        self.leases: list[Lease] = []
+        self.commits: set[str] = set()
+        self.number = 0
+
+    def put(self, entry: Entry, delay: float = 0.0, place: int = 0) -> None:
+        entry.state, entry.lease = "scheduled" if delay else "ready", None
+        entry.since, entry.released = (self.number, place), False
+
+    def name(self, queue: str) -> str:
+        return f"{queue}-{self.run}"
+
+    def entry(self, lease: Lease) -> tuple[Queue, Entry | None]:
+        queue = self.queues[lease.queue_name.partition("-")[0]]
+        return queue, queue.tasks.get(lease.task_id)
+
+    @rule(
+        messages=st.lists(
+            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR])), min_size=1, max_size=4
+        ),
+        commit=st.none() | st.sampled_from("xyz"),
+    )
+    def push(self, messages: list[tuple[str, str, float]], commit: str | None) -> None:
+        self.number += 1
+        data = f"data {self.number}"
+        self.client.push_many(
+            [Message(self.name(queue), task_id, data, delay) for queue, task_id, delay in messages],
+            commit_id=commit and commit + self.run,
+        )
+        if commit in self.commits:
+            return
+        if commit:
+            self.commits.add(commit)
+        for place, (name, task_id, delay) in enumerate(messages):
+            queue = self.queues[name]
+            if task_id not in queue.tasks:
+                queue.tasks[task_id] = Entry(data, "")
+                self.put(queue.tasks[task_id], delay, place)
+                queue.counts["pushed"] += 1
+
+    @rule(order=st.permutations(["one", "two"]), limit=st.integers(1, 4), for_ever=st.booleans())
+    def reserve(self, order: list[str], limit: int, for_ever: bool) -> None:
+        self.number += 1
+        lease_for = HOUR if for_ever else 0.0
+        step = self.client.step(
+            [self.name(queue) for queue in order], limit, lease_for=lease_for, max_lost=MAX_LOST
+        )
+        for name in order:
+            self.reclaim(self.queues[name])
+        found = iter(step.leases)
+        for name in order:
+            self.check_reserved(name, found, limit)
+            limit -= min(limit, len(self.queues[name].ready()))
+        assert not list(found)
+        for lease in step.leases:
+            _, entry = self.entry(lease)
+            assert entry is not None
+            assert (entry.data, entry.lost) == (lease.data, lease.lost)
+            entry.state, entry.lease, entry.expired = "leased", lease, not for_ever
+            self.leases.append(lease)
+        assert step.leases or step.pause > HOUR / 2
+
+    def reclaim(self, queue: Queue) -> None:
+        for entry in queue.tasks.values():
+            if entry.state == "leased" and entry.expired:
+                entry.lost += 1
+                queue.counts["lost"] += 1
+                self.put(entry)
+                if entry.lost >= MAX_LOST:
+                    entry.state = "dead"
+
+    def check_reserved(self, name: str, found: Iterator[Lease], limit: int) -> None:
+        ready = self.queues[name].ready()
+        here = list(islice(found, min(limit, len(ready))))
+        taken = {lease.task_id: self.entry(lease)[1] for lease in here}
+        assert taken.keys() <= ready.keys()
+        assert len(taken) == len(here) == min(limit, len(ready))
+        # Where a released task stands is the store's affair.
+        if not any(entry.released for entry in ready.values()):
+            since = sorted(entry.since for entry in ready.values())
+            assert [entry.since for entry in taken.values() if entry] == since[: len(here)]
+
+    @precondition(lambda self: self.leases)
+    @rule(
+        picks=st.lists(
+            st.tuples(
+                PICK,
+                st.sampled_from(["ack", "ack", "retry", "release", "dead"]),
+                st.booleans(),
+                st.booleans(),
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    def settle(self, picks: list[tuple[int, Verdict, bool, bool]]) -> None:
+        outcomes = []
+        for pick, verdict, later, renew in picks:
+            self.number += 1
+            # Old leases too: what a worker says that was frozen for long.
+            lease = self.leases[pick % len(self.leases)]
+            delay = HOUR if later and verdict == "retry" else 0.0
+            data = f"data {self.number}" if renew and verdict == "retry" else None
+            outcomes.append(Outcome(verdict, lease, delay, data, "no luck" * (verdict == "dead")))
+        self.client.step((), 0, outcomes=outcomes)
+        for outcome in outcomes:
+            self.settle_one(outcome)
+
+    def settle_one(self, outcome: Outcome) -> None:
+        lease = outcome.lease
+        queue, entry = self.entry(lease)
+        if entry is None:
+            return
+        if outcome.verdict == "ack":
+            del queue.tasks[lease.task_id]
+            queue.counts["succeeded"] += 1
+        elif entry.lease != lease:
+            return
+        elif outcome.verdict == "dead":
+            self.put(entry)
+            entry.state = "dead"
+        else:
+            entry.data = outcome.data or entry.data
+            queue.counts["retried"] += outcome.verdict == "retry"
+            self.put(entry, outcome.delay)
+            entry.released = outcome.verdict == "release"
+
+    @precondition(lambda self: self.leases)
+    @rule(picks=st.lists(PICK, max_size=3, unique=True))
+    def extend(self, picks: list[int]) -> None:
+        leases = list({pick % len(self.leases): None for pick in picks})
+        chosen = [self.leases[n] for n in leases]
+        lost = self.client.extend(chosen, HOUR)
+        expected = []
+        for lease in chosen:
+            _, entry = self.entry(lease)
+            if entry is None or entry.lease != lease:
+                expected.append(lease)
+            else:
+                entry.expired = False
+        assert lost == expected
+
+    @rule(name=QUEUES, task_id=IDS)
+    def lease(self, name: str, task_id: str) -> None:
+        lease = self.client.lease(self.name(name), task_id, HOUR)
+        entry = self.queues[name].tasks.get(task_id)
+        assert (lease is not None) == (entry is not None and entry.state in ("ready", "scheduled"))
+        if lease and entry:
+            assert (lease.data, lease.lost) == (entry.data, entry.lost)
+            entry.state, entry.lease, entry.expired = "leased", lease, False
+            self.leases.append(lease)
+            # Given back, it would be scheduled or ready, as the store thinks right.
+            self.client.ack(lease)
+            self.settle_one(Outcome("ack", lease))
+
+    @rule(name=QUEUES, task_id=IDS)
+    def cancel(self, name: str, task_id: str) -> None:
+        data = self.client.cancel(self.name(name), task_id)
+        queue = self.queues[name]
+        entry = queue.tasks.get(task_id)
+        if entry and entry.state in ("ready", "scheduled"):
+            assert data == entry.data
+            del queue.tasks[task_id]
+            queue.counts["canceled"] += 1
+        else:
+            assert data is None
+
+    @rule(name=QUEUES)
+    def drop_all(self, name: str) -> None:
+        self.client.drop_all(self.name(name))
+        queue = self.queues[name]
+        for task_id, entry in list(queue.tasks.items()):
+            if entry.state in ("ready", "scheduled"):
+                del queue.tasks[task_id]
+                queue.counts["dropped"] += 1
+
+    @rule(name=QUEUES, task_id=IDS, keep=st.booleans())
+    def decide_on_the_dead(self, name: str, task_id: str, keep: bool) -> None:
+        self.number += 1
+        act = self.client.retry_dead if keep else self.client.drop_dead
+        queue = self.queues[name]
+        entry = queue.tasks.get(task_id)
+        is_dead = entry is not None and entry.state == "dead"
+        assert act(self.name(name), task_id) == is_dead
+        if entry and is_dead and keep:
+            entry.lost = 0
+            self.put(entry)
+        elif is_dead:
+            del queue.tasks[task_id]
+            queue.counts["dropped"] += 1
+
+    @invariant()
+    def counts_agree(self) -> None:
+        for name, queue in self.queues.items():
+            stats = self.client.stats(self.name(name))
+            states = [entry.state for entry in queue.tasks.values()]
+            for state in ("ready", "scheduled", "leased", "dead"):
+                assert getattr(stats, state) == states.count(state), (name, state)
+            for count, number in queue.counts.items():
+                assert getattr(stats, count) == number, (name, count)
+            assert self.client.len(self.name(name)) == stats.ready + stats.scheduled
+
+    @invariant()
+    def the_dead_agree(self) -> None:
+        for name, queue in self.queues.items():
+            dead = {task_id: e.data for task_id, e in queue.tasks.items() if e.state == "dead"}
+            letters = self.client.dead_letters(self.name(name))
+            assert {letter.task_id: letter.data for letter in letters} == dead
+
+
+def test_a_store_does_what_the_model_does(connect: Callable[[], Client]) -> None:
+    client = connect()
+
+    run_state_machine_as_test(
+        lambda: Store(client),
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            phases=(Phase.explicit, Phase.generate),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
