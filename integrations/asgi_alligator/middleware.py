@@ -1,0 +1,53 @@
+"""Open a transaction around each ASGI request, and commit it when its response is known to be good."""
+
+from functools import partial
+
+from alligator.middleware import Middleware
+
+from .responses import HeldResponse, PassedResponse, away
+from .types import ASGIApp, Receive, Scope, Send
+
+KEY = "alligator.transaction"
+"""Where a middleware inside of this one finds that it is the inner one."""
+
+
+class AlligatorMiddleware(Middleware[ASGIApp]):
+    """An ASGI application that queues the tasks of *app* exactly when its response succeeds.
+
+    Ex::
+
+        app = AlligatorMiddleware(app, Gator("redis://localhost:6379/0"))
+
+    The transaction of the request is ``scope["state"]["alligator"]``. A function given as *options*
+    is called with the scope. All else is told by `Middleware`.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request; what is not HTTP passes through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        transactions = self.begin(scope, scope.get(KEY))
+        if not transactions:
+            await self.app(scope, receive, send)
+            return
+        # The scope is the server's, its state the request's: what the application puts there is
+        # seen by whoever stands around this.
+        state = scope.get("state")
+        if state is None:
+            state = {}
+        state["alligator"] = transactions[0]
+        kind = HeldResponse if self.commit_at == "start" else PassedResponse
+        response = kind(self, transactions, scope, send)
+        try:
+            await self.app({**scope, "state": state, KEY: transactions[0]}, receive, response.send)
+            await response.end()
+        except GeneratorExit as error:
+            self.discard(transactions, error)  # closed: there is nothing to await with
+            raise
+        except BaseException as error:
+            await away(transactions, partial(self.discard, transactions, error))
+            if not response.caused(error):
+                raise
+        finally:
+            self.leave(transactions)

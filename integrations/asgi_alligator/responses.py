@@ -1,0 +1,165 @@
+"""What becomes of an ASGI response while its transactions are not settled."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from logging import getLogger
+from typing import Any, TypeVar
+
+from alligator import Transaction
+from alligator.endpoint import Response
+from alligator.exceptions import BackendError
+from alligator.middleware import Middleware
+from alligator.offload import offload
+
+from .types import Message, Scope, Send
+
+log = getLogger("alligator")
+
+T = TypeVar("T")
+
+
+class HeldResponse:
+    """A response of which nothing leaves before its transactions are settled."""
+
+    def __init__(
+        self,
+        middleware: Middleware[Any],
+        transactions: list[Transaction],
+        scope: Scope,
+        send: Send,
+    ) -> None:
+        self._middleware = middleware
+        self._transactions = transactions
+        self._scope = scope
+        self._send = send
+        self._held: list[Message] = []
+
+    _is_settled = False
+    _is_replaced = False
+    _error: Exception | None = None
+    _gone: OSError | None = None
+
+    async def send(self, message: Message) -> None:
+        """Be the application's send."""
+        if self._is_settled:
+            if not self._is_replaced:
+                await self._send(message)
+            elif message.get("more_body") and _tells_of_disconnects(self._scope):
+                self._gone = OSError("the client has been answered: its tasks cannot be queued")
+                raise self._gone
+        elif message["type"] == "http.response.start":
+            self._held.append(message)
+        elif not self._held:
+            await self._send(message)
+        elif message["type"] == "http.response.debug":
+            self._held.append(message)
+        else:
+            await self._settle(message)
+
+    async def end(self) -> None:
+        """Note that the application has returned."""
+        if not self._is_settled:
+            if self._held:
+                await self._settle()
+            else:
+                await drop(self._middleware, self._transactions)
+        if self._error is not None:
+            raise self._error
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether the application fails only because it was told that nobody listens any more."""
+        return self._gone is not None and self._gone in (error, error.__context__)
+
+    async def _settle(self, *messages: Message) -> None:
+        """End the transactions, and send what was held and *messages*, or another response."""
+        self._is_settled = True
+        sent = (*self._held, *messages)
+        if self._middleware.has_work(self._transactions):
+            status, headers = _read(self._held[0])
+            self._is_replaced = True
+            try:
+                answer = await away(
+                    self._transactions,
+                    partial(self._middleware.settle, self._transactions, status, headers),
+                )
+            except Exception as error:
+                # Of a task that ran here: it is raised at the end, where the application, for
+                # which all went well, cannot take it for its own.
+                self._error = error
+                return
+            if answer is None:
+                self._is_replaced = False
+            else:
+                sent = _messages(answer, self._scope["method"])
+        for message in sent:
+            await self._send(message)
+
+
+class PassedResponse:
+    """A response that leaves as it comes; its transactions are settled at its end."""
+
+    def __init__(
+        self,
+        middleware: Middleware[Any],
+        transactions: list[Transaction],
+        scope: Scope,
+        send: Send,
+    ) -> None:
+        self._middleware = middleware
+        self._transactions = transactions
+        self._send = send
+        self._start: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        """Be the application's send."""
+        if message["type"] == "http.response.start":
+            self._start = message
+        await self._send(message)
+
+    async def end(self) -> None:
+        """Note that the application has returned."""
+        if self._start is None:
+            await drop(self._middleware, self._transactions)
+        elif self._middleware.has_work(self._transactions):
+            status, headers = _read(self._start)
+            settle = partial(self._middleware.settle_late, self._transactions, status, headers)
+            await away(self._transactions, settle)
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether the application fails because of what it was told here: never."""
+        return False
+
+
+async def drop(middleware: Middleware[Any], transactions: Sequence[Transaction]) -> None:
+    """Discard the tasks of an application that returned without an answer."""
+    try:
+        await away(transactions, partial(middleware.discard, transactions))
+    except BackendError as error:
+        log.error("tasks with always=True were lost: %s", error)
+
+
+async def away(transactions: Sequence[Transaction], call: Callable[[], T]) -> T:
+    """Make a *call* that ends *transactions*: in a thread, if the event loop would have to wait."""
+    if any(transaction.waits for transaction in transactions):
+        return await offload(call)
+    return call()
+
+
+def _read(start: Message) -> tuple[int, list[tuple[str, str]]]:
+    headers = start.get("headers", ())
+    return start["status"], [(k.decode("latin-1"), v.decode("latin-1")) for k, v in headers]
+
+
+def _messages(answer: Response, method: str) -> tuple[Message, ...]:
+    headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in answer.headers]
+    body = b"" if method == "HEAD" else answer.body
+    return (
+        {"type": "http.response.start", "status": answer.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    )
+
+
+def _tells_of_disconnects(scope: Scope) -> bool:
+    """Whether the application expects an OSError when nobody listens any more: since ASGI 2.4."""
+    version = scope.get("asgi", {}).get("spec_version", "2.0")
+    return [int(part) for part in version.split(".")] >= [2, 4]

@@ -1,0 +1,4 @@
+"""Alligator for Starlette and FastAPI: the middleware and the endpoint."""
+
+from .endpoint import AlligatorEndpoint as AlligatorEndpoint
+from .middleware import AlligatorMiddleware as AlligatorMiddleware

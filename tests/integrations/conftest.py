@@ -1,0 +1,17 @@
+"""Fixtures that the web integrations share."""
+
+import pytest
+
+from alligator import Gator
+from tests.integrations.sites import SITES, Site
+
+
+@pytest.fixture(params=SITES)
+def site(request: pytest.FixtureRequest) -> Site:
+    """A maker of web sites, once for each integration."""
+    return SITES[request.param]
+
+
+@pytest.fixture
+def gator() -> Gator:
+    return Gator("locmem://")

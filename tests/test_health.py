@@ -1,0 +1,332 @@
+"""What a probe is told."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from threading import Barrier, Event, Thread
+from time import monotonic
+
+import pytest
+
+from alligator import Gator
+from alligator.backends import locmem_backend
+from alligator.backends.base import QueueStats, WorkerInfo
+from alligator.exceptions import BackendError, BackendUnavailable
+from alligator.health import Health
+from tests import sample_tasks
+from tests.programs import eventually
+
+
+class Frozen(locmem_backend.Client):
+    """A store that accepts a question and never answers it, until it is thawed."""
+
+    def __init__(self, conn_string: str) -> None:
+        super().__init__(conn_string)
+        self.thawed = Event()
+        self.pings = 0
+
+    def ping(self) -> None:
+        self.pings += 1
+        self.thawed.wait(30)
+
+
+class Away(locmem_backend.Client):
+    """A store that cannot be reached."""
+
+    def ping(self) -> None:
+        raise BackendUnavailable("redis://app:***@db cannot be reached")
+
+
+class Broken(locmem_backend.Client):
+    """A store whose library raises something of its own, and talks too much."""
+
+    def ping(self) -> None:
+        raise RuntimeError("cannot log in as app with p4ssw0rd")
+
+
+class Mute(locmem_backend.Client):
+    """A store that answers, but says nothing about itself."""
+
+    def stats(self, queue_name: str) -> QueueStats:
+        raise BackendError("no permission to run INFO")
+
+    def warnings(self) -> list[str]:
+        raise BackendError("no permission to run INFO")
+
+
+class Forgetful(locmem_backend.Client):
+    """A store that says what is wrong with it."""
+
+    def warnings(self) -> list[str]:
+        return ["it would forget accepted tasks when it restarts"]
+
+
+class Counted(locmem_backend.Client):
+    """A store that counts what it is asked."""
+
+    pings = 0
+
+    def ping(self) -> None:
+        self.pings += 1
+
+
+@pytest.fixture
+def gator() -> Gator:
+    """A gator with a worker on its queue."""
+    return with_worker(Gator("locmem://"))
+
+
+@pytest.fixture
+def frozen() -> Iterator[Frozen]:
+    client = Frozen("locmem://")
+    yield client
+    client.thawed.set()
+
+
+def with_worker(gator: Gator) -> Gator:
+    gator.client.beat(WorkerInfo(name="host:1:ab", queues=[gator.queue_name]), 60)
+    return gator
+
+
+def gator_on(make_client: Callable[[str], locmem_backend.Client]) -> Gator:
+    return with_worker(Gator("locmem://", backend_class=make_client))
+
+
+def ping_threads() -> int:
+    return sum(thread.name == "alligator-health" for thread in threading.enumerate())
+
+
+def test_a_store_that_answers_with_a_worker_on_the_queue_passes(gator: Gator) -> None:
+    verdict = Health(gator).check()
+
+    assert verdict.status == "pass"
+    (answer,) = verdict.checks["backend:responseTime"]
+    assert answer["observedUnit"] == "ms"
+    assert answer["observedValue"] < 500
+    assert verdict.checks["delivery"][0]["observedValue"] == "at-least-once"
+    assert verdict.checks["workers:connections"][0]["observedValue"] == 1
+
+
+def test_the_document_has_the_shape_of_the_draft(gator: Gator) -> None:
+    document = Health(gator).check().document()
+
+    assert document["status"] == "pass"
+    for key, entries in document["checks"].items():
+        for entry in entries:
+            assert entry["status"] in ("pass", "warn", "fail"), key
+            assert entry["time"].endswith("Z")
+            assert "output" not in entry or entry["status"] != "pass"
+
+
+def test_a_store_that_cannot_be_reached_fails() -> None:
+    verdict = Health(gator_on(Away)).check()
+
+    assert verdict.status == "fail"
+    (answer,) = verdict.checks["backend:responseTime"]
+    assert answer["output"] == "redis://app:***@db cannot be reached"
+    assert "observedValue" not in answer
+
+
+def test_the_words_of_an_error_that_is_not_ours_are_kept_back() -> None:
+    verdict = Health(gator_on(Broken)).check()
+
+    assert verdict.status == "fail"
+    assert "RuntimeError" in str(verdict)
+    assert "p4ssw0rd" not in str(verdict)
+
+
+def test_a_store_that_hangs_fails_within_the_time_of_a_probe(frozen: Frozen) -> None:
+    health = Health(gator_on(lambda _: frozen))
+
+    began = monotonic()
+    verdict = health.check()
+
+    assert monotonic() - began < 2
+    assert verdict.status == "fail"
+    assert verdict.checks["backend:responseTime"][0]["output"] == "no answer within 500 ms"
+
+
+def test_a_ping_that_hangs_is_not_joined_by_others(frozen: Frozen) -> None:
+    before = ping_threads()
+    health = Health(gator_on(lambda _: frozen), timeout=0.05, fresh_for=0)
+
+    verdicts = [health.check() for _ in range(10)]
+
+    assert {verdict.status for verdict in verdicts} == {"fail"}
+    assert frozen.pings == 1
+    assert ping_threads() == before + 1
+
+
+def test_a_store_that_thaws_is_well_again(frozen: Frozen) -> None:
+    health = Health(gator_on(lambda _: frozen), timeout=0.05, fresh_for=0)
+    assert health.check().status == "fail"
+
+    frozen.thawed.set()
+
+    eventually(lambda: health.check().status == "pass")
+
+
+def test_twenty_callers_at_once_cost_one_ping(frozen: Frozen) -> None:
+    health = Health(gator_on(lambda _: frozen), timeout=10)
+    ready = Barrier(21)
+    found: list[str] = []
+
+    def ask() -> None:
+        ready.wait()
+        found.append(health.check().status)
+
+    threads = [Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    eventually(lambda: frozen.pings)
+    frozen.thawed.set()
+    for thread in threads:
+        thread.join()
+
+    assert found == ["pass"] * 20
+    assert frozen.pings == 1
+
+
+def test_an_answer_stands_for_a_second() -> None:
+    gator = gator_on(Counted)
+    health = Health(gator, fresh_for=60)
+
+    first, second = health.check(), health.check()
+
+    assert first == second
+    assert gator.backend.pings == 1
+
+
+def test_the_store_is_asked_again_when_its_answer_is_stale() -> None:
+    gator = gator_on(Counted)
+    health = Health(gator, fresh_for=0)
+
+    health.check()
+    health.check()
+
+    assert gator.backend.pings == 2
+
+
+def test_an_answer_that_comes_too_late_is_none(frozen: Frozen) -> None:
+    health = Health(gator_on(lambda _: frozen), timeout=0.05, fresh_for=60)
+    health.check()
+
+    frozen.thawed.set()
+    eventually(lambda: not ping_threads())
+
+    (answer,) = health.check().checks["backend:responseTime"]
+    assert answer["status"] == "fail"
+    assert answer["output"].startswith("the answer took")
+
+
+def test_a_queue_without_a_worker_is_a_warning() -> None:
+    verdict = Health(Gator("locmem://", "mail")).check()
+
+    assert verdict.status == "warn"
+    (workers,) = verdict.checks["workers:connections"]
+    assert workers["observedValue"] == 0
+    assert "mail" in workers["output"]
+
+
+def test_a_worker_for_another_queue_does_not_count() -> None:
+    gator = with_worker(Gator("locmem://", "mail"))
+    other = Gator("locmem://", "video")
+    other.client.beat(WorkerInfo(name="host:1:ab", queues=["mail"]), 60)
+
+    assert Health(gator).check().status == "pass"
+    assert Health(other).check().status == "warn"
+
+
+def test_tasks_that_have_waited_for_long_are_a_warning(gator: Gator) -> None:
+    gator.task(sample_tasks.add, 1, 2)
+
+    patient = Health(gator, backlog_after=60).check()
+    strict = Health(gator, backlog_after=0).check()
+
+    assert patient.status == "pass"
+    assert patient.checks["queue/all:depth"][0]["observedValue"] == 1
+    assert strict.status == "warn"
+    assert strict.checks["queue/all:oldestAge"][0]["status"] == "warn"
+
+
+def test_a_store_that_would_forget_is_a_warning() -> None:
+    verdict = Health(gator_on(Forgetful)).check()
+
+    assert verdict.status == "warn"
+    (durability,) = verdict.checks["durability"]
+    assert durability["output"] == "it would forget accepted tasks when it restarts"
+
+
+def test_what_a_store_does_not_tell_is_a_warning() -> None:
+    verdict = Health(gator_on(Mute)).check()
+
+    assert verdict.status == "warn"
+    assert verdict.checks["backend:responseTime"][0]["status"] == "pass"
+    assert verdict.checks["workers:connections"][0]["status"] == "pass"
+    assert verdict.checks["durability"][0]["status"] == "warn"
+    assert verdict.checks["queue/all:depth"][0]["status"] == "warn"
+
+
+def test_a_store_that_nobody_uses_is_not_asked() -> None:
+    gator = Gator("locmem://", backend_class=Away, is_async=False)
+
+    verdict = Health(gator).check()
+
+    assert verdict.status == "pass"
+    assert verdict.checks == {}
+    assert "in this process" in verdict.notes[0]
+
+
+def test_a_backend_of_five_methods_is_judged_by_what_it_can_know() -> None:
+    class Five:
+        def __init__(self, conn_string: str) -> None:
+            pass
+
+        def len(self, queue_name: str) -> int:
+            return 3
+
+    verdict = Health(Gator("five://", backend_class=Five)).check()
+
+    assert verdict.status == "warn"
+    assert verdict.checks["delivery"][0]["observedValue"] == "at-most-once"
+    assert verdict.checks["queue/all:depth"][0]["observedValue"] == 3
+    assert "workers:connections" not in verdict.checks
+
+
+def test_the_worst_of_several_stores_decides(gator: Gator) -> None:
+    verdict = Health([gator, gator_on(Away)]).check()
+
+    assert verdict.status == "fail"
+    found = [entry["status"] for entry in verdict.checks["backend:responseTime"]]
+    assert found == ["pass", "fail"]
+
+
+def test_several_stores_that_hang_are_waited_for_together(frozen: Frozen) -> None:
+    gators = [gator_on(Frozen) for _ in range(4)]
+    health = Health(gators)
+
+    began = monotonic()
+    verdict = health.check()
+
+    assert monotonic() - began < 1.9
+    assert verdict.status == "fail"
+    for gator in gators:
+        gator.backend.thawed.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_asks_for_itself_while_the_parents_ping_hangs() -> None:
+    client = Frozen("locmem://")
+    health = Health(gator_on(lambda _: client), timeout=0.05)
+    assert health.check().status == "fail"
+
+    pid = os.fork()
+    if pid == 0:
+        client.thawed = Event()
+        client.thawed.set()
+        os._exit(0 if health.check().status == "pass" else 1)
+    client.thawed.set()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
