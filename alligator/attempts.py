@@ -5,7 +5,6 @@ from traceback import format_exception
 from typing import NamedTuple, Protocol
 
 from .backends.base import Lease, Outcome
-from .exceptions import AlligatorException
 from .tasks import Task
 
 MAX_REASON = 500
@@ -37,7 +36,7 @@ def attempt(gator: Runs, lease: Lease) -> Attempt:
     """Run the task of *lease*; whatever it raises but `KeyboardInterrupt` is in what is returned."""
     try:
         task = gator.read(lease)
-    except AlligatorException as error:
+    except Exception as error:  # whatever lies on a queue, it must not end a worker
         return Attempt(_dead(lease, error), None, error)
     tries = task.attempt
     task.attempt += lease.lost
@@ -48,21 +47,38 @@ def attempt(gator: Runs, lease: Lease) -> Attempt:
         raise
     except BaseException as error:
         seconds = perf_counter() - start
-        if task.retries <= 0:
-            return Attempt(_dead(lease, error), task, error, seconds)
-        pause = task.next_pause()
-        task.retries -= 1
-        task.attempt = tries + 1  # what was lost is counted by the store
-        task.to_retrying()
         try:
-            data = gator.write(task, lease.queue_name)
-        except AlligatorException as unwritable:
+            outcome = _failed(gator, lease, task, tries, error)
+        except Exception as unwritable:  # a hook may have changed the task in any way
             return Attempt(_dead(lease, unwritable), task, unwritable, seconds)
-        return Attempt(Outcome("retry", lease, pause, data), task, error, seconds)
+        return Attempt(outcome, task, error, seconds)
     return Attempt(Outcome("ack", lease), task, None, perf_counter() - start)
 
 
+def describe(error: BaseException) -> str:
+    """Say what was raised, in one piece of text that every store can keep."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # it cannot say so itself
+        text = type(error).__name__
+    return _storable(text)
+
+
+def _failed(gator: Runs, lease: Lease, task: Task, tries: int, error: BaseException) -> Outcome:
+    if task.retries <= 0:
+        return _dead(lease, error)
+    pause = task.next_pause()
+    task.retries -= 1
+    task.attempt = tries + 1  # what was lost is counted by the store
+    task.to_retrying()
+    return Outcome("retry", lease, pause, gator.write(task, lease.queue_name))
+
+
 def _dead(lease: Lease, error: BaseException) -> Outcome:
-    reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
-    traceback = "".join(format_exception(error))[-MAX_TRACEBACK:]
-    return Outcome("dead", lease, 0.0, None, reason, traceback)
+    traceback = _storable("".join(format_exception(error)))[-MAX_TRACEBACK:]
+    return Outcome("dead", lease, 0.0, None, describe(error)[:MAX_REASON], traceback)
+
+
+def _storable(text: str) -> str:
+    # A file name that is not UTF-8 has surrogates, which no store can encode.
+    return text.encode("utf-8", "backslashreplace").decode()

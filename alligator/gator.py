@@ -14,6 +14,7 @@ from .constants import ALL, MAX_TASK_BYTES
 from .exceptions import ConfigurationError, TaskTooLarge
 from .guard import Guard
 from .heartbeat import keeping
+from .in_process import run_in_turn
 from .options import Options, TaskOptions, check_name, check_options, merge_options, to_bool
 from .tasks import Task
 from .transaction import Held, Transaction, current
@@ -100,11 +101,18 @@ class Gator:
     @property
     def is_async(self) -> bool:
         """Whether tasks go to the queue, or run in this process."""
-        return self._is_async() if callable(self._is_async) else self._is_async
+        if callable(self._is_async):
+            return to_bool("is_async", self._is_async())
+        return self._is_async
 
     @is_async.setter
     def is_async(self, value: bool | str | Callable[[], bool]) -> None:
         self._is_async = value if callable(value) else to_bool("is_async", value)
+
+    @property
+    def switch(self) -> bool | Callable[[], bool]:
+        """What `is_async` was set to: a bool, or the function that is asked each time."""
+        return self._is_async
 
     @property
     def current(self) -> Transaction | None:
@@ -139,7 +147,11 @@ class Gator:
     ) -> Task:
         """Call *func* later, as a *task* of one's own making says."""
         task.to_call(func, *args, **kwargs)
-        return self._start(task, {} if task.is_async else {"is_async": False}, current(self))
+        if not task.is_async:
+            return self._run_now(task)
+        transaction = current(self)
+        options = merge_options(self.defaults, transaction.options if transaction else {})
+        return self._send(task, transaction, options.get("is_async"))
 
     def enqueue(
         self,
@@ -150,59 +162,71 @@ class Gator:
     ) -> Task:
         """Call *func* later, as checked *options* say: `task`, with its arguments in the plain."""
         transaction = current(self)
-        levels = [self.defaults, transaction.options] if transaction else [self.defaults]
-        merged = merge_options(*levels, options)
-        for flag in ("immediate", "always", "is_async"):
-            merged.pop(flag, None)
+        merged = merge_options(self.defaults, transaction.options if transaction else {}, options)
+        is_async = merged.pop("is_async", None)
+        immediate = merged.pop("immediate", False)
+        always = merged.pop("always", False)
         task = self.task_class(**merged)
         task.to_call(func, *args, **kwargs)
-        return self._start(task, options, transaction)
-
-    def _start(
-        self, task: Task, options: Mapping[str, Any], transaction: Transaction | None
-    ) -> Task:
-        """Let *task* go its way: into the transaction, onto the queue, or through this process.
-
-        *options* are those of the call; the transaction's and the gator's apply where they are silent.
-        """
-        levels = [self.defaults, transaction.options if transaction else {}, options]
-        said = merge_options({"is_async": None, "immediate": False, "always": False}, *levels)
-        here = _stand_in.in_process if _stand_in is not None else None
-        if here is None:
-            here = not (self.is_async if said["is_async"] is None else said["is_async"])
-        task.is_async = not here
-        if here:
-            task.round_trip()
-            message = ""
-        else:
-            message = self.write(task, self._queue_of(task))
         if options.get("is_async") is False:
-            return self.execute(task)  # said at the call itself: as if the function were called
-        held = Held(task, message, here, said["always"])
-        if said["immediate"] or transaction is None or not transaction.hold(held):
-            task.to_waiting()
+            return self._run_now(task)
+        return self._send(task, transaction, is_async, immediate=immediate, always=always)
+
+    def _run_now(self, task: Task) -> Task:
+        """Run *task* as if its function were called: ``is_async=False`` was said at the call itself."""
+        task.is_async = False
+        task.round_trip()
+        return self.execute(task)
+
+    def _send(
+        self,
+        task: Task,
+        transaction: Transaction | None,
+        is_async: bool | None,
+        *,
+        immediate: bool = False,
+        always: bool = False,
+    ) -> Task:
+        """Let *task* go its way: into the transaction, onto the queue, or through this process."""
+        if _stand_in is not None:
+            is_async = not _stand_in.in_process
+        task.is_async = self.is_async if is_async is None else is_async
+        message = ""
+        if task.is_async:
+            message = self.write(task, self._queue_of(task))
+        else:
+            task.round_trip()
+        held = Held(
+            task, message, not task.is_async, always, self._queue_of(task), task.delay_until
+        )
+        if immediate or transaction is None or not transaction.hold(held):
             self.deliver([held])
         return task
 
     def deliver(self, held: Sequence[Held], commit_id: str | None = None) -> None:
         """Put tasks on their queues, all or none in one round trip, and run those that run here."""
-        if _stand_in is not None and _stand_in.deliver(self, held):
+        if _stand_in is not None:
+            _stand_in.deliver(self, held)
             return
         messages = self._messages(held)
         if messages:
-            self.client.push_many(messages, commit_id=commit_id)
+            try:
+                self.client.push_many(messages, commit_id=commit_id)
+            except BaseException:
+                self.discard(held)
+                raise
         for each in held:
             each.task.to_waiting()
-        for each in held:
-            if each.in_process:
-                self.execute(each.task)
+        here = [each.task for each in held if each.in_process]
+        if here:
+            run_in_turn(self.execute, here)
 
     def withdraw(self, held: Sequence[Held], commit_id: str) -> None:
         """Take back what was delivered under *commit_id*, as far as no worker has begun it."""
         messages = self._messages(held)
-        if messages:
+        if messages and _stand_in is None:
             self.client.abort(commit_id, messages)
-        self.discard(held)
+        self.discard([each for each in held if not each.in_process])
 
     def discard(self, held: Sequence[Held]) -> None:
         """Note that these tasks will not run."""
@@ -281,7 +305,11 @@ class Gator:
     def _run_leases(self, leases: Sequence[Lease]) -> Task | None:
         for lease in leases:
             with keeping(self.client, lease):
-                result = attempt(self, lease)
+                try:
+                    result = attempt(self, lease)
+                except BaseException:  # KeyboardInterrupt: not the task's doing
+                    self.client.release(lease)
+                    raise
             self.client.step((), 0, outcomes=[result.outcome])
             if result.error is not None and result.outcome.verdict == "dead":
                 raise result.error
@@ -292,13 +320,13 @@ class Gator:
         now = time()
         return [
             Message(
-                self._queue_of(task),
-                task.task_id,
-                message,
-                0.0 if task.delay_until is None else max(0.0, task.delay_until - now),
+                each.queue_name,
+                each.task.task_id,
+                each.message,
+                0.0 if each.due is None else max(0.0, each.due - now),
             )
-            for task, message, in_process, _ in held
-            if not in_process
+            for each in held
+            if not each.in_process
         ]
 
     def _queue_of(self, task: Task) -> str:
@@ -330,11 +358,11 @@ class Gator:
 class StandIn(Protocol):
     """What `alligator.testing` puts between all gators and their stores."""
 
-    in_process: bool | None
-    """Whether tasks run here; None leaves it to each gator."""
+    in_process: bool
+    """Whether tasks are to run here, whatever their gators and options say."""
 
-    def deliver(self, gator: Gator, held: Sequence[Held]) -> bool:
-        """Take tasks in the store's place; False leaves them to the gator."""
+    def deliver(self, gator: Gator, held: Sequence[Held]) -> None:
+        """Take tasks in the store's place."""
         ...
 
     def discard(self, gator: Gator, held: Sequence[Held]) -> None:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from json import loads
 from typing import Any
 
-from .exceptions import BadSignature, NotAllowed, PayloadError
+from .exceptions import BadSignature, ConfigurationError, NotAllowed, PayloadError
 from .tasks import HOOKS, Task
 
 SCHEME = "hmac-sha256:"
@@ -23,6 +23,8 @@ class Guard:
     """
 
     def __init__(self, secrets: Sequence[str] = (), allow: Sequence[str] = ()) -> None:
+        if not all(secrets):
+            raise ConfigurationError("A secret is empty: anybody could sign with it.")
         self._secrets = [secret.encode() for secret in secrets]
         self._allow = tuple(allow)
 
@@ -37,7 +39,7 @@ class Guard:
         if not self._secrets:
             return sealed.partition(" ")[2] if sealed.startswith(SCHEME) else sealed
         mark, _, data = sealed.partition(" ")
-        signature = mark.removeprefix(SCHEME).encode()
+        signature = _bytes(mark.removeprefix(SCHEME))
         for secret in self._secrets:
             if hmac.compare_digest(_sign(secret, queue_name, task_id, data).encode(), signature):
                 return data
@@ -66,7 +68,11 @@ class Guard:
 def _sign(secret: bytes, queue_name: str, task_id: str, data: str) -> str:
     # Each part with its length, so that no two triples are the same text.
     text = "".join(f"{len(part)}:{part}" for part in (queue_name, task_id, data))
-    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(secret, _bytes(text), hashlib.sha256).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # whatever lies on a queue, it is no crash
 
 
 def _names(data: str) -> list[str]:

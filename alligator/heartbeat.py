@@ -11,6 +11,9 @@ from .exceptions import BackendError
 
 log = getLogger("alligator")
 
+PATIENCE = 5.0
+"""How long the end waits for the last beat, in seconds."""
+
 
 class Heartbeat:
     """A thread that extends leases four times as often as needed.
@@ -40,9 +43,9 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for the last beat."""
+        """End, and wait for the last beat, unless the store does not answer."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(PATIENCE)
 
     def _run(self) -> None:
         self._say(alive=True)
@@ -58,6 +61,9 @@ class Heartbeat:
         except BackendError as error:
             log.warning("%d leases cannot be extended: %s", len(leases), error)
             return
+        except Exception:  # without a heart all leases would end
+            log.exception("%d leases cannot be extended", len(leases))
+            return
         for lease in lost:
             log.warning("the lease of %s was lost: another worker may run it too", lease.task_id)
 
@@ -66,7 +72,7 @@ class Heartbeat:
             return
         try:
             self._announce(alive)
-        except BackendError as error:
+        except Exception as error:
             log.debug("this worker cannot show that it lives: %s", error)
 
 

@@ -29,6 +29,9 @@ def locate(func: Callable[..., Any]) -> tuple[str, str]:
 def _locate(func: Callable[..., Any]) -> tuple[str, str]:
     module = getattr(func, "__module__", None)
     names = (getattr(func, "__qualname__", None), getattr(func, "__name__", None))
+    owner = getattr(func, "__self__", None)
+    if isinstance(owner, type):  # a class method, which may be inherited from another module
+        module, names = owner.__module__, (f"{owner.__qualname__}.{names[1]}", names[1])
     if not isinstance(module, str) or not isinstance(names[0], str):
         raise NotImportable(
             f"{func!r} is an object without a name of its own; a task is a function that can be "
@@ -76,7 +79,7 @@ def load(module: str, name: str) -> Any:
     """
     try:
         found: Any = import_module(module)
-    except Exception as error:  # an import runs code, and code may raise anything
+    except (Exception, SystemExit) as error:  # an import runs code, which may raise anything
         raise UnknownModuleError(f"cannot import {module}: {error}") from error
     for part in name.split("."):
         try:

@@ -65,8 +65,8 @@ class Lane:
 
     def run(self, lease: Lease) -> Attempt:
         """Run it; the store is told with the next step."""
-        self._running = lease
         self._began = start = perf_counter()
+        self._running = lease
         try:
             done = attempt(self.gator, lease)
         except BaseException:  # KeyboardInterrupt: not the task's doing
@@ -101,14 +101,15 @@ class Lane:
 
     def give_up(self) -> None:
         """Let others have what is not finished either."""
-        if self._running is not None:
-            self._outcomes.append(Outcome("release", self._running))
+        running = self._running  # it may end meanwhile
+        if running is not None:
+            self._outcomes.append(Outcome("release", running))
         self.give_back()
 
     def held(self) -> list[Lease]:
         """List what is leased to it."""
-        running = [self._running] if self._running is not None else []
-        return [*running, *self._batch]
+        running = self._running
+        return [*([] if running is None else [running]), *self._batch.copy()]
 
     def is_busy_for(self, seconds: float) -> bool:
         """Whether it has been running the same task for longer than that."""

@@ -44,8 +44,10 @@ def escape(text: str) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else escape(str(value))[:MAX_VALUE]
-    return f'"{text}"' if " " in text or "=" in text else text
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)[:MAX_VALUE]
+    if any(mark in text for mark in ' ="\\'):
+        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return escape(text)
 
 
 def get_log(level: int | str = logging.INFO) -> logging.Logger:

@@ -30,7 +30,7 @@ class TaskOptions(TypedDict, total=False):
     delay_by: float | None
     delay_until: float | date | None
     queue_name: str | None
-    backoff: float | Sequence[float]
+    backoff: float | Sequence[float] | None
     timeout: float | None
     headers: Mapping[str, str] | None
     immediate: bool
@@ -162,7 +162,7 @@ def check_name(option: str, value: object) -> str:
 def check_whole(option: str, value: object) -> int:
     try:
         number = int(value)  # type: ignore[call-overload]  # 1.0 took "3" as well
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1
     if number < 0 or (isinstance(value, float) and value != number):
         raise InvalidOption(f"{option} is a whole number from 0, not {value!r}.")
@@ -170,10 +170,13 @@ def check_whole(option: str, value: object) -> int:
 
 
 def check_seconds(option: str, value: object, *, least: float = 0.0) -> float:
-    number = value if isinstance(value, int | float) else -inf
+    try:
+        number = float(value) if isinstance(value, int | float) else -inf
+    except OverflowError:
+        number = inf
     if isinstance(value, bool) or not isfinite(number) or number < least:
-        raise InvalidOption(f"{option} is a number of seconds from {least:g}, not {value!r}.")
-    return float(number)
+        raise InvalidOption(f"{option} is a number of seconds from {least:g}, not {value!r:.80}.")
+    return number
 
 
 def check_pauses(option: str, value: object) -> float | list[float]:
@@ -184,9 +187,10 @@ def check_pauses(option: str, value: object) -> float | list[float]:
 
 def to_timestamp(option: str, value: object) -> float:
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return max(0.0, moment.timestamp())
     if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+        return to_timestamp(option, datetime(value.year, value.month, value.day, tzinfo=UTC))
     return check_seconds(option, value)
 
 

@@ -11,7 +11,7 @@ from logging import getLogger
 from threading import Thread
 from time import time
 from types import CoroutineType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .constants import CANCELED, DEFERRED, FAILED, RETRYING, SUCCESS, WAITING
 from .exceptions import (
@@ -38,6 +38,8 @@ from .options import (
 
 log = getLogger("alligator")
 
+T = TypeVar("T")
+
 MAX_BACKOFF = 3600.0
 """The longest pause between two attempts, in seconds, before jitter."""
 
@@ -56,7 +58,7 @@ class Task:
     *retries* more attempts are made after a failed one, each after a pause. The pause is *backoff*
     seconds and doubles each time, up to an hour, give or take half of it so that tasks which failed
     together do not come back together; a sequence is taken as the pauses themselves (its last one
-    repeats), 0 is no pause.
+    repeats), 0 is no pause; None is a second.
 
     *delay_by* counts seconds from now; *delay_until* is a Unix timestamp or a datetime (UTC when
     naive) or a date (its first moment in UTC). *timeout* bounds one attempt, in seconds.
@@ -82,7 +84,7 @@ class Task:
         delay_until: float | date | None = None,
         *,
         queue_name: str | None = None,
-        backoff: float | Sequence[float] = 1.0,
+        backoff: float | Sequence[float] | None = None,
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -90,14 +92,14 @@ class Task:
         self.retries = check_whole("retries", retries) if retries else 0
         self.is_async = is_async if is_async is True else to_bool("is_async", is_async)
         self.status: int = WAITING
-        self.on_start = on_start and check_hook("on_start", on_start)
-        self.on_success = on_success and check_hook("on_success", on_success)
-        self.on_error = on_error and check_hook("on_error", on_error)
+        self.on_start = None if on_start is None else check_hook("on_start", on_start)
+        self.on_success = None if on_success is None else check_hook("on_success", on_success)
+        self.on_error = None if on_error is None else check_hook("on_error", on_error)
         self.depends_on = depends_on
         self.delay_until: float | None = None
         self.queue_name = queue_name and check_name("queue_name", queue_name)
-        self.backoff = backoff if backoff == 1.0 else check_pauses("backoff", backoff)
-        self.timeout = timeout and check_timeout("timeout", timeout)
+        self.backoff = 1.0 if backoff is None else check_pauses("backoff", backoff)
+        self.timeout = None if timeout is None else check_timeout("timeout", timeout)
         self.headers = check_headers("headers", headers) if headers else {}
         self.attempt = 1
         """Which attempt this is, from 1; attempts that were lost with their worker count."""
@@ -207,18 +209,20 @@ class Task:
             fields = json.loads(data)
             options = fields.get("options") or {}
             task = cls(
-                task_id=fields["task_id"],
+                task_id=check_name("task_id", fields["task_id"]),
                 retries=fields["retries"],
                 is_async=fields["is_async"],
             )
-            task.func_args = list(fields.get("args", ()))
-            task.func_kwargs = dict(fields.get("kwargs", {}))
-            task.attempt = int(fields.get("attempt", 1))
-            task.headers = dict(fields.get("headers", {}))
-            task.backoff = options.get("backoff", 1.0)
-            task.timeout = options.get("timeout")
+            task.func_args = _checked(fields.get("args", []), list)
+            task.func_kwargs = _checked(fields.get("kwargs", {}), dict)
+            task.attempt = max(1, check_whole("attempt", fields.get("attempt", 1)))
+            task.headers = check_headers("headers", fields.get("headers", {}))
             task.depends_on = options.get("depends_on")
-            task.delay_until = options.get("delay_until")
+            task.backoff = check_pauses("backoff", options.get("backoff", 1.0))
+            if options.get("timeout") is not None:
+                task.timeout = check_timeout("timeout", options["timeout"])
+            if options.get("delay_until") is not None:
+                task.delay_until = to_timestamp("delay_until", options["delay_until"])
             task.func = _function(fields)
             for key in HOOKS:
                 if options.get(key):
@@ -274,7 +278,7 @@ class Task:
         try:
             try:
                 if self.on_start is not None:
-                    self.on_start(self)
+                    _finished(self.on_start(self))
                 self.result = self._call()
             except KeyboardInterrupt:
                 raise  # meant for the program, not for the task
@@ -296,7 +300,7 @@ class Task:
 
             with limit(self.timeout):
                 result = self._called()(*self.func_args, **self.func_kwargs)
-        return _finish(result, self.timeout) if isinstance(result, CoroutineType) else result
+        return _finished(result, self.timeout)
 
     def next_pause(self) -> float:
         """Choose the seconds to wait before the next attempt."""
@@ -310,8 +314,10 @@ class Task:
         if hook is None:
             return
         try:
-            hook(self, about)
-        except Exception:
+            _finished(hook(self, about))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             # What became of the task is settled: a hook can neither undo nor repeat it.
             log.exception("a hook of %r failed", self)
 
@@ -324,12 +330,23 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
+def _checked(value: T, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__} expected, not {value!r:.80}")
+    return value
+
+
 def _function(fields: Mapping[str, str]) -> Callable[..., Any]:
     found = load(fields["module"], fields["callable"])
     if not callable(found):
         raise UnknownCallableError(f"{fields['module']}.{fields['callable']} is not a function")
     func: Callable[..., Any] = found
     return func
+
+
+def _finished(result: Any, timeout: float | None = None) -> Any:
+    """Return what a function returned, or what that comes to when it is a coroutine."""
+    return _finish(result, timeout) if isinstance(result, CoroutineType) else result
 
 
 def _finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:

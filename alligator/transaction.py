@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from .constants import MAX_TASKS
-from .exceptions import AlligatorException, BackendError, TooManyTasks
+from .exceptions import AlligatorException, TooManyTasks
 from .options import merge_options
 from .tasks import Task
 
@@ -33,6 +33,9 @@ class Held(NamedTuple):
     """Its payload; empty for a task that is to run in this process."""
     in_process: bool = False
     always: bool = False
+    queue_name: str = ""
+    due: float | None = None
+    """Where it goes and when, as was said at the call: its task may be changed since."""
 
 
 class Delivers(Protocol):
@@ -73,14 +76,27 @@ class Transaction:
     def __init__(self, gator: Delivers, options: Mapping[str, Any]) -> None:
         self.gator = gator
         self.options = dict(options)
-        self.doomed = False
-        self.commit_id = os.urandom(12).hex()
         self._held: list[Held] = []
         self._callbacks: list[Callable[[], object]] = []
-        self._ended = False
         self._lock = Lock()
-        self._outer: Transaction | None = None
-        self._token: Token[Transaction | None] | None = None
+
+    # Defaults stand here: one of these is made for each request, and most hold nothing.
+    doomed = False
+    _commit_id = ""
+    _ended = False
+    _committed = False
+    _around: "Transaction | None" = None
+    """The one that its block stands in, of whichever gator."""
+    _outer: "Transaction | None" = None
+    """The one that it joins: the nearest of the same gator."""
+    _token: "Token[Transaction | None] | None" = None
+
+    @property
+    def commit_id(self) -> str:
+        """What its tasks are delivered under, so that a store knows a repeated delivery."""
+        if not self._commit_id:
+            self._commit_id = os.urandom(12).hex()
+        return self._commit_id
 
     # What a view may do with it.
 
@@ -100,13 +116,16 @@ class Transaction:
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call *callback* once the tasks are on the queue; what it raises is logged.
 
-        When nothing commits it is not called. After the end it is called at once.
+        When nothing commits it is not called. After the commit it is called at once.
         """
         with self._lock:
             if not self._ended:
                 self._callbacks.append(callback)
                 return
-        _call(callback)
+        if self._committed and self._outer is not None:
+            self._outer.on_commit(callback)
+        elif self._committed:
+            _call(callback)
 
     def bind(self, func: Callable[P, R]) -> Callable[P, R]:
         """Wrap *func* so that tasks it starts belong here, in whichever thread it is called."""
@@ -123,11 +142,7 @@ class Transaction:
         with self._lock:
             if self._ended:
                 return False
-            if self._count() >= MAX_TASKS:
-                raise TooManyTasks(
-                    f"A transaction takes {MAX_TASKS} tasks. Start one task that starts the others, "
-                    "or use several transactions."
-                )
+            self._check_room(1)
             self._held.append(held)
         held.task.to_deferred()
         return True
@@ -135,7 +150,13 @@ class Transaction:
     # Its beginning and end.
 
     def __enter__(self) -> Self:
-        self._outer = current(self.gator)
+        around = _innermost.get()
+        while around is not None and around._ended:
+            around = around._around  # not kept alive by those that begin after its end
+        self._around = around
+        self._outer = around.of(self.gator) if around is not None else None
+        if self._outer is not None:
+            self.options = merge_options(self._outer.options, self.options)
         self._token = _innermost.set(self)
         return self
 
@@ -145,7 +166,7 @@ class Transaction:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        self.leave()
         if exc is not None:
             self.rollback(exc)
         else:
@@ -160,7 +181,7 @@ class Transaction:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        self.leave()
         if self.waits:
             from .offload import (
                 offload,  # asyncio: a program without coroutines does not pay for it
@@ -172,6 +193,16 @@ class Transaction:
         else:
             self.commit()
 
+    def leave(self) -> None:
+        """Let tasks started from here on go their own way; those it holds wait for its end."""
+        # Left before it ends, so that a task that is started while it does is not held by it.
+        if self._token is not None:
+            try:  # noqa: SIM105 - suppress() costs more, on every request
+                _innermost.reset(self._token)
+            except ValueError:  # left in another context: what was bound there stays there
+                pass
+            self._token = None
+
     @contextmanager
     def active(self) -> Iterator[Self]:
         """Let tasks started in the block belong here, without beginning or ending anything."""
@@ -181,10 +212,31 @@ class Transaction:
         finally:
             _innermost.reset(token)
 
+    def of(self, gator: object) -> "Transaction | None":
+        """Find the transaction of *gator* among this one and those around it that have not ended."""
+        transaction: Transaction | None = self
+        while transaction is not None:
+            if transaction.gator is gator and not transaction._ended:
+                return transaction
+            transaction = transaction._around
+        return None
+
+    def end_if_empty(self) -> bool:
+        """End it when there is nothing to commit, and tell whether that was so."""
+        with self._lock:
+            if self._held or self._callbacks:
+                return False
+            if not self._ended:
+                self._ended = True
+                self._committed = not self.doomed
+            return True
+
     @property
     def waits(self) -> bool:
         """Whether its end will wait for a store or run tasks: not for an event loop to do itself."""
         if not self._held and not self._callbacks:
+            return False
+        if self._outer is not None and not self._outer._ended:
             return False
         return self.gator.blocking or any(held.in_process for held in self._held)
 
@@ -196,12 +248,8 @@ class Transaction:
         if self.doomed:
             self.rollback()
             return
-        held, callbacks = self._end()
-        if self._outer is not None and self._outer._join(held, callbacks):
-            return
-        self._deliver(held)
-        for callback in callbacks:
-            _call(callback)
+        self._send(*self._end())
+        self._committed = True
 
     def rollback(self, cause: BaseException | None = None) -> None:
         """End it, and discard the tasks but for those that were started with ``always=True``.
@@ -211,11 +259,9 @@ class Transaction:
         held, _ = self._end()
         kept = [each for each in held if each.always]
         self.gator.discard([each for each in held if not each.always])
-        if not kept or (self._outer is not None and self._outer._join(kept, [])):
-            return
         try:
-            self._deliver(kept)
-        except BackendError as error:
+            self._send(kept)
+        except AlligatorException as error:
             if cause is None:
                 raise
             cause.add_note(f"Alligator could not queue {len(kept)} tasks in spite of it: {error}")
@@ -227,21 +273,23 @@ class Transaction:
 
     _sent: Sequence[Held] = ()
 
-    def _deliver(self, held: Sequence[Held]) -> None:
-        if not held:
-            return
-        try:
+    def _send(
+        self, held: Sequence[Held], callbacks: Sequence[Callable[[], object]] = ()
+    ) -> None:
+        """Hand over to the outer transaction if there is one, else to the gator."""
+        if self._outer is not None:
+            try:
+                if self._outer._join(held, callbacks):
+                    return
+            except TooManyTasks:
+                self.gator.discard(held)
+                raise
+            self._outer = None  # it has ended before this one, which goes its own way
+        if held:
+            self._sent = held
             self.gator.deliver(held, self.commit_id)
-        except AlligatorException:
-            self.gator.discard(held)
-            raise
-        self._sent = held
-
-    def _leave(self) -> None:
-        # Left first, so that a task that is started while this one ends is not held by it.
-        if self._token is not None:
-            _innermost.reset(self._token)
-            self._token = None
+        for callback in callbacks:
+            _call(callback)
 
     def _end(self) -> tuple[list[Held], list[Callable[[], object]]]:
         with self._lock:
@@ -249,6 +297,13 @@ class Transaction:
             held, self._held = self._held, []
             callbacks, self._callbacks = self._callbacks, []
         return held, callbacks
+
+    def _check_room(self, more: int) -> None:
+        if self._count() + more > MAX_TASKS:
+            raise TooManyTasks(
+                f"A transaction takes {MAX_TASKS} tasks. Start one task that starts the others, "
+                "or use several transactions."
+            )
 
     def _count(self) -> int:
         return len(self._held) + (self._outer._count() if self._outer is not None else 0)
@@ -258,6 +313,7 @@ class Transaction:
         with self._lock:
             if self._ended:
                 return False
+            self._check_room(len(held))
             self._held += held
             self._callbacks += callbacks
             return True
@@ -265,12 +321,8 @@ class Transaction:
 
 def current(gator: object) -> Transaction | None:
     """Find the transaction of *gator* that tasks started here belong to."""
-    transaction = _innermost.get()
-    while transaction is not None:
-        if transaction.gator is gator and not transaction._ended:
-            return transaction
-        transaction = transaction._outer
-    return None
+    innermost = _innermost.get()
+    return innermost.of(gator) if innermost is not None else None
 
 
 def veto_errors(status: int, headers: Sequence[tuple[str, str]] = ()) -> bool:

@@ -11,7 +11,7 @@ from time import monotonic, sleep, time
 from types import FrameType
 from typing import Any
 
-from .attempts import Attempt
+from .attempts import Attempt, describe
 from .backends.base import Lease, WorkerInfo
 from .constants import ALL, LEASE_SECONDS, MAX_LOST
 from .exceptions import BackendError, InvalidOption
@@ -28,6 +28,9 @@ TICK = 0.05
 
 MAX_PAUSE = 5.0
 """The longest pause between two tries to reach a store that is away, in seconds."""
+
+HANG_SECONDS = 5.0
+"""How long after the deadline a worker without a task may still talk to its store."""
 
 EXIT_UNFINISHED = 1
 """The exit status when tasks had to be given back in mid-run."""
@@ -89,6 +92,7 @@ class Worker:
         self._counting = Lock()
         self._signals = 0
         self._deadline: float | None = None
+        self._given_up = False
         self._is_program = False
 
     @property
@@ -152,14 +156,14 @@ class Worker:
     def run_forever(self) -> int:
         """Run tasks until told to stop; return 0."""
         self.keep_running = True
-        self._signals = 0
         self._deadline = None
-        self.starting()
+        self._given_up = False
         client = self.gator.client
         heartbeat = Heartbeat(client, self._held, self.lease_for, self._announce)
         ended = Event()
         watch = Thread(target=self._watch, args=(ended,), name="alligator-watch", daemon=True)
         with self._signal_handlers():
+            self.starting()
             heartbeat.start()
             watch.start()
             try:
@@ -170,7 +174,10 @@ class Worker:
             finally:
                 ended.set()
                 watch.join()
+                if self._is_overdue() and self._unfinished() and not self._given_up:
+                    self._give_up()
                 heartbeat.stop()
+                self._signals = 0  # not at the beginning: a stop may come before it
         self.stopping()
         return 0
 
@@ -183,30 +190,48 @@ class Worker:
         failures = 0
         try:
             while self.keep_running and not self._has_run_enough():
+                before = self.tasks_complete
                 try:
                     ran = self.check_and_run_task()
+                    if ran and self.tasks_complete == before:
+                        self.tasks_complete += 1  # a subclass that takes tasks in its own way
                     if not ran and lane.idle:
                         if self.burst:
                             break
                         lane.wait(self.nap_time)
-                except BackendError as error:
+                except Exception as error:
                     failures += 1
                     if failures == 1:
-                        self.log.error("the store is away, and will be asked again: %s", error)
-                    self._sleep(min(TICK * 2**failures, MAX_PAUSE))
+                        away = isinstance(error, BackendError)
+                        said = "the store is away" if away else "this worker has failed"
+                        self.log.error(
+                            "%s, and tries again: %s", said, describe(error), exc_info=not away
+                        )
+                    self._sleep(_pause(failures))
                 else:
                     if failures:
-                        self.log.info("the store is back")
+                        self.log.info("all is well again")
                     failures = 0
         finally:
             try:
                 lane.give_back()
-            except BackendError as error:
-                self.log.error("what was reserved waits for its leases to end: %s", error)
+            except Exception as error:
+                self.log.error(
+                    "what was reserved waits for its leases to end: %s", describe(error)
+                )
 
     def _work_side_by_side(self) -> None:
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._work()
+            except BaseException as error:  # KeyboardInterrupt: for the program, from wherever
+                errors.append(error)
+                self.keep_running = False
+
         threads = [
-            Thread(target=self._work, name=f"alligator-lane-{number}", daemon=True)
+            Thread(target=work, name=f"alligator-lane-{number}", daemon=True)
             for number in range(self.concurrency)
         ]
         for thread in threads:
@@ -214,6 +239,8 @@ class Worker:
         for thread in threads:
             while thread.is_alive() and not self._is_overdue():
                 thread.join(TICK)
+        if errors:
+            raise errors[0]
 
     def _sleep(self, seconds: float) -> None:
         # In slices: a signal handler may set a flag, but must not touch an Event's lock.
@@ -262,7 +289,7 @@ class Worker:
         if done.error is None:
             self.log.info("done", extra=fields)
             return
-        fields["reason"] = f"{type(done.error).__name__}: {done.error}"
+        fields["reason"] = describe(done.error)
         if done.outcome.verdict == "retry":
             self.log.warning("failed, to be retried", extra={**fields, "pause": done.outcome.delay})
         else:
@@ -288,33 +315,51 @@ class Worker:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # None: it was not set from Python
+                    signal.signal(number, handler)
 
     def _watch(self, ended: Event) -> None:
         """Look after the threads that run tasks, which cannot do so while they run one."""
+        failures, retry_at = 0, 0.0
         while not ended.wait(TICK):
-            if self._signals and self._deadline is None:
-                self._deadline = monotonic() + self.shutdown_timeout
-                self.interrupt()
-                self.keep_running = False
-            if not self.keep_running:
-                self.gator.client.interrupt()
-            if self._signals > 1:
-                self._deadline = monotonic()
             try:
-                for lane in list(self._lanes):
-                    if lane.is_busy_for(TICK):
-                        lane.give_back()
-                if self._is_overdue():
-                    self._give_up()
-            except BackendError as error:
-                self.log.warning("what waits behind a long task cannot be given back: %s", error)
+                self._obey()
+                if monotonic() >= retry_at:
+                    for lane in list(self._lanes):
+                        if lane.is_busy_for(TICK):
+                            lane.give_back()
+                    failures = 0
+            except Exception as error:  # without it nothing could stop the worker
+                failures += 1
+                retry_at = monotonic() + _pause(failures)
+                if failures == 1:
+                    self.log.warning(
+                        "what waits behind a long task cannot be given back: %s", describe(error)
+                    )
+
+    def _obey(self) -> None:
+        if self._signals and self._deadline is None:
+            self._deadline = monotonic() + self.shutdown_timeout
+            self.keep_running = False
+            self.interrupt()
+        if self._signals > 1 and self._deadline is not None:
+            self._deadline = min(self._deadline, monotonic())
+        if self._is_overdue() and not self._given_up and self._unfinished():
+            self._give_up()
+        if not self.keep_running:
+            self.gator.client.interrupt()
+
+    def _unfinished(self) -> bool:
+        """Whether a task is running; or, some time after the deadline, whether the store hangs."""
+        late = self._deadline is not None and monotonic() >= self._deadline + HANG_SECONDS
+        return late or any(lane.doing for lane in list(self._lanes))
 
     def _is_overdue(self) -> bool:
         return self._deadline is not None and monotonic() >= self._deadline
 
     def _give_up(self) -> None:
         """Let other workers have what is not finished, and leave."""
+        self._given_up = True
         try:
             for lane in list(self._lanes):
                 if lane.doing:
@@ -325,3 +370,8 @@ class Worker:
                 # Python cannot end a thread, and the task's has not ended by itself.
                 logging.shutdown()
                 os._exit(EXIT_UNFINISHED)
+
+
+def _pause(failures: int) -> float:
+    """Choose how long to leave a store alone that has failed that many times in a row."""
+    return min(TICK * 2.0 ** min(failures, 20), MAX_PAUSE)

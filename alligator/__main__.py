@@ -1,0 +1,6 @@
+"""Let ``python -m alligator`` be ``latergator``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

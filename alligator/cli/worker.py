@@ -1,0 +1,133 @@
+"""Run a worker, for any command line."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import click
+
+from ..constants import ALL
+from ..exceptions import BackendError
+from ..gator import Gator
+from ..workers import Worker
+from .errors import F
+from .progress import progress
+
+
+def run_worker(
+    gator: Gator,
+    *,
+    queues: Sequence[str] = (),
+    concurrency: int = 1,
+    max_tasks: int = 0,
+    burst: bool = False,
+    shutdown_timeout: float = 25.0,
+    log_level: str = "INFO",
+    nap_time: float = 0.0,
+    reload: bool = False,
+    draw: bool = True,
+) -> int:
+    """Run a worker until it is stopped or done, and return the exit status.
+
+    With *burst* it ends when nothing is ready, and with *draw* it shows its progress meanwhile, if
+    stderr is a terminal. With *reload* it starts the whole program anew when a file of it changes.
+    """
+    check_store(gator, burst)
+    drawing = burst and draw and sys.stderr.isatty()
+    with progress() if drawing else nullcontext(_ignore) as show:
+        worker = Worker(
+            gator,
+            max_tasks,
+            list(queues) or ALL,
+            nap_time,
+            log_level.upper(),
+            concurrency=concurrency,
+            burst=burst,
+            shutdown_timeout=shutdown_timeout,
+        )
+        show(worker)
+        if not reload:
+            return worker.run_forever()
+        from ..reload import Reloader, start_anew
+
+        with Reloader(worker) as reloader:
+            status = worker.run_forever()
+    if reloader.has_changed:
+        start_anew()
+    return status
+
+
+def worker_options(command: F) -> F:
+    """Give *command* the options of a worker; they are the keywords of `run_worker`."""
+    for option in reversed(
+        [
+            click.option(
+                "--queue",
+                "-q",
+                "queues",
+                multiple=True,
+                metavar="NAME",
+                help="Take tasks from this queue; repeatable, the most important first.",
+            ),
+            click.option(
+                "--concurrency",
+                "-c",
+                type=click.IntRange(min=1),
+                default=1,
+                show_default=True,
+                help="Threads that run tasks side by side.",
+            ),
+            click.option(
+                "--max-tasks",
+                type=click.IntRange(min=0),
+                default=0,
+                help="End after so many tasks; 0 for never.",
+            ),
+            click.option("--burst", is_flag=True, help="Run what is ready, then end."),
+            click.option(
+                "--shutdown-timeout",
+                type=click.FloatRange(min=0),
+                default=25.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long running tasks may take to finish after SIGTERM or SIGINT.",
+            ),
+            click.option(
+                "--nap-time",
+                type=click.FloatRange(min=0),
+                default=0.0,
+                metavar="SECONDS",
+                help="A pause between two tasks.",
+            ),
+            click.option(
+                "--log-level",
+                type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+                default="info",
+                show_default=True,
+                help="What is worth a line on stderr.",
+            ),
+            click.option(
+                "--reload", is_flag=True, help="Start anew when a loaded file changes: development."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def check_store(gator: Gator, burst: bool) -> None:
+    """Find out before anything is begun whether the store can be used at all."""
+    if gator.conn_string == "locmem://":
+        message = "locmem:// lives in one process: this worker sees only tasks that it makes itself"
+        logging.getLogger("alligator").warning(message)
+    # When it is away, a worker waits for it; but nobody wants to wait for a burst to begin.
+    try:
+        gator.client.ping()
+    except BackendError:
+        if burst:
+            raise
+
+
+def _ignore(worker: Worker) -> None:
+    pass
