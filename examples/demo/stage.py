@@ -1,0 +1,107 @@
+"""What the demo plays on: the social network under gunicorn, a worker, and a store."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from mailbox import Maildir
+from pathlib import Path
+from secrets import token_urlsafe
+from tempfile import TemporaryDirectory
+from time import monotonic, sleep
+from uuid import uuid4
+
+import httpx
+
+from alligator import Gator
+from examples.processes import PATIENCE, Process, own_environ, serving, working
+
+from .stores import RedisStore, SqliteStore, Store
+
+EXAMPLE = "social_network"
+FOLLOWERS = ("bob", "cy", "dee")
+
+
+class Stage:
+    """A server that runs, and all that is around it."""
+
+    def __init__(
+        self, folder: Path, store: Store, environ: dict[str, str], server: Process, url: str
+    ) -> None:
+        self.store = store
+        self.server = server
+        self.url = url
+        self.token = environ["ALLIGATOR_TOKEN"]
+        self.gator = Gator(store.direct)
+        self.worker: Process | None = None
+        self._folder = folder
+        self._environ = environ
+        self._stack = ExitStack()
+        self._client = httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False)
+
+    def start_worker(self) -> None:
+        """Run a worker from now on."""
+        self.worker = self._stack.enter_context(working(self._folder / "worker.log", self._environ))
+
+    def post(self, path: str, **form: str) -> httpx.Response:
+        """Send a form, as a browser would."""
+        return self._client.post(path, data=form)
+
+    def get(self, path: str, *, token: str = "") -> httpx.Response:
+        """Ask for a page."""
+        return self._client.get(path, headers={"Authorization": f"Bearer {token}"} if token else {})
+
+    def mails(self) -> list[tuple[str, str]]:
+        """List whom the worker has written to, and what about."""
+        box = Maildir(self._folder / "outbox")
+        return sorted((mail["To"], mail["Subject"]) for mail in box)
+
+    def invite(self) -> None:
+        """Let ann sign up, and three who follow her."""
+        people = [{"name": name, "email": address(name)} for name in ("ann", *FOLLOWERS)]
+        follows = [{"follower": name, "followed": "ann"} for name in FOLLOWERS]
+        for path, forms in {"/people": people, "/follows": follows}.items():
+            for form in forms:
+                answer = self.post(path, **form)
+                if answer.status_code != 303:
+                    raise RuntimeError(f"{path} answered {answer.status_code}: {answer.text}")
+
+    def close(self) -> None:
+        """End the worker, and let go of connections."""
+        self._stack.close()
+        self._client.close()
+        self.gator.client.close()
+
+
+@contextmanager
+def stage(redis: str | None) -> Iterator[Stage]:
+    """Set the stage, on *redis* or else on SQLite; leave nothing behind."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="alligator-")))
+        store = stack.enter_context(closing(RedisStore(redis) if redis else SqliteStore(folder)))
+        environ = {
+            **own_environ(),
+            "DATA": str(folder),
+            "ALLIGATOR_CONN": store.dsn,
+            "ALLIGATOR_TOKEN": token_urlsafe(16),
+        }
+        server, url = stack.enter_context(serving(EXAMPLE, folder / "log", environ))
+        yield stack.enter_context(closing(Stage(folder, store, environ, server, url)))
+
+
+def until(done: Callable[[], bool]) -> bool:
+    """Wait until *done*; False when that takes too long."""
+    deadline = monotonic() + PATIENCE
+    while not done():
+        if monotonic() > deadline:
+            return False
+        sleep(0.02)
+    return True
+
+
+def new_key() -> str:
+    """Make the key of a form."""
+    return uuid4().hex
+
+
+def address(name: str) -> str:
+    """Give somebody's mail address."""
+    return f"{name}@example.org"

@@ -1,0 +1,118 @@
+"""Start the server and the worker of an example, and end them by their pid."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from types import FrameType
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 20.0
+"""Seconds that anything here may take before it counts as failed."""
+
+SERVERS = {
+    "social_network": "gunicorn --config python:examples.gunicorn_settings --bind 127.0.0.1:{port} "
+    "examples.social_network.app:app",
+    "thumbnails": "uvicorn --port {port} examples.thumbnails.app:app",
+    "orders_fastapi": "uvicorn --port {port} examples.orders_fastapi.app:app",
+    "plain_wsgi": "examples.plain_wsgi.app {port}",
+}
+"""How the server of each example is started, after ``python -m``."""
+
+
+class Process:
+    """A Python module that runs as a process of its own; what it says goes to *log*, if there is one."""
+
+    def __init__(self, command: str, log: Path | None, environ: Mapping[str, str]) -> None:
+        self.command = command
+        self.log = log
+        with log.open("ab") if log else nullcontext() as out:
+            # A session of its own: Ctrl-C reaches us alone, and we end it in our order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *command.split()],
+                cwd=ROOT,
+                env={**environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def said(self) -> str:
+        """Return what it has said until now."""
+        return self.log.read_text(errors="replace") if self.log else ""
+
+    def wait_for(self, pattern: str) -> str:
+        """Wait until it says something that *pattern* matches, and return that."""
+        deadline = monotonic() + PATIENCE
+        while True:
+            ended = self._process.poll() is not None
+            said = self.said()
+            found = re.search(pattern, said)
+            if found:
+                return found.group()
+            if ended or monotonic() > deadline:
+                raise RuntimeError(f"{self.command} did not come up:\n{said[-2000:]}")
+            sleep(0.01)
+
+    def wait(self) -> int:
+        """Wait until it ends, and return its exit status."""
+        return self._process.wait()
+
+    def end(self) -> None:
+        """Ask it to end; end it if it does not."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                self._process.wait()
+
+
+@contextmanager
+def running(
+    command: str, log: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Iterator[Process]:
+    """Run ``python -m`` *command* for as long as the block lasts."""
+    process = Process(command, log, environ)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@contextmanager
+def serving(
+    example: str, log: Path, environ: Mapping[str, str], port: int = 0
+) -> Iterator[tuple[Process, str]]:
+    """Run the server of *example*, on a free port unless one is given; give its URL as well."""
+    with running(SERVERS[example].format(port=port), log, environ) as server:
+        yield server, server.wait_for(r"http://127\.0\.0\.1:[1-9]\d*")
+
+
+def working(log: Path | None, environ: Mapping[str, str]) -> AbstractContextManager[Process]:
+    """Run a worker: ``latergator``, as ``python -m`` calls it."""
+    return running("alligator", log, environ)
+
+
+def own_environ() -> dict[str, str]:
+    """Give the environment of this program, without what it says to Alligator."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ALLIGATOR_")}
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end this program as Ctrl-C does: with its processes."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGHUP, stop)

@@ -1,0 +1,98 @@
+"""A social network: whoever follows you gets a mail when you post."""
+
+import re
+from email import message_from_bytes
+from email.policy import default
+from sqlite3 import Connection
+from uuid import uuid4
+
+from flask import Flask, abort, redirect, render_template, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from flask_alligator import Alligator, current
+
+from . import database
+from .tasks import outbox, send_mention_email, send_post_email
+
+app = Flask(__name__)
+alligator = Alligator(app)
+
+
+@app.post("/posts")
+def new_post() -> ResponseReturnValue:
+    """Save a post and have its readers mailed; the client waits for none of these mails."""
+    message = request.form["message"].strip() or abort(422, "Say something.")
+    with database.connect() as db:
+        author = _person(db, request.form["author"])
+        # After a 503 the client sends the form again. Its key makes that the same post.
+        post = database.add_post(db, author, message, request.form["key"])
+        # One task for each mail: when one fails, only that one is tried again.
+        with alligator.options(retries=3) as opts:
+            for follower in database.followers(db, author):
+                opts.task(send_post_email, post, follower)
+            for name in re.findall(r"@(\w+)", message):
+                person = database.find_person(db, name)
+                if person is None:
+                    abort(422, f"There is no @{name}. {len(current.tasks)} mails are not sent.")
+                opts.task(send_mention_email, post, person)
+    # The database has committed, and only then the tasks go out: each will find its post.
+    return redirect("/", 303)
+
+
+@app.post("/people")
+def sign_up() -> ResponseReturnValue:
+    """Let somebody in. There are no passwords: this is about mail."""
+    name, email = request.form["name"], request.form["email"]
+    if not re.fullmatch(r"\w{1,30}", name) or not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+        abort(422, "A name is one word, and an address has an @.")
+    with database.connect() as db:
+        db.execute("INSERT OR IGNORE INTO people (name, email) VALUES (?, ?)", [name, email])
+    return redirect("/", 303)
+
+
+@app.post("/follows")
+def follow() -> ResponseReturnValue:
+    """Let one person follow another."""
+    with database.connect() as db:
+        pair = [_person(db, request.form[role]) for role in ("follower", "followed")]
+        db.execute("INSERT OR IGNORE INTO follows (follower, followed) VALUES (?, ?)", pair)
+    return redirect("/", 303)
+
+
+@app.get("/")
+def feed() -> str:
+    """Show everything on one page."""
+    with database.connect() as db:
+        people = db.execute(
+            "SELECT name, (SELECT group_concat(reader.name, ', ') FROM follows "
+            "JOIN people reader ON reader.id = follower WHERE followed = people.id) AS readers "
+            "FROM people ORDER BY name"
+        ).fetchall()
+        posts = db.execute(
+            "SELECT name, message FROM posts JOIN people ON people.id = author ORDER BY posts.id DESC"
+        ).fetchall()
+    return render_template("feed.html", people=people, posts=posts, key=uuid4())
+
+
+@app.get("/outbox")
+def show_outbox() -> str:
+    """Show the mail that the worker has sent."""
+    box = outbox()
+    mails = [message_from_bytes(box.get_bytes(key), policy=default) for key in sorted(box.keys())]
+    return render_template("outbox.html", mails=reversed(mails))
+
+
+@app.errorhandler(HTTPException)
+def say(error: HTTPException) -> ResponseReturnValue:
+    """Answer errors in plain words."""
+    return (
+        f"{error.description}\n",
+        error.code or 500,
+        {"Content-Type": "text/plain; charset=utf-8"},
+    )
+
+
+def _person(db: Connection, name: str) -> int:
+    person = database.find_person(db, name)
+    return abort(422, f"There is no {name}.") if person is None else person

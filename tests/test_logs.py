@@ -1,0 +1,217 @@
+"""One line for each thing that happens, in a log that is the program's own."""
+
+import io
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alligator import Gator, Worker
+from alligator.logs import FIELDS, MAX_VALUE, LineFormatter, escape, get_log
+from tests.sample_tasks import add, fail
+
+ROOT = Path(__file__).parent.parent
+
+
+def line(message: str, *args: object, **fields: Any) -> str:
+    """Format one record."""
+    record = logging.LogRecord("alligator", logging.INFO, __file__, 1, message, args, None)
+    vars(record).update(fields)
+    return LineFormatter().format(record)
+
+
+@contextmanager
+def alone() -> Iterator[logging.Logger]:
+    """Put logging into the state of a program that has set up none."""
+    log, root = logging.getLogger("alligator"), logging.getLogger()
+    before = (log.handlers[:], log.level, root.handlers[:])
+    log.handlers[:], root.handlers[:] = [], []
+    try:
+        yield log
+    finally:
+        log.handlers[:], log.level, root.handlers[:] = before
+
+
+# The line.
+
+
+def test_a_line_says_when_how_grave_what_and_of_which_task() -> None:
+    text = line("done", task_id="a", task="app.f", seconds=0.5, queue="all", attempt=1)
+
+    moment, *rest = text.split(" ")
+    assert moment.endswith("Z")
+    assert len(moment) == len("2026-11-21T19:00:00.000Z")
+    assert rest == ["INFO", "done", "task_id=a", "task=app.f", "queue=all", "attempt=1", "seconds=0.500"]
+
+
+def test_what_is_not_known_is_not_there() -> None:
+    assert line("done", task_id="a", request_id=None, reason="").endswith("done task_id=a")
+
+
+def test_line_breaks_and_terminal_controls_are_escaped() -> None:
+    text = line("two\nlines %s", "\x1b[31m\r\u2028\u202e", reason="a\nb\x00\x85")
+
+    assert text.isprintable()
+    assert r"two\nlines \x1b[31m\r\u2028\u202e" in text
+    assert r"reason=a\nb\x00\x85" in text
+
+
+@given(st.text(st.characters(), max_size=50), st.text(st.characters(), max_size=50))
+def test_no_value_passes_for_another_line_or_field(reason: str, request_id: str) -> None:
+    text = line("dead", task_id="a", reason=reason, request_id=request_id)
+
+    assert text.isprintable()
+    text.encode()
+    names = [part.partition("=")[0] for part in split(text)[3:]]
+    given_names = [("task_id", "a"), ("reason", reason), ("request_id", request_id)]
+    assert names == [name for name, value in given_names if value]
+
+
+def split(text: str) -> list[str]:
+    """Split a line as a program would."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace, lexer.whitespace_split = " ", True
+    lexer.quotes, lexer.commenters = '"', ""
+    lexer.escape = "\\"
+    return list(lexer)
+
+
+def test_long_values_are_cut() -> None:
+    assert len(line("dead", reason="x" * 10_000)) < MAX_VALUE + 100
+
+
+def test_a_traceback_follows_indented() -> None:
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError as error:
+        text = line("dead", exc_info=(type(error), error, error.__traceback__))
+
+    first, *rest = text.split("\n")
+    assert first.endswith("INFO dead")
+    assert all(each.startswith("    ") for each in rest)
+    assert rest[-2:] == ["    ValueError: first", "    second"]
+
+
+@given(st.text(st.characters()))
+def test_printable_text_stays_as_it_is_and_the_rest_becomes_so(text: str) -> None:
+    assert escape(text).isprintable()
+    assert escape(text) == text or not text.isprintable()
+
+
+# The handler.
+
+
+def test_an_import_sets_up_no_logging() -> None:
+    code = (
+        "import logging, alligator, alligator.workers, alligator.logs\n"
+        "log = logging.getLogger('alligator')\n"
+        "print(log.handlers, log.level, logging.getLogger().handlers)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+    assert done.stdout == "[] 0 []\n", done.stderr
+
+
+def test_however_many_workers_there_is_one_handler() -> None:
+    gator = Gator("locmem://")
+
+    with alone() as log:
+        for _ in range(5):
+            Worker(gator)
+        handlers = log.handlers[:]
+
+    assert len(handlers) == 1
+    assert isinstance(handlers[0].formatter, LineFormatter)
+
+
+@pytest.mark.parametrize("name", ["", "alligator"])
+def test_the_logging_of_the_program_is_left_alone(name: str) -> None:
+    own = logging.NullHandler()
+
+    with alone() as log:
+        logging.getLogger(name).addHandler(own)
+        Worker(Gator("locmem://"))
+        handlers = [*logging.getLogger().handlers, *log.handlers]
+
+    assert handlers == [own]
+
+
+def test_the_level_is_a_name_or_a_number() -> None:
+    with alone():
+        levels = [get_log("WARNING").level, get_log(logging.ERROR).level]
+
+    assert levels == [logging.WARNING, logging.ERROR]
+
+
+# What is said.
+
+
+@pytest.fixture
+def said() -> Iterator[io.StringIO]:
+    """Collect what the log says, as a file would."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter())
+    log = logging.getLogger("alligator")
+    log.addHandler(handler)
+    yield stream
+    log.removeHandler(handler)
+
+
+def events(said: io.StringIO) -> list[str]:
+    return [text for text in said.getvalue().splitlines() if not text.startswith("    ")]
+
+
+def test_each_task_is_a_line(said: io.StringIO) -> None:
+    gator = Gator("locmem://")
+    gator.options(headers={"request_id": "r 1"}).task(add, 1, 2)
+    gator.options(retries=1, backoff=0).task(fail, "no\nluck")
+
+    Worker(gator, burst=True).run_forever()
+
+    starts, done, failed, dead, stopped = events(said)
+    assert " starts on all" in starts
+    assert " INFO done task_id=" in done
+    assert "task=tests.sample_tasks.add queue=all attempt=1" in done
+    assert 'request_id="r 1"' in done
+    assert " WARNING failed, to be retried " in failed
+    assert "attempt=1" in failed
+    assert r'reason="RuntimeError: no\nluck"' in failed
+    assert " ERROR dead " in dead
+    assert "attempt=2" in dead
+    assert " has stopped after 3 tasks" in stopped
+
+
+def test_arguments_are_in_no_line(said: io.StringIO) -> None:
+    gator = Gator("locmem://")
+    gator.task(add, 4711, 1)
+
+    Worker(gator, burst=True, log_level="DEBUG").run_forever()
+
+    assert "4711" not in said.getvalue()
+
+
+def test_a_task_that_is_none_is_a_line_too(said: io.StringIO) -> None:
+    gator = Gator("locmem://")
+    gator.client.push("all", "bad\x1b[2J", "garbage\n")
+
+    Worker(gator, burst=True).run_forever()
+
+    _, dead, _ = events(said)
+    assert r"dead task_id=bad\x1b[2J queue=all" in dead
+    assert "PayloadError: this is not a task" in dead
+
+
+def test_the_fields_are_in_one_order() -> None:
+    text = line("m", **dict.fromkeys(reversed(FIELDS), "v"))
+
+    assert [part.partition("=")[0] for part in text.split(" ")[3:]] == list(FIELDS)

@@ -1,0 +1,214 @@
+"""What people install: the wheel, and the quick start of the README on top of it."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from tests.pages import ROOT, blocks
+
+PACKAGES = {
+    "alligator",
+    "asgi_alligator",
+    "flask_alligator",
+    "pytest_alligator",
+    "starlette_alligator",
+    "wsgi_alligator",
+}
+PATIENCE = 30.0
+"""Seconds for a server to start, and for a worker to run two tasks."""
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of what is checked out, built in a place where nothing else lies about."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = ROOT / name, folder / name
+        if source.is_file():  # a file may be deleted and not committed yet
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
+    run(command, folder)
+    (built,) = (folder / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def shop(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an environment in which Alligator is installed, and with README's program."""
+    folder = tmp_path_factory.mktemp("shop")
+    run([sys.executable, "-m", "venv", "venv"], folder)
+    pip = [python_of(folder), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*pip, f"{wheel}[flask]"], folder)
+    (block,) = [block for block in blocks(ROOT / "README.md", "python") if block.file == "shop.py"]
+    (folder / "shop.py").write_text(block.code)
+    (folder / "mail.py").write_text(MAIL)
+    return folder
+
+
+MAIL = """
+def send_receipt(order):
+    note("receipt", order)
+
+
+def tell_warehouse(order):
+    note("warehouse", order)
+
+
+def note(*words):
+    with open("sent.txt", "a") as file:
+        print(*words, file=file)
+"""
+
+
+def python_of(folder: Path) -> str:
+    return str(folder / "venv" / "bin" / "python")
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Run *command* as if this checkout did not exist; return what it prints."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    ours = ("PYTHON", "ALLIGATOR_", "FLASK_", "COV_", "COVERAGE_", "VIRTUAL_ENV")
+    return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+
+
+@contextmanager
+def running(command: list[str], folder: Path, log: Path) -> Iterator[None]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**environment(), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def eventually(found: Callable[[], bool], *logs: Path) -> None:
+    """Wait until *found* is true; fail with what the programs have printed."""
+    end = time.monotonic() + PATIENCE
+    while not found():
+        if time.monotonic() > end:
+            pytest.fail("\n".join(log.read_text(errors="replace") for log in logs))
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_wheel_holds_every_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+
+    (info,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}
+    assert {name.partition("/")[0] for name in names} == {*PACKAGES, info}
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    endings = {Path(name).suffix for name in names if not name.startswith(info)}
+    assert endings - {".py", ".typed", ".lua", ".html", ".css", ".js"} == set()
+
+
+def test_the_wheel_holds_every_file_that_a_package_has(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+
+    folders = [ROOT / "alligator", *(ROOT / "integrations").iterdir()]
+    sources = {
+        str(path.relative_to(folder.parent))
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert sources <= names
+
+
+def test_the_wheel_says_what_it_needs_and_what_it_brings(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(archive.read(name).decode())
+        entry_points = archive.read(name.replace("METADATA", "entry_points.txt")).decode()
+
+    needed = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
+    assert {re.split(r"[^\w-]", line)[0] for line in needed} == {"click", "rich"}
+    extras = set(metadata.get_all("Provides-Extra", []))
+    assert extras >= {"redis", "flask", "starlette", "test", "dev"}
+    for script in ("latergator = ", "latergator.py = ", "alligator = pytest_alligator"):
+        assert script in entry_points
+
+
+def test_the_wheel_alone_runs_a_task(shop: Path) -> None:
+    program = (
+        "from alligator import Gator, Worker; from mail import note; "
+        "gator = Gator('sqlite://alone.db'); gator.task(note, 'alone'); "
+        "Worker(gator, burst=True).run_forever()"
+    )
+
+    run([python_of(shop), "-W", "error", "-c", program], shop)
+
+    assert "alone" in (shop / "sent.txt").read_text()
+
+
+def test_the_quick_start_of_the_readme_works(shop: Path) -> None:
+    sent, port, logs = shop / "sent.txt", free_port(), [shop / "server.log", shop / "worker.log"]
+    sent.unlink(missing_ok=True)
+    flask = [str(shop / "venv" / "bin" / "flask"), "--app", "shop"]
+
+    with ExitStack() as programs:
+        serve = [*flask, "run", "--port", str(port)]
+        programs.enter_context(running(serve, shop, logs[0]))
+        programs.enter_context(running([*flask, "alligator", "worker"], shop, logs[1]))
+        eventually(lambda: listens(port), *logs)
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/orders/7", method="POST")
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            answer = response.status, json.load(response)
+        eventually(lambda: sent.exists() and sent.read_text().count("\n") == 2, *logs)
+
+    assert answer == (201, {"placed": 7})
+    assert set(sent.read_text().splitlines()) == {"receipt 7", "warehouse 7"}
