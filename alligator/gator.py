@@ -136,7 +136,7 @@ class Gator:
         Besides those of `Task` there are ``immediate=True`` (goes out at once, whatever becomes of
         the transaction) and ``always=True`` (waits for its end, and goes out also when it fails).
         """
-        return Options(self, self.check_options(options))
+        return Options(self, **self.check_options(options))
 
     def transaction(self, **options: Unpack[TaskOptions]) -> Transaction:
         """Make a context that holds tasks until its end; *options* are for all of them."""

@@ -18,10 +18,12 @@ PATIENCE = 5.0
 class Heartbeat:
     """A thread that extends leases four times as often as needed.
 
-    *announce* is called as often, with True, and in the end with False: for the owner to tell the
-    store that it lives. It asks *held* which leases there are, so a task may take as long as it likes: what ends a lease
+    It asks *held* which leases there are, so a task may take as long as it likes: what ends a lease
     is that this process no longer lives. A task that holds the interpreter's lock for a whole lease
     without letting a thread run will be taken for dead.
+
+    *announce* is called as often, with True, and in the end with False: for the owner to tell the
+    store that it lives.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class Options(Generic[T]):
             opts.task(update_follow_counts, user_id)
     """
 
-    def __init__(self, gator: Enqueues[T], task_kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, gator: Enqueues[T], **task_kwargs: Any) -> None:
         self.gator = gator
         self.task_kwargs = task_kwargs
 
@@ -154,12 +154,14 @@ FALSE = ("false", "0", "no", "off", "f", "n")
 
 
 def check_name(option: str, value: object) -> str:
+    """Take a name that is fit for a line of text."""
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
         raise InvalidOption(f"{option} is 1 to 200 printable characters, not {value!r:.80}.")
     return value
 
 
 def check_whole(option: str, value: object) -> int:
+    """Take a whole number from 0."""
     try:
         number = int(value)  # type: ignore[call-overload]  # 1.0 took "3" as well
     except (TypeError, ValueError, OverflowError):
@@ -170,6 +172,7 @@ def check_whole(option: str, value: object) -> int:
 
 
 def check_seconds(option: str, value: object, *, least: float = 0.0) -> float:
+    """Take a number of seconds."""
     try:
         number = float(value) if isinstance(value, int | float) else -inf
     except OverflowError:
@@ -180,12 +183,14 @@ def check_seconds(option: str, value: object, *, least: float = 0.0) -> float:
 
 
 def check_pauses(option: str, value: object) -> float | list[float]:
+    """Take a number of seconds, or several."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [check_seconds(option, pause) for pause in value]
     return check_seconds(option, value)
 
 
 def to_timestamp(option: str, value: object) -> float:
+    """Take a moment: a Unix timestamp, a datetime or a date, both in UTC unless they say otherwise."""
     if isinstance(value, datetime):
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
         return max(0.0, moment.timestamp())
@@ -195,6 +200,7 @@ def to_timestamp(option: str, value: object) -> float:
 
 
 def check_headers(option: str, value: object) -> dict[str, str]:
+    """Take a mapping of strings, and return a copy."""
     if not isinstance(value, Mapping) or not all(
         isinstance(part, str) for item in value.items() for part in item
     ):
@@ -203,10 +209,12 @@ def check_headers(option: str, value: object) -> dict[str, str]:
 
 
 def check_timeout(option: str, value: object) -> float:
+    """Take a number of seconds that is more than none."""
     return check_seconds(option, value, least=0.001)
 
 
 def check_hook(option: str, value: object) -> Hook:
+    """Take a function."""
     if not callable(value):
         raise InvalidOption(f"{option} is a function, not {value!r}.")
     hook: Hook = value

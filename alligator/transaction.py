@@ -273,9 +273,7 @@ class Transaction:
 
     _sent: Sequence[Held] = ()
 
-    def _send(
-        self, held: Sequence[Held], callbacks: Sequence[Callable[[], object]] = ()
-    ) -> None:
+    def _send(self, held: Sequence[Held], callbacks: Sequence[Callable[[], object]] = ()) -> None:
         """Hand over to the outer transaction if there is one, else to the gator."""
         if self._outer is not None:
             try:

@@ -216,9 +216,7 @@ class Worker:
             try:
                 lane.give_back()
             except Exception as error:
-                self.log.error(
-                    "what was reserved waits for its leases to end: %s", describe(error)
-                )
+                self.log.error("what was reserved waits for its leases to end: %s", describe(error))
 
     def _work_side_by_side(self) -> None:
         errors: list[BaseException] = []

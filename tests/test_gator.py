@@ -41,7 +41,6 @@ from alligator.exceptions import (
 )
 from tests.sample_tasks import add, add_later, fail
 
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -146,7 +145,7 @@ def test_the_switch_is_asked_at_each_task() -> None:
 
 
 def test_the_switch_may_be_turned_later(gator: Gator) -> None:
-    gator.is_async = "off"  # type: ignore[assignment]
+    gator.is_async = "off"
 
     assert gator.is_async is False
     assert gator.task(add, 1, 2).result == 3
@@ -169,7 +168,9 @@ def test_what_cannot_be_a_task_is_refused_at_the_call(gator: Gator) -> None:
 def test_a_task_that_is_too_large_is_refused_at_the_call() -> None:
     gator = Gator("locmem://", max_task_bytes=1000)
 
-    with pytest.raises(TaskTooLarge, match=r"tests\.sample_tasks\.add takes 1,\d+ bytes.*pass an id"):
+    with pytest.raises(
+        TaskTooLarge, match=r"tests\.sample_tasks\.add takes 1,\d+ bytes.*pass an id"
+    ):
         gator.task(add, "x" * 1000, 2)  # type: ignore[arg-type]
     gator.task(add, "x" * 500, 2)  # type: ignore[arg-type]
 
@@ -604,9 +605,8 @@ def test_a_commit_that_fails_midway_leaves_nothing_in_a_backend_of_five_methods(
 ) -> None:
     duck.backend.fails_at = place
 
-    with pytest.raises(BackendError, match="ConnectionError: the answer was lost"):
-        with duck.transaction():
-            tasks = [duck.task(add, 1, 2) for _ in range(3)]
+    with pytest.raises(BackendError, match="the answer was lost"), duck.transaction():
+        tasks = [duck.task(add, 1, 2) for _ in range(3)]
 
     assert duck.len() == 0
     assert [task.status for task in tasks] == [CANCELED] * 3
@@ -708,9 +708,9 @@ def test_a_program_that_uses_no_coroutine_does_not_pay_for_them() -> None:
     code = (
         "import sys\n"
         "from alligator import Gator\n"
-        "from random import random\n"
+        "from random import choice\n"
         "gator = Gator('locmem://')\n"
-        "with gator.transaction(): gator.task(random)\n"
+        "with gator.transaction(): gator.task(choice, [1])\n"
         "gator.pop()\n"
         "print('asyncio' in sys.modules)\n"
     )

@@ -49,7 +49,15 @@ def test_a_line_says_when_how_grave_what_and_of_which_task() -> None:
     moment, *rest = text.split(" ")
     assert moment.endswith("Z")
     assert len(moment) == len("2026-11-21T19:00:00.000Z")
-    assert rest == ["INFO", "done", "task_id=a", "task=app.f", "queue=all", "attempt=1", "seconds=0.500"]
+    assert rest == [
+        "INFO",
+        "done",
+        "task_id=a",
+        "task=app.f",
+        "queue=all",
+        "attempt=1",
+        "seconds=0.500",
+    ]
 
 
 def test_what_is_not_known_is_not_there() -> None:

@@ -128,7 +128,7 @@ def test_one_delay_only(gator: Gator) -> None:
 
 
 def test_none_leaves_an_option_as_it_is_by_default(gator: Gator) -> None:
-    opts = gator.options(delay_by=None, timeout=None, on_error=None, headers=None, backoff=None)  # type: ignore[arg-type]
+    opts = gator.options(delay_by=None, timeout=None, on_error=None, headers=None, backoff=None)
 
     task = opts.task(add, 1, 2)
 

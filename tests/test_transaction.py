@@ -77,7 +77,7 @@ def untouchable(conn_string: str) -> Client:
     def refuse(self: object, *args: object, **kwargs: object) -> None:
         raise AssertionError("the store was asked")
 
-    methods = {name: refuse for name in Client.__abstractmethods__}
+    methods = dict.fromkeys(Client.__abstractmethods__, refuse)
     client: Client = type("Untouchable", (Client,), methods)(conn_string)
     return client
 
@@ -427,7 +427,7 @@ def test_a_change_after_the_call_changes_nothing(gator: Gator) -> None:
 
 def test_arguments_are_checked_at_the_call_not_at_the_end(gator: Gator) -> None:
     with gator.transaction() as tx:
-        with pytest.raises(TypeError, match="'a' of tests.sample_tasks.add"):
+        with pytest.raises(TypeError, match=r"'a' of tests\.sample_tasks\.add"):
             gator.task(add, object(), 2)  # type: ignore[arg-type]
         held = len(tx.tasks)
 
@@ -731,8 +731,7 @@ def test_it_is_an_asynchronous_context_too(gator: Gator) -> None:
         async with gator.transaction():
             gator.task(add, 1, 2)
             await asyncio.sleep(0)
-            held = gator.len()
-        return held
+            return gator.len()
 
     assert asyncio.run(view()) == 0
     assert gator.len() == 1
@@ -1067,9 +1066,7 @@ class Nesting(RuleBasedStateMachine):
     def each_status_says_where_the_task_is(self) -> None:
         held = {name for _, model in self.stack for name in model["held"]}
         for name, task in self.tasks.items():
-            expected = (
-                DEFERRED if name in held else CANCELED if name in self.dropped else WAITING
-            )
+            expected = DEFERRED if name in held else CANCELED if name in self.dropped else WAITING
             assert task.status == expected
 
     def teardown(self) -> None:

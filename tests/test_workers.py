@@ -312,16 +312,15 @@ def test_a_hook_may_grant_more_attempts(gator: Gator) -> None:
 @pytest.mark.parametrize(
     "func", [raise_unspeakable, raise_unstorable, exit_program], ids=lambda func: func.__name__
 )
-def test_whatever_a_task_raises_the_worker_lives_on(
-    gator: Gator, func: Callable[[], None]
-) -> None:
+def test_whatever_a_task_raises_the_worker_lives_on(gator: Gator, func: Callable[[], None]) -> None:
     gator.task(func)
     gator.task(note, "next")
 
     burst(gator)
 
     [letter] = gator.dead_letters()
-    assert letter.reason.encode() and letter.traceback.encode()
+    assert letter.reason.encode()
+    assert letter.traceback.encode()
     assert ran == ["next"]
 
 

@@ -74,8 +74,12 @@ class Turn:
             self._remember(commit_id, after, last)
 
     def _push(self, messages: Sequence[Message]) -> None:
+        # Of two with one id the first counts, though the batches do not come in order.
+        first: dict[tuple[str, str], Message] = {}
+        for message in messages:
+            first.setdefault((message.queue_name, message.task_id), message)
         batches: defaultdict[tuple[str, str], list[tuple[object, ...]]] = defaultdict(list)
-        for name, task_id, data, delay in messages:
+        for name, task_id, data, delay in first.values():
             due = self.now + micros(delay)
             state = SCHEDULED if due > self.now else READY
             batches[name, state].append((name, task_id, state, due, due, data))

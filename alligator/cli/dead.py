@@ -32,7 +32,7 @@ def dead_commands(get_gator: Callable[[], Gator]) -> click.Group:
     def dead() -> None:
         """Deal with tasks that will not run again by themselves."""
 
-    @dead.command("list")
+    @dead.command("list", short_help="List dead tasks, the latest first.")
     @queue_option
     @click.option("--limit", default=100, show_default=True, help="At most so many of each queue.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -47,7 +47,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Run tasks until stopped; the default.")
 @worker_options
 @click.option(
     "--processes",

@@ -6,6 +6,7 @@ import click
 
 from ..constants import FAIL
 from ..gator import Gator
+from ..health import Health
 from ..logs import escape
 from ..stats import COUNTERS, STATES, measure
 from .errors import EXIT_FAILURE

@@ -85,11 +85,22 @@ class Screen:
         """Print lines as they are."""
         self.console.print(self._panel(title, escape("\n".join(lines))))
 
+    def health(self, response: httpx.Response) -> None:
+        """Print what health says: the verdict, and one line for each finding."""
+        verdict = response.json()
+        table = Table.grid(padding=(0, 2))
+        table.add_row("[bold]status", f"[bold]{escape(verdict['status'])}")
+        for name, findings in verdict.get("checks", {}).items():
+            for finding in findings:
+                value = f"{finding.get('observedValue', '')} {finding.get('observedUnit', '')}"
+                text = finding.get("output") or value
+                table.add_row(f"[dim]{escape(name)}", finding["status"], escape(text))
+        self.console.print(self._panel(self._source(response), table))
+
     def document(self, response: httpx.Response) -> None:
         """Print a JSON document."""
-        title = f"GET {response.request.url.path} {self._arrow} {response.status_code}"
-        kind = response.headers.get("content-type", "")
-        self.console.print(self._panel(f"{title} {kind}", escape(_as_text(response.json()))))
+        text = escape(_as_text(response.json()))
+        self.console.print(self._panel(self._source(response), text))
 
     def check(self, good: bool, promise: str) -> None:
         """Print whether a promise was kept."""
@@ -108,6 +119,10 @@ class Screen:
         else:
             self.console.print(text)
             yield
+
+    def _source(self, response: httpx.Response) -> str:
+        path, kind = response.request.url.path, response.headers.get("content-type", "")
+        return f"GET {path} {self._arrow} {response.status_code} {kind}"
 
     def _panel(self, title: str, content: "str | Table") -> Panel:
         return Panel(content, title=f"[bold]{title}", title_align="left", border_style="dim")

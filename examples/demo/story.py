@@ -84,7 +84,7 @@ class Story:
         screen.saw(response)
         screen.queue(before, after)
         if health.is_error:  # a locked file still answers
-            screen.document(health)
+            screen.health(health)
         screen.check(response.status_code == 503, "The client sees a failure and no success,")
         screen.check("retry-after" in response.headers, "is told when to try again,")
         screen.check(after.pushed == before.pushed, "and no task was queued.")
@@ -111,7 +111,7 @@ class Story:
         health = self.stage.get("/alligator/health", token=self.stage.token)
         closed = self.stage.get("/alligator/stats")
         stats = self.stage.get("/alligator/stats", token=self.stage.token)
-        screen.document(health)
+        screen.health(health)
         screen.document(stats)
         totals = self.gator.stats()
         screen.check(health.status_code == 200, "Health is no failure.")

@@ -39,12 +39,8 @@ class AlligatorEndpoint:
             await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return
-        path: str = scope["path"]
-        mount = scope.get("root_path", "").rstrip("/")
-        if mount and f"{path}/".startswith(f"{mount}/"):
-            path = path[len(mount) :]
         allowed = await self.is_allowed(scope)
-        respond = partial(self.endpoint.respond, scope["method"], path, allowed=allowed)
+        respond = partial(self.endpoint.respond, scope["method"], _path(scope), allowed=allowed)
         status, headers, body = await offload(respond)
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": raw})
@@ -68,3 +64,14 @@ class AlligatorEndpoint:
     def to_request(self, scope: Scope) -> Any:
         """Turn *scope* into what *authorize* is called with."""
         return scope
+
+
+def _path(scope: Scope) -> str:
+    """Return the path after the mount."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "").rstrip("/")
+    # Behind a proxy that takes its prefix away the path lacks what Starlette calls app_root_path.
+    for mount in (root, root.removeprefix(scope.get("app_root_path", "").rstrip("/"))):
+        if mount and f"{path}/".startswith(f"{mount}/"):
+            return path[len(mount) :]
+    return path

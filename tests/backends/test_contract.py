@@ -152,10 +152,16 @@ def test_a_task_that_the_queue_holds_is_neither_doubled_nor_changed(
 
 
 def test_an_id_that_comes_twice_in_one_call_is_queued_once(client: Client) -> None:
-    client.push_many([Message("mail", "a", "1"), Message("mail", "a", "2")])
+    messages = [
+        Message("mail", "a", "1"),
+        Message("mail", "a", "2", HOUR),
+        Message("mail", "b", "3"),
+    ]
 
-    assert [lease.data for lease in client.reserve("mail", limit=5)] == ["1"]
-    assert client.stats("mail").pushed == 1
+    client.push_many([messages[0]._replace(task_id="c", delay=HOUR), *messages, messages[0]])
+
+    assert [lease.data for lease in client.reserve("mail", limit=5)] == ["1", "3"]
+    assert client.stats("mail").pushed == 3
 
 
 def test_an_id_may_be_used_again_once_its_task_is_done(client: Client) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import ClassVar
 from uuid import uuid4
 
 from hypothesis import HealthCheck, Phase, settings
@@ -33,7 +34,7 @@ class Entry:
     lost: int = 0
     lease: Lease | None = None
     expired: bool = False
-    released: bool = False
+    anywhere: bool = False
     since: tuple[int, int] = (0, 0)
     """The call that made it ready, and its place in that call where there is one."""
 
@@ -59,9 +60,10 @@ class Store(RuleBasedStateMachine):
     No rule depends on how fast it runs: leases and delays are an hour long, or nothing.
     """
 
-    def __init__(self, client: Client) -> None:
+    client: ClassVar[Client]
+
+    def __init__(self) -> None:
         super().__init__()
-        self.client = client
         # All histories share the store, so each has queues and commits of its own.
         self.run = uuid4().hex
         self.queues = {"one": Queue(), "two": Queue()}
@@ -71,7 +73,7 @@ class Store(RuleBasedStateMachine):
 
     def put(self, entry: Entry, delay: float = 0.0, place: int = 0) -> None:
         entry.state, entry.lease = "scheduled" if delay else "ready", None
-        entry.since, entry.released = (self.number, place), False
+        entry.since, entry.anywhere = (self.number, place), False
 
     def name(self, queue: str) -> str:
         return f"{queue}-{self.run}"
@@ -102,6 +104,9 @@ class Store(RuleBasedStateMachine):
             if task_id not in queue.tasks:
                 queue.tasks[task_id] = Entry(data, "")
                 self.put(queue.tasks[task_id], delay, place)
+                # Nobody pushes a task again while somebody may hold a lease from its last life.
+                gone = self.name(name), task_id
+                self.leases = [lease for lease in self.leases if lease[:2] != gone]
                 queue.counts["pushed"] += 1
 
     @rule(order=st.permutations(["one", "two"]), limit=st.integers(1, 4), for_ever=st.booleans())
@@ -132,6 +137,7 @@ class Store(RuleBasedStateMachine):
                 entry.lost += 1
                 queue.counts["lost"] += 1
                 self.put(entry)
+                entry.anywhere = True
                 if entry.lost >= MAX_LOST:
                     entry.state = "dead"
 
@@ -141,8 +147,8 @@ class Store(RuleBasedStateMachine):
         taken = {lease.task_id: self.entry(lease)[1] for lease in here}
         assert taken.keys() <= ready.keys()
         assert len(taken) == len(here) == min(limit, len(ready))
-        # Where a released task stands is the store's affair.
-        if not any(entry.released for entry in ready.values()):
+        # Where a task stands that was released or lost is the store's affair.
+        if not any(entry.anywhere for entry in ready.values()):
             since = sorted(entry.since for entry in ready.values())
             assert [entry.since for entry in taken.values() if entry] == since[: len(here)]
 
@@ -160,16 +166,18 @@ class Store(RuleBasedStateMachine):
         )
     )
     def settle(self, picks: list[tuple[int, Verdict, bool, bool]]) -> None:
-        outcomes = []
+        outcomes: dict[str, Outcome] = {}
         for pick, verdict, later, renew in picks:
             self.number += 1
             # Old leases too: what a worker says that was frozen for long.
             lease = self.leases[pick % len(self.leases)]
             delay = HOUR if later and verdict == "retry" else 0.0
             data = f"data {self.number}" if renew and verdict == "retry" else None
-            outcomes.append(Outcome(verdict, lease, delay, data, "no luck" * (verdict == "dead")))
-        self.client.step((), 0, outcomes=outcomes)
-        for outcome in outcomes:
+            # A worker says one thing of a task.
+            key = f"{lease.queue_name} {lease.task_id}"
+            outcomes[key] = Outcome(verdict, lease, delay, data, "no luck" * (verdict == "dead"))
+        self.client.step((), 0, outcomes=[*outcomes.values()])
+        for outcome in outcomes.values():
             self.settle_one(outcome)
 
     def settle_one(self, outcome: Outcome) -> None:
@@ -189,7 +197,7 @@ class Store(RuleBasedStateMachine):
             entry.data = outcome.data or entry.data
             queue.counts["retried"] += outcome.verdict == "retry"
             self.put(entry, outcome.delay)
-            entry.released = outcome.verdict == "release"
+            entry.anywhere = outcome.verdict == "release"
 
     @precondition(lambda self: self.leases)
     @rule(picks=st.lists(PICK, max_size=3, unique=True))
@@ -275,10 +283,11 @@ class Store(RuleBasedStateMachine):
 
 
 def test_a_store_does_what_the_model_does(connect: Callable[[], Client]) -> None:
-    client = connect()
+    class Here(Store):
+        client = connect()
 
     run_state_machine_as_test(
-        lambda: Store(client),
+        Here,
         settings=settings(
             max_examples=40,
             stateful_step_count=30,

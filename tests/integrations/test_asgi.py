@@ -149,7 +149,7 @@ def test_what_is_not_http_passes_through(gator: Gator, kind: str) -> None:
 
     exchange = Exchange(type=kind)
     receive, send = exchange.receive, exchange.send
-    asyncio.run(AlligatorMiddleware(app, gator)(exchange.scope, receive, send))  # type: ignore[arg-type]  # a coroutine
+    asyncio.run(AlligatorMiddleware(app, gator)(exchange.scope, receive, send))
 
     assert seen == [exchange.scope, receive, send, None]
     assert seen[0] is exchange.scope

@@ -1,0 +1,130 @@
+"""/alligator/… through each protocol: one table for all of them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from alligator import Gator
+from tests.integrations.sites import Get, endpoint_at
+
+TOKEN = "t" * 32
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(params=["wsgi", "asgi", "starlette", "fastapi"])
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("ALLIGATOR_TOKEN", raising=False)
+    name: str = request.param
+    return name
+
+
+def get_of(name: str, gator: Gator, **settings: Any) -> Get:
+    return endpoint_at(name, "/alligator", gator, **settings)
+
+
+def test_health_is_for_everybody(name: str, gator: Gator) -> None:
+    answer = get_of(name, gator)("/alligator/health")
+
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/health+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert list(json.loads(answer.body)) == ["status"]
+
+
+def test_a_store_that_is_away_is_a_503(name: str) -> None:
+    get = get_of(name, Gator("redis://user:s3cret@127.0.0.1:1/0"))
+
+    health, live = get("/alligator/health"), get("/alligator/health/live")
+
+    assert (health.status, live.status) == (503, 200)
+    assert b"s3cret" not in health.body
+
+
+def test_stats_are_closed_to_strangers(name: str, gator: Gator) -> None:
+    answer = get_of(name, gator)("/alligator/stats")
+
+    assert answer.status == 403
+    assert b"ALLIGATOR_TOKEN" in answer.body
+
+
+def test_the_token_opens_them(name: str, gator: Gator) -> None:
+    get = get_of(name, gator, token=TOKEN)
+
+    assert get("/alligator/stats", headers=BEARER).status == 200
+    assert get("/alligator/stats", headers={"Authorization": "Bearer other"}).status == 403
+    assert list(json.loads(get("/alligator/health", headers=BEARER).body)) != ["status"]
+
+
+def test_the_token_of_the_environment_opens_them(
+    name: str, gator: Gator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLIGATOR_TOKEN", TOKEN)
+
+    assert get_of(name, gator)("/alligator/stats", headers=BEARER).status == 200
+
+
+@pytest.mark.parametrize(("said", "status"), [(True, 200), (False, 403), (None, 403)])
+def test_the_application_may_decide(name: str, gator: Gator, said: Any, status: int) -> None:
+    asked: list[Any] = []
+
+    def authorize(request: Any) -> Any:
+        asked.append(request)
+        return said
+
+    answer = get_of(name, gator, authorize=authorize)("/alligator/stats")
+
+    assert answer.status == status
+    assert len(asked) == 1
+
+
+def test_an_async_function_may_decide(name: str, gator: Gator) -> None:
+    if name == "wsgi":
+        pytest.skip("WSGI has no coroutines")
+
+    async def authorize(request: Any) -> bool:
+        return True
+
+    assert get_of(name, gator, authorize=authorize)("/alligator/stats").status == 200
+
+
+def test_a_decision_that_fails_is_a_no(
+    name: str, gator: Gator, caplog: pytest.LogCaptureFixture
+) -> None:
+    def authorize(request: Any) -> bool:
+        raise LookupError("the sessions are away")
+
+    answer = get_of(name, gator, authorize=authorize)("/alligator/stats")
+
+    assert answer.status == 403
+    assert b"sessions" not in answer.body
+    assert "the sessions are away" in caplog.text
+
+
+def test_a_head_request_has_no_body(name: str, gator: Gator) -> None:
+    answer = get_of(name, gator)("/alligator/health", method="HEAD")
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+
+
+def test_other_methods_and_paths_are_refused(name: str, gator: Gator) -> None:
+    get = get_of(name, gator)
+
+    assert get("/alligator/health", method="POST").status == 405
+    assert get("/alligator/nothing").status == 404
+
+
+def test_it_may_be_mounted_deeper(name: str, gator: Gator) -> None:
+    get = endpoint_at(name, "/ops/queue", gator)
+
+    assert get("/ops/queue/health").status == 200
+
+
+def test_it_shows_several_gators(name: str, gator: Gator) -> None:
+    get = endpoint_at(name, "/alligator", [gator, Gator("locmem://", "mail")], token=TOKEN)
+
+    answer = get("/alligator/stats", headers=BEARER)
+
+    assert answer.status == 200
+    assert b"mail" in answer.body

@@ -1,0 +1,513 @@
+"""The extension for Flask: what is Flask's own; the rest is in `test_requests`."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+from flask.views import MethodView
+
+import flask_alligator
+from alligator import Gator
+from alligator.exceptions import ConfigurationError, InvalidOption, UnknownOption
+from alligator.testing import drain
+from flask_alligator import Alligator
+from tests.sample_tasks import add
+
+calls: list[Any] = []
+
+
+def note_app(value: str) -> None:
+    """Note which application, and which context of it, this runs in."""
+    flask.g.notes = [*flask.g.get("notes", []), value]
+    calls.append((flask.current_app.name, flask.g.notes))
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls.clear()
+    for name in list(os.environ):
+        if name.startswith("ALLIGATOR_"):
+            monkeypatch.delenv(name)
+
+
+def make_app(name: str = "shop", alligator: Alligator | None = None, **config: Any) -> flask.Flask:
+    """Make an application whose view at ``/<status>`` starts a task and answers that status."""
+    app = flask.Flask(name)
+    app.config.from_mapping({"ALLIGATOR_CONN": "locmem://", **config})
+    extension = alligator or Alligator()
+    extension.init_app(app)
+
+    @app.route("/<int:status>", methods=["GET", "POST"])
+    def view(status: int) -> tuple[str, int]:
+        extension.task(note_app, "task")
+        return "", status
+
+    return app
+
+
+def gator_of(app: flask.Flask) -> Gator:
+    gator: Gator = app.extensions["alligator"]
+    return gator
+
+
+# Setting up.
+
+
+def test_the_application_may_come_first_or_later() -> None:
+    first = flask.Flask("first")
+    first.config["ALLIGATOR_CONN"] = "locmem://"
+    later = flask.Flask("later")
+    later.config["ALLIGATOR_CONN"] = "locmem://"
+
+    Alligator(first)
+    Alligator().init_app(later)
+
+    assert isinstance(first.extensions["alligator"], Gator)
+    assert isinstance(later.extensions["alligator"], Gator)
+
+
+def test_the_extension_does_not_keep_the_application() -> None:
+    alligator = Alligator()
+    app = make_app(alligator=alligator)
+
+    assert app not in vars(alligator).values()
+
+
+def test_the_second_init_app_is_refused_with_the_way_out() -> None:
+    alligator = Alligator()
+    app = make_app(alligator=alligator)
+
+    with pytest.raises(ConfigurationError, match="Call init_app once"):
+        alligator.init_app(app)
+
+
+def test_without_a_dsn_both_ways_to_give_it_are_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"app\.config.*environment.*Alligator\(gator="):
+        Alligator(flask.Flask("shop"))
+
+
+def test_what_is_not_configured_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALLIGATOR_CONN", "locmem://")
+    monkeypatch.setenv("ALLIGATOR_PREFIX", "shop")
+    monkeypatch.setenv("ALLIGATOR_ALLOW", "shop.*,mail.*")
+    app = flask.Flask("shop")
+
+    Alligator(app)
+
+    assert gator_of(app).queue_name == "shop_all"
+
+
+def test_the_configuration_knows_better_than_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALLIGATOR_PREFIX", "env")
+
+    app = make_app(ALLIGATOR_PREFIX="config", ALLIGATOR_SECRET=["a" * 40, "b" * 40])
+
+    assert gator_of(app).queue_name == "config_all"
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        ({"ALLIGATOR_URL_PREFIX": "alligator"}, ConfigurationError),
+        ({"ALLIGATOR_URL_PREFIX": "/"}, ConfigurationError),
+        ({"ALLIGATOR_COMMIT_AT": "later"}, ConfigurationError),
+        ({"ALLIGATOR_OPTIONS": {"retires": 1}}, UnknownOption),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_wrong_configuration_is_refused_at_once(
+    config: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        make_app(**config)
+
+
+def test_two_applications_have_queues_of_their_own() -> None:
+    alligator = Alligator()
+    shop, blog = make_app("shop", alligator), make_app("blog", alligator)
+
+    shop.test_client().get("/200")
+
+    assert (gator_of(shop).len(), gator_of(blog).len()) == (1, 0)
+
+
+def test_a_given_gator_is_used() -> None:
+    gator = Gator("locmem://")
+
+    app = make_app(alligator=Alligator(gator=gator), ALLIGATOR_CONN=None)
+
+    assert gator_of(app) is gator
+
+
+def test_outside_of_an_application_the_way_in_is_told() -> None:
+    with pytest.raises(RuntimeError, match=r"app_context\(\)"):
+        Alligator().task(add, 1, 2)
+
+
+def test_an_application_without_the_extension_is_told() -> None:
+    with flask.Flask("bare").app_context(), pytest.raises(RuntimeError, match="init_app"):
+        _ = Alligator().gator
+
+
+def test_options_and_transactions_are_those_of_the_gator() -> None:
+    alligator = Alligator()
+    app = make_app(alligator=alligator)
+
+    with app.app_context(), alligator.transaction(retries=2) as transaction:
+        with alligator.options(timeout=3.0) as opts:
+            task = opts.task(add, 1, 2)
+        assert transaction.tasks == (task,)
+
+    assert (task.retries, task.timeout) == (2, 3.0)
+    assert gator_of(app).len() == 1
+
+
+# The transaction of the request.
+
+
+def test_the_current_transaction_can_be_doomed_and_updated() -> None:
+    app = make_app()
+
+    @app.before_request
+    def prepare() -> None:
+        flask_alligator.current.update(retries=4)
+        flask_alligator.current.doom()
+
+    app.test_client().get("/200")
+
+    assert gator_of(app).len() == 0
+
+
+def test_outside_of_a_request_there_is_no_current_transaction() -> None:
+    app = make_app()
+
+    with pytest.raises(RuntimeError, match="request context"):
+        flask_alligator.current.doom()
+    with app.test_request_context(), pytest.raises(RuntimeError, match="test_client"):
+        flask_alligator.current.doom()
+
+
+@pytest.mark.parametrize(("status", "depth"), [(200, 1), (302, 1), (404, 0), (500, 0)])
+def test_abort_and_redirect_are_answers_like_any_other(status: int, depth: int) -> None:
+    app = make_app()
+
+    @app.get("/leave/<int:status>")
+    def leave(status: int) -> Any:
+        gator_of(app).task(add, 1, 2)
+        if status == 302:
+            flask.abort(flask.redirect("/200"))
+        if status == 200:
+            return "fine"
+        return flask.abort(status)
+
+    response = app.test_client().get(f"/leave/{status}")
+
+    assert response.status_code == status
+    assert gator_of(app).len() == depth
+
+
+def test_tasks_of_hooks_belong_to_the_request() -> None:
+    app = make_app()
+    gator = gator_of(app)
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        gator.task(add, 1, 2)
+        return response
+
+    @app.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        gator.task(add, 1, 2)
+        assert gator.len() == 0
+
+    app.test_client().get("/404")
+    assert gator.len() == 0
+    app.test_client().get("/200")
+    assert gator.len() == 3
+
+
+def test_async_views_take_part() -> None:
+    pytest.importorskip("asgiref")
+    app = make_app()
+
+    @app.get("/async/<int:status>")
+    async def view(status: int) -> tuple[str, int]:
+        gator_of(app).task(add, 1, 2)
+        assert gator_of(app).len() == 0
+        return "", status
+
+    app.test_client().get("/async/404")
+    app.test_client().get("/async/200")
+
+    assert gator_of(app).len() == 1
+
+
+def test_class_based_views_take_part() -> None:
+    app = make_app()
+
+    class Orders(MethodView):
+        def post(self) -> tuple[str, int]:
+            gator_of(app).task(add, 1, 2)
+            return "", 201
+
+    app.add_url_rule("/orders", view_func=Orders.as_view("orders"))
+
+    assert app.test_client().post("/orders").status_code == 201
+    assert gator_of(app).len() == 1
+
+
+def test_files_are_sent_as_files(tmp_path: Path) -> None:
+    app = make_app()
+    (tmp_path / "a.txt").write_text("a file")
+
+    @app.get("/file")
+    def file() -> flask.Response:
+        gator_of(app).task(add, 1, 2)
+        return flask.send_file(tmp_path / "a.txt")
+
+    with app.test_client().get("/file") as response:
+        assert response.data == b"a file"
+    assert gator_of(app).len() == 1
+
+
+def test_a_stream_with_the_context_comes_through() -> None:
+    app = make_app()
+
+    @app.get("/stream")
+    def stream() -> Any:
+        gator_of(app).task(add, 1, 2)
+
+        def chunks() -> Iterator[str]:
+            yield flask.request.path
+            yield " end"
+
+        return flask.Response(flask.stream_with_context(chunks()))
+
+    with app.test_client().get("/stream") as response:
+        assert response.data == b"/stream end"
+    assert gator_of(app).len() == 1
+
+
+# Switched off for tests.
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after init_app"])
+def test_while_testing_tasks_run_before_the_client_has_its_answer(late: bool) -> None:
+    app = make_app(TESTING=not late)
+    app.testing = True
+
+    app.test_client().get("/404")
+    assert calls == []
+    app.test_client().get("/200")
+
+    assert calls == [("shop", ["task"])]
+    assert gator_of(app).len() == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "environ", "testing", "is_async"),
+    [
+        (None, None, False, True),
+        (None, None, True, False),
+        (True, None, True, True),
+        ("no", None, False, False),
+        (None, "off", False, False),
+        (None, "on", True, True),
+        (True, "off", False, True),
+        (None, "", True, False),
+    ],
+)
+def test_what_decides_whether_tasks_are_queued(
+    monkeypatch: pytest.MonkeyPatch,
+    config: Any,
+    environ: str | None,
+    testing: bool,
+    is_async: bool,
+) -> None:
+    app = make_app(ALLIGATOR_ASYNC=config, TESTING=testing)
+    if environ is not None:
+        monkeypatch.setenv("ALLIGATOR_ASYNC", environ)
+
+    assert gator_of(app).is_async is is_async
+
+
+def test_a_word_that_is_no_switch_is_refused() -> None:
+    app = make_app(ALLIGATOR_ASYNC="perhaps")
+
+    with app.app_context(), pytest.raises(InvalidOption, match="perhaps"):
+        gator_of(app).task(add, 1, 2)
+
+
+def test_what_a_task_raises_in_a_test_is_seen_there() -> None:
+    app = make_app(TESTING=True)
+
+    @app.get("/divide")
+    def divide() -> str:
+        gator_of(app).task(divmod, 1, 0)
+        return ""
+
+    with pytest.raises(ZeroDivisionError):
+        app.test_client().get("/divide")
+
+
+def test_a_client_that_keeps_the_context_changes_nothing() -> None:
+    app = make_app(TESTING=True)
+
+    with app.test_client() as client:
+        client.get("/200")
+        assert flask.request.path == "/200"
+        client.get("/200")
+
+    assert calls == [("shop", ["task"])] * 2
+
+
+def test_a_given_gator_keeps_its_own_switch_and_context() -> None:
+    gator = Gator("locmem://", is_async=False)
+    asked = Gator("locmem://", is_async=lambda: False)
+
+    for given in (gator, asked):
+        make_app(alligator=Alligator(gator=given), ALLIGATOR_ASYNC=True)
+
+    assert (gator.is_async, asked.is_async) == (False, False)
+
+
+def test_a_given_gator_of_several_applications_works_for_the_current_one() -> None:
+    gator = Gator("locmem://")
+    alligator = Alligator(gator=gator)
+    shop, blog = make_app("shop", alligator, TESTING=True), make_app("blog", alligator)
+
+    with shop.app_context():
+        assert not gator.is_async
+        gator.task(note_app, "of the shop")
+    with blog.app_context():
+        assert gator.is_async
+
+    assert calls == [("shop", ["of the shop"])]
+
+
+# The context of a task.
+
+
+def test_each_task_has_an_application_context_of_its_own() -> None:
+    app = make_app()
+    for _ in range(2):
+        app.test_client().get("/200")
+
+    drain(gator_of(app))
+
+    assert calls == [("shop", ["task"]), ("shop", ["task"])]
+
+
+def test_in_sync_mode_too_and_the_outer_context_is_back_afterwards() -> None:
+    app = make_app(TESTING=True)
+
+    with app.app_context():
+        flask.g.notes = ["outer"]
+        gator_of(app).task(note_app, "task")
+        assert flask.g.notes == ["outer"]
+
+    assert calls == [("shop", ["task"])]
+
+
+def test_what_is_torn_down_is_torn_down_after_each_task() -> None:
+    app = make_app(TESTING=True)
+    torn: list[int] = []
+    app.teardown_appcontext(lambda error: torn.append(len(calls)))
+
+    with gator_of(app).transaction():
+        gator_of(app).task(note_app, "one")
+        gator_of(app).task(note_app, "two")
+
+    assert torn == [1, 2]
+
+
+# The endpoint.
+
+
+def test_the_endpoint_is_at_its_prefix() -> None:
+    client = make_app().test_client()
+
+    health = client.get("/alligator/health")
+
+    assert health.mimetype == "application/health+json"
+    assert health.json == {"status": health.json and health.json["status"]}
+    assert client.get("/alligator/stats").status_code == 403
+    assert client.get("/alligator/else").status_code == 404
+    assert client.get("/alligators").status_code == 404
+
+
+def test_the_endpoint_opens_with_the_token_of_the_configuration() -> None:
+    client = make_app(ALLIGATOR_TOKEN="t" * 32).test_client()
+
+    response = client.get("/alligator/stats", headers={"Authorization": f"Bearer {'t' * 32}"})
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["/ops/queue", "/ops/queue/"])
+def test_the_endpoint_may_be_elsewhere(prefix: str) -> None:
+    client = make_app(ALLIGATOR_URL_PREFIX=prefix).test_client()
+
+    assert client.get("/ops/queue/health/live").status_code == 200
+    assert client.get("/alligator/health/live").status_code == 404
+
+
+def test_the_endpoint_may_be_nowhere() -> None:
+    client = make_app(ALLIGATOR_URL_PREFIX=None).test_client()
+
+    assert client.get("/alligator/health/live").status_code == 404
+
+
+def test_the_endpoint_is_not_flasks_business() -> None:
+    app = make_app()
+
+    @app.before_request
+    def login() -> Any:
+        return flask.redirect("/login")
+
+    assert app.test_client().get("/alligator/health/live").status_code == 200
+
+
+# The commands.
+
+
+def test_the_commands_of_the_application(tmp_path: Path) -> None:
+    app = make_app()
+    runner = app.test_cli_runner()
+    app.test_client().get("/200")
+
+    assert json.loads(runner.invoke(args=["alligator", "stats", "--json"]).stdout)
+    worker = runner.invoke(args=["alligator", "worker", "--burst", "--log-level", "error"])
+    health = runner.invoke(args=["alligator", "health"])
+    dead = runner.invoke(args=["alligator", "dead", "list"])
+
+    assert (worker.exit_code, health.exit_code, dead.exit_code) == (0, 0, 0), worker.output
+    assert calls == [("shop", ["task"])]
+    assert gator_of(app).len() == 0
+
+
+def test_a_worker_of_several_threads_has_the_context_too() -> None:
+    app = make_app()
+    for _ in range(5):
+        app.test_client().get("/200")
+
+    args = ["alligator", "worker", "--burst", "-c", "3", "--log-level", "error"]
+    result = app.test_cli_runner().invoke(args=args)
+
+    assert result.exit_code == 0, result.output
+    assert calls == [("shop", ["task"])] * 5
+
+
+def test_the_commands_have_help() -> None:
+    result = make_app().test_cli_runner().invoke(args=["alligator", "--help"])
+
+    for name in ("worker", "stats", "health", "dead"):
+        assert name in result.output
