@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -204,8 +205,6 @@ def test_a_server_that_is_killed_before_the_commit_has_queued_nothing(
 
 def _kill_while(site: Site, hanging: Path) -> None:
     """Ask for a page that hangs, and kill all of the server meanwhile."""
-    from threading import Thread
-
     def kill() -> None:
         eventually(hanging.exists)
         os.killpg(site.process.pid, signal.SIGKILL)
