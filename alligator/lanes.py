@@ -7,6 +7,7 @@ from time import perf_counter
 from .attempts import Attempt, attempt
 from .backends.base import Lease, Outcome, Step
 from .gator import Gator
+from .tasks import name_in
 
 BATCH_SECONDS = 0.005
 """As many tasks are reserved at once as take about this long, so that none waits for others."""
@@ -44,9 +45,9 @@ class Lane:
 
     @property
     def doing(self) -> str:
-        """Say which task runs right now; empty when none does."""
+        """Name the function that runs right now; empty when none does."""
         running = self._running
-        return running.task_id if running is not None else ""
+        return name_in(running.data) if running is not None else ""
 
     def next(self, limit: int) -> Lease | None:
         """Take the next task in hand; ask the store for up to *limit* when there is none."""

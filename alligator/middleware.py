@@ -85,7 +85,9 @@ class Middleware(Generic[App]):
             begins = self._begins_of(raw, known)
         transactions: list[Transaction] = []
         for gator, options in begins:
-            transactions.insert(0, Transaction(gator, options).__enter__())
+            transactions.append(Transaction(gator, options).__enter__())  # noqa: PERF401 - no frame
+        if len(transactions) > 1:
+            transactions.reverse()
         return transactions
 
     def _begins_of(self, raw: Any, known: object) -> list[tuple[Gator, dict[str, Any]]]:

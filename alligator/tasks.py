@@ -325,6 +325,19 @@ class Task:
 HOOKS = ("on_start", "on_success", "on_error")
 
 
+def name_in(data: str) -> str:
+    """Read the name of the function out of a payload, signed or not, importing nothing.
+
+    >>> name_in('{"module": "shop.mail", "callable": "send"}'), name_in("garbage")
+    ('shop.mail.send', '?')
+    """
+    try:
+        fields = json.loads(data[data.index("{") :])
+        return f"{fields['module']}.{fields['callable']}"
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return "?"
+
+
 def new_id() -> str:
     """Make the id of a task: 32 random hexadecimal digits."""
     return os.urandom(16).hex()

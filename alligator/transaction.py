@@ -153,8 +153,9 @@ class Transaction:
         around = _innermost.get()
         while around is not None and around._ended:
             around = around._around  # not kept alive by those that begin after its end
-        self._around = around
-        self._outer = around.of(self.gator) if around is not None else None
+        if around is not None:
+            self._around = around
+            self._outer = around.of(self.gator)
         if self._outer is not None:
             self.options = merge_options(self._outer.options, self.options)
         self._token = _innermost.set(self)

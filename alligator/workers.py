@@ -19,6 +19,7 @@ from .gator import Gator
 from .heartbeat import Heartbeat
 from .lanes import Lane
 from .logs import get_log
+from .tasks import name_in
 
 MAX_BATCH = 100
 """How many tasks one thread reserves at once, at most."""
@@ -114,7 +115,9 @@ class Worker:
     def starting(self) -> None:
         """Say that it begins."""
         queues = ", ".join(self.queue_names)
-        until = f"until {self.max_tasks} tasks are run" if self.max_tasks else "until it is stopped"
+        until = "until nothing is ready" if self.burst else "until it is stopped"
+        if self.max_tasks:
+            until = f"for {self.max_tasks} tasks"
         self.log.info("%s starts on %s, %s", self.ident(), queues, until)
 
     def interrupt(self) -> None:
@@ -360,8 +363,9 @@ class Worker:
         self._given_up = True
         try:
             for lane in list(self._lanes):
-                if lane.doing:
-                    self.log.error("%s is not finished in time and goes back", lane.doing)
+                for lease in lane.held():
+                    fields = {"task_id": lease.task_id, "task": name_in(lease.data)}
+                    self.log.error("not finished in time, goes back", extra=fields)
                 lane.give_up()
         finally:
             if self._is_program:

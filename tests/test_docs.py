@@ -197,6 +197,21 @@ def test_a_variable_of_the_environment_or_the_configuration_is_told_of(variable:
     assert is_told(variable)
 
 
+def test_no_page_tells_of_a_variable_that_nothing_reads() -> None:
+    told = {
+        name for page in PAGES for name in re.findall(r"\bALLIGATOR_[A-Z_]+\b", page.read_text())
+    }
+
+    assert told <= set(variables())
+
+
+def test_no_page_names_a_file_that_is_not_there() -> None:
+    files = re.compile(r"`((?:alligator|integrations|tests|docs|examples)/[\w/.-]+\.\w+)`")
+    named = {name for page in PAGES for name in files.findall(page.read_text("utf-8"))}
+
+    assert {name for name in named if not (ROOT / name).exists() and "NAME" not in name} == set()
+
+
 LATERGATOR = list(commands(latergator, "latergator"))
 
 

@@ -17,7 +17,14 @@ from tests import sample_tasks
 from tests.programs import eventually
 
 
-class Frozen(locmem_backend.Client):
+class Durable(locmem_backend.Client):
+    """A store of which nothing would be lost."""
+
+    def warnings(self) -> list[str]:
+        return []
+
+
+class Frozen(Durable):
     """A store that accepts a question and never answers it, until it is thawed."""
 
     def __init__(self, conn_string: str) -> None:
@@ -30,21 +37,21 @@ class Frozen(locmem_backend.Client):
         self.thawed.wait(30)
 
 
-class Away(locmem_backend.Client):
+class Away(Durable):
     """A store that cannot be reached."""
 
     def ping(self) -> None:
         raise BackendUnavailable("redis://app:***@db cannot be reached")
 
 
-class Broken(locmem_backend.Client):
+class Broken(Durable):
     """A store whose library raises something of its own, and talks too much."""
 
     def ping(self) -> None:
         raise RuntimeError("cannot log in as app with p4ssw0rd")
 
 
-class Mute(locmem_backend.Client):
+class Mute(Durable):
     """A store that answers, but says nothing about itself."""
 
     def stats(self, queue_name: str) -> QueueStats:
@@ -54,14 +61,14 @@ class Mute(locmem_backend.Client):
         raise BackendError("no permission to run INFO")
 
 
-class Forgetful(locmem_backend.Client):
+class Forgetful(Durable):
     """A store that says what is wrong with it."""
 
     def warnings(self) -> list[str]:
         return ["it would forget accepted tasks when it restarts"]
 
 
-class Counted(locmem_backend.Client):
+class Counted(Durable):
     """A store that counts what it is asked."""
 
     pings = 0
@@ -73,7 +80,7 @@ class Counted(locmem_backend.Client):
 @pytest.fixture
 def gator() -> Gator:
     """A gator with a worker on its queue."""
-    return with_worker(Gator("locmem://"))
+    return with_worker(Gator("locmem://", backend_class=Durable))
 
 
 @pytest.fixture
@@ -221,7 +228,7 @@ def test_an_answer_that_comes_too_late_is_none(frozen: Frozen) -> None:
 
 
 def test_a_queue_without_a_worker_is_a_warning() -> None:
-    verdict = Health(Gator("locmem://", "mail")).check()
+    verdict = Health(Gator("locmem://", "mail", backend_class=Durable)).check()
 
     assert verdict.status == "warn"
     (workers,) = verdict.checks["workers:connections"]
@@ -230,8 +237,8 @@ def test_a_queue_without_a_worker_is_a_warning() -> None:
 
 
 def test_a_worker_for_another_queue_does_not_count() -> None:
-    gator = with_worker(Gator("locmem://", "mail"))
-    other = Gator("locmem://", "video")
+    gator = with_worker(Gator("locmem://", "mail", backend_class=Durable))
+    other = Gator("locmem://", "video", backend_class=Durable)
     other.client.beat(WorkerInfo(name="host:1:ab", queues=["mail"]), 60)
 
     assert Health(gator).check().status == "pass"

@@ -276,7 +276,7 @@ def test_a_task_is_picked_up_at_once_by_a_worker_that_waits(gator: Gator) -> Non
         until(lambda: ran)
         took = time.monotonic() - start
 
-    assert took < 0.05
+    assert took < 0.5
 
 
 # What goes wrong.
@@ -312,11 +312,15 @@ def test_a_hook_may_grant_more_attempts(gator: Gator) -> None:
 @pytest.mark.parametrize(
     "func", [raise_unspeakable, raise_unstorable, exit_program], ids=lambda func: func.__name__
 )
-def test_whatever_a_task_raises_the_worker_lives_on(gator: Gator, func: Callable[[], None]) -> None:
+def test_whatever_a_task_raises_the_worker_lives_on(
+    gator: Gator, func: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Not to be logged: what no store can keep, pytest-xdist cannot send either.
+    caplog.set_level(logging.CRITICAL, "alligator")
     gator.task(func)
     gator.task(note, "next")
 
-    burst(gator)
+    burst(gator, log_level=logging.CRITICAL)
 
     [letter] = gator.dead_letters()
     assert letter.reason.encode()
@@ -425,7 +429,7 @@ def test_what_a_subclass_overrides_is_called(
     worker.run_forever()
 
     assert worker.calls == ["starting", "check", 3, "stopping"]
-    assert "My worker starts on all, until 1 tasks are run" in caplog.text
+    assert "My worker starts on all, for 1 tasks" in caplog.text
 
 
 def test_a_subclass_that_keeps_running_in_interrupt_is_stopped_all_the_same(gator: Gator) -> None:
@@ -980,7 +984,7 @@ def test_a_task_that_does_not_end_goes_back_and_the_status_says_so(
         worker.signal(signal.SIGTERM)
 
     assert worker.wait() == 1
-    assert "is not finished in time and goes back" in worker.log.read_text()
+    assert "not finished in time, goes back" in worker.log.read_text()
     assert (gator.stats().ready, gator.stats().leased) == (1, 0)
 
 

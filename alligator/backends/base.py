@@ -117,7 +117,7 @@ class WorkerInfo:
     seen_ago: float = 0.0
     """Seconds since its last sign of life, by the store's clock."""
     running: Sequence[str] = ()
-    """The functions it runs right now, ``package.module:name``."""
+    """The functions it runs right now, ``package.module.name``."""
 
 
 class Client(ABC):

@@ -265,6 +265,9 @@ class Client(base.Client):
     def ping(self) -> None:
         pass
 
+    def warnings(self) -> list[str]:
+        return ["locmem:// keeps tasks in memory: they are gone when the process ends."]
+
     # The states of a task; all of these are called with the store held.
 
     def _queue(self, name: str) -> _Queue:

@@ -1,7 +1,7 @@
 """Deal with the dead, for any command line."""
 
 from collections.abc import Callable, Sequence
-from json import dumps, loads
+from json import dumps
 
 import click
 
@@ -9,6 +9,7 @@ from ..backends.base import DeadLetter
 from ..gator import Gator
 from ..logs import escape
 from ..stats import moment
+from ..tasks import name_in
 from .errors import Failure, WrongCommand, plainly
 from .tables import print_table
 
@@ -118,19 +119,10 @@ def _summary(letter: DeadLetter) -> dict[str, str]:
     return {
         "id": letter.task_id,
         "queue": letter.queue_name,
-        "task": _task_name(letter.data),
+        "task": name_in(letter.data),
         "died": moment(letter.died_at),
         "reason": letter.reason,
     }
-
-
-def _task_name(data: str) -> str:
-    """Read the name of the function out of a payload, which may be signed, or anything at all."""
-    try:
-        fields = loads(data[data.index("{") :])
-        return f"{fields['module']}.{fields['callable']}"
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return "?"
 
 
 def _need_ids(task_ids: Sequence[str], every: bool) -> None:

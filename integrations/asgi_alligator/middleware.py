@@ -41,7 +41,8 @@ class AlligatorMiddleware(Middleware[ASGIApp]):
         response = kind(self, transactions, scope, send)
         try:
             await self.app({**scope, "state": state, KEY: transactions[0]}, receive, response.send)
-            await response.end()
+            if not response.is_over:
+                await response.end()
         except GeneratorExit as error:
             self.discard(transactions, error)  # closed: there is nothing to await with
             raise

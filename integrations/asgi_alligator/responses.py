@@ -1,5 +1,6 @@
 """What becomes of an ASGI response while its transactions are not settled."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from logging import getLogger
@@ -32,8 +33,11 @@ class HeldResponse:
         self._transactions = transactions
         self._scope = scope
         self._send = send
-        self._held: list[Message] = []
 
+    _held: Sequence[Message] = ()
+    is_over = False
+    """Whether nothing is left to do at the end of the application."""
+    _settling: asyncio.Event | None = None
     _is_settled = False
     _is_replaced = False
     _error: Exception | None = None
@@ -48,21 +52,35 @@ class HeldResponse:
                 self._gone = OSError("the client has been answered: its tasks cannot be queued")
                 raise self._gone
         elif message["type"] == "http.response.start":
-            self._held.append(message)
+            self._held = [*self._held, message]
         elif not self._held:
             await self._send(message)
         elif message["type"] == "http.response.debug":
-            self._held.append(message)
+            self._held = [*self._held, message]
+        elif self._settling is not None:  # another coroutine of the application sends as well
+            await self._settling.wait()
+            await self.send(message)
         else:
-            await self._settle(message)
+            if self._middleware.has_work(self._transactions):
+                await self._settle()
+            else:
+                self.is_over = self._is_settled = True
+            if not self._is_replaced:
+                for held in self._held:
+                    await self._send(held)
+                await self._send(message)
 
     async def end(self) -> None:
         """Note that the application has returned."""
         if not self._is_settled:
-            if self._held:
-                await self._settle()
-            else:
+            if not self._held:
                 await drop(self._middleware, self._transactions)
+                return
+            if self._middleware.has_work(self._transactions):
+                await self._settle()
+            if not self._is_replaced:
+                for held in self._held:
+                    await self._send(held)
         if self._error is not None:
             raise self._error
 
@@ -70,29 +88,25 @@ class HeldResponse:
         """Whether the application fails only because it was told that nobody listens any more."""
         return self._gone is not None and self._gone in (error, error.__context__)
 
-    async def _settle(self, *messages: Message) -> None:
-        """End the transactions, and send what was held and *messages*, or another response."""
-        self._is_settled = True
-        sent = (*self._held, *messages)
-        if self._middleware.has_work(self._transactions):
-            status, headers = _read(self._held[0])
+    async def _settle(self) -> None:
+        """End the transactions, and send another response in place of this one if it has to be."""
+        self._settling = asyncio.Event()
+        settle = partial(self._middleware.settle, self._transactions, *_read(self._held[0]))
+        try:
+            replacement = await away(self._transactions, settle)
+            self._is_replaced = replacement is not None
+        except Exception as error:
+            # Of a task that ran here: it is raised at the end, where the application, for which
+            # all went well, cannot take it for its own.
+            self._error = error
             self._is_replaced = True
-            try:
-                answer = await away(
-                    self._transactions,
-                    partial(self._middleware.settle, self._transactions, status, headers),
-                )
-            except Exception as error:
-                # Of a task that ran here: it is raised at the end, where the application, for
-                # which all went well, cannot take it for its own.
-                self._error = error
-                return
-            if answer is None:
-                self._is_replaced = False
-            else:
-                sent = _messages(answer, self._scope["method"])
-        for message in sent:
-            await self._send(message)
+            return
+        finally:
+            self._is_settled = True
+            self._settling.set()
+        if replacement is not None:
+            for message in _messages(replacement, self._scope["method"]):
+                await self._send(message)
 
 
 class PassedResponse:
@@ -108,7 +122,9 @@ class PassedResponse:
         self._middleware = middleware
         self._transactions = transactions
         self._send = send
-        self._start: Message | None = None
+
+    is_over = False
+    _start: Message | None = None
 
     async def send(self, message: Message) -> None:
         """Be the application's send."""

@@ -292,7 +292,9 @@ def test_a_store_does_what_the_model_does(connect: Callable[[], Client]) -> None
             max_examples=40,
             stateful_step_count=30,
             deadline=None,
-            phases=(Phase.explicit, Phase.generate),
+            # To look for the shortest history that fails takes minutes; the first one is readable.
+            phases=(Phase.generate,),
+            database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

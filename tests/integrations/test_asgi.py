@@ -307,6 +307,28 @@ def test_the_loop_goes_on_while_the_store_is_slow() -> None:
     assert gator.len() == 1
 
 
+def test_what_is_sent_while_the_commit_goes_on_waits_for_it() -> None:
+    gator = Gator("locmem://", backend_class=Slow)
+    store: Any = gator.backend
+    exchange = Exchange()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def ping() -> None:
+            await asyncio.to_thread(store.asked.wait)
+            asyncio.get_running_loop().call_later(0.01, store.go_on.set)
+            await send({**MORE, "body": b"ping"})
+
+        gator.task(add, 1, 2)
+        await send(START)
+        await asyncio.gather(send(MORE), ping())
+        await send(BODY)
+
+    asyncio.run(exchange.run(AlligatorMiddleware(app, gator)))
+
+    assert exchange.types == ["start", "body", "body", "body"]
+    assert [message["body"] for message in exchange.sent[1:]] == [b"one ", b"ping", b"two"]
+
+
 @pytest.mark.parametrize("steps", range(12))
 @pytest.mark.parametrize("commit_at", ["start", "end"])
 def test_cancelled_at_any_await_it_is_all_or_nothing(
