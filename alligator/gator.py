@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from logging import getLogger
 from time import time
 from typing import Any, ParamSpec, Protocol, Self, Unpack
 
@@ -11,7 +12,7 @@ from .backends import open_client
 from .backends.base import Client, DeadLetter, Lease, Message, QueueStats, redact
 from .backends.five_methods import FiveMethodClient
 from .constants import ALL, MAX_TASK_BYTES
-from .exceptions import ConfigurationError, TaskTooLarge
+from .exceptions import BackendError, ConfigurationError, TaskTooLarge
 from .guard import Guard
 from .heartbeat import keeping
 from .in_process import run_in_turn
@@ -20,6 +21,8 @@ from .tasks import Task
 from .transaction import Held, Transaction, current
 
 P = ParamSpec("P")
+
+log = getLogger("alligator")
 
 
 class Gator:
@@ -218,14 +221,21 @@ class Gator:
         for each in held:
             each.task.to_waiting()
         here = [each.task for each in held if each.in_process]
-        if here:
+        try:
             run_in_turn(self.execute, here)
+        except BaseException:
+            if messages and commit_id is not None:  # one of them failed, so all of it has
+                self.withdraw(held, commit_id)
+            raise
 
     def withdraw(self, held: Sequence[Held], commit_id: str) -> None:
         """Take back what was delivered under *commit_id*, as far as no worker has begun it."""
         messages = self._messages(held)
         if messages and _stand_in is None:
-            self.client.abort(commit_id, messages)
+            try:
+                self.client.abort(commit_id, messages)
+            except BackendError as error:
+                log.error("%d tasks that were queued cannot be taken back: %s", len(messages), error)
         self.discard([each for each in held if not each.in_process])
 
     def discard(self, held: Sequence[Held]) -> None:
@@ -254,18 +264,25 @@ class Gator:
         """
         return self._run_leases(self.client.reserve(self.queue_name))
 
-    def get(self, task_id: str) -> Task | None:
+    def get(self, task_id: str, queue_name: str | None = None) -> Task | None:
         """Run that task here and now, also when its time has not come; None when it is not waiting."""
-        lease = self.client.lease(self.queue_name, task_id)
+        lease = self.client.lease(queue_name or self.queue_name, task_id)
         return self._run_leases([lease] if lease else [])
 
-    def cancel(self, task_id: str) -> Task | None:
-        """Take a task off the queue before it runs, and return it; None when it is not waiting."""
-        data = self.client.cancel(self.queue_name, task_id)
-        if data is None:
-            return None
-        task = self.read(Lease(self.queue_name, task_id, data))
-        task.to_canceled()
+    def cancel(self, task_id: str, queue_name: str | None = None) -> Task | None:
+        """Keep a task from running, and return it; None when it is not waiting any more.
+
+        A task that the current transaction still holds is dropped from it.
+        """
+        transaction = current(self)
+        task = transaction.cancel(task_id) if transaction is not None else None
+        if task is None:
+            queue_name = queue_name or self.queue_name
+            data = self.client.cancel(queue_name, task_id)
+            if data is None:
+                return None
+            task = self.read(Lease(queue_name, task_id, data))
+            task.to_canceled()
         return task
 
     def execute(self, task: Task) -> Task:
@@ -334,25 +351,25 @@ class Gator:
 
     # How things are.
 
-    def len(self) -> int:
+    def len(self, queue_name: str | None = None) -> int:
         """Count the tasks that wait to be run."""
-        return self.client.len(self.queue_name)
+        return self.client.len(queue_name or self.queue_name)
 
-    def stats(self) -> QueueStats:
-        """Measure this gator's queue."""
-        return self.client.stats(self.queue_name)
+    def stats(self, queue_name: str | None = None) -> QueueStats:
+        """Measure this gator's queue, or another of its store."""
+        return self.client.stats(queue_name or self.queue_name)
 
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
         """List the tasks that will not run again by themselves, the latest first."""
-        return self.client.dead_letters(self.queue_name, limit)
+        return self.client.dead_letters(queue_name or self.queue_name, limit)
 
-    def retry_dead(self, task_id: str) -> bool:
+    def retry_dead(self, task_id: str, queue_name: str | None = None) -> bool:
         """Put a dead task back on the queue; False when none goes by that id."""
-        return self.client.retry_dead(self.queue_name, task_id)
+        return self.client.retry_dead(queue_name or self.queue_name, task_id)
 
-    def drop_dead(self, task_id: str) -> bool:
+    def drop_dead(self, task_id: str, queue_name: str | None = None) -> bool:
         """Throw a dead task away; False when none goes by that id."""
-        return self.client.drop_dead(self.queue_name, task_id)
+        return self.client.drop_dead(queue_name or self.queue_name, task_id)
 
 
 class StandIn(Protocol):

@@ -147,6 +147,18 @@ class Transaction:
         held.task.to_deferred()
         return True
 
+    def cancel(self, task_id: str) -> Task | None:
+        """Drop a task that it, or the one it joins, holds; None when neither holds it."""
+        with self._lock:
+            for held in self._held:
+                if held.task.task_id == task_id:
+                    self._held.remove(held)
+                    break
+            else:
+                return self._outer.cancel(task_id) if self._outer is not None else None
+        self.gator.discard([held])
+        return held.task
+
     # Its beginning and end.
 
     def __enter__(self) -> Self:

@@ -367,6 +367,7 @@ class Worker:
                     fields = {"task_id": lease.task_id, "task": name_in(lease.data)}
                     self.log.error("not finished in time, goes back", extra=fields)
                 lane.give_up()
+            self._announce(alive=False)
         finally:
             if self._is_program:
                 # Python cannot end a thread, and the task's has not ended by itself.

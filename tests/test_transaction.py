@@ -1100,3 +1100,39 @@ class Nesting(RuleBasedStateMachine):
 
 Nesting.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 test_nested_transactions_do_what_a_simple_model_does = Nesting.TestCase
+
+
+# Canceling.
+
+
+def test_a_task_that_is_held_can_be_canceled(gator: Gator) -> None:
+    with gator.transaction():
+        kept = gator.task(add, 1, 2)
+        dropped = gator.task(add, 3, 4)
+
+        canceled = gator.cancel(dropped.task_id)
+
+    assert canceled is dropped
+    assert (kept.status, dropped.status) == (WAITING, CANCELED)
+    assert gator.len() == 1
+
+
+def test_a_task_that_an_outer_transaction_holds_can_be_canceled_inside(gator: Gator) -> None:
+    with gator.transaction():
+        task = gator.task(add, 1, 2)
+
+        with gator.transaction():
+            canceled = gator.cancel(task.task_id)
+
+    assert canceled is task
+    assert gator.len() == 0
+
+
+def test_when_a_task_that_runs_here_fails_the_others_are_taken_back(gator: Gator) -> None:
+    with pytest.raises(RuntimeError, match="no"), gator.transaction(is_async=False):
+        with gator.options(is_async=True) as opts:
+            queued = opts.task(add, 1, 2)
+        gator.task(fail, "no")
+
+    assert gator.len() == 0
+    assert queued.status == CANCELED

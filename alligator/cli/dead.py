@@ -85,7 +85,7 @@ def dead_commands(get_gator: Callable[[], Gator]) -> click.Group:
         _need_ids(task_ids, every)
         gator = get_gator()
         chosen = _choose(gator, queues, task_ids, every)
-        _treat(chosen, gator.client.retry_dead, "put back on their queues")
+        _treat(chosen, gator.client.retry_dead, "put back")
 
     @dead.command()
     @queue_option

@@ -103,10 +103,16 @@ def gator_of_command(*, allow: Sequence[str] = (), is_async: bool | None = True)
 def _load_gator(app: str) -> Gator:
     module, _, name = app.partition(":")
     found = import_named(module)
-    for part in (name or "gator").split("."):
-        found = getattr(found, part, None)
+    try:
+        for part in (name or "gator").split("."):
+            found = getattr(found, part)
+    except (AttributeError, RuntimeError):  # a Flask extension has one only inside an application
+        found = None
     if not isinstance(found, Gator):
-        raise WrongCommand(f"{escape(app)} is not a Gator: name one as module:gator.")
+        raise WrongCommand(
+            f"{escape(app)} is not a Gator: name one as module:name. The worker of a Flask "
+            "application is: flask --app MODULE alligator worker."
+        )
     return found
 
 

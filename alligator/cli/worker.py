@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import click
 
 from ..constants import ALL
-from ..exceptions import BackendError
+from ..exceptions import BackendUnavailable
 from ..gator import Gator
 from ..workers import Worker
 from .errors import F
@@ -24,7 +24,7 @@ def run_worker(
     burst: bool = False,
     shutdown_timeout: float = 25.0,
     log_level: str = "INFO",
-    nap_time: float = 0.0,
+    nap_time: float = 0.1,
     reload: bool = False,
     draw: bool = True,
 ) -> int:
@@ -96,9 +96,10 @@ def worker_options(command: F) -> F:
             click.option(
                 "--nap-time",
                 type=click.FloatRange(min=0),
-                default=0.0,
+                default=0.1,
+                show_default=True,
                 metavar="SECONDS",
-                help="A pause between two tasks.",
+                help="How often to look at a store that cannot wake its workers.",
             ),
             click.option(
                 "--log-level",
@@ -121,10 +122,11 @@ def check_store(gator: Gator, burst: bool) -> None:
     if gator.conn_string == "locmem://":
         message = "locmem:// lives in one process: this worker sees only tasks that it makes itself"
         logging.getLogger("alligator").warning(message)
-    # When it is away, a worker waits for it; but nobody wants to wait for a burst to begin.
+    # When it is away, a worker waits for it; but nobody wants to wait for a burst to begin. What
+    # will not mend by itself, such as a folder that is not there, ends any worker.
     try:
         gator.client.ping()
-    except BackendError:
+    except BackendUnavailable:
         if burst:
             raise
 

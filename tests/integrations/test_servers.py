@@ -205,6 +205,7 @@ def test_a_server_that_is_killed_before_the_commit_has_queued_nothing(
 
 def _kill_while(site: Site, hanging: Path) -> None:
     """Ask for a page that hangs, and kill all of the server meanwhile."""
+
     def kill() -> None:
         eventually(hanging.exists)
         os.killpg(site.process.pid, signal.SIGKILL)
