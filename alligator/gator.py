@@ -235,7 +235,9 @@ class Gator:
             try:
                 self.client.abort(commit_id, messages)
             except BackendError as error:
-                log.error("%d tasks that were queued cannot be taken back: %s", len(messages), error)
+                log.error(
+                    "%d tasks that were queued cannot be taken back: %s", len(messages), error
+                )
         self.discard([each for each in held if not each.in_process])
 
     def discard(self, held: Sequence[Held]) -> None:

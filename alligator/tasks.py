@@ -367,8 +367,9 @@ def _finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:
     import asyncio  # a program without coroutines does not pay for it
 
     async def bounded() -> Any:
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with limit:
                 return await coroutine
         except TimeoutError as error:
             if limit.expired():

@@ -793,6 +793,8 @@ def test_a_wait_after_an_interrupted_one_waits(client: Client) -> None:
 
 def test_waiting_costs_no_time_of_the_processor(client: Client) -> None:
     client.wait(["mail"], 0.01)
+    push(client, "a", "b")
+    drain(client)
     spent = time.process_time()
 
     client.wait(["mail"], 1.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alligator.backends import sqlite_turn
+from alligator.backends import sqlite_database, sqlite_turn
 from alligator.backends.base import Message, Outcome, Verdict, WorkerInfo
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
@@ -376,7 +376,7 @@ def test_a_child_inherits_no_connection(client: Client) -> None:
 
     child = os.fork()
     if not child:
-        os._exit(len(client._database._open))
+        os._exit(len(client._database._open) + len(sqlite_database._inherited))
     _, status = os.waitpid(child, 0)
 
     assert os.waitstatus_to_exitcode(status) == 0
