@@ -7,10 +7,11 @@ sees a success knows that the tasks of the request are queued, and whoever sees 
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import getLogger
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from .constants import FAILED
 from .endpoint import Response
 from .exceptions import BackendError, ConfigurationError
 from .gator import Gator
@@ -129,6 +130,8 @@ class Middleware(Generic[App]):
             else:
                 self._commit(transactions)
         except BackendError as error:
+            if any(task.status == FAILED for task in tasks):
+                raise  # a task that ran here raised it: the queue has nothing to do with it
             log.error("%s of a request could not be queued: %s", _listed(tasks), error)
             return UNAVAILABLE
         except BaseException as error:
@@ -182,7 +185,8 @@ class Middleware(Generic[App]):
 
 def as_gators(gator: Gator | Sequence[Gator]) -> tuple[Gator, ...]:
     """Take one gator or several; raise `ConfigurationError` for what is neither."""
-    gators = tuple(dict.fromkeys([gator] if isinstance(gator, Gator) else gator))
+    given = gator if isinstance(gator, Iterable) else [gator]
+    gators = tuple(dict.fromkeys(given))
     if not gators or not all(isinstance(each, Gator) for each in gators):
         raise ConfigurationError(f"gator is a Gator or several of them, not {gator!r:.80}.")
     return gators

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+from alligator.exceptions import BackendUnavailable
+
 
 def add(a: int, b: int) -> int:
     """Return the sum."""
@@ -21,6 +23,11 @@ async def add_later(a: int, b: int) -> int:
 def fail(message: str = "no luck") -> None:
     """Raise a `RuntimeError`."""
     raise RuntimeError(message)
+
+
+def miss_a_store() -> None:
+    """Raise what a store that is away raises."""
+    raise BackendUnavailable("some other store is away")
 
 
 async def fail_later(message: str = "no luck") -> None:

@@ -5,13 +5,15 @@ from typing import Any
 
 from flask import Flask
 
-from alligator import Gator
+from alligator import Gator, veto_errors
 from alligator.exceptions import ConfigurationError
 
 DEFAULTS = {
     "ALLIGATOR_URL_PREFIX": "/alligator",
     "ALLIGATOR_OPTIONS": None,
     "ALLIGATOR_COMMIT_AT": "start",
+    "ALLIGATOR_COMMIT_VETO": veto_errors,
+    "ALLIGATOR_AUTHORIZE": None,
 }
 
 LISTS = ("ALLIGATOR_SECRET", "ALLIGATOR_ALLOW")

@@ -10,11 +10,11 @@ from werkzeug.local import LocalProxy
 from alligator import Gator, Options, Task, Transaction
 from alligator.exceptions import ConfigurationError
 from alligator.options import TaskOptions
-from wsgi_alligator import AlligatorEndpoint, AlligatorMiddleware
 
 from .app_context import bind
 from .commands import commands
 from .configuration import DEFAULTS, make_gator, url_prefix
+from .requests import AlligatorEndpoint, AlligatorMiddleware
 
 P = ParamSpec("P")
 
@@ -67,11 +67,16 @@ class Alligator:
             app.wsgi_app,
             gator,
             options=app.config["ALLIGATOR_OPTIONS"],
+            commit_veto=app.config["ALLIGATOR_COMMIT_VETO"],
             commit_at=app.config["ALLIGATOR_COMMIT_AT"],
         )
         wsgi_app: WSGIApplication = middleware
         if prefix is not None:
-            endpoint = AlligatorEndpoint(gator, token=app.config.get("ALLIGATOR_TOKEN"))
+            endpoint = AlligatorEndpoint(
+                gator,
+                token=app.config.get("ALLIGATOR_TOKEN"),
+                authorize=app.config["ALLIGATOR_AUTHORIZE"],
+            )
             wsgi_app = _Mounted(endpoint, prefix, middleware)
         bind(gator, app)
         app.extensions[KEY] = gator

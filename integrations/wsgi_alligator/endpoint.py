@@ -25,7 +25,7 @@ class AlligatorEndpoint:
         gator: Gator | Sequence[Gator],
         *,
         token: str | None = None,
-        authorize: Callable[[WSGIEnvironment], Any] | None = None,
+        authorize: Callable[[Any], Any] | None = None,
     ) -> None:
         self.endpoint = Endpoint(gator, token=token)
         self.authorize = authorize
@@ -45,7 +45,11 @@ class AlligatorEndpoint:
         if self.endpoint.allows(environ.get("HTTP_AUTHORIZATION")):
             return True
         try:
-            return self.authorize is not None and bool(self.authorize(environ))
+            return self.authorize is not None and bool(self.authorize(self.to_request(environ)))
         except Exception:
             log.exception("authorize failed, so the caller is a stranger")
             return False
+
+    def to_request(self, environ: WSGIEnvironment) -> Any:
+        """Turn *environ* into what *authorize* is called with."""
+        return environ

@@ -176,12 +176,14 @@ def flask_site(view: View, *layers: dict[str, Any]) -> Get:
 
     for settings in layers:
         several = not isinstance(settings["gator"], Gator)
-        if several or app.extensions or {*settings} - {"gator", "options", "commit_at"}:
+        if several or app.extensions or "is_async" in settings:
             # What the configuration does not know is told to the middleware of WSGI.
             app.wsgi_app = wsgi_alligator.AlligatorMiddleware(app.wsgi_app, **settings)  # type: ignore[method-assign]
             continue
         app.config["ALLIGATOR_OPTIONS"] = settings.get("options")
         app.config["ALLIGATOR_COMMIT_AT"] = settings.get("commit_at", "start")
+        if "commit_veto" in settings:
+            app.config["ALLIGATOR_COMMIT_VETO"] = settings["commit_veto"]
         flask_alligator.Alligator(app, settings["gator"])
     return flask_client(app)
 

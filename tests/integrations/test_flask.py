@@ -13,6 +13,7 @@ from flask.views import MethodView
 import flask_alligator
 from alligator import Gator
 from alligator.exceptions import ConfigurationError, InvalidOption, UnknownOption
+from alligator.options import TaskOptions
 from alligator.testing import drain
 from flask_alligator import Alligator
 from tests.sample_tasks import add
@@ -235,11 +236,10 @@ def test_tasks_of_hooks_belong_to_the_request() -> None:
 
 
 def test_async_views_take_part() -> None:
-    pytest.importorskip("asgiref")
     app = make_app()
 
     @app.get("/async/<int:status>")
-    async def view(status: int) -> tuple[str, int]:
+    async def later(status: int) -> tuple[str, int]:
         gator_of(app).task(add, 1, 2)
         assert gator_of(app).len() == 0
         return "", status
@@ -511,3 +511,59 @@ def test_the_commands_have_help() -> None:
 
     for name in ("worker", "stats", "health", "dead"):
         assert name in result.output
+
+
+# What the configuration may say in functions.
+
+
+def test_a_function_of_options_is_given_a_request_of_flask() -> None:
+    app = flask.Flask("app")
+    seen: list[flask.Request] = []
+
+    def options(request: flask.Request) -> TaskOptions:
+        seen.append(request)
+        return {"headers": {"request_id": request.headers["X-Request-Id"]}}
+
+    app.config.update(ALLIGATOR_CONN="locmem://", ALLIGATOR_OPTIONS=options)
+    alligator = Alligator(app)
+
+    @app.post("/")
+    def post() -> dict[str, str]:
+        return {"body": flask.request.get_data(as_text=True), **alligator.task(add, 1, 2).headers}
+
+    answer = app.test_client().post("/", data="mine", headers={"X-Request-Id": "a1"})
+
+    assert answer.json == {"body": "mine", "request_id": "a1"}
+    with pytest.raises(RuntimeError):
+        seen[0].get_data()  # it is the view's
+
+
+def test_the_configuration_may_veto() -> None:
+    app = flask.Flask("app")
+    app.config.update(ALLIGATOR_CONN="locmem://", ALLIGATOR_COMMIT_VETO=lambda s, h: s == 202)
+    alligator = Alligator(app)
+
+    @app.get("/<int:status>")
+    def get(status: int) -> tuple[str, int]:
+        alligator.task(add, 1, 2)
+        return "", status
+
+    app.test_client().get("/404")
+    app.test_client().get("/202")
+
+    with app.app_context():
+        assert alligator.gator.len() == 1
+
+
+def test_the_configuration_may_open_the_endpoint() -> None:
+    app = flask.Flask("app")
+    app.config.update(
+        ALLIGATOR_CONN="locmem://",
+        ALLIGATOR_AUTHORIZE=lambda request: request.headers.get("X-Role") == "ops",
+    )
+    Alligator(app)
+
+    opened = app.test_client().get("/alligator/stats", headers={"X-Role": "ops"})
+    closed = app.test_client().get("/alligator/stats")
+
+    assert (opened.status_code, closed.status_code) == (200, 403)

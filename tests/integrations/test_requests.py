@@ -11,7 +11,7 @@ from alligator.backends import locmem_backend
 from alligator.backends.base import Message
 from alligator.exceptions import BackendUnavailable, ConfigurationError, UnknownOption
 from tests.integrations.sites import Reply, Site, View
-from tests.sample_tasks import add
+from tests.sample_tasks import add, miss_a_store
 
 calls: list[object] = []
 
@@ -242,7 +242,7 @@ def test_options_may_be_a_function_of_the_request(site: Site, gator: Gator) -> N
     kept: list[Task] = []
 
     def options(request: Any) -> dict[str, Any]:
-        scope = getattr(request, "scope", request)
+        scope = getattr(request, "scope", None) or getattr(request, "environ", request)
         return {"headers": {"path": scope.get("path") or scope["PATH_INFO"]}}
 
     get = site(pushing(gator, kept=kept), {"gator": gator, "options": options})
@@ -301,8 +301,9 @@ def test_wrong_options_of_a_function_fail_the_request(site: Site, gator: Gator) 
         ({"options": {"retires": 3}}, UnknownOption),
         ({"gator": ()}, ConfigurationError),
         ({"gator": "locmem://"}, ConfigurationError),
+        ({"gator": object()}, ConfigurationError),
     ],
-    ids=["commit_at", "options", "none", "string"],
+    ids=["commit_at", "options", "none", "string", "object"],
 )
 def test_wrong_settings_are_refused_when_they_are_given(
     settings: dict[str, Any], error: type[Exception], gator: Gator
@@ -664,6 +665,16 @@ def test_in_sync_mode_no_store_is_needed(site: Site) -> None:
 def test_in_sync_mode_a_task_that_fails_fails_the_request(site: Site, gator: Gator) -> None:
     def view(transaction: Transaction) -> Reply:
         gator.task(fail, "the task fails")
+        return Reply(200)
+
+    answer = site(view, {"gator": gator, "is_async": False})()
+
+    assert answer.status == 500
+
+
+def test_a_task_that_misses_its_own_store_is_no_503(site: Site, gator: Gator) -> None:
+    def view(transaction: Transaction) -> Reply:
+        gator.task(miss_a_store)
         return Reply(200)
 
     answer = site(view, {"gator": gator, "is_async": False})()

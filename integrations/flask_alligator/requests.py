@@ -1,0 +1,28 @@
+"""The middleware and the endpoint of WSGI, with a Flask request in place of the environ."""
+
+from wsgiref.types import WSGIEnvironment
+
+from flask import Request
+
+import wsgi_alligator
+
+
+class AlligatorMiddleware(wsgi_alligator.AlligatorMiddleware):
+    """Call the function given as *options* with a `flask.Request`."""
+
+    def to_request(self, raw: WSGIEnvironment) -> Request:
+        """Make the request that *options* is called with."""
+        return to_request(raw)
+
+
+class AlligatorEndpoint(wsgi_alligator.AlligatorEndpoint):
+    """Call *authorize* with a `flask.Request`."""
+
+    def to_request(self, environ: WSGIEnvironment) -> Request:
+        """Make the request that *authorize* is called with."""
+        return to_request(environ)
+
+
+def to_request(environ: WSGIEnvironment) -> Request:
+    """Make a request of which all but the body can be read: that is left to the view."""
+    return Request(environ, populate_request=False, shallow=True)
