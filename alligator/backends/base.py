@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
     ``ack``: it is done; honoured even when the lease has expired, for the work is done.
     ``retry``: it failed, and is to run again after *delay*, with *data* in place of its payload.
-    ``release``: it was not begun, and goes back as it was; no attempt is counted.
+    ``release``: it was not begun, and goes back as it was, to its place; no attempt is counted.
     ``dead``: it goes to the dead letters with *reason* and *traceback*; its payload is kept.
 
     All but ``ack`` are fenced: after the lease was lost to another worker they do nothing.
@@ -155,7 +155,8 @@ class Client(ABC):
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         """Undo the push of that *commit_id*, or refuse it should it still arrive.
 
-        Tasks that a worker has taken already stay with it.
+        Tasks that a worker has taken already stay with it. A push under that id raises
+        `BackendError` from then on.
         """
 
     @abstractmethod

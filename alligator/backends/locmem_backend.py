@@ -16,6 +16,7 @@ from typing import ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
 from ..constants import LEASE_SECONDS, MAX_LOST
+from ..exceptions import BackendError
 from . import base
 from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
 
@@ -55,6 +56,15 @@ class _Queue:
     counts: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(slots=True)
+class _Commit:
+    """A commit of the last minutes, and what it has brought."""
+
+    until: float
+    pushed: Sequence[tuple[str, str]] = ()
+    undone: bool = False
+
+
 class _Store:
     """What clients of one name share."""
 
@@ -62,7 +72,7 @@ class _Store:
         self.changed = Condition()
         self.order = count()
         self.queues: dict[str, _Queue] = {}
-        self.commits: dict[str, float] = {}
+        self.commits: dict[str, _Commit] = {}
         self.workers: dict[str, tuple[WorkerInfo, float, float]] = {}
         self.interrupts = 0
         _stores.add(self)
@@ -98,8 +108,12 @@ class Client(base.Client):
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
         now = monotonic()
         with self._store.changed:
-            if commit_id is not None and not self._remember(commit_id, now):
+            known = self._store.commits.get(commit_id) if commit_id else None
+            if known is not None and known.undone:
+                raise BackendError(f"The commit {commit_id} was given up: its tasks are not queued.")
+            if known is not None:
                 return
+            pushed: list[tuple[str, str]] = []
             for message in messages:
                 queue = self._queue(message.queue_name)
                 if message.task_id in queue.entries or message.task_id in queue.dead:
@@ -107,19 +121,22 @@ class Client(base.Client):
                 queue.counts["pushed"] += 1
                 entry = _Entry(message.data, 0.0, 0)
                 queue.entries[message.task_id] = entry
-                self._put(queue, message.task_id, entry, now + message.delay)
+                self._put(queue, message.task_id, entry, now + max(0.0, message.delay))
+                pushed.append((message.queue_name, message.task_id))
+            if commit_id:
+                self._remember(commit_id, _Commit(now + COMMIT_MEMORY, pushed))
             self._store.changed.notify_all()
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         with self._store.changed:
-            if self._remember(commit_id, monotonic()):
-                return
-            for message in messages:
-                queue = self._queue(message.queue_name)
-                entry = queue.entries.get(message.task_id)
+            known = self._store.commits.pop(commit_id, None)
+            for queue_name, task_id in known.pushed if known is not None else ():
+                queue = self._queue(queue_name)
+                entry = queue.entries.get(task_id)
                 if entry is not None and not entry.leased:
-                    del queue.entries[message.task_id]
+                    del queue.entries[task_id]
                     queue.counts["pushed"] -= 1
+            self._remember(commit_id, _Commit(monotonic() + COMMIT_MEMORY, undone=True))
 
     def step(
         self,
@@ -273,17 +290,12 @@ class Client(base.Client):
     def _queue(self, name: str) -> _Queue:
         return self._store.queues.setdefault(name, _Queue())
 
-    def _remember(self, commit_id: str, now: float) -> bool:
-        """Note *commit_id*; False if it was known."""
+    def _remember(self, commit_id: str, commit: _Commit) -> None:
+        """Note *commit*, and forget the oldest once their time is over."""
         commits = self._store.commits
-        for known, until in list(commits.items()):
-            if until > now:
-                break
-            del commits[known]
-        if commit_id in commits:
-            return False
-        commits[commit_id] = now + COMMIT_MEMORY
-        return True
+        while commits and commits[oldest := next(iter(commits))].until <= monotonic():
+            del commits[oldest]
+        commits[commit_id] = commit
 
     def _put(self, queue: _Queue, task_id: str, entry: _Entry, due: float) -> None:
         entry.place = (due, next(self._store.order))
