@@ -110,7 +110,9 @@ class Client(base.Client):
         with self._store.changed:
             known = self._store.commits.get(commit_id) if commit_id else None
             if known is not None and known.undone:
-                raise BackendError(f"The commit {commit_id} was given up: its tasks are not queued.")
+                raise BackendError(
+                    f"The commit {commit_id} was given up: its tasks are not queued."
+                )
             if known is not None:
                 return
             pushed: list[tuple[str, str]] = []
