@@ -280,8 +280,9 @@ def test_an_undone_commit_does_not_arrive_later(gator: Gator) -> None:
     message = Message("all", task.task_id, "{}")
 
     tx.undo()
-    gator.client.push_many([message], commit_id=tx.commit_id)
 
+    with pytest.raises(BackendError):
+        gator.client.push_many([message], commit_id=tx.commit_id)
     assert gator.len() == 0
 
 

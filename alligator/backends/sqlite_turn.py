@@ -22,10 +22,12 @@ SWEEP: Final = 250
 
 
 def now() -> int:
+    """Tell the time in microseconds since 1970."""
     return int(time() * SECOND)
 
 
 def micros(seconds: float) -> int:
+    """Turn seconds into microseconds."""
     return round(max(0, seconds) * SECOND)
 
 
