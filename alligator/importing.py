@@ -1,5 +1,6 @@
 """From a function to the name a worker finds it by, and back."""
 
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
@@ -77,8 +78,12 @@ def load(module: str, name: str) -> Any:
     Raises `UnknownModuleError` when the module cannot be imported, for whatever reason, and
     `UnknownCallableError` when it holds nothing of that name.
     """
+    # What is imported already is there, unless another thread is only just importing it.
+    found: Any = getattr(sys.modules.get(module), name, None)
+    if found is not None:
+        return found
     try:
-        found: Any = import_module(module)
+        found = import_module(module)
     except (Exception, SystemExit) as error:  # an import runs code, which may raise anything
         raise UnknownModuleError(f"cannot import {module}: {error}") from error
     for part in name.split("."):

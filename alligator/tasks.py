@@ -45,6 +45,7 @@ MAX_BACKOFF = 3600.0
 
 _running: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_decode = json.JSONDecoder().decode
 
 
 def current_task() -> "Task | None":
@@ -206,37 +207,42 @@ class Task:
         Raises `PayloadError` when it is not a task, or one whose function cannot be found here.
         """
         try:
-            fields = json.loads(data)
-            options = fields.get("options") or {}
+            fields = _decode(data)
             task = cls(
-                task_id=check_name("task_id", fields["task_id"]),
+                task_id=fields["task_id"] or "",
                 retries=fields["retries"],
                 is_async=fields["is_async"],
             )
+            task.func = _function(fields)
             task.func_args = _checked(fields.get("args", []), list)
             task.func_kwargs = _checked(fields.get("kwargs", {}), dict)
-            task.attempt = max(1, check_whole("attempt", fields.get("attempt", 1)))
-            task.headers = check_headers("headers", fields.get("headers", {}))
-            task.depends_on = options.get("depends_on")
-            task.backoff = check_pauses("backoff", options.get("backoff", 1.0))
-            if options.get("timeout") is not None:
-                task.timeout = check_timeout("timeout", options["timeout"])
-            if options.get("delay_until") is not None:
-                task.delay_until = to_timestamp("delay_until", options["delay_until"])
-            task.func = _function(fields)
-            for key in HOOKS:
-                if options.get(key):
-                    setattr(task, key, _function(options[key]))
+            if "attempt" in fields:
+                task.attempt = max(1, check_whole("attempt", fields["attempt"]))
+            if "headers" in fields:
+                task.headers = check_headers("headers", fields["headers"])
+            if fields.get("options"):
+                task._read_options(fields["options"])
         except PayloadError:
             raise
         except Exception as error:  # garbage may be wrong in any way
             raise PayloadError(f"this is not a task: {type(error).__name__}: {error}") from error
         return task
 
+    def _read_options(self, options: Mapping[str, Any]) -> None:
+        self.depends_on = options.get("depends_on")
+        self.backoff = check_pauses("backoff", options.get("backoff", 1.0))
+        if options.get("timeout") is not None:
+            self.timeout = check_timeout("timeout", options["timeout"])
+        if options.get("delay_until") is not None:
+            self.delay_until = to_timestamp("delay_until", options["delay_until"])
+        for key in HOOKS:
+            if options.get(key):
+                setattr(self, key, _function(options[key]))
+
     def round_trip(self) -> None:
         """Give the arguments the form they would have in a worker, for a run in this process."""
         fields = self._encoded({"args": self.func_args, "kwargs": self.func_kwargs})
-        arguments = json.loads(fields)
+        arguments = _decode(fields)
         self.func_args, self.func_kwargs = arguments["args"], arguments["kwargs"]
 
     def _called(self) -> Callable[..., Any]:
