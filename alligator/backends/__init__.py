@@ -11,10 +11,17 @@ SCHEMES = {
     "redis": "redis_backend",
     "rediss": "redis_backend",
     "unix": "redis_backend",
+    "redis+sentinel": "redis_backend",
+    "rediss+sentinel": "redis_backend",
+    "redis+cluster": "redis_backend",
+    "rediss+cluster": "redis_backend",
+    "sqs": "sqs_backend",
+    "sqs+http": "sqs_backend",
+    "sqs+https": "sqs_backend",
 }
 
 # Which library a backend stands on, and the extra that brings it.
-EXTRAS = {"redis_backend": ("redis", "redis")}
+EXTRAS = {"redis_backend": ("redis", "redis"), "sqs_backend": ("boto3", "sqs")}
 
 
 def open_client(conn_string: str) -> Client:

@@ -16,7 +16,7 @@ from math import inf
 from time import time
 from typing import ClassVar, Literal, NamedTuple
 
-from ..constants import AT_LEAST_ONCE, LEASE_SECONDS, MAX_LOST
+from ..constants import AT_LEAST_ONCE, DEAD_LIMIT, DEAD_SECONDS, LEASE_SECONDS, MAX_LOST
 
 
 class Message(NamedTuple):
@@ -134,6 +134,14 @@ class Client(ABC):
     """Whether a push ends a `wait`; a store that cannot wake anybody is looked at time and again."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not make it."""
+    sees_workers: ClassVar[bool] = True
+    """Whether `workers` lists those that said they live; else none being listed means nothing."""
+    limits: ClassVar[Sequence[str]] = ()
+    """What of this contract the store cannot keep, in sentences for people; health shows them."""
+    dead_limit: int = DEAD_LIMIT
+    """How many dead this client leaves on a queue."""
+    dead_seconds: float = DEAD_SECONDS
+    """For how long it leaves them there."""
 
     def __init__(self, conn_string: str) -> None:
         self.conn_string = conn_string
@@ -175,14 +183,18 @@ class Client(ABC):
         are reclaimed, their tasks ready again, or dead when they have been lost *max_lost* times;
         tasks are reserved from the first of *queue_names* that has any ready, then the next.
         Within a queue the one that has been due for longest goes first. *limit* 0 only settles.
+
+        For each task that dies, up to two of the oldest dead of its queue are dropped, if they are
+        more than `dead_limit` or have been dead for `dead_seconds`.
         """
 
     @abstractmethod
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
-        """Sleep until a task may be ready, at most *timeout* seconds, without polling.
+        """Sleep until a task may have come, at most *timeout* seconds, without polling.
 
         May return early and for no reason; never sleeps through a push that came after the last
-        `step` found nothing.
+        `step` found nothing. It need not know when a scheduled task is due or a lease ends: whoever
+        waits takes the lesser of its own patience and the `pause` of that step as *timeout*.
         """
 
     @abstractmethod

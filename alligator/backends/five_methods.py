@@ -43,6 +43,7 @@ class FiveMethodClient(base.Client):
 
     delivery: ClassVar[str] = AT_MOST_ONCE
     wakes: ClassVar[bool] = False
+    sees_workers: ClassVar[bool] = False
 
     def __init__(self, backend: FiveMethods) -> None:
         super().__init__(f"{type(backend).__module__}.{type(backend).__qualname__}")

@@ -344,6 +344,11 @@ class Client(base.Client):
         del queue.entries[task_id]
         letter = DeadLetter(name, task_id, entry.data, reason, traceback, time())
         queue.dead[task_id] = letter, entry.token
+        for oldest, (found, _) in list(islice(queue.dead.items(), 2)):
+            is_old = found.died_at + self.dead_seconds < letter.died_at
+            if is_old or len(queue.dead) > self.dead_limit:
+                del queue.dead[oldest]
+                queue.counts["dropped"] += 1
 
     def _reclaim(self, name: str, now: float, max_lost: int) -> None:
         queue = self._queue(name)

@@ -15,10 +15,11 @@ from threading import Thread, local
 from time import monotonic, sleep
 from uuid import uuid4
 
+from redis import Redis
 from redis import exceptions as errors
 
 from ..constants import LEASE_SECONDS, MAX_LOST, MAX_TASKS
-from ..exceptions import BackendError, TooManyTasks
+from ..exceptions import BackendError, BackendUnavailable, TooManyTasks
 from . import base
 from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
 from .redis_connection import Call, Connections, Script
@@ -31,6 +32,9 @@ WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: so long a wake-up is late that was taken to the grave."""
 MARKER_SECONDS = 300
 """How long a commit is remembered."""
+
+TOO_LATE = -1
+"""What the script says of a push that nobody waits for any more."""
 
 COUNTERS = ("pushed", "succeeded", "retried", "lost", "canceled", "dropped")
 
@@ -46,20 +50,24 @@ logger = getLogger(__name__)
 class Client(base.Client):
     """Tasks in Redis 6.2 or later, or Valkey.
 
-    ``redis://[user:password@]host[:port][/db]``; ``rediss://…`` with TLS, the certificate verified;
-    ``unix:///path/to/redis.sock``. Options, as in ``redis://localhost?ns=shop``: ``ns``, before all
-    keys (``alligator``); ``timeout`` and ``connect_timeout`` in seconds; ``db``, ``username``,
-    ``password``, ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``.
+    ``redis://[user:password@]host[:port][/db]``; ``unix:///path/to/redis.sock``;
+    ``redis+sentinel://[user:password@]host[:port],host[:port]/master[/db]`` (the login is for the
+    master); ``redis+cluster://[user:password@]host[:port],host[:port]``. With ``rediss`` in place of
+    ``redis`` it is TLS, the certificates verified. Options, as in ``redis://localhost?ns=shop``:
+    ``ns``, before all keys (``alligator``); ``timeout`` and ``connect_timeout`` in seconds; ``db``,
+    ``username``, ``password``, ``sentinel_username``, ``sentinel_password``, ``ssl_ca_certs``,
+    ``ssl_certfile``, ``ssl_keyfile``.
 
     A push whose reply is lost is repeated, then undone. If the server does not even hear of that,
-    because it hangs, a thread goes on telling it for as long as a commit is remembered: what the
-    server takes in when it comes back is taken off again, unless a worker was quicker.
+    because it hangs, a thread goes on telling it for as long as a commit is remembered. A push says
+    until when its reply is waited for, by the server's clock: what lay in a network or a server that
+    hung is refused when it arrives after that. So what failed is not queued, unless it was taken in
+    time, no reply came through twice, and a worker was quicker than the undoing.
     """
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
         self._connections = Connections(conn_string)
-        self.conn = self._connections.redis
         self._prefix = f"{{{self._connections.namespace}}}:"
         self._call = self._connections.call
         self._spent: deque[str] = deque()
@@ -68,6 +76,11 @@ class Client(base.Client):
         self._interrupts = count(1)
         self._interrupted = 0
         self._seen = local()
+
+    @property
+    def conn(self) -> Redis:
+        """A redis-py client for the same data; of a cluster it is a ``RedisCluster``."""
+        return self._connections.topology.redis
 
     # Tasks in.
 
@@ -78,7 +91,7 @@ class Client(base.Client):
             raise TooManyTasks(f"{len(messages)} tasks in one push: {MAX_TASKS} is the most")
         deadline = monotonic() + COMMIT_SECONDS
         commit = commit_id or uuid4().hex
-        call = self._push_call(commit, messages)
+        keys, args = self._push_call(commit, messages)
         accepted = None
         in_doubt = False  # whether the server may have got a copy, or be yet to get it
         try:
@@ -87,10 +100,13 @@ class Client(base.Client):
                 until = min(deadline, monotonic() + self._connections.answer)
                 try:
                     connection = self._connections.take(until)
+                    args[1] = self._connections.server_time(connection, until, anew=again)
                     in_doubt = True
-                    accepted = self._connections.run(connection, call, until)
-                    in_doubt = False
-                    break
+                    accepted = self._connections.run(connection, Call(PUSH, keys, args), until)
+                    in_doubt = was_in_doubt and accepted == TOO_LATE
+                    if accepted != TOO_LATE:
+                        break
+                    # It took that long to get there, or the server's clock was put forward.
                 except (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError):
                     in_doubt = was_in_doubt
                     raise
@@ -102,29 +118,34 @@ class Client(base.Client):
         finally:
             if in_doubt:
                 self._undo(self._abort_call(commit, messages), deadline)
+        if accepted == TOO_LATE:
+            raise BackendUnavailable(f"{self._connections.store} took a push in too late")
         if not accepted:
             raise BackendError(f"{self._connections.store}: the commit had been aborted already")
         if commit_id is None and not again:
             # No copy of it is under way: the next push takes the marker away.
-            self._spent.append(call.keys[0])
+            self._spent.append(keys[0])
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         self._call(*self._abort_call(commit_id, messages))
 
-    def _push_call(self, commit: str, messages: Sequence[Message]) -> Call:
+    def _push_call(
+        self, commit: str, messages: Sequence[Message]
+    ) -> tuple[list[str], list[str | int]]:
+        """Write down the keys and arguments of a push, but for the second, its time."""
         marker = self._marker(commit)
         try:
             spent = self._spent.pop()
         except IndexError:
             spent = marker
         keys = [marker, spent, f"{self._prefix}queues"]
-        args: list[str | int] = [MARKER_SECONDS]
+        args: list[str | int] = [MARKER_SECONDS, 0]
         for name, group in _by_queue(messages).items():
             keys.append(self._prefix + name)
             args += name, len(group)
             for _, task_id, data, delay in group:
                 args += task_id, data, _micro(delay)
-        return Call(PUSH, keys, args)
+        return keys, args
 
     def _abort_call(self, commit: str, messages: Sequence[Message]) -> Call:
         keys = [self._marker(commit)]
@@ -183,7 +204,8 @@ class Client(base.Client):
         limit = min(limit, MAX_TASKS) if names else 0
         if not limit and not outcomes:
             return Step()
-        args: list[str | int] = [limit, _micro(lease_for), max_lost, len(names)]
+        dead = self.dead_limit, _micro(self.dead_seconds)
+        args: list[str | int] = [limit, _micro(lease_for), max_lost, *dead, len(names)]
         if outcomes:
             args += _pack(outcomes, names)
         keys = [self._prefix + name for name in names]
@@ -304,28 +326,46 @@ class Client(base.Client):
 
     def warnings(self) -> list[str]:
         try:
-            disk, memory = self.conn.info("persistence"), self.conn.info("memory")
-        except errors.NoPermissionError:
-            return ["Redis does not let its user see whether it keeps its data: allow INFO"]
-        except errors.RedisError as error:
-            raise self._connections.explain(error) from error
+            lines = self._connections.command("INFO").splitlines()
+        except BackendError as error:
+            if isinstance(error.__cause__, errors.NoPermissionError):
+                return ["Redis does not let its user see whether it keeps its data: allow INFO"]
+            raise
+        facts = dict(line.split(":", 1) for line in lines if ":" in line)
         found = []
-        if not disk.get("aof_enabled"):
+        if facts.get("aof_enabled") == "0":
             found.append(
                 "Redis would forget accepted tasks when it restarts: set appendonly yes, "
                 "and appendfsync everysec or always"
             )
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if memory.get("maxmemory") and policy != "noeviction":
+        elif self._appendfsync() == "no":
+            found.append(
+                "Redis may forget the last half minute when its machine fails: "
+                "set appendfsync everysec or always"
+            )
+        policy = facts.get("maxmemory_policy", "noeviction")
+        if facts.get("maxmemory", "0") != "0" and policy != "noeviction":
             found.append(
                 f"Redis may throw tasks away when its memory is full (maxmemory-policy {policy}): "
                 "set maxmemory-policy noeviction"
             )
+        if self._connections.topology.may_split and "min_slaves_good_slaves" not in facts:
+            found.append(
+                "A master that is cut off would go on taking tasks, and they would be lost: "
+                "set min-replicas-to-write 1 and min-replicas-max-lag 10"
+            )
         return found
+
+    def _appendfsync(self) -> str | None:
+        try:
+            reply = self._connections.command("CONFIG", "GET", "appendfsync")
+        except BackendError:  # few users may see that, and hosted servers let none
+            return None
+        return str(reply[1]) if reply else None
 
     def close(self) -> None:
         self._connections.close()
-        self.conn.close()
+        self._connections.topology.close()
 
 
 def _micro(seconds: float) -> int:

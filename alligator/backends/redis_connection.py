@@ -1,4 +1,4 @@
-"""Reach a Redis server: read its DSN, keep connections, bound every wait, put errors into words."""
+"""Reach a Redis server: keep connections, bound every wait, put errors into words."""
 
 import os
 import socket
@@ -6,36 +6,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha1
 from importlib.resources import files
-from math import inf
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from weakref import WeakKeyDictionary
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
 
-from ..exceptions import BackendError, BackendUnavailable, ConfigurationError
-from .base import redact
+from ..exceptions import BackendError, BackendUnavailable
+from .redis_dsn import read_dsn
+from .redis_topology import NO_TEXT, find_topology, left
 
-CONNECT_SECONDS = 0.5
-ANSWER_SECONDS = 1.0
-
-NO_TEXT = "surrogateescape"
-"""How what is not UTF-8 is read, so that its task can be buried instead of stopping the worker."""
-
-OPTIONS: dict[str, Callable[[str], Any]] = {
-    "ns": str,
-    "timeout": float,
-    "connect_timeout": float,
-    "db": int,
-    "username": str,
-    "password": str,
-    "ssl_ca_certs": str,
-    "ssl_certfile": str,
-    "ssl_keyfile": str,
-}
+CLOCK_SECONDS = 10.0
+"""For how long a server's clock and ours are taken to run alike."""
+DRIFT_SECONDS = 0.01
+"""By how much they may differ after that, at most."""
+MOVE_SECONDS = 0.02
+"""How long to wait before asking again for what is on its way from one server to another."""
 
 # What to say of an error with one of these words in its name or, if the server sent it, in its
 # text. The refusals are lasting, the troubles pass.
@@ -58,6 +44,10 @@ TROUBLES = {
     "MASTERDOWN": "has lost its master",
     "CLUSTERDOWN": "has lost a part of its cluster",
     "TRYAGAIN": "is moving the queue to another node",
+    "ASKERROR": "is moving the queue to another node",
+    "MOVED": "has moved the queue to another node",
+    "NON LOCAL KEY": "is moving the queue to another node",
+    "UNBLOCKED": "is not the master any more",
 }
 
 
@@ -80,18 +70,18 @@ class Call(NamedTuple):
 
 
 class Connections:
-    """The connections of a process to one server, used by one thread at a time each.
+    """The connections of a process to one master, used by one thread at a time each.
 
     redis-py makes them and speaks the protocol. Its pool is not used: that costs as much as the
     call itself, and takes locks, which a signal handler must not wait for.
     """
 
     def __init__(self, conn_string: str) -> None:
-        options = read_options(conn_string)
-        self.store = redact(conn_string)
-        self.namespace: str = options.pop("ns", "alligator")
-        self.answer: float = options.pop("timeout", ANSWER_SECONDS)
-        self.redis = make_redis(conn_string, options, self.answer)
+        dsn = read_dsn(conn_string)
+        self.store = dsn.store
+        self.namespace = dsn.namespace
+        self.answer = dsn.answer
+        self.topology = find_topology(dsn)
         self._forget()
 
     def _forget(self) -> None:
@@ -99,6 +89,7 @@ class Connections:
         self._pid = os.getpid()
         self._idle: list[Any] = []
         self._waiting: set[Any] = set()
+        self._clocks: WeakKeyDictionary[Any, tuple[float, float]] = WeakKeyDictionary()
 
     def close(self) -> None:
         """Close those that are idle."""
@@ -117,14 +108,20 @@ class Connections:
                 if not connection.can_read(0):
                     return connection
                 connection.disconnect()
-        pool = self.redis.connection_pool
-        connection = pool.connection_class(**pool.connection_kwargs)
-        connection.socket_timeout = left(deadline)
-        connection.connect()
-        return connection
+        return self.topology.connect(deadline)
 
     def exchange(self, connection: Any, command: Sequence[Any], timeout: float) -> Any:
         """Send *command* and wait for its reply; *connection* is idle afterwards, or closed."""
+        try:
+            reply = self._ask(connection, command, timeout)
+        except ResponseError:
+            self._idle.append(connection)
+            raise
+        self._idle.append(connection)
+        return reply
+
+    def _ask(self, connection: Any, command: Sequence[Any], timeout: float) -> Any:
+        """Send *command* and wait for its reply; *connection* is closed when there is none."""
         try:
             packed = connection.pack_command(*command)
         except UnicodeEncodeError:  # what came as no text goes back as it was
@@ -133,25 +130,57 @@ class Connections:
         try:
             connection._sock.settimeout(timeout)
             connection.send_packed_command(packed, check_health=False)
-            reply = connection.read_response()
+            return connection.read_response()
         except ResponseError:
-            self._idle.append(connection)
             raise
         except BaseException:
             connection.disconnect()
+            if self.topology.moves:
+                self.topology.lose()
+                self.close()
             raise
-        self._idle.append(connection)
-        return reply
+
+    def server_time(self, connection: Any, moment: float, *, anew: bool = False) -> int:
+        """Tell what the server's clock will say at *moment* of ours, at the least, in microseconds."""
+        offset, measured = self._clocks.get(connection, (0.0, 0.0))
+        if anew or not measured or monotonic() - measured > CLOCK_SECONDS:
+            try:
+                seconds, micros = self._ask(connection, ("TIME",), left(moment))
+            except ResponseError:
+                self._idle.append(connection)
+                raise
+            measured = monotonic()  # now it is later there than it said, never earlier
+            offset = int(seconds) + int(micros) / 1e6 - measured - DRIFT_SECONDS
+            self._clocks[connection] = offset, measured
+        return int((moment + offset) * 1e6)
 
     def run(self, connection: Any, call: Call, deadline: float) -> Any:
-        """Run a script, teaching it to the server if need be."""
+        """Run a script, teaching it to the server if need be, and going after it if it moved."""
         script, keys, args = call
         rest = (len(keys), *keys, *args)
-        try:
-            return self.exchange(connection, ("EVALSHA", script.sha, *rest), left(deadline))
-        except NoScriptError:
+        words: tuple[str | int, ...] = ("EVALSHA", script.sha)
+        while True:
+            try:
+                return self.exchange(connection, (*words, *rest), left(deadline))
+            except NoScriptError:
+                words = ("EVAL", script.source)
+            except ResponseError as error:
+                if not self._is_elsewhere(error, deadline):
+                    raise
             connection = self.take(deadline)
-            return self.exchange(connection, ("EVAL", script.source, *rest), left(deadline))
+
+    def _is_elsewhere(self, error: ResponseError, deadline: float) -> bool:
+        """Tell whether what was refused with *error* may be sent once more, to the master as it is now.
+
+        If so, a moment has passed.
+        """
+        if not self.topology.is_elsewhere(error):
+            return False
+        self.close()
+        if monotonic() + MOVE_SECONDS > deadline:
+            return False
+        sleep(MOVE_SECONDS)
+        return True
 
     def call(
         self,
@@ -168,9 +197,15 @@ class Connections:
             raise self.explain(error) from error
 
     def command(self, *words: str) -> Any:
-        """Run a plain command."""
+        """Run a plain command that changes nothing."""
+        deadline = monotonic() + self.answer
         try:
-            return self.exchange(self.take(monotonic() + self.answer), words, self.answer)
+            while True:
+                try:
+                    return self.exchange(self.take(deadline), words, left(deadline))
+                except ResponseError as error:
+                    if not self._is_elsewhere(error, deadline):
+                        raise
         except RedisError as error:
             raise self.explain(error) from error
 
@@ -184,6 +219,10 @@ class Connections:
                 self.exchange(connection, command, timeout + self.answer)
             else:
                 self._idle.append(connection)
+        except ResponseError as error:
+            # Whoever waited looks for tasks now, and so finds the master.
+            if not self._is_elsewhere(error, monotonic() + self.answer):
+                raise
         finally:
             self._waiting.discard(connection)
 
@@ -207,61 +246,3 @@ class Connections:
             if word in words:
                 return BackendUnavailable(f"{self.store} {saying} ({error})")
         return BackendError(f"{self.store}: {error}")
-
-
-def left(deadline: float) -> float:
-    """Tell how many seconds are left until *deadline*; never none, for that means forever."""
-    return max(0.001, deadline - monotonic())
-
-
-def read_options(conn_string: str) -> dict[str, Any]:
-    """Read the options of a DSN, each as what it is."""
-    store = redact(conn_string)
-    _, _, query = conn_string.partition("?")
-    options: dict[str, Any] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in OPTIONS:
-            raise ConfigurationError(f"{store} has an option that is none of: {', '.join(OPTIONS)}")
-        try:
-            options[name] = OPTIONS[name](value)
-        except ValueError:
-            raise ConfigurationError(f"{store}: {name} is not a number") from None
-        if OPTIONS[name] is float and not 0 < options[name] < inf:
-            raise ConfigurationError(f"{store}: {name} is not a time in seconds")
-    if not options.get("ns", "x") or set("{}") & set(options.get("ns", "")):
-        raise ConfigurationError(f"{store}: ns is empty or has braces in it")
-    return options
-
-
-def make_redis(conn_string: str, options: dict[str, Any], answer: float) -> Redis:
-    """Make the redis-py client for a DSN. Sentinel and Cluster will be told apart here."""
-    store = redact(conn_string)
-    url, _, _ = conn_string.partition("?")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # its text has parts of the DSN in it, and so of a password
-        parts = urlsplit("")
-    if parts.scheme not in ("redis", "rediss", "unix") or parts.fragment:
-        raise ConfigurationError(
-            f"{store} is not redis://[user:password@]host[:port][/db], rediss:// or unix:///path; "
-            "in a password, / ? # are written %2F %3F %23"
-        )
-    place = parts.path.strip("/")
-    if parts.scheme == "unix" and not place:
-        raise ConfigurationError(f"{store} names no socket: unix:///path/to/redis.sock")
-    if parts.scheme != "unix" and place and not place.isdecimal():
-        raise ConfigurationError(f"{store}: a database is a number, as in redis://localhost/0")
-    if parts.scheme == "rediss":
-        options["ssl_check_hostname"] = True
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        encoding_errors=NO_TEXT,
-        protocol=2,
-        # redis-py would repeat a command whose reply is lost: ten times, for a minute.
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=options.pop("connect_timeout", CONNECT_SECONDS),
-        socket_timeout=answer,
-        **options,
-    )

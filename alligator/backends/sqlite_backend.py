@@ -70,6 +70,7 @@ class Client(base.Client):
                     turn.reclaim(name, max_lost)
                 for name in queue_names:
                     leases += turn.reserve(name, limit - len(leases), lease_for)
+            turn.bound_dead(self.dead_limit, self.dead_seconds)
         return Step(leases, inf if leases or not limit else self._pause(queue_names))
 
     def extend(self, leases: Sequence[Lease], lease_for: float = LEASE_SECONDS) -> list[Lease]:

@@ -16,7 +16,7 @@ from ..exceptions import BackendError, BackendUnavailable
 T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x616C6C69
-"""The mark in the header of a file that is ours: "alli"."""
+"""The mark in the header of a file that is a queue of ours: "alli"."""
 
 BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
@@ -51,13 +51,21 @@ class Database:
     """
 
     def __init__(
-        self, path: str, schema: Sequence[str], version: int, *, patience: float, hint: str = ""
+        self,
+        path: str,
+        schema: Sequence[str],
+        version: int,
+        *,
+        patience: float,
+        hint: str = "",
+        application_id: int = APPLICATION_ID,
     ) -> None:
         self.path = path
         self._hint = hint
         self.patience = patience
         self._schema = schema
         self._version = version
+        self._application_id = application_id
         self._open: dict[str, tuple[sqlite3.Connection, int]] = {}
         self._reading, self._writing = Lock(), Lock()
         self._held: list[Lock] = []
@@ -160,27 +168,27 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Make the tables, unless they are there; leave alone what is not ours."""
-        if _header(connection) == (APPLICATION_ID, self._version):
+        if _header(connection) == (self._application_id, self._version):
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Again, for another process may have been quicker.
             owner, version = _header(connection)
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if owner == APPLICATION_ID and version > self._version:
+            if owner == self._application_id and version > self._version:
                 raise BackendError(
                     f"{self.path} was made by a newer Alligator (its tables are of version "
                     f"{version}, known here is {self._version}): upgrade this one."
                 )
-            if owner != APPLICATION_ID and (owner or tables):
+            if owner != self._application_id and (owner or tables):
                 raise BackendError(
                     f"{self.path} is a database of something else and was left as it is: name "
                     "another file for the queue."
                 )
-            if owner != APPLICATION_ID:
+            if owner != self._application_id:
                 for statement in self._schema:
                     connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA application_id = {self._application_id}")
                 connection.execute(f"PRAGMA user_version = {self._version}")
             connection.execute("COMMIT")
         except BaseException:

@@ -165,6 +165,11 @@ BURY = """
     WHERE seq = ?
 """
 
+FIND_OLDEST_DEAD = """
+    SELECT seq, at, (SELECT dead FROM queue WHERE name = :queue) FROM task
+    WHERE queue = :queue AND state = 'dead' ORDER BY at, seq LIMIT :most
+"""
+
 # Tasks go.
 
 DELETE = "DELETE FROM task WHERE seq = ?"

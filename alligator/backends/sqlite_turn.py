@@ -142,6 +142,21 @@ class Turn:
                 self.execute(sql.BURY, (self.now, lost, reason, "", None, seq))
                 self.count(name, dead=1)
 
+    def bound_dead(self, limit: int, seconds: float) -> None:
+        """Drop the oldest of the dead where some have come: two for one, so they become fewer."""
+        for name, changes in list(self._counts.items()):
+            came = changes["dead"]
+            if came <= 0:
+                continue
+            question = {"queue": name, "most": 2 * came}
+            dropped = 0
+            for seq, at, before in self.execute(sql.FIND_OLDEST_DEAD, question).fetchall():
+                spare = (before or 0) + came - limit
+                if dropped < spare or at + micros(seconds) < self.now:
+                    self.execute(sql.DELETE, (seq,))
+                    dropped += 1
+            self.count(name, dead=-dropped, dropped=dropped)
+
     def reserve(self, name: str, limit: int, lease_for: float) -> list[Lease]:
         # At least as many as are reserved, or one due later could go before one due earlier.
         due = self.execute(sql.FIND_DUE, (name, self.now, max(limit, SWEEP))).rowcount

@@ -904,6 +904,57 @@ def test_the_latest_dead_letter_comes_first(client: Client) -> None:
     assert [letter.task_id for letter in client.dead_letters("mail", limit=2)] == ["c", "b"]
 
 
+def die(client: Client, *task_ids: str) -> None:
+    push(client, *task_ids)
+    for lease in client.reserve("mail", limit=len(task_ids)):
+        client.dead_letter(lease, reason="no luck")
+        time.sleep(0.002)
+
+
+def test_of_too_many_dead_letters_the_oldest_are_dropped(client: Client) -> None:
+    client.dead_limit = 3
+    die(client, "a", "b", "c", "d")
+    push(client, "lost")
+    for _ in range(2):
+        client.step(["mail"], 1, lease_for=AT_ONCE, max_lost=1)
+
+    assert [letter.task_id for letter in client.dead_letters("mail")] == ["lost", "d", "c"]
+    stats = client.stats("mail")
+    assert (stats.dead, stats.dropped) == (3, 2)
+    assert balance(stats)
+    push(client, "a")
+    assert take(client).lost == 0
+
+
+def test_dead_letters_of_long_ago_are_dropped_when_another_comes(client: Client) -> None:
+    die(client, "a", "b", "c")
+
+    client.dead_seconds = 0.001
+    die(client, "d")
+    assert [letter.task_id for letter in client.dead_letters("mail")] == ["d", "c"]
+    client.dead_seconds = HOUR
+    die(client, "e")
+
+    assert [letter.task_id for letter in client.dead_letters("mail")] == ["e", "d", "c"]
+    assert client.stats("mail").dropped == 2
+    assert balance(client.stats("mail"))
+
+
+def test_a_limit_of_dead_letters_that_was_lowered_is_reached_little_by_little(
+    client: Client,
+) -> None:
+    die(client, "a", "b", "c", "d", "e", "f")
+
+    client.dead_limit = 2
+    counts = []
+    for name in "xyzuvw":
+        die(client, name)
+        counts.append(client.stats("mail").dead)
+
+    assert counts == [5, 4, 3, 2, 2, 2]
+    assert [letter.task_id for letter in client.dead_letters("mail")] == ["w", "v"]
+
+
 def test_a_dead_task_can_be_made_ready_again(client: Client) -> None:
     push(client, "a")
     for _ in range(3):

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from alligator.backends.base import Client, Lease, Message, Outcome, Verdict
 
 HOUR = 3600.0
-MAX_LOST = 3
+MAX_LOST = 2
 QUEUES = st.sampled_from(["one", "two"])
 IDS = st.sampled_from("abcd")
 # The latest lease most often, an old one now and then.

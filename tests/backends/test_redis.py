@@ -12,10 +12,12 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
+from redis.exceptions import NoPermissionError, ResponseError
 
 from alligator.backends.base import Lease, Message, Outcome, WorkerInfo
 from alligator.backends.redis_backend import ABORT, PUSH, Client
@@ -644,7 +646,16 @@ def test_a_wrong_password_is_refused_and_not_shown(run: Callable[..., Server]) -
         ("redis://:s3cret#x@localhost", "%23"),
         ("redis://:s3cret?x@localhost", "none of"),
         ("unix://", "names no socket"),
-        ("redis+sentinel://localhost/main", "is not redis://"),
+        ("redis+tower://localhost", "is not redis://"),
+        ("redis+sentinel://localhost", "is not redis\\+sentinel://"),
+        ("redis+sentinel://:s3cret/x@localhost/main", "%2F"),
+        ("redis+sentinel://h1:one,h2/main", "is not redis\\+sentinel://"),
+        ("unix+sentinel://h1,h2/main", "is not redis\\+sentinel://"),
+        ("redis+sentinel://h1,h2/main/one", "a database is a number"),
+        ("redis+cluster://h1,h2/1", "database 0 only"),
+        ("redis+cluster://h1,h2?db=1", "database 0 only"),
+        ("redis+cluster://h1,,h2", "is not redis\\+cluster://"),
+        ("redis://h?sentinel_password=s3cret", "no Sentinels"),
         ("http://localhost", "is not redis://"),
     ],
 )
@@ -677,11 +688,20 @@ def test_a_server_that_keeps_its_data_is_not(run: Callable[..., Server]) -> None
     assert Client(run(appendonly="yes")).warnings() == []
 
 
+def test_a_server_that_leaves_it_to_the_system_when_to_write_is_warned_of(
+    run: Callable[..., Server],
+) -> None:
+    (warning,) = Client(run(appendonly="yes", appendfsync="no")).warnings()
+
+    assert "appendfsync everysec" in warning
+
+
 LEAST_RIGHTS = (
     "+eval +evalsha +blpop +ping +info +select +time +set +get +del +exists +rpush +sadd +smembers "
     "+hset +hsetnx +hget +hmget +hdel +hexists +hincrby +zadd +zrem +zcard +zcount "
     "+zrange +zrevrange +zrangebyscore +zrevrangebyscore +zremrangebyrank"
 )
+CLUSTER_RIGHTS = "+cluster|slots"
 
 
 def with_rights(server: Server, admin: Client, rights: str) -> Client:
@@ -713,6 +733,32 @@ def test_a_user_with_few_rights_can_do_it_all(server: Server, client: Client) ->
     assert gator.queue_names() == ["all"]
     gator.wait(["all"], 1)
     gator.warnings()
+
+
+def test_a_user_with_few_rights_cannot_touch_other_keys(server: Server, client: Client) -> None:
+    gator = with_rights(server, client, LEAST_RIGHTS)
+    client.conn.set("theirs", "secret")
+    neighbour = Client(f"{gator.conn_string}?ns=neighbour")
+
+    with pytest.raises(BackendError, match="ACL"):
+        neighbour.push_many(messages("a"))
+    with pytest.raises(BackendError, match="ACL"):
+        neighbour.reserve("all")
+    for read in ("return redis.call('get', 'theirs')", "return redis.call('flushall')"):
+        with pytest.raises(ResponseError):
+            gator.conn.eval(read, 0)
+    with pytest.raises(NoPermissionError):
+        gator.conn.get("theirs")
+
+    assert client.conn.get("theirs") == "secret"
+    assert {str(key) for key in client.conn.scan_iter()} == {"theirs"}
+
+
+@pytest.mark.parametrize("rights", [LEAST_RIGHTS, CLUSTER_RIGHTS])
+def test_the_rights_that_suffice_are_written_down(rights: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "tune-redis.md"
+
+    assert rights in " ".join(page.read_text("utf-8").replace("\\\n", " ").split())
 
 
 def test_a_missing_right_is_named(server: Server, client: Client) -> None:

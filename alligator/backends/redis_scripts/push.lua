@@ -2,11 +2,17 @@
 --
 -- KEYS  the marker of the commit, a marker to forget (or the same again), the set of all queues,
 --       then the queues
--- ARGV  seconds to keep the marker; for each queue its name, how many tasks, and of each task
---       id, payload, delay (µs)
--- Returns 0 if the commit was aborted before it arrived, else 1.
+-- ARGV  seconds to keep the marker; until when anybody waits for the reply (µs); for each queue its
+--       name, how many tasks, and of each task id, payload, delay (µs)
+-- Returns 0 if the commit was aborted before it arrived, -1 if it comes too late, else 1.
 
 local marker = KEYS[1]
+local now = clock()
+
+if now > tonumber(ARGV[2]) then
+  -- Its client has been told that it failed, for it lay in a network or a server that hung.
+  return -1
+end
 
 if not call('SET', marker, 'done', 'NX', 'EX', ARGV[1]) then
   return call('GET', marker) == 'aborted' and 0 or 1
@@ -15,10 +21,9 @@ if KEYS[2] ~= marker then
   call('DEL', KEYS[2])
 end
 
-local now = clock()
 local added = {}
 local known = 0
-local at = 2
+local at = 3
 
 for k = 4, #KEYS do
   local queue = KEYS[k]

@@ -1,8 +1,8 @@
 -- Settle outcomes, reclaim expired leases, reserve the next tasks.
 --
 -- KEYS  the queues to reserve from, in order of priority, and those that outcomes are of
--- ARGV  limit, lease (µs), max_lost, how many of KEYS to reserve from, then the outcomes, each with
---       the place of its queue in KEYS:
+-- ARGV  limit, lease (µs), max_lost, how many dead to keep, for how long (µs), how many of KEYS to
+--       reserve from, then the outcomes, each with the place of its queue in KEYS:
 --         'ack'      place, how many, their ids
 --         'retry'    place, id, fence, delay (µs), payload ('' to keep the one it has)
 --         'release'  place, id, fence
@@ -12,9 +12,29 @@
 
 local RECLAIM_AT_ONCE = 32
 
-local limit, lease, max_lost, places =
-  tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local limit, lease, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local dead_limit, dead_age, places = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = clock()
+
+-- Put a task to the dead, and drop the oldest of them if they are too many or too old: two at most,
+-- so that they become fewer and nobody has to wait.
+local function bury(queue, id, why)
+  call('ZADD', queue .. ':dead', now, id)
+  call('HSET', queue .. ':why', id, why)
+  local oldest = call('ZRANGE', queue .. ':dead', 0, 1, 'WITHSCORES')
+  local spare = call('ZCARD', queue .. ':dead') - dead_limit
+  local dropped = 0
+  for i = 1, #oldest, 2 do
+    if dropped < spare or oldest[i + 1] + dead_age < now then
+      call('ZREM', queue .. ':dead', oldest[i])
+      call('HDEL', queue .. ':job', oldest[i])
+      call('HDEL', queue .. ':try', oldest[i])
+      call('HDEL', queue .. ':why', oldest[i])
+      dropped = dropped + 1
+    end
+  end
+  add(queue, 'dropped', dropped)
+end
 
 -- Settle outcomes.
 
@@ -70,13 +90,12 @@ end
 function settle.dead(queue, at)
   local id, fence, why = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if give_up(queue, id, fence) then
-    call('ZADD', queue .. ':dead', now, id)
-    call('HSET', queue .. ':why', id, why)
+    bury(queue, id, why)
   end
   return at + 3
 end
 
-local at = 5
+local at = 7
 while at <= #ARGV do
   at = settle[ARGV[at]](KEYS[tonumber(ARGV[at + 1])], at + 2)
 end
@@ -98,8 +117,7 @@ local function reclaim(queue)
       call('ZADD', queue .. ':due', ended, id)
     else
       local reason = 'lost ' .. lost .. ' times: its worker died or froze while it ran'
-      call('ZADD', queue .. ':dead', now, id)
-      call('HSET', queue .. ':why', id, cjson.encode({ reason, '' }))
+      bury(queue, id, cjson.encode({ reason, '' }))
     end
   end
   add(queue, 'lost', #expired / 2)

@@ -1,0 +1,181 @@
+"""TLS to Redis: certificates are checked, of a server alone, of Sentinels and of a cluster."""
+
+import os
+import shutil
+import subprocess
+import traceback
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from alligator.backends.redis_backend import Client
+from alligator.exceptions import BackendUnavailable
+from tests.backends.test_redis import ids, messages, until
+from tests.servers import Missing, Server, redis_server, sentinel
+
+FOREVER = "3650"
+
+
+class Authority(NamedTuple):
+    """Who signs certificates."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "ca.crt"
+
+    @classmethod
+    def found(cls, folder: Path) -> "Authority":
+        """Make an authority of our own."""
+        folder.mkdir()
+        openssl(
+            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", FOREVER),
+            *("-keyout", folder / "ca.key", "-out", folder / "ca.crt", "-subj", "/CN=Swamp"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        )
+        return cls(folder)
+
+    def sign(self, name: str) -> tuple[Path, Path]:
+        """Make a certificate for the host of that *name*, and its key."""
+        key, request, signed, extensions = (
+            self.folder / f"{name}.{ending}" for ending in ("key", "csr", "crt", "ext")
+        )
+        openssl(
+            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
+            *("-keyout", key, "-out", request),
+        )
+        extensions.write_text(
+            f"subjectAltName=DNS:{name}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
+        openssl(
+            *("x509", "-req", "-in", request, "-out", signed, "-days", FOREVER, "-extfile"),
+            *(extensions, "-CA", self.certificate, "-CAkey", self.folder / "ca.key"),
+            "-CAcreateserial",
+        )
+        return signed, key
+
+    def settings(self, clients: str = "no") -> dict[str, str]:
+        """Configure a server at localhost; *clients* is whether they need a certificate as well."""
+        certificate, key = self.sign("localhost")
+        return {
+            "tls-cert-file": str(certificate),
+            "tls-key-file": str(key),
+            "tls-ca-cert-file": str(self.certificate),
+            "tls-auth-clients": clients,
+            "tls-replication": "yes",
+        }
+
+
+def openssl(*words: object) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("openssl is not on the PATH")
+    subprocess.run([program, *map(str, words)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.found(tmp_path_factory.mktemp("tls") / "ours")
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority) -> Iterator[Server]:
+    # The Valkey of the wheel is built without TLS.
+    try:
+        with redis_server(**authority.settings()) as server:
+            yield server
+    except Missing as missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+
+
+def test_a_certificate_of_an_authority_that_is_trusted_will_do(
+    server: Server, authority: Authority
+) -> None:
+    assert server.startswith("rediss://localhost:")
+    with closing(Client(f"{server}?ssl_ca_certs={authority.certificate}")) as client:
+        client.push_many(messages("a"))
+
+        assert ids(client.reserve("all")) == ["a"]
+        client.wait(["all"], 0.01)
+        assert client.conn.ping()
+
+
+def test_a_certificate_of_another_authority_is_refused(server: Server, tmp_path: Path) -> None:
+    other = Authority.found(tmp_path / "theirs")
+
+    for trusted in (f"?ssl_ca_certs={other.certificate}", ""):
+        with (
+            closing(Client(server + trusted)) as client,
+            pytest.raises(BackendUnavailable, match=r"(?i)certificate verify failed") as raised,
+        ):
+            client.push_many(messages("refused"))
+        assert str(other.certificate) not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_certificate_of_another_host_is_refused(server: Server, authority: Authority) -> None:
+    elsewhere = server.replace("localhost", "127.0.0.1")
+
+    with (
+        closing(Client(f"{elsewhere}?ssl_ca_certs={authority.certificate}")) as client,
+        pytest.raises(BackendUnavailable, match=r"(?i)certificate is not valid for '127.0.0.1'"),
+    ):
+        client.push_many(messages("refused"))
+
+
+def test_a_server_that_speaks_no_tls_is_refused(redis: str, authority: Authority) -> None:
+    plain = redis.replace("redis://127.0.0.1", "rediss://localhost")
+
+    with (
+        closing(Client(f"{plain}?ssl_ca_certs={authority.certificate}")) as client,
+        pytest.raises(BackendUnavailable, match=r"did not answer in time|cannot be reached"),
+    ):
+        client.push_many(messages("refused"))
+
+
+def test_a_client_shows_a_certificate_of_its_own(server: Server, authority: Authority) -> None:
+    certificate, key = authority.sign("worker")
+    with redis_server(**authority.settings(clients="yes")) as strict:
+        dsn = f"{strict}?ssl_ca_certs={authority.certificate}"
+        with closing(Client(dsn)) as client, pytest.raises(BackendUnavailable):
+            client.push_many(messages("refused"))
+
+        with closing(Client(f"{dsn}&ssl_certfile={certificate}&ssl_keyfile={key}")) as client:
+            client.push_many(messages("a"))
+            assert client.len("all") == 1
+
+
+def test_sentinels_and_their_master_speak_tls(server: Server, authority: Authority) -> None:
+    # By their names, which is what the certificates are for.
+    by_name = {"sentinel resolve-hostnames": "yes", "sentinel announce-hostnames": "yes"}
+    watch = {"sentinel monitor": f"main localhost {server.port} 1"}
+    with sentinel(server, **by_name, **watch, **authority.settings()) as one:
+        place = one.removeprefix("rediss://").removesuffix("/0")
+        dsn = f"rediss+sentinel://{place}/main?ssl_ca_certs={authority.certificate}&ns=sentinels"
+        with closing(Client(dsn)) as client:
+            client.push_many(messages("a"))
+
+            assert ids(client.reserve("all")) == ["a"]
+            assert client.conn.ping()
+
+
+def test_a_cluster_speaks_tls(server: Server, authority: Authority) -> None:
+    by_name = {
+        "cluster-announce-hostname": "localhost",
+        "cluster-preferred-endpoint-type": "hostname",
+    }
+    settings = {"cluster-enabled": "yes", "tls-cluster": "yes", **authority.settings(), **by_name}
+    with redis_server(**settings) as node:
+        place = node.removeprefix("rediss://").removesuffix("/0")
+        dsn = f"rediss+cluster://{place}?ssl_ca_certs={authority.certificate}"
+        with closing(Client(f"{node}?ssl_ca_certs={authority.certificate}")) as admin:
+            admin.conn.cluster("ADDSLOTSRANGE", 0, 16383)
+            until(lambda: "'ok'" in str(admin.conn.cluster("INFO")))
+        with closing(Client(dsn)) as client:
+            client.push_many(messages("a"))
+
+            assert ids(client.reserve("all")) == ["a"]
+            # Of client.conn: a RedisCluster calls localhost by its number, which has no certificate.

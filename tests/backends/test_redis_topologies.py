@@ -1,0 +1,532 @@
+"""Redis as several servers: watched by Sentinels, or a cluster; masters die and slots move."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+from redis.cluster import RedisCluster
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from alligator import Gator, Worker
+from alligator.backends.base import Client, Outcome
+from alligator.backends.redis_backend import Client as RedisClient
+from alligator.backends.redis_topology import ASK_SECONDS
+from alligator.exceptions import BackendError, BackendUnavailable
+
+# All that a store must do, over a cluster: see `dsn` below.
+from tests.backends.test_contract import *  # noqa: F403
+from tests.backends.test_redis import CLUSTER_RIGHTS, LEAST_RIGHTS, ids, messages, until
+from tests.sample_tasks import record
+from tests.servers import (
+    Server,
+    Watched,
+    clustered,
+    redis_server,
+    replicated,
+    sentinel,
+    valkey_server,
+)
+
+SLOTS = 16384
+KINDS = {"valkey": valkey_server, "redis": redis_server}
+
+
+def ask(server: Server, *words: object) -> object:
+    """Send one command to one server."""
+    with Redis(port=server.port, decode_responses=True, socket_timeout=5) as redis:
+        return redis.execute_command(*words)
+
+
+def facts_of(server: Server, *question: str) -> str:
+    """Ask for facts, as ``name:value``."""
+    return str(ask(server, *question)).replace("'", "").replace(" ", "")
+
+
+# Sentinels.
+
+
+def know_each_other(watched: Watched) -> bool:
+    for one in watched.sentinels:
+        with Redis(port=one.port, decode_responses=True) as redis:
+            facts = cast("dict[str, dict[str, int]]", redis.sentinel_masters())["main"]
+        if (facts["num-slaves"], facts["num-other-sentinels"]) != (1, 2):
+            return False
+    return "state:online" in facts_of(watched.master, "INFO", "replication")
+
+
+@pytest.fixture(scope="module")
+def watched(valkey: str) -> Iterator[Watched]:
+    """Give a master with its Sentinels, to be left as it is found."""
+    with replicated(valkey_server) as watched:
+        until(lambda: know_each_other(watched), 20)
+        yield watched
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"?ns={uuid4().hex}"
+
+
+def test_the_sentinels_say_where_the_master_is(watched: Watched, namespace: str) -> None:
+    with closing(RedisClient(watched.dsn + namespace)) as client:
+        client.push_many(messages("a", "b"))
+        (lease,) = client.reserve("all")
+        client.step(["all"], 0, outcomes=[Outcome("ack", lease)])
+
+        assert client.stats("all").succeeded == 1
+        assert client.conn.zcard(f"{{{namespace[4:]}}}:all:due") == 1
+        assert any("min-replicas-to-write" in warning for warning in client.warnings())
+
+
+def test_sentinels_that_do_not_answer_are_passed_over(watched: Watched, namespace: str) -> None:
+    refusing, frozen, well = "127.0.0.1:1", watched.sentinels[0], watched.sentinels[1]
+    dsn = f"redis+sentinel://{refusing},127.0.0.1:{frozen.port},127.0.0.1:{well.port}/main"
+    frozen.freeze()
+    try:
+        with closing(RedisClient(dsn + namespace)) as client:
+            client.push_many(messages("a"))
+            took = []
+            for _ in range(3):
+                client.close()
+                began = time.monotonic()
+                assert client.len("all") == 1
+                took.append(time.monotonic() - began)
+
+            assert min(took) < ASK_SECONDS  # who answered is asked first
+    finally:
+        frozen.thaw()
+
+
+def test_a_master_that_no_sentinel_knows_is_named(watched: Watched) -> None:
+    with (
+        closing(RedisClient(watched.dsn.replace("/main", "/mine"))) as client,
+        pytest.raises(BackendUnavailable, match="no master called mine"),
+    ):
+        client.push_many(messages("a"))
+
+
+def test_a_master_that_must_have_replicas_takes_nothing_without(
+    watched: Watched, namespace: str
+) -> None:
+    with closing(RedisClient(watched.dsn + namespace)) as client:
+        ask(watched.master, "CONFIG", "SET", "min-replicas-to-write", 1)
+        try:
+            client.push_many(messages("a"))
+            assert not any("min-replicas" in warning for warning in client.warnings())
+
+            ask(watched.master, "CONFIG", "SET", "min-replicas-to-write", 2)
+            with pytest.raises(BackendUnavailable, match="too few replicas"):
+                client.push_many(messages("b"))
+        finally:
+            ask(watched.master, "CONFIG", "SET", "min-replicas-to-write", 0)
+
+        assert ids(client.reserve("all", limit=9)) == ["a"]
+
+
+def test_a_connection_to_what_is_a_replica_now_is_given_up(
+    watched: Watched, namespace: str
+) -> None:
+    with closing(RedisClient(watched.dsn + namespace)) as client:
+        connections = client._connections
+        demoted = "127.0.0.1", watched.replica.port
+        for again in "ab":
+            old = connections.topology._open(demoted, time.monotonic() + 5)  # type: ignore[attr-defined]
+            connections._idle.append(old)
+
+            client.push_many(messages(again))
+
+        assert ids(client.reserve("all", limit=9)) == ["a", "b"]
+
+
+def test_master_and_sentinels_have_logins_of_their_own(valkey: str, namespace: str) -> None:
+    with (
+        valkey_server(requirepass="of-master") as master,
+        sentinel(
+            master, **{"sentinel auth-pass": "main of-master", "requirepass": "of-sentinel"}
+        ) as one,
+    ):
+        place = f"@127.0.0.1:{one.port}/main/0"
+        right = f"redis+sentinel://:of-master{place}{namespace}&sentinel_password=of-sentinel"
+        with closing(RedisClient(right)) as client:
+            client.push_many(messages("a"))
+            assert client.conn.ping()
+
+        for wrong in (right.replace("of-master", "s3cret"), right.replace("of-sen", "s3cret")):
+            with (
+                closing(RedisClient(wrong)) as client,
+                pytest.raises(BackendError, match="password") as raised,
+            ):
+                client.push_many(messages("b"))
+            assert "s3cret" not in str(raised.value)
+
+
+# Clusters.
+
+
+@dataclass
+class Nodes:
+    """A cluster, and who has which slot."""
+
+    servers: list[Server]
+    masters: int = 3
+    ids: list[str] = field(default_factory=list)
+
+    def join(self) -> None:
+        """Make one cluster of the nodes; those beyond the masters are replicas of the first."""
+        first, *others = self.servers
+        for other in others:
+            ask(first, "CLUSTER", "MEET", "127.0.0.1", other.port)
+        for n, server in enumerate(self.servers[: self.masters]):
+            start, end = SLOTS * n // self.masters, SLOTS * (n + 1) // self.masters - 1
+            ask(server, "CLUSTER", "ADDSLOTSRANGE", start, end)
+        self.ids = [str(ask(server, "CLUSTER", "MYID")) for server in self.servers]
+        until(lambda: all(map(self._is_well, self.servers)), 20)
+        for replica in self.servers[self.masters :]:
+            ask(replica, "CLUSTER", "REPLICATE", self.ids[0])
+        for replica in self.servers[self.masters :]:
+            until(partial(self._is_synced, replica), 20)
+
+    def _is_well(self, server: Server) -> bool:
+        facts = facts_of(server, "CLUSTER", "INFO")
+        return "state:ok" in facts and f"known_nodes:{len(self.servers)}" in facts
+
+    def _is_synced(self, replica: Server) -> bool:
+        return "link_status:up" in facts_of(replica, "INFO", "replication")
+
+    @property
+    def dsn(self) -> str:
+        places = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return f"redis+cluster://{places}"
+
+    def owner(self, slot: int) -> int:
+        """Find who has *slot*."""
+        shards = ask(self.servers[0], "CLUSTER", "SLOTS")
+        assert isinstance(shards, list)
+        (port,) = (master[1] for start, end, master, *_ in shards if start <= slot <= end)
+        return [server.port for server in self.servers].index(port)
+
+    def move(self, slot: int, pause: float) -> None:
+        """Move *slot* to the next master, key by key, with *pause* seconds between."""
+        source = self.owner(slot)
+        target = (source + 1) % self.masters
+        here, there = self.servers[source], self.servers[target]
+        ask(there, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[source])
+        ask(here, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.ids[target])
+        time.sleep(pause)
+        while keys := ask(here, "CLUSTER", "GETKEYSINSLOT", slot, 1):
+            assert isinstance(keys, list)
+            ask(here, "MIGRATE", "127.0.0.1", there.port, "", 0, 5000, "KEYS", *keys)
+            time.sleep(pause)
+        for server in (there, here, *self.servers):
+            with suppress(RedisError):  # a replica does not take it
+                ask(server, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
+
+    def move_in_one_piece(self, slot: int) -> None:
+        """Move *slot* to the next master as Valkey 9 can."""
+        source = self.owner(slot)
+        target = (source + 1) % self.masters
+        there = ("SLOTSRANGE", slot, slot, "NODE", self.ids[target])
+        ask(self.servers[source], "CLUSTER", "MIGRATESLOTS", *there)
+        until(lambda: self.owner(slot) == target)
+
+
+@contextmanager
+def cluster(kind: str, replicas: int = 0) -> Iterator[Nodes]:
+    """Run a cluster of three masters; the replicas are of the first."""
+    with clustered(KINDS[kind], 3 + replicas) as servers:
+        nodes = Nodes(servers)
+        nodes.join()
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def nodes(valkey: str) -> Iterator[Nodes]:
+    """Give a cluster, to be left whole."""
+    with cluster("valkey") as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def dsn(nodes: Nodes, namespace: str) -> str:
+    """Let the contract be kept by a cluster, for a user who may do nothing else."""
+    for server in nodes.servers:
+        rights = f"{LEAST_RIGHTS} {CLUSTER_RIGHTS}".split()
+        ask(server, "ACL", "SETUSER", "gator", "on", ">pw", f"~{{{namespace[4:]}}}:*", *rights)
+    return nodes.dsn.replace("://", "://gator:pw@") + namespace
+
+
+def slot_of(client: RedisClient) -> int:
+    return key_slot(f"{{{client._connections.namespace}}}".encode())
+
+
+def test_one_node_is_enough_to_find_the_others(nodes: Nodes) -> None:
+    places = {nodes.owner(slot): f"?ns=n{slot}" for slot in range(9)}  # names, of any slots
+    first = f"redis+cluster://127.0.0.1:1,127.0.0.1:{nodes.servers[0].port}"
+
+    for namespace in places.values():
+        with closing(RedisClient(first + namespace)) as client:
+            client.push_many(messages("a"))
+            assert client.len("all") == 1
+            assert isinstance(client.conn, RedisCluster)
+            assert client.conn.zcard(f"{{{namespace[4:]}}}:all:due") == 1
+            assert ["appendonly yes" in warning for warning in client.warnings()] == [True]
+
+
+def test_a_slot_that_nobody_has_fails_in_time(nodes: Nodes, namespace: str) -> None:
+    with closing(RedisClient(nodes.dsn + namespace)) as client:
+        client.push_many(messages("a"))
+        slot = slot_of(client)
+        owner = nodes.servers[nodes.owner(slot)]
+        for server in nodes.servers:
+            ask(server, "CLUSTER", "DELSLOTS", slot)
+        try:
+            for connected in (True, False):
+                began = time.monotonic()
+                with pytest.raises(BackendUnavailable, match="lost a part"):
+                    client.push_many(messages("b"))
+                assert time.monotonic() - began < 2.3
+                if connected:
+                    client.close()
+        finally:
+            for server in nodes.servers:
+                command = ("SETSLOT", slot, "NODE", nodes.ids[nodes.servers.index(owner)])
+                ask(server, "CLUSTER", *command)
+        until(lambda: "state:ok" in facts_of(owner, "CLUSTER", "INFO"))
+
+        until(lambda: succeeds(lambda: client.push_many(messages("c"))))
+        assert "b" not in ids(client.reserve("all", limit=9))
+
+
+def test_a_wait_ends_when_its_slot_has_moved(nodes: Nodes, namespace: str) -> None:
+    with (
+        closing(RedisClient(nodes.dsn + namespace)) as worker,
+        closing(RedisClient(nodes.dsn + namespace)) as pusher,
+        ThreadPoolExecutor() as pool,
+    ):
+        pusher.push_many(messages("a"))
+        worker.ack(worker.reserve("all")[0])
+        worker.step(["all"], 1)
+        waiting = pool.submit(worker.wait, ["all"], 4.9)
+        old = nodes.servers[nodes.owner(slot_of(worker))]
+        until(lambda: "blocked_clients:1" in facts_of(old, "INFO", "clients"))
+
+        nodes.move(slot_of(worker), 0.0)
+        began = time.monotonic()
+        waiting.result()
+        assert time.monotonic() - began < 3.5  # the old node looks after its clients each second
+        again = pool.submit(worker.wait, ["all"], 4.9)
+        new = nodes.servers[nodes.owner(slot_of(worker))]
+        until(lambda: "blocked_clients:1" in facts_of(new, "INFO", "clients"))
+        pusher.push_many(messages("b"))
+        again.result()
+
+        assert ids(worker.reserve("all")) == ["b"]
+
+
+# Under load.
+
+
+def succeeds(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except BackendError:
+        return False
+    return True
+
+
+class Load:
+    """Threads that push, and others that run what was pushed; both write down what they see."""
+
+    def __init__(self, dsn: str, *, lease_for: float, pushers: int = 3, workers: int = 2) -> None:
+        self.accepted: list[str] = []
+        self.refused: list[str] = []
+        self.runs: list[str] = []
+        self.slowest = 0.0
+        """How long a push took at most, in seconds."""
+        self.recovered = 0.0
+        """When a push was accepted again, after one had been refused."""
+        self._pushing = self._working = True
+        self._dsn = dsn
+        self._lease_for = lease_for
+        self._pool = ThreadPoolExecutor(pushers + workers)
+        self._pushers = [self._pool.submit(self._push, n) for n in range(pushers)]
+        self._workers = [self._pool.submit(self._work) for _ in range(workers)]
+
+    def _push(self, pusher: int) -> None:
+        with closing(RedisClient(self._dsn)) as client:
+            n, failed = 0, False
+            while self._pushing:
+                task_id, n = f"{pusher}.{n}", n + 1
+                began = time.monotonic()
+                try:
+                    client.push_many(messages(task_id))
+                except BackendUnavailable:
+                    self.refused.append(task_id)
+                    failed = True
+                    time.sleep(0.05)
+                else:
+                    self.accepted.append(task_id)
+                    if failed:
+                        self.recovered, failed = time.monotonic(), False
+                    time.sleep(0.001)
+                self.slowest = max(self.slowest, time.monotonic() - began)
+            until(lambda: not client._undone, 20)
+
+    def _work(self) -> None:
+        with closing(RedisClient(self._dsn)) as client:
+            outcomes: list[Outcome] = []
+            while self._working or outcomes:
+                try:
+                    step = client.step(["all"], 5, outcomes=outcomes, lease_for=self._lease_for)
+                    self.runs += ids(step.leases)
+                    outcomes = [Outcome("ack", lease) for lease in step.leases]
+                    if not step.leases:
+                        client.wait(["all"], min(0.5, step.pause))
+                except BackendUnavailable:
+                    time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop pushing, let the workers run what there is, and stop them."""
+        self._pushing = False
+        for pusher in self._pushers:
+            pusher.result(30)
+        with closing(RedisClient(self._dsn)) as client:
+            until(lambda: is_drained(client), 20)
+        self._working = False
+        for worker in self._workers:
+            worker.result(30)
+        self._pool.shutdown()
+
+    @property
+    def lost(self) -> set[str]:
+        return set(self.accepted) - set(self.runs)
+
+    @property
+    def repeated(self) -> list[str]:
+        return [task_id for task_id, times in Counter(self.runs).items() if times > 1]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.accepted)} accepted, {len(self.refused)} refused, {len(self.lost)} lost, "
+            f"{len(self.repeated)} run again, slowest push {self.slowest:.2f} s"
+        )
+
+
+def is_drained(client: Client) -> bool:
+    stats = client.stats("all")
+    return stats.ready == stats.scheduled == stats.leased == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_lost_or_doubled_when_a_slot_moves(
+    request: pytest.FixtureRequest, kind: str, namespace: str
+) -> None:
+    request.getfixturevalue(kind)  # skips where there is none
+    with ExitStack() as stack:
+        nodes = (
+            request.getfixturevalue("nodes")
+            if kind == "valkey"
+            else stack.enter_context(cluster(kind))
+        )
+        load = Load(nodes.dsn + namespace, lease_for=60.0)
+        client = stack.enter_context(closing(RedisClient(nodes.dsn + namespace)))
+        until(lambda: len(load.runs) > 200)
+
+        nodes.move(slot_of(client), 0.0)
+        refused_by_a_short_one = len(load.refused)
+        until(lambda: len(load.runs) > 400)
+        if kind == "valkey":
+            nodes.move_in_one_piece(slot_of(client))
+            assert len(load.refused) == 0
+            until(lambda: len(load.runs) > 600)
+        nodes.move(slot_of(client), 0.4)
+        seen = len(load.runs)
+        until(lambda: len(load.runs) > seen + 200)
+        load.stop()
+
+        print(f"\na slot moves: {load}")
+        assert refused_by_a_short_one == 0
+        assert load.refused  # it took longer than a push may
+        assert not load.lost
+        assert not load.repeated
+        assert not set(load.refused) & set(load.runs)
+        assert load.slowest < 3.0
+        stats = client.stats("all")
+        assert stats.pushed == stats.succeeded == len(load.accepted)
+
+
+@contextmanager
+def a_master_of_sentinels(kind: str) -> Iterator[tuple[str, Server]]:
+    with replicated(KINDS[kind]) as watched:
+        until(lambda: know_each_other(watched), 20)
+        yield watched.dsn, watched.master
+
+
+@contextmanager
+def a_master_of_a_cluster(kind: str) -> Iterator[tuple[str, Server]]:
+    with cluster(kind, replicas=1) as nodes:
+        namespace = next(f"n{n}" for n in range(99) if key_slot(f"n{n}".encode()) < SLOTS // 3)
+        yield f"{nodes.dsn}?ns={namespace}", nodes.servers[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "several", "fault"),
+    [
+        ("valkey", a_master_of_sentinels, Server.kill),
+        ("redis", a_master_of_sentinels, Server.freeze),
+        ("valkey", a_master_of_a_cluster, Server.kill),
+    ],
+)
+def test_when_the_master_dies_its_replica_is_found_and_work_goes_on(
+    request: pytest.FixtureRequest,
+    kind: str,
+    several: Callable[[str], AbstractContextManager[tuple[str, Server]]],
+    fault: Callable[[Server], None],
+    tmp_path: Path,
+) -> None:
+    request.getfixturevalue(kind)  # skips where there is none
+    ledger = tmp_path / "ledger"
+    with several(kind) as (dsn, master), ThreadPoolExecutor() as pool:
+        gator = Gator(dsn, queue_name="mail")
+        worker = Worker(gator)
+        running = pool.submit(worker.run_forever)
+        gator.task(record, str(ledger), "before")
+        until(ledger.exists)
+        # What the new master does not know to be done is run again when its lease has ended.
+        load = Load(dsn, lease_for=2.0)
+        until(lambda: len(load.runs) > 300)
+
+        fault(master)
+        began = time.monotonic()
+        until(lambda: load.recovered, 30)
+        took = load.recovered - began
+        seen = len(load.runs)
+        until(lambda: len(load.runs) > seen + 200, 20)
+        if fault is Server.freeze:
+            master.thaw()  # it believes itself to be the master still
+            time.sleep(0.5)
+        load.stop()
+        gator.task(record, str(ledger), "after")
+        until(lambda: "after\n" in ledger.read_text())
+        worker.stop()
+        assert running.result(10) == 0
+
+        print(f"\n{kind}, {several.__name__}, {fault.__name__}: back after {took:.2f} s; {load}")
+        with closing(RedisClient(dsn)) as client:
+            stats = client.stats("all")
+        # Replication is asynchronous: the last moments may be lost, and what was done be done again.
+        assert len(load.lost) < 100
+        assert max(Counter(load.runs).values()) <= 2
+        assert len(set(load.refused) & set(load.runs)) <= 3  # one for each that was pushing then
+        assert load.slowest < 3.0
+        assert stats.pushed == stats.succeeded + stats.dropped + stats.canceled + stats.dead
