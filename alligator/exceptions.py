@@ -18,7 +18,8 @@ AlligatorException
 │   ├── NotAllowed             its function is not one that this worker may run
 │   └── BadSignature           it was not signed with a secret of ours
 ├── TaskFailed                 an attempt at a task failed
-│   └── TaskTimeout            it took longer than its timeout
+│   ├── TaskTimeout            it took longer than its timeout
+│   └── TaskCrashed            the process that it ran in has died
 └── BackendError               the store could not do what it was asked
     └── BackendUnavailable     the store cannot be reached, or did not answer in time
 """
@@ -104,8 +105,15 @@ class TaskTimeout(TaskFailed, TimeoutError):
         return super().__str__() or "it took longer than its timeout"
 
 
+class TaskCrashed(TaskFailed):
+    """The process that the task ran in has died of it."""
+
+
 class BackendError(AlligatorException):
     """The store could not do what it was asked."""
+
+    retry_after: float = 5.0
+    """Seconds after which it may be worth to ask again."""
 
 
 class BackendUnavailable(BackendError):

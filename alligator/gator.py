@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from logging import getLogger
 from time import time
-from typing import Any, ParamSpec, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, Unpack
 
 from .attempts import attempt
 from .backends import open_client
 from .backends.base import Client, DeadLetter, Lease, Message, QueueStats, redact
 from .backends.five_methods import FiveMethodClient
+from .breaker import Breaker
 from .constants import ALL, MAX_TASK_BYTES
 from .exceptions import BackendError, ConfigurationError, TaskTooLarge
 from .guard import Guard
@@ -19,6 +20,9 @@ from .in_process import run_in_turn
 from .options import Options, TaskOptions, check_name, check_options, merge_options, to_bool
 from .tasks import Task
 from .transaction import Held, Transaction, current
+
+if TYPE_CHECKING:
+    from .spool import Spool
 
 P = ParamSpec("P")
 
@@ -41,6 +45,10 @@ class Gator:
     that is asked at each task. *defaults* are options for every task. *secret* (one, or the new and
     the old ones) signs what is put on the queue, and *allow* limits which functions a worker runs:
     see `alligator.guard`. *task_context* makes a context manager in which each task is run.
+
+    While the store is away, a *breaker* lets pushes fail at once in place of waiting; see
+    `alligator.breaker`. *spool* is the path of a file that keeps tasks meanwhile, so that they do not
+    fail; see `alligator.spool`.
     """
 
     def __init__(
@@ -56,6 +64,8 @@ class Gator:
         allow: str | Sequence[str] = (),
         max_task_bytes: int = MAX_TASK_BYTES,
         task_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        breaker: bool = True,
+        spool: str | None = None,
     ) -> None:
         self.conn_string = conn_string
         self.queue_name = check_name("queue_name", queue_name)
@@ -71,6 +81,9 @@ class Gator:
         self.client: Client = (
             self.backend if isinstance(self.backend, Client) else FiveMethodClient(self.backend)
         )
+        self.breaker = Breaker(self.client) if breaker else None
+        self.spool = self._open_spool(spool) if spool else None
+        self._pusher = self.spool or self.breaker or self.client
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
@@ -78,7 +91,7 @@ class Gator:
 
         ``ALLIGATOR_CONN`` is the DSN. ``ALLIGATOR_PREFIX`` makes the queue ``PREFIX_all``;
         ``ALLIGATOR_ASYNC`` is the switch; ``ALLIGATOR_SECRET`` and ``ALLIGATOR_ALLOW`` are lists
-        with commas.
+        with commas; ``ALLIGATOR_SPOOL`` is the path of the spool.
         """
         conn_string = environ.get("ALLIGATOR_CONN")
         if not conn_string:
@@ -91,6 +104,7 @@ class Gator:
             "is_async": environ.get("ALLIGATOR_ASYNC") or True,
             "secret": _words(environ.get("ALLIGATOR_SECRET")),
             "allow": _words(environ.get("ALLIGATOR_ALLOW")),
+            "spool": environ.get("ALLIGATOR_SPOOL"),
         }
         return cls(conn_string, **{**from_environ, **settings})
 
@@ -100,6 +114,11 @@ class Gator:
     def build_backend(self, conn_string: str) -> Any:
         """Make the store that the DSN names, connecting to nothing."""
         return self.backend_class(conn_string) if self.backend_class else open_client(conn_string)
+
+    def _open_spool(self, path: str) -> "Spool":
+        from .spool import Spool  # sqlite3: who keeps nothing does not pay for it
+
+        return Spool(self.breaker or self.client, path, self.conn_string)
 
     @property
     def is_async(self) -> bool:
@@ -214,7 +233,7 @@ class Gator:
         messages = self._messages(held)
         if messages:
             try:
-                self.client.push_many(messages, commit_id=commit_id)
+                self._pusher.push_many(messages, commit_id=commit_id)
             except BaseException:
                 self.discard(held)
                 raise
@@ -233,7 +252,7 @@ class Gator:
         messages = self._messages(held)
         if messages and _stand_in is None:
             try:
-                self.client.abort(commit_id, messages)
+                self._pusher.abort(commit_id, messages)
             except BackendError as error:
                 log.error(
                     "%d tasks that were queued cannot be taken back: %s", len(messages), error
@@ -305,6 +324,11 @@ class Gator:
         """Make one attempt at *task*, in its context."""
         with self.task_context():
             return task.run()
+
+    def fail(self, task: Task, error: BaseException) -> None:
+        """Let *task* know, in its context, of a failure that its run has not seen."""
+        with self.task_context():
+            task.fail(error)
 
     def read(self, lease: Lease) -> Task:
         """Turn what a store gave into a task; raise `PayloadError` when it may not run here."""

@@ -9,14 +9,17 @@ import os
 from collections.abc import Callable, Iterable
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .backends.five_methods import FiveMethodClient
+from .breaker import Breaker
 from .constants import FAIL, PASS, WARN
 from .exceptions import BackendError
 from .gator import Gator
 from .stats import moment
 from .stores import Store, find_stores
+
+if TYPE_CHECKING:
+    from .spool import Spool
 
 PING_SECONDS = 0.5
 """How long a store may take to answer: half of what Kubernetes gives a probe."""
@@ -128,6 +131,9 @@ class _Probe:
         """How long the store took to answer."""
         self._error = ""
         self._details: Checks | None = None
+        self._commits: Checks = {}
+        self._is_spooled = False
+        """Whether tasks can be accepted without the store, for a while."""
 
     def start(self) -> None:
         """Ask, without waiting for the answer."""
@@ -146,11 +152,13 @@ class _Probe:
         self._done.wait(max(0.0, self._began + self._timeout - monotonic()))
         milliseconds = f"{self._timeout * 1000:.0f} ms"
         answered, details = self._answered, self._details
+        away = WARN if self._is_spooled else FAIL
         if answered is None:
-            return self._response(FAIL, self._error or f"no answer within {milliseconds}")
+            output = self._error or f"no answer within {milliseconds}"
+            return self._response(away, output) | self._commits
         if self._late > self._timeout:
-            return self._response(FAIL, f"the answer took {self._late:.1f} s")
-        checks = self._response(PASS)
+            return self._response(away, f"the answer took {self._late:.1f} s") | self._commits
+        checks = self._response(PASS) | self._commits
         if details is None:
             output = self._error or f"it answers, but did not say how it is within {milliseconds}"
             return checks | {"backend:details": [self._entry(WARN, output=output)]}
@@ -168,6 +176,7 @@ class _Probe:
 
     def _run(self) -> None:
         try:
+            self._commits = self._look_at_commits()
             asked = monotonic()
             self._store.client.ping()
             answered = monotonic()
@@ -183,12 +192,52 @@ class _Probe:
         self._ended = monotonic()
         self._done.set()
 
+    def _look_at_commits(self) -> Checks:
+        """Look at what stands before the store in this process: it is there when the store is not."""
+        checks: Checks = {}
+        for breaker in [gator.breaker for gator in self._store.gators]:
+            if breaker is not None:
+                checks.setdefault("commits:breaker", []).append(self._breaker(breaker))
+        spools = {gator.spool.path: gator.spool for gator in self._store.gators if gator.spool}
+        usable = [self._spool(spool, checks) for spool in spools.values()]
+        self._is_spooled = all(usable) and all(gator.spool for gator in self._store.gators)
+        return checks
+
+    def _breaker(self, breaker: Breaker) -> dict[str, Any]:
+        if not breaker.is_open:
+            return self._entry(PASS, observedValue="closed")
+        output = (
+            f"pushes fail at once for {breaker.retry_after:.0f} s more, then one tries the store"
+        )
+        return self._entry(WARN, observedValue="open", output=output)
+
+    def _spool(self, spool: "Spool", checks: Checks) -> bool:
+        """Look at one, and tell whether it takes tasks."""
+        depth, age = checks.setdefault("spool:depth", []), checks.setdefault("spool:oldestAge", [])
+        try:
+            spool.wake()
+            content, troubles = spool.content(), spool.warnings()
+        except BackendError as error:
+            depth.append(self._entry(WARN, output=_explain(error)))
+            return False
+        full = spool.why_full(content)
+        waiting = "tasks wait on this machine for their store" if content.tasks else ""
+        output = " ".join(filter(None, [full or waiting, *troubles]))
+        status = WARN if output else PASS
+        depth.append(
+            self._entry(status, output=output, observedValue=content.tasks, observedUnit="tasks")
+        )
+        age.append(self._entry(PASS, observedValue=round(content.age, 3), observedUnit="s"))
+        return not full
+
     def _look_closer(self) -> Checks:
         checks: Checks = {
             "delivery": [self._entry(PASS, observedValue=self._store.client.delivery)],
             "durability": self._ask(self._durability),
         }
-        if not isinstance(self._store.client, FiveMethodClient):  # which knows no workers
+        if limits := self._store.client.limits:
+            checks["limits"] = [self._entry(PASS, output=text) for text in limits]
+        if self._store.client.sees_workers:
             checks["workers:connections"] = self._ask(self._workers)
         for name in self._store.own_queues:
             depth, age = self._queue(name)

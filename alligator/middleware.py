@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import getLogger
+from math import ceil
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from .constants import FAILED
@@ -26,9 +27,6 @@ App = TypeVar("App")
 CommitAt = Literal["start", "end"]
 CommitVeto = Callable[[int, Sequence[tuple[str, str]]], bool]
 RequestOptions = Mapping[str, Any] | Callable[[Any], Mapping[str, Any] | None]
-
-RETRY_AFTER = 5
-"""Seconds after which a client may try again a request whose tasks could not be queued."""
 
 MAX_IDS = 20
 """How many task ids one line of the log names."""
@@ -133,7 +131,7 @@ class Middleware(Generic[App]):
             if any(task.status == FAILED for task in tasks):
                 raise  # a task that ran here raised it: the queue has nothing to do with it
             log.error("%s of a request could not be queued: %s", _listed(tasks), error)
-            return UNAVAILABLE
+            return _unavailable(error.retry_after)
         except BaseException as error:
             self.discard(transactions, error)
             raise
@@ -199,7 +197,8 @@ def _listed(tasks: Sequence[Task]) -> str:
     return f"{len(tasks)} task{'s' if len(tasks) != 1 else ''} ({ids}{more})"
 
 
-def _unavailable() -> Response:
+def _unavailable(retry_after: float) -> Response:
+    """Make what a client gets in place of a response whose tasks could not be queued."""
     problem = {
         "type": "about:blank",
         "title": "Service Unavailable",
@@ -212,10 +211,6 @@ def _unavailable() -> Response:
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
-        ("Retry-After", str(RETRY_AFTER)),
+        ("Retry-After", str(max(1, ceil(retry_after)))),
     ]
     return Response(503, headers, body)
-
-
-UNAVAILABLE = _unavailable()
-"""What a client gets in place of a response whose tasks could not be queued."""

@@ -16,15 +16,15 @@ DEFAULTS = {
     "ALLIGATOR_AUTHORIZE": None,
 }
 
+WORDS = ("ALLIGATOR_CONN", "ALLIGATOR_PREFIX", "ALLIGATOR_SPOOL")
+
 LISTS = ("ALLIGATOR_SECRET", "ALLIGATOR_ALLOW")
 """What is words with commas in the environment, and may be a list in a configuration."""
 
 
 def make_gator(app: Flask) -> Gator:
     """Make the gator that the configuration says, or where it is silent the environment."""
-    found: dict[str, Any] = {
-        name: setting(app, name) for name in ("ALLIGATOR_CONN", "ALLIGATOR_PREFIX", *LISTS)
-    }
+    found: dict[str, Any] = {name: setting(app, name) for name in (*WORDS, *LISTS)}
     if not found["ALLIGATOR_CONN"]:
         raise ConfigurationError(
             f"{app.name!r} does not know its queue: set ALLIGATOR_CONN, in app.config before "
