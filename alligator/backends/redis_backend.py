@@ -5,6 +5,7 @@ atomic and one round trip. Only the server's clock counts.
 """
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from itertools import count
 from logging import getLogger
 from math import inf
 from threading import Thread, local
-from time import monotonic, sleep
+from time import monotonic
 from uuid import uuid4
 
 from redis import Redis
@@ -183,7 +184,7 @@ class Client(base.Client):
                     logger.warning("A push that failed could not be undone: %s", error)
                     continue
                 self._undone.append((until, abort))
-                sleep(pause)
+                time.sleep(pause)  # through its module, for gevent may have patched it since
                 pause = min(2 * pause, 1.0)
         self._reaper = None
         if self._undone:  # one came since

@@ -2,12 +2,13 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from random import uniform
 from threading import Lock, RLock
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final, TypeVar
 from weakref import WeakSet, finalize
 
@@ -234,7 +235,8 @@ def _patiently(action: Callable[[], T], end: float) -> T:
         except sqlite3.OperationalError as error:
             if _code(error) not in BUSY or monotonic() >= end:
                 raise
-        sleep(uniform(0.0001, 0.0006))  # noqa: S311 - nobody gains by guessing it
+        # Through its module, for gevent may have patched it since.
+        time.sleep(uniform(0.0001, 0.0006))  # noqa: S311 - nobody gains by guessing it
 
 
 def _header(connection: sqlite3.Connection) -> tuple[int, int]:
