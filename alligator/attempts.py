@@ -1,11 +1,15 @@
 """Run a leased task once, and decide what the store is to be told of it."""
 
+from logging import getLogger
 from time import perf_counter
 from traceback import format_exception
 from typing import NamedTuple, Protocol
 
 from .backends.base import Lease, Outcome
+from .constants import FAILED, SUCCESS
 from .tasks import Task
+
+log = getLogger("alligator")
 
 MAX_REASON = 500
 MAX_TRACEBACK = 8_000
@@ -21,6 +25,8 @@ class Runs(Protocol):
 
     def run(self, task: Task) -> Task: ...
 
+    def fail(self, task: Task, error: BaseException) -> None: ...
+
 
 class Attempt(NamedTuple):
     """One run of a task, and what came of it."""
@@ -30,29 +36,51 @@ class Attempt(NamedTuple):
     """None when the payload was not a task that may run here."""
     error: BaseException | None = None
     seconds: float = 0.0
+    number: int = 1
+    """Which attempt it was, those included that were lost with their worker."""
+    reason: str = ""
+    """What was raised, in words."""
 
 
-def attempt(gator: Runs, lease: Lease) -> Attempt:
-    """Run the task of *lease*; whatever it raises but `KeyboardInterrupt` is in what is returned."""
+def attempt(gator: Runs, lease: Lease, *, interruptible: bool = True) -> Attempt:
+    """Run the task of *lease*; whatever it raises is in what is returned.
+
+    But for `KeyboardInterrupt`, when that may be the user's: with *interruptible* it is let through.
+    """
     try:
         task = gator.read(lease)
-    except Exception as error:  # whatever lies on a queue, it must not end a worker
-        return Attempt(_dead(lease, error), None, error)
+    except BaseException as error:  # whatever lies on a queue, it must not end a worker
+        if interruptible and isinstance(error, KeyboardInterrupt):
+            raise
+        return bury(lease, error)
     tries = task.attempt
-    task.attempt += lease.lost
+    number = task.attempt = tries + lease.lost
     start = perf_counter()
     try:
         gator.run(task)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         seconds = perf_counter() - start
-        try:
-            outcome = _failed(gator, lease, task, tries, error)
-        except Exception as unwritable:  # a hook may have changed the task in any way
-            return Attempt(_dead(lease, unwritable), task, unwritable, seconds)
-        return Attempt(outcome, task, error, seconds)
-    return Attempt(Outcome("ack", lease), task, None, perf_counter() - start)
+        if isinstance(error, KeyboardInterrupt):
+            if interruptible:
+                raise
+            if task.status == SUCCESS:  # it came from a hook
+                return Attempt(Outcome("ack", lease), task, None, seconds, number)
+            if task.status != FAILED:
+                _tell(gator, task, error)
+        return _failed(gator, lease, task, error, tries, seconds, number)
+    return Attempt(Outcome("ack", lease), task, None, perf_counter() - start, number)
+
+
+def fail(gator: Runs, lease: Lease, error: BaseException) -> Attempt:
+    """Fail the task of *lease*, which could not see to that itself: its process has died."""
+    try:
+        task = gator.read(lease)
+    except BaseException:
+        return bury(lease, error)
+    tries = task.attempt
+    number = task.attempt = tries + lease.lost
+    _tell(gator, task, error)
+    return _failed(gator, lease, task, error, tries, 0.0, number)
 
 
 def describe(error: BaseException) -> str:
@@ -64,7 +92,30 @@ def describe(error: BaseException) -> str:
     return _storable(text)
 
 
-def _failed(gator: Runs, lease: Lease, task: Task, tries: int, error: BaseException) -> Outcome:
+def _tell(gator: Runs, task: Task, error: BaseException) -> None:
+    try:
+        gator.fail(task, error)
+    except BaseException:  # the context of the task, or a hook that interrupts
+        log.exception("a hook of %r failed", task)
+
+
+def _failed(
+    gator: Runs,
+    lease: Lease,
+    task: Task,
+    error: BaseException,
+    tries: int,
+    seconds: float,
+    number: int,
+) -> Attempt:
+    try:
+        outcome = _next(gator, lease, task, error, tries)
+    except Exception as unwritable:  # a hook may have changed the task in any way
+        error, outcome = unwritable, _dead(lease, unwritable)
+    return Attempt(outcome, task, error, seconds, number, describe(error))
+
+
+def _next(gator: Runs, lease: Lease, task: Task, error: BaseException, tries: int) -> Outcome:
     if task.retries <= 0:
         return _dead(lease, error)
     pause = task.next_pause()
@@ -72,6 +123,11 @@ def _failed(gator: Runs, lease: Lease, task: Task, tries: int, error: BaseExcept
     task.attempt = tries + 1  # what was lost is counted by the store
     task.to_retrying()
     return Outcome("retry", lease, pause, gator.write(task, lease.queue_name))
+
+
+def bury(lease: Lease, error: BaseException) -> Attempt:
+    """Give up the task of *lease*, about which nothing can be found out without harm."""
+    return Attempt(_dead(lease, error), None, error, reason=describe(error))
 
 
 def _dead(lease: Lease, error: BaseException) -> Outcome:

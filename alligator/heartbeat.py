@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from threading import Event, Thread
+from time import monotonic
 
 from .backends.base import Client, Lease
 from .constants import LEASE_SECONDS
@@ -37,7 +38,8 @@ class Heartbeat:
         self._client = client
         self._held = held
         self._lease_for = lease_for
-        self._stop = Event()
+        self._ended = False
+        self._wake = Event()
         self._thread = Thread(target=self._run, name="alligator-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -46,13 +48,25 @@ class Heartbeat:
 
     def stop(self) -> None:
         """End, and wait for the last beat, unless the store does not answer."""
-        self._stop.set()
+        self._ended = True
+        self._wake.set()
         self._thread.join(PATIENCE)
+
+    def hurry(self) -> None:
+        """Announce soon what has changed, not only with the next beat."""
+        self._wake.set()
 
     def _run(self) -> None:
         self._say(alive=True)
-        while not self._stop.wait(self._lease_for / 4):
-            self._extend()
+        due = monotonic() + self._lease_for / 4
+        while not self._ended:
+            self._wake.wait(max(0.0, due - monotonic()))
+            if self._ended:
+                break
+            self._wake.clear()
+            if monotonic() >= due:
+                self._extend()
+                due = monotonic() + self._lease_for / 4
             self._say(alive=True)
         self._say(alive=False)
 

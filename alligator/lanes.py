@@ -1,19 +1,22 @@
 """What one thread of a worker has in hand: reserved, running, and finished but not yet reported."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from .attempts import Attempt, attempt
 from .backends.base import Lease, Outcome, Step
 from .gator import Gator
-from .tasks import name_in
+from .tasks import name_in, timeout_in
 
 BATCH_SECONDS = 0.005
 """As many tasks are reserved at once as take about this long, so that none waits for others."""
 
 MAX_WAIT = 5.0
 """The longest wait for a store without asking it again: a wake-up can be lost with its process."""
+
+OVERRUN_SECONDS = 30.0
+"""How long a task may go on after its timeout before somebody is told."""
 
 NAP = 0.1
 """The wait of a lane that was never used, because a subclass takes its tasks in another way."""
@@ -27,9 +30,15 @@ class Lane:
     """
 
     def __init__(
-        self, gator: Gator, queue_names: Sequence[str], lease_for: float, max_lost: int
+        self,
+        gator: Gator,
+        queue_names: Sequence[str],
+        lease_for: float,
+        max_lost: int,
+        run: Callable[[Lease], Attempt] | None = None,
     ) -> None:
         self.gator = gator
+        self._run = run or (lambda lease: attempt(gator, lease))
         self.queue_names = queue_names
         self.lease_for = lease_for
         self.max_lost = max_lost
@@ -42,6 +51,8 @@ class Lane:
         self._limit = 1
         self._average = BATCH_SECONDS
         self._pause = NAP
+        self._looked_at: Lease | None = None
+        self._timeout: float | None = None
 
     @property
     def doing(self) -> str:
@@ -69,8 +80,8 @@ class Lane:
         self._began = start = perf_counter()
         self._running = lease
         try:
-            done = attempt(self.gator, lease)
-        except BaseException:  # KeyboardInterrupt: not the task's doing
+            done = self._run(lease)
+        except BaseException:  # not the task's doing: ^C, or no process to run it in
             self._outcomes.append(Outcome("release", lease))
             raise
         finally:
@@ -115,6 +126,24 @@ class Lane:
     def is_busy_for(self, seconds: float) -> bool:
         """Whether it has been running the same task for longer than that."""
         return self._running is not None and perf_counter() - self._began > seconds
+
+    def running_for(self, seconds: float) -> Lease | None:
+        """Return the task that it has been running for longer than that."""
+        running = self._running
+        return running if running is not None and self.is_busy_for(seconds) else None
+
+    def overrun(self) -> Lease | None:
+        """Return the task that has gone on for long after its timeout; each only once."""
+        running = self.running_for(OVERRUN_SECONDS)
+        if running is None:
+            return None
+        if running is not self._looked_at:
+            self._looked_at = running
+            self._timeout = timeout_in(running.data)
+        if self._timeout is None or not self.is_busy_for(self._timeout + OVERRUN_SECONDS):
+            return None
+        self._timeout = None
+        return running
 
     def _room(self, limit: int) -> int:
         """Choose how many tasks to reserve: few when they are long, twice as many each time at most."""

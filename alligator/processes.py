@@ -49,18 +49,25 @@ class _Place:
 class Processes:
     """*count* children that each run *work* and end with what it returns.
 
-    A child that dies is replaced, one that returns 0 has finished. SIGTERM and SIGINT are handed to
+    A child that dies is replaced after a pause, one that returns 0 has finished; with *renew* it is
+    replaced, too, and at once, for it has only had its share. SIGTERM and SIGINT are handed to
     the children as SIGTERM, a second time too; those still there *shutdown_timeout* seconds and some
     later are killed. Children whose parent is gone stop by themselves.
     """
 
     def __init__(
-        self, count: int, work: Callable[[], int], *, shutdown_timeout: float = 25.0
+        self,
+        count: int,
+        work: Callable[[], int],
+        *,
+        shutdown_timeout: float = 25.0,
+        renew: bool = False,
     ) -> None:
         if not hasattr(os, "fork"):
             raise ConfigurationError("--processes needs fork, which this system does not have.")
         self._work = work
         self._patience = shutdown_timeout + GRACE_SECONDS
+        self._renew = renew
         self._places = [_Place() for _ in range(count)]
         self._signals = 0
         self._handed_on = 0
@@ -149,7 +156,9 @@ class Processes:
                     self._has_ended(place, pid, os.waitstatus_to_exitcode(status))
 
     def _has_ended(self, place: _Place, pid: int, code: int) -> None:
-        if code == 0 or self._stopping:
+        if code == 0 and self._renew and not self._stopping:
+            place.start_at = monotonic()
+        elif code == 0 or self._stopping:
             # One that SIGTERM has killed was told to end before its worker had begun.
             finished = code in (0, -signal.SIGTERM)
             self._status = self._status or (0 if finished else 1)

@@ -298,6 +298,15 @@ class Task:
         finally:
             _running.reset(token)
 
+    def fail(self, error: BaseException) -> None:
+        """Note a failure that `run` has not seen, and tell `on_error`."""
+        token = _running.set(self)
+        try:
+            self.to_failed()
+            self._tell(self.on_error, error)
+        finally:
+            _running.reset(token)
+
     def _call(self) -> Any:
         if self.timeout is None:
             result = self._called()(*self.func_args, **self.func_kwargs)
@@ -342,6 +351,19 @@ def name_in(data: str) -> str:
         return f"{fields['module']}.{fields['callable']}"
     except (ValueError, LookupError, TypeError, RecursionError):
         return "?"
+
+
+def timeout_in(data: str) -> float | None:
+    """Read the timeout out of a payload, signed or not, importing nothing.
+
+    >>> timeout_in('{"options": {"timeout": 2.5}}'), timeout_in("{}"), timeout_in("garbage")
+    (2.5, None, None)
+    """
+    try:
+        fields = json.loads(data[data.index("{") :])
+        return check_timeout("timeout", fields["options"]["timeout"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def new_id() -> str:

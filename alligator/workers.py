@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from threading import Event, Lock, Thread, current_thread, local, main_thread
 from time import monotonic, sleep, time
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .attempts import Attempt, describe
+from .attempts import Attempt, attempt, describe
 from .backends.base import Lease, WorkerInfo
 from .constants import ALL, LEASE_SECONDS, MAX_LOST
 from .exceptions import BackendError, InvalidOption
@@ -20,6 +20,9 @@ from .heartbeat import Heartbeat
 from .lanes import Lane
 from .logs import get_log
 from .tasks import name_in
+
+if TYPE_CHECKING:
+    from .isolation import Isolation
 
 MAX_BATCH = 100
 """How many tasks one thread reserves at once, at most."""
@@ -33,8 +36,11 @@ MAX_PAUSE = 5.0
 HANG_SECONDS = 5.0
 """How long after the deadline a worker without a task may still talk to its store."""
 
+LONG = 1.0
+"""A task that takes longer than this is shown among what runs, at once; also, how often, in seconds."""
+
 EXIT_UNFINISHED = 1
-"""The exit status when tasks had to be given back in mid-run."""
+"""The exit status when tasks had to be given back in mid-run, or could not be run at all."""
 
 
 class Worker:
@@ -54,6 +60,9 @@ class Worker:
     A task is run at least once: it is leased for *lease_for* seconds, which a heartbeat extends, and
     acknowledged after it ran. When its worker dies another runs it once the lease has ended; a task
     that took *max_lost* workers with it is dead.
+
+    With *isolate* each thread runs its tasks in a process of its own, which may crash, hang in native
+    code or eat more than *memory* MiB without harm to the worker: see `alligator.isolation`.
     """
 
     def __init__(
@@ -69,9 +78,15 @@ class Worker:
         shutdown_timeout: float = 25.0,
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
+        isolate: bool = False,
+        memory: int | None = None,
     ) -> None:
         if concurrency < 1:
             raise InvalidOption(f"concurrency is a whole number from 1, not {concurrency!r}.")
+        if memory is not None and not isolate:
+            raise InvalidOption(
+                "memory is for tasks with a process of their own: say isolate, too."
+            )
         self.gator = gator
         self.max_tasks = int(max_tasks)
         self.to_consume = to_consume
@@ -81,6 +96,8 @@ class Worker:
         self.shutdown_timeout = shutdown_timeout
         self.lease_for = lease_for
         self.max_lost = max_lost
+        self.isolate = isolate
+        self.memory = memory
         self.tasks_complete = 0
         """How many tasks this worker has brought to an end, good or bad, or put back to be retried."""
         self.keep_running = False
@@ -91,6 +108,11 @@ class Worker:
         self._own = local()
         self._lanes: list[Lane] = []
         self._counting = Lock()
+        self._claims = 0
+        self._in_trouble = 0
+        self._threads: list[Thread] = []
+        self._isolation: Isolation | None = None
+        self._is_running = False
         self._signals = 0
         self._deadline: float | None = None
         self._given_up = False
@@ -145,7 +167,12 @@ class Worker:
         lease = lane.next(1 if self.max_tasks or not self.keep_running else MAX_BATCH)
         if lease is None:
             return False
-        done = lane.run(lease)
+        try:
+            done = lane.run(lease)
+        except BaseException:
+            if not self.keep_running:
+                lane.settle()
+            raise
         self._report(done, lease)
         if not self.keep_running:
             lane.settle()
@@ -156,16 +183,32 @@ class Worker:
 
     # Its life.
 
+    def prepare(self) -> None:
+        """Make the processes of isolated tasks possible, while this one has no other threads.
+
+        `run_forever` does it, too; a program that starts threads before should do it earlier.
+        """
+        if self.isolate and self._isolation is None:
+            from .isolation import Isolation  # who isolates nothing does not pay for it
+
+            self._isolation = Isolation(self.gator, self.memory)
+
     def run_forever(self) -> int:
-        """Run tasks until told to stop; return 0."""
+        """Run tasks until told to stop; return the exit status, which is 0 unless it cannot go on."""
+        self.prepare()
         self.keep_running = True
         self._deadline = None
         self._given_up = False
+        self._in_trouble = 0
         client = self.gator.client
         heartbeat = Heartbeat(client, self._held, self.lease_for, self._announce)
         ended = Event()
-        watch = Thread(target=self._watch, args=(ended,), name="alligator-watch", daemon=True)
+        watch = Thread(
+            target=self._watch, args=(ended, heartbeat), name="alligator-watch", daemon=True
+        )
+        status = 0
         with self._signal_handlers():
+            self._is_running = True
             self.starting()
             heartbeat.start()
             watch.start()
@@ -180,9 +223,12 @@ class Worker:
                 if self._is_overdue() and self._unfinished() and not self._given_up:
                     self._give_up()
                 heartbeat.stop()
+                if self._isolation is not None:
+                    status = self._end_isolation(self._isolation)
+                self._is_running = False
                 self._signals = 0  # not at the beginning: a stop may come before it
         self.stopping()
-        return 0
+        return status
 
     def stop(self) -> None:
         """Ask it to end, from another thread; a second time: at once."""
@@ -192,10 +238,13 @@ class Worker:
         lane = self._lane()
         failures = 0
         try:
-            while self.keep_running and not self._has_run_enough():
+            while self.keep_running and self._claim():
                 before = self.tasks_complete
                 try:
-                    ran = self.check_and_run_task()
+                    try:
+                        ran = self.check_and_run_task()
+                    finally:
+                        self._unclaim()
                     if ran and self.tasks_complete == before:
                         self.tasks_complete += 1  # a subclass that takes tasks in its own way
                     if not ran and lane.idle:
@@ -203,16 +252,19 @@ class Worker:
                             break
                         lane.wait(self.nap_time)
                 except Exception as error:
+                    if self._isolation is not None and self._isolation.gone:
+                        self._cannot_go_on(error)
+                        break
                     failures += 1
-                    if failures == 1:
-                        away = isinstance(error, BackendError)
+                    away = isinstance(error, BackendError)
+                    if failures == 1 and self._is_news(away=away):
                         said = "the store is away" if away else "this worker has failed"
                         self.log.error(
                             "%s, and tries again: %s", said, describe(error), exc_info=not away
                         )
                     self._sleep(_pause(failures))
                 else:
-                    if failures:
+                    if failures and self._is_over():
                         self.log.info("all is well again")
                     failures = 0
         finally:
@@ -231,13 +283,13 @@ class Worker:
                 errors.append(error)
                 self.keep_running = False
 
-        threads = [
+        self._threads = [
             Thread(target=work, name=f"alligator-lane-{number}", daemon=True)
             for number in range(self.concurrency)
         ]
-        for thread in threads:
+        for thread in self._threads:
             thread.start()
-        for thread in threads:
+        for thread in self._threads:
             while thread.is_alive() and not self._is_overdue():
                 thread.join(TICK)
         if errors:
@@ -249,15 +301,63 @@ class Worker:
         while self.keep_running and (rest := end - monotonic()) > 0:
             sleep(min(rest, TICK))
 
-    def _has_run_enough(self) -> bool:
-        return 0 < self.max_tasks <= self.tasks_complete
+    def _is_news(self, *, away: bool) -> bool:
+        """Note that a thread is in trouble, and tell whether to say so: of an absent store, one does."""
+        with self._counting:
+            self._in_trouble += 1
+            return self._in_trouble == 1 or not away
+
+    def _is_over(self) -> bool:
+        """Note that a thread is out of trouble, and tell whether it was the last."""
+        with self._counting:
+            self._in_trouble -= 1
+            return self._in_trouble == 0
+
+    def _claim(self) -> bool:
+        """Take one of the *max_tasks* in hand, if some are left that no other thread has."""
+        if not self.max_tasks:
+            return True
+        with self._counting:
+            if self.tasks_complete + self._claims >= self.max_tasks:
+                return False
+            self._claims += 1
+            return True
+
+    def _unclaim(self) -> None:
+        if self.max_tasks:
+            with self._counting:
+                self._claims -= 1
+
+    def _attempt(self, lease: Lease) -> Attempt:
+        if self.isolate:
+            self.prepare()
+        if self._isolation is not None:
+            return self._isolation.run(lease)
+        # While it runs, ^C comes as a signal: a KeyboardInterrupt is then the task's own doing.
+        return attempt(self.gator, lease, interruptible=not self._is_running)
+
+    def _cannot_go_on(self, error: Exception) -> None:
+        """End, for there are no processes to run tasks in; another worker can have them."""
+        if self.keep_running:
+            self.log.error("this worker ends: %s", describe(error))
+        self.keep_running = False
+
+    def _end_isolation(self, isolation: "Isolation") -> int:
+        """Let the processes of tasks end, and return the exit status that comes of it."""
+        status = EXIT_UNFINISHED if isolation.gone else 0
+        if isolation.gone:
+            for thread in self._threads:
+                thread.join(HANG_SECONDS)
+        isolation.close()
+        self._isolation = None
+        return status
 
     def _lane(self) -> Lane:
         """Find what this thread has in hand."""
         lane: Lane | None = getattr(self._own, "lane", None)
         if lane is None:
             lane = self._own.lane = Lane(
-                self.gator, self.queue_names, self.lease_for, self.max_lost
+                self.gator, self.queue_names, self.lease_for, self.max_lost, self._attempt
             )
             self._lanes.append(lane)
         return lane
@@ -284,13 +384,13 @@ class Worker:
         fields: dict[str, object] = {"task_id": lease.task_id, "queue": lease.queue_name}
         if done.task is not None:
             fields["task"] = done.task.name
-            fields["attempt"] = done.task.attempt - (done.outcome.verdict == "retry")
+            fields["attempt"] = done.number
             fields["seconds"] = done.seconds
             fields["request_id"] = done.task.headers.get("request_id")
         if done.error is None:
             self.log.info("done", extra=fields)
             return
-        fields["reason"] = describe(done.error)
+        fields["reason"] = done.reason
         if done.outcome.verdict == "retry":
             self.log.warning("failed, to be retried", extra={**fields, "pause": done.outcome.delay})
         else:
@@ -319,12 +419,18 @@ class Worker:
                 if handler is not None:  # None: it was not set from Python
                     signal.signal(number, handler)
 
-    def _watch(self, ended: Event) -> None:
+    def _watch(self, ended: Event, heartbeat: Heartbeat) -> None:
         """Look after the threads that run tasks, which cannot do so while they run one."""
         failures, retry_at = 0, 0.0
+        shown: list[Lease] = []
+        show_at = 0.0
         while not ended.wait(TICK):
             try:
                 self._obey()
+                if monotonic() >= show_at and (long := self._long_ones()) != shown:
+                    shown, show_at = long, monotonic() + LONG
+                    heartbeat.hurry()
+                self._complain()
                 if monotonic() >= retry_at:
                     for lane in list(self._lanes):
                         if lane.is_busy_for(TICK):
@@ -337,6 +443,21 @@ class Worker:
                     self.log.warning(
                         "what waits behind a long task cannot be given back: %s", describe(error)
                     )
+
+    def _long_ones(self) -> list[Lease]:
+        return [lease for lane in list(self._lanes) if (lease := lane.running_for(LONG))]
+
+    def _complain(self) -> None:
+        """Say which tasks do not heed their timeout. They keep their leases: a thread cannot be ended.
+
+        A second worker would only hang in them, too, and run them twice at the same time.
+        """
+        for lane in list(self._lanes):
+            if (lease := lane.overrun()) is not None:
+                self.log.error(
+                    "it does not heed its timeout, and keeps this worker; --isolate could end it",
+                    extra={"task_id": lease.task_id, "task": name_in(lease.data)},
+                )
 
     def _obey(self) -> None:
         if self._signals and self._deadline is None:
@@ -361,6 +482,8 @@ class Worker:
     def _give_up(self) -> None:
         """Let other workers have what is not finished, and leave."""
         self._given_up = True
+        if self._isolation is not None:  # before others can have what it runs
+            self._isolation.kill()
         try:
             for lane in list(self._lanes):
                 for lease in lane.held():

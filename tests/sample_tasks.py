@@ -1,11 +1,16 @@
 """Functions that tests put on queues, in a module that a worker process can import."""
 
 import asyncio
+import ctypes
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+from alligator import Gator, Task, current_task
 from alligator.exceptions import BackendUnavailable
 
 
@@ -107,3 +112,58 @@ def crash() -> None:
 def die() -> None:
     """Have the process killed with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault() -> None:
+    """Read where no memory is."""
+    ctypes.string_at(0)
+
+
+def hang_in_native_code() -> None:
+    """Be busy in C for longer than anybody waits."""
+    re.match(r"(a+)+$", "a" * 50 + "b")
+
+
+def hog(mebibytes: int) -> int:
+    """Take that much memory, and return how much it was."""
+    return len(bytearray(mebibytes * 1024 * 1024)) // (1024 * 1024)
+
+
+def record_task(path: str) -> None:
+    """Append what the task knows of itself to a file."""
+    task = current_task()
+    assert task is not None
+    record(path, f"attempt {task.attempt} {task.headers}")
+
+
+def record_error(task: Task, error: BaseException) -> None:
+    """Be an `on_error` hook that leaves the error in the file of the task's first argument."""
+    record(task.func_args[0], f"attempt {task.attempt} {type(error).__name__}: {error}")
+
+
+def segfault_of(path: str) -> None:
+    """Crash, and have a file for hooks."""
+    segfault()
+
+
+def start_and_hang(path: str) -> None:
+    """Start a program, leave its pid and one's own, and be busy in C."""
+    program = subprocess.Popen(["sleep", "60"])
+    record(path, f"{os.getpid()} {program.pid}")
+    hang_in_native_code()
+
+
+def interrupt() -> None:
+    """Raise `KeyboardInterrupt`."""
+    raise KeyboardInterrupt
+
+
+def push_another(dsn: str, path: str, line: str) -> None:
+    """Put a task on the queue from inside of one."""
+    Gator(dsn).task(record, path, line)
+
+
+def say(text: str) -> None:
+    """Print to both streams."""
+    print(text)
+    print(text, file=sys.stderr)

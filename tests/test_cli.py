@@ -430,6 +430,37 @@ def test_processes_in_a_burst_end_when_all_is_done(dsn: str, gator: Gator, out: 
     assert sorted(lines(out)) == [str(number) for number in range(10)]
 
 
+def test_processes_that_had_their_share_are_replaced(
+    dsn: str, gator: Gator, out: Path, log: Path
+) -> None:
+    for _ in range(12):
+        gator.task(sample_tasks.record_pid, str(out))
+
+    with running(dsn, "-p", "2", "--max-tasks", "3", log=log) as program:
+        eventually(lambda: len(lines(out)) == 12)
+        program.terminate()
+
+        assert program.wait(20) == 0
+
+    assert all(lines(out).count(pid) <= 3 for pid in lines(out))
+    assert not program.said("another starts")
+
+
+def test_a_second_signal_ends_processes_at_once(dsn: str, gator: Gator, log: Path) -> None:
+    for _ in range(2):
+        gator.task(sample_tasks.sleep_for, 60)
+
+    with running(dsn, "-p", "2", log=log) as program:
+        eventually(lambda: gator.stats().leased == 2)
+        program.terminate()
+        eventually(lambda: log.read_text().count("is stopping") == 2)
+        program.terminate()
+
+        assert program.wait(10) == 1
+
+    assert (gator.stats().ready, gator.stats().leased) == (2, 0)
+
+
 def test_processes_end_when_their_parent_is_gone(dsn: str, gator: Gator, log: Path) -> None:
     with running(dsn, "-p", "2", log=log) as program:
         eventually(lambda: len(gator.client.workers()) == 2)

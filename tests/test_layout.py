@@ -35,6 +35,8 @@ FOREIGN = {
     "cli": {"click", "rich"},
     "backends/redis_backend.py": {"redis"},
     "backends/redis_connection.py": {"redis"},
+    "backends/redis_topology.py": {"redis"},
+    "backends/sqs_connection.py": {"boto3", "botocore"},
 }
 
 #: The modules that make a core of their own: what lies lower knows nothing of what lies higher.

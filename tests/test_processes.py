@@ -28,7 +28,7 @@ def work():
     note("begin")
     {work}
 
-sys.exit(Processes({count}, work, shutdown_timeout=0.1).run())
+sys.exit(Processes({count}, work, shutdown_timeout=0.1, renew={renew}).run())
 """
 
 UNTIL_TOLD = """
@@ -41,8 +41,8 @@ UNTIL_TOLD = """
 """
 
 
-def start(out: Path, work: str, count: int = 2) -> subprocess.Popen[bytes]:
-    code = PROGRAM.format(work=work, count=count)
+def start(out: Path, work: str, count: int = 2, *, renew: bool = False) -> subprocess.Popen[bytes]:
+    code = PROGRAM.format(work=work, count=count, renew=renew)
     with log_of(out).open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-c", code, str(out)], env=environment(), stderr=log
@@ -83,6 +83,39 @@ def test_a_child_that_dies_is_replaced_after_a_pause(out: Path) -> None:
     assert lines(out) == ["begin"] * 3
     assert log_of(out).read_text().count("ended with status 7") == 2
     assert monotonic() - began > 1.4  # half a second, then a whole one
+
+
+def test_a_child_that_had_its_share_is_replaced_at_once(out: Path) -> None:
+    program = start(out, "return 0", count=1, renew=True)
+    began = monotonic()
+    eventually(lambda: len(lines(out)) >= 5)
+    took = monotonic() - began
+
+    program.terminate()
+
+    assert ending(program) == 0
+    assert took < 3  # with pauses it would be seven and a half
+    assert "another starts" not in log_of(out).read_text()
+
+
+def test_each_signal_is_handed_on(out: Path) -> None:
+    work = """
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(note("told")))
+    note("ready")
+    while len(told) < 2:
+        time.sleep(0.01)
+    return 0
+"""
+    program = start(out, work, count=2)
+    eventually(lambda: lines(out).count("ready") == 2)
+
+    program.terminate()
+    eventually(lambda: lines(out).count("told") == 2)
+    program.terminate()
+
+    assert ending(program) == 0
+    assert lines(out).count("told") == 4
 
 
 def test_a_child_that_raises_is_replaced_too(out: Path) -> None:

@@ -30,6 +30,7 @@ from tests.sample_tasks import (
     record_and_die,
     record_both_ends,
     sleep_for,
+    sleep_later,
     sleep_until,
 )
 
@@ -161,8 +162,7 @@ def test_a_burst_runs_what_is_there_in_order_and_ends(gator: Gator) -> None:
 
 
 def test_the_first_queue_goes_before_the_second() -> None:
-    high, low = Gator("locmem://", "high"), Gator("locmem://", "low")
-    low.client = high.client
+    high, low = Gator("locmem://both", "high"), Gator("locmem://both", "low")
     for number in range(30):
         low.task(note, f"low {number}")
     for number in range(30):
@@ -207,6 +207,25 @@ def test_it_stops_after_so_many_tasks(gator: Gator) -> None:
 
     assert (ran, worker.tasks_complete) == ([0, 1, 2, 3], 4)
     assert (gator.stats().ready, gator.stats().leased) == (6, 0)
+
+
+def test_it_stops_after_so_many_tasks_side_by_side(gator: Gator) -> None:
+    for number in range(30):
+        gator.task(note_pause, str(number), 0.02)
+
+    worker = Worker(gator, max_tasks=6, concurrency=4)
+    worker.run_forever()
+
+    assert (len(ran), worker.tasks_complete) == (6, 6)
+    assert (gator.stats().ready, gator.stats().leased) == (24, 0)
+
+
+def test_a_maximum_that_is_not_reached_does_not_end_it(gator: Gator) -> None:
+    with running(Worker(gator, max_tasks=3, concurrency=4)):
+        gator.task(note, 1)
+        until(lambda: ran == [1])
+        gator.task(note, 2)
+        until(lambda: ran == [1, 2])
 
 
 def test_failed_tasks_count_towards_the_maximum(gator: Gator) -> None:
@@ -291,6 +310,56 @@ def test_a_failed_task_is_retried_and_then_dead(gator: Gator) -> None:
     assert letter.reason == "RuntimeError: no luck"
     assert "sample_tasks.py" in letter.traceback
     assert gator.stats().retried == 2
+
+
+def test_the_log_counts_lost_attempts(gator: Gator, caplog: pytest.LogCaptureFixture) -> None:
+    gator.options(retries=1, backoff=0).task(fail)
+    gator.client.reserve("all", lease_for=0)
+
+    burst(gator)
+
+    told = [
+        (record.getMessage(), record.__dict__["attempt"])
+        for record in caplog.records
+        if hasattr(record, "attempt")
+    ]
+    assert told == [("failed, to be retried", 2), ("dead", 3)]
+
+
+def test_a_timeout_strikes_its_own_task_only(gator: Gator) -> None:
+    late = gator.options(timeout=0.2, retries=1, backoff=0).task(spin)
+    later = gator.options(timeout=0.2).task(sleep_later, 30)
+    for number in range(20):
+        gator.task(note_pause, str(number), 0.05)
+
+    burst(gator, concurrency=4)
+
+    assert sorted(ran, key=int) == [str(number) for number in range(20)]
+    assert {letter.task_id for letter in gator.dead_letters()} == {late.task_id, later.task_id}
+    assert all(letter.reason.startswith("TaskTimeout") for letter in gator.dead_letters())
+    assert gator.stats().retried == 1
+
+
+def spin() -> None:
+    """Be busy in Python."""
+    while True:
+        pass
+
+
+def test_a_task_that_does_not_heed_its_timeout_is_kept_and_told_of_once(
+    gator: Gator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alligator.lanes.OVERRUN_SECONDS", 0.2)
+    task = gator.options(timeout=0.1).task(note_pause, "late", 1.0)
+    gator.task(note_pause, "has none", 0.5)
+
+    with running(Worker(gator, lease_for=0.4, concurrency=2), Worker(gator, lease_for=0.4)):
+        until(lambda: gator.stats().dead == 1 and gator.stats().succeeded == 1)
+
+    told = [record for record in caplog.records if "does not heed" in record.getMessage()]
+    assert [record.__dict__["task_id"] for record in told] == [task.task_id]
+    assert "--isolate" in told[0].getMessage()
+    assert gator.stats().lost == 0
 
 
 def test_a_retry_waits_for_its_pause(gator: Gator) -> None:
@@ -530,7 +599,7 @@ def test_short_tasks_are_taken_in_batches() -> None:
     burst(gator)
 
     assert len(ran) == 400
-    assert len(gator.backend.limits) < 40
+    assert len(gator.backend.asked) < 40
 
 
 def test_long_tasks_are_taken_one_by_one() -> None:
@@ -540,7 +609,7 @@ def test_long_tasks_are_taken_one_by_one() -> None:
 
     burst(gator)
 
-    assert set(gator.backend.limits) == {1}
+    assert set(gator.backend.asked) == {1}
 
 
 class Counting(Locmem):
@@ -548,11 +617,11 @@ class Counting(Locmem):
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
-        self.limits: list[int] = []
+        self.asked: list[int] = []
 
     def step(self, queue_names: Sequence[str], limit: int, **settings: Any) -> Step:
         if limit:
-            self.limits.append(limit)
+            self.asked.append(limit)
         return super().step(queue_names, limit, **settings)
 
 
@@ -645,6 +714,21 @@ def test_a_worker_shows_that_it_lives_and_then_that_it_does_not(gator: Gator) ->
     assert after == []
 
 
+def test_a_long_task_is_shown_before_the_next_heartbeat(gator: Gator) -> None:
+    def shown() -> list[str]:
+        return [name for info in gator.client.workers() for name in info.running]
+
+    gates["long"] = Event()
+
+    with running(Worker(gator)):
+        until(lambda: gator.client.workers())
+        gator.task(note_and_wait, "long")
+        until(shown, seconds=4)
+        assert shown()[0].endswith("note_and_wait")
+        gates["long"].set()
+        until(lambda: not shown(), seconds=4)
+
+
 # A store that goes away.
 
 
@@ -693,6 +777,25 @@ def test_a_worker_outlives_its_store(caplog: pytest.LogCaptureFixture) -> None:
     assert 1 < asked < 8
     assert caplog.text.count("gone fishing") == 1
     assert "well again" in caplog.text
+
+
+def test_of_a_store_that_is_away_one_thread_speaks_for_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gator = Gator("locmem://", backend_class=Shaky)
+    store: Shaky = gator.backend
+    store.away.set()
+    gator.task(note, 1)
+
+    with running(Worker(gator, concurrency=4)):
+        until(lambda: store.asked >= 8)
+        store.away.clear()
+        until(lambda: "well again" in caplog.text)
+        time.sleep(0.1)
+
+    assert caplog.text.count("gone fishing") == 1
+    assert caplog.text.count("well again") == 1
+    assert ran == [1]
 
 
 def test_a_store_that_is_away_all_night_is_asked_in_the_morning(
@@ -836,13 +939,43 @@ def raise_interrupt() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_an_interrupt_from_the_keyboard_ends_it_and_gives_the_task_back(
+def test_an_interrupt_that_a_task_raises_itself_is_a_failure_of_the_task(
     gator: Gator, concurrency: int
 ) -> None:
+    gator.options(retries=1, backoff=0, on_error=note_status).task(raise_interrupt)
+    gator.task(note, "next")
+
+    burst(gator, concurrency=concurrency)
+
+    assert sorted(map(str, ran)) == sorted([str(FAILED), str(FAILED), "next"])
+    assert gator.dead_letters()[0].reason == "KeyboardInterrupt: "
+    assert (gator.stats().retried, gator.stats().dead) == (1, 1)
+
+
+def interrupt_hook(task: Task, about: object) -> None:
+    """Be a hook that raises KeyboardInterrupt."""
+    ran.append(type(about).__name__)
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_out_of_a_hook_changes_nothing(gator: Gator) -> None:
+    gator.options(on_success=interrupt_hook).task(note, 1)
+    gator.options(on_error=interrupt_hook).task(fail)
+    gator.options(on_error=interrupt_hook).task(raise_interrupt)
+    gator.task(note, "next")
+
+    burst(gator)
+
+    assert ran == [1, "int", "RuntimeError", "KeyboardInterrupt", "next"]
+    assert (gator.stats().succeeded, gator.stats().dead) == (2, 2)
+
+
+def test_running_one_by_hand_gives_the_task_back_when_interrupted(gator: Gator) -> None:
     gator.task(raise_interrupt)
+    worker = Worker(gator)
 
     with pytest.raises(KeyboardInterrupt):
-        Worker(gator, concurrency=concurrency).run_forever()
+        worker.check_and_run_task()
 
     assert (gator.stats().ready, gator.stats().leased) == (1, 0)
 
@@ -986,6 +1119,28 @@ def test_a_task_that_does_not_end_goes_back_and_the_status_says_so(
     assert worker.wait() == 1
     assert "not finished in time, goes back" in worker.log.read_text()
     assert (gator.stats().ready, gator.stats().leased) == (1, 0)
+
+
+def test_what_a_terminated_worker_has_not_begun_is_run_by_others_at_once(
+    dsn: str, tmp_path: Path, start: Start
+) -> None:
+    gator, out = Gator(dsn), tmp_path / "out"
+    with gator.transaction():
+        for number in range(900):
+            gator.task(record, str(out), str(number))
+    first = start()
+    until(lambda: len(lines(out)) > 50)
+
+    first.signal(signal.SIGTERM)
+    code = first.wait()
+    done = len(lines(out))
+    leased = gator.stats().leased
+    start(burst=True).wait(30)
+
+    assert (code, leased) == (0, 0)
+    assert 50 < done < 900
+    assert lines(out) == [str(number) for number in range(900)]
+    assert gator.stats().lost == 0
 
 
 def test_a_task_that_takes_its_workers_with_it_is_dead_after_so_many(

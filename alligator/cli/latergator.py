@@ -93,8 +93,13 @@ def worker(processes: int, modules: Sequence[str], allow: Sequence[str], **optio
             return EXIT_USAGE
 
     get_log(options["log_level"].upper())
-    timeout = options["shutdown_timeout"]
-    sys.exit(Processes(processes, work, shutdown_timeout=timeout).run())
+    supervisor = Processes(
+        processes,
+        work,
+        shutdown_timeout=options["shutdown_timeout"],
+        renew=options["max_tasks"] > 0 and not options["burst"],
+    )
+    sys.exit(supervisor.run())
 
 
 @main.command()

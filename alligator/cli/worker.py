@@ -11,7 +11,7 @@ from ..constants import ALL
 from ..exceptions import BackendUnavailable
 from ..gator import Gator
 from ..workers import Worker
-from .errors import F
+from .errors import F, WrongCommand
 from .progress import progress
 
 
@@ -26,6 +26,8 @@ def run_worker(
     log_level: str = "INFO",
     nap_time: float = 0.1,
     reload: bool = False,
+    isolate: bool = False,
+    memory: int | None = None,
     draw: bool = True,
 ) -> int:
     """Run a worker until it is stopped or done, and return the exit status.
@@ -33,19 +35,26 @@ def run_worker(
     With *burst* it ends when nothing is ready, and with *draw* it shows its progress meanwhile, if
     stderr is a terminal. With *reload* it starts the whole program anew when a file of it changes.
     """
+    if memory is not None and not isolate:
+        raise WrongCommand("--memory is for tasks with a process of their own: say --isolate, too.")
+    if reload and isolate:
+        raise WrongCommand("--reload does not see the files of isolated tasks: drop --isolate.")
     check_store(gator, burst)
     drawing = burst and draw and sys.stderr.isatty()
+    worker = Worker(
+        gator,
+        max_tasks,
+        list(queues) or ALL,
+        nap_time,
+        log_level.upper(),
+        concurrency=concurrency,
+        burst=burst,
+        shutdown_timeout=shutdown_timeout,
+        isolate=isolate,
+        memory=memory,
+    )
+    worker.prepare()  # the progress bar has a thread of its own
     with progress() if drawing else nullcontext(_ignore) as show:
-        worker = Worker(
-            gator,
-            max_tasks,
-            list(queues) or ALL,
-            nap_time,
-            log_level.upper(),
-            concurrency=concurrency,
-            burst=burst,
-            shutdown_timeout=shutdown_timeout,
-        )
         show(worker)
         if not reload:
             return worker.run_forever()
@@ -92,6 +101,17 @@ def worker_options(command: F) -> F:
                 show_default=True,
                 metavar="SECONDS",
                 help="How long running tasks may take to finish after SIGTERM or SIGINT.",
+            ),
+            click.option(
+                "--isolate",
+                is_flag=True,
+                help="Run tasks in processes of their own, which may hang or crash.",
+            ),
+            click.option(
+                "--memory",
+                type=click.IntRange(min=1),
+                metavar="MIB",
+                help="With --isolate: how much memory a task may take; then it fails.",
             ),
             click.option(
                 "--nap-time",

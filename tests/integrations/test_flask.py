@@ -16,7 +16,7 @@ from alligator.exceptions import ConfigurationError, InvalidOption, UnknownOptio
 from alligator.options import TaskOptions
 from alligator.testing import drain
 from flask_alligator import Alligator
-from tests.sample_tasks import add
+from tests.sample_tasks import add, record
 
 calls: list[Any] = []
 
@@ -504,6 +504,24 @@ def test_a_worker_of_several_threads_has_the_context_too() -> None:
 
     assert result.exit_code == 0, result.output
     assert calls == [("shop", ["task"])] * 5
+
+
+def record_app(path: str) -> None:
+    """Append the name of the application to a file."""
+    record(path, f"{flask.current_app.name} {os.getpid()}")
+
+
+def test_isolated_tasks_have_the_context_too(tmp_path: Path) -> None:
+    app = make_app(ALLIGATOR_CONN=f"sqlite://{tmp_path}/queue.db")
+    gator_of(app).task(record_app, str(tmp_path / "out"))
+
+    args = ["alligator", "worker", "--burst", "--isolate", "--log-level", "error"]
+    result = app.test_cli_runner().invoke(args=args)
+
+    [line] = (tmp_path / "out").read_text().splitlines()
+    assert result.exit_code == 0, result.output
+    assert line.startswith("shop ")
+    assert line != f"shop {os.getpid()}"
 
 
 def test_the_commands_have_help() -> None:
