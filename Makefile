@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check types format wheel clean
+.PHONY: help demo serve test faults check types format wheel clean
 
 help:  ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -25,6 +25,9 @@ serve: $(STAMP)  ## The demo's server and worker, left running.
 
 test: $(STAMP)  ## Run every test, against real servers that the tests start.
 	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+
+faults: $(STAMP)  ## Kill, freeze and cut real processes, and count what was lost: some minutes.
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 check: $(STAMP)  ## Lint and type-check.
 	$(BIN)/ruff format --check .

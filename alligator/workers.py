@@ -2,13 +2,10 @@
 
 import logging
 import os
-import signal
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from threading import Event, Lock, Thread, current_thread, local, main_thread
+from collections.abc import Sequence
+from threading import Lock, Thread, local
 from time import monotonic, sleep, time
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .attempts import Attempt, attempt, describe
@@ -20,27 +17,13 @@ from .heartbeat import Heartbeat
 from .lanes import Lane
 from .logs import get_log
 from .tasks import name_in
+from .watch import EXIT_UNFINISHED, HANG_SECONDS, TICK, Watch, pause_after
 
 if TYPE_CHECKING:
     from .isolation import Isolation
 
 MAX_BATCH = 100
 """How many tasks one thread reserves at once, at most."""
-
-TICK = 0.05
-"""How often the watch looks at what the threads are doing, in seconds."""
-
-MAX_PAUSE = 5.0
-"""The longest pause between two tries to reach a store that is away, in seconds."""
-
-HANG_SECONDS = 5.0
-"""How long after the deadline a worker without a task may still talk to its store."""
-
-LONG = 1.0
-"""A task that takes longer than this is shown among what runs, at once; also, how often, in seconds."""
-
-EXIT_UNFINISHED = 1
-"""The exit status when tasks had to be given back in mid-run, or could not be run at all."""
 
 
 class Worker:
@@ -105,18 +88,17 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log = self.get_log(log_level)
+        self.lanes: list[Lane] = []
+        """What each of its threads has in hand."""
         self._own = local()
-        self._lanes: list[Lane] = []
         self._counting = Lock()
         self._claims = 0
         self._in_trouble = 0
         self._threads: list[Thread] = []
         self._isolation: Isolation | None = None
         self._is_running = False
-        self._signals = 0
-        self._deadline: float | None = None
-        self._given_up = False
-        self._is_program = False
+        self.stops = 0
+        """How often it was asked to stop: once is gracefully, twice is at once."""
 
     @property
     def queue_names(self) -> list[str]:
@@ -197,17 +179,11 @@ class Worker:
         """Run tasks until told to stop; return the exit status, which is 0 unless it cannot go on."""
         self.prepare()
         self.keep_running = True
-        self._deadline = None
-        self._given_up = False
         self._in_trouble = 0
-        client = self.gator.client
-        heartbeat = Heartbeat(client, self._held, self.lease_for, self._announce)
-        ended = Event()
-        watch = Thread(
-            target=self._watch, args=(ended, heartbeat), name="alligator-watch", daemon=True
-        )
+        heartbeat = Heartbeat(self.gator.client, self._held, self.lease_for, self._announce)
+        watch = Watch(self, heartbeat)
         status = 0
-        with self._signal_handlers():
+        with watch.signals():
             self._is_running = True
             self.starting()
             heartbeat.start()
@@ -216,23 +192,31 @@ class Worker:
                 if self.concurrency == 1:
                     self._work()
                 else:
-                    self._work_side_by_side()
+                    self._work_side_by_side(watch)
             finally:
-                ended.set()
-                watch.join()
-                if self._is_overdue() and self._unfinished() and not self._given_up:
-                    self._give_up()
+                watch.stop()
                 heartbeat.stop()
                 if self._isolation is not None:
                     status = self._end_isolation(self._isolation)
                 self._is_running = False
-                self._signals = 0  # not at the beginning: a stop may come before it
+                self.stops = 0  # not at the beginning: a stop may come before it
         self.stopping()
         return status
 
     def stop(self) -> None:
         """Ask it to end, from another thread; a second time: at once."""
-        self._signals += 1
+        self.stops += 1
+
+    def give_up(self) -> None:
+        """Let other workers have what is not finished."""
+        if self._isolation is not None:  # before others can have what it runs
+            self._isolation.kill()
+        for lane in list(self.lanes):
+            for lease in lane.held():
+                fields = {"task_id": lease.task_id, "task": name_in(lease.data)}
+                self.log.error("not finished in time, goes back", extra=fields)
+            lane.give_up()
+        self._announce(alive=False)
 
     def _work(self) -> None:
         lane = self._lane()
@@ -262,7 +246,7 @@ class Worker:
                         self.log.error(
                             "%s, and tries again: %s", said, describe(error), exc_info=not away
                         )
-                    self._sleep(_pause(failures))
+                    self._sleep(pause_after(failures))
                 else:
                     if failures and self._is_over():
                         self.log.info("all is well again")
@@ -273,7 +257,7 @@ class Worker:
             except Exception as error:
                 self.log.error("what was reserved waits for its leases to end: %s", describe(error))
 
-    def _work_side_by_side(self) -> None:
+    def _work_side_by_side(self, watch: Watch) -> None:
         errors: list[BaseException] = []
 
         def work() -> None:
@@ -290,7 +274,7 @@ class Worker:
         for thread in self._threads:
             thread.start()
         for thread in self._threads:
-            while thread.is_alive() and not self._is_overdue():
+            while thread.is_alive() and not watch.is_overdue():
                 thread.join(TICK)
         if errors:
             raise errors[0]
@@ -359,15 +343,15 @@ class Worker:
             lane = self._own.lane = Lane(
                 self.gator, self.queue_names, self.lease_for, self.max_lost, self._attempt
             )
-            self._lanes.append(lane)
+            self.lanes.append(lane)
         return lane
 
     def _held(self) -> list[Lease]:
-        return [lease for lane in list(self._lanes) for lease in lane.held()]
+        return [lease for lane in list(self.lanes) for lease in lane.held()]
 
     def _announce(self, alive: bool) -> None:
         """Tell the store that this worker lives, or has ended."""
-        running = [name for lane in list(self._lanes) if (name := lane.doing)]
+        running = [name for lane in list(self.lanes) if (name := lane.doing)]
         info = WorkerInfo(
             name=self.name, queues=self.queue_names, started_at=self.started_at, running=running
         )
@@ -395,109 +379,3 @@ class Worker:
             self.log.warning("failed, to be retried", extra={**fields, "pause": done.outcome.delay})
         else:
             self.log.error("dead", extra=fields, exc_info=done.error)
-
-    # Stopping. A signal handler only counts, for it may have stopped a thread that holds any lock;
-    # the watch, a thread of its own, does what follows.
-
-    @contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        self._is_program = current_thread() is main_thread()
-        if not self._is_program:
-            yield
-            return
-
-        def handle(signum: int, frame: FrameType | None) -> None:
-            self._signals += 1
-
-        before = {
-            number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                if handler is not None:  # None: it was not set from Python
-                    signal.signal(number, handler)
-
-    def _watch(self, ended: Event, heartbeat: Heartbeat) -> None:
-        """Look after the threads that run tasks, which cannot do so while they run one."""
-        failures, retry_at = 0, 0.0
-        shown: list[Lease] = []
-        show_at = 0.0
-        while not ended.wait(TICK):
-            try:
-                self._obey()
-                if monotonic() >= show_at and (long := self._long_ones()) != shown:
-                    shown, show_at = long, monotonic() + LONG
-                    heartbeat.hurry()
-                self._complain()
-                if monotonic() >= retry_at:
-                    for lane in list(self._lanes):
-                        if lane.is_busy_for(TICK):
-                            lane.give_back()
-                    failures = 0
-            except Exception as error:  # without it nothing could stop the worker
-                failures += 1
-                retry_at = monotonic() + _pause(failures)
-                if failures == 1:
-                    self.log.warning(
-                        "what waits behind a long task cannot be given back: %s", describe(error)
-                    )
-
-    def _long_ones(self) -> list[Lease]:
-        return [lease for lane in list(self._lanes) if (lease := lane.running_for(LONG))]
-
-    def _complain(self) -> None:
-        """Say which tasks do not heed their timeout. They keep their leases: a thread cannot be ended.
-
-        A second worker would only hang in them, too, and run them twice at the same time.
-        """
-        for lane in list(self._lanes):
-            if (lease := lane.overrun()) is not None:
-                self.log.error(
-                    "it does not heed its timeout, and keeps this worker; --isolate could end it",
-                    extra={"task_id": lease.task_id, "task": name_in(lease.data)},
-                )
-
-    def _obey(self) -> None:
-        if self._signals and self._deadline is None:
-            self._deadline = monotonic() + self.shutdown_timeout
-            self.keep_running = False
-            self.interrupt()
-        if self._signals > 1 and self._deadline is not None:
-            self._deadline = min(self._deadline, monotonic())
-        if self._is_overdue() and not self._given_up and self._unfinished():
-            self._give_up()
-        if not self.keep_running:
-            self.gator.client.interrupt()
-
-    def _unfinished(self) -> bool:
-        """Whether a task is running; or, some time after the deadline, whether the store hangs."""
-        late = self._deadline is not None and monotonic() >= self._deadline + HANG_SECONDS
-        return late or any(lane.doing for lane in list(self._lanes))
-
-    def _is_overdue(self) -> bool:
-        return self._deadline is not None and monotonic() >= self._deadline
-
-    def _give_up(self) -> None:
-        """Let other workers have what is not finished, and leave."""
-        self._given_up = True
-        if self._isolation is not None:  # before others can have what it runs
-            self._isolation.kill()
-        try:
-            for lane in list(self._lanes):
-                for lease in lane.held():
-                    fields = {"task_id": lease.task_id, "task": name_in(lease.data)}
-                    self.log.error("not finished in time, goes back", extra=fields)
-                lane.give_up()
-            self._announce(alive=False)
-        finally:
-            if self._is_program:
-                # Python cannot end a thread, and the task's has not ended by itself.
-                logging.shutdown()
-                os._exit(EXIT_UNFINISHED)
-
-
-def _pause(failures: int) -> float:
-    """Choose how long to leave a store alone that has failed that many times in a row."""
-    return min(TICK * 2.0 ** min(failures, 20), MAX_PAUSE)
