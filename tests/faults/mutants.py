@@ -1,0 +1,231 @@
+"""Break the scripts and statements of the stores on purpose: the tests of the stores must notice.
+
+A test that never fails proves nothing. Each mutant here is a small mistake in what a store does,
+made in memory; the model of `tests.backends.test_model`, or a test of the contract, has to fail.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha1
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from rich.console import Console
+
+from alligator.backends import (
+    open_client,
+    redis_backend,
+    sqlite_backend,
+    sqlite_tables,
+    sqlite_turn,
+)
+from alligator.backends.base import Client
+from tests.backends import test_contract
+from tests.backends.test_model import Store
+from tests.servers import valkey_server
+
+Judge = Callable[[Client], object]
+
+
+def model(client: Client) -> None:
+    """Compare the store with the model, over the same histories each time."""
+
+    class Here(Store):
+        pass
+
+    Here.client = client
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            phases=(Phase.generate,),
+            database=None,
+            suppress_health_check=[
+                HealthCheck.too_slow,
+                HealthCheck.data_too_large,
+                HealthCheck.filter_too_much,
+            ],
+        ),
+    )
+
+
+class Mutant(NamedTuple):
+    """A mistake: in this file, *right* is written as *wrong*."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    judge: Judge = model
+
+
+FENCE = "(call('HGET', queue .. ':try', id) or '0') == fence"
+
+MUTANTS = [
+    Mutant("a late ack is not heard", "step.lua", "if done < count then", "if false then"),
+    Mutant("no fence for outcomes", "step.lua", f"return {FENCE}", "return true"),
+    Mutant(
+        "the fence stays the same after a retry",
+        "step.lua",
+        "call('HINCRBY', queue .. ':try', id, 1)\n    call('ZADD', queue .. ':due', now + delay",
+        "call('ZADD', queue .. ':due', now + delay",
+    ),
+    Mutant("one lease too many", "step.lua", "if lost < max_lost then", "if lost <= max_lost then"),
+    Mutant(
+        "the payload of the dead is thrown away",
+        "step.lua",
+        "call('HSET', queue .. ':why', id, why)",
+        "call('HSET', queue .. ':why', id, why); call('HDEL', queue .. ':job', id)",
+    ),
+    Mutant(
+        "what is lost is not counted",
+        "step.lua",
+        "add(queue, 'lost', #expired / 2)",
+        "",
+    ),
+    Mutant(
+        "no dedupe",
+        "push.lua",
+        "if call('HSETNX', queue .. ':job', id, payload) == 1 then",
+        "if call('HSET', queue .. ':job', id, payload) >= 0 then",
+    ),
+    Mutant("the marker is not looked at", "push.lua", "'done', 'NX', 'EX'", "'done', 'EX'"),
+    Mutant("the other way round", "push.lua", "or start + i", "or start - i"),
+    Mutant("a lease is extended by nothing", "extend.lua", "clock() + ARGV[1]", "clock() - 1"),
+    Mutant("no fence for extending", "extend.lua", f"if {FENCE} and", "if"),
+    Mutant(
+        "a late push is not refused",
+        "abort.lua",
+        "call('SET', marker, 'aborted', 'EX', ARGV[1])",
+        "",
+        lambda client: test_contract.test_a_push_that_arrives_after_it_was_undone_is_refused(
+            client
+        ),
+    ),
+    Mutant(
+        "undoing takes what a worker has had",
+        "abort.lua",
+        "call('HEXISTS', queue .. ':try', id) == 0 and",
+        "",
+        lambda client: released_then_undone(client),
+    ),
+    Mutant(
+        "a late ack is not heard",
+        "sqlite_turn.py",
+        'if verdict == "ack":',
+        'if verdict == "ack" and token == lease_token:',
+    ),
+    Mutant(
+        "no fence for outcomes",
+        "sqlite_turn.py",
+        "elif (state, token) != (LEASED, lease_token):",
+        "elif state != LEASED:",
+    ),
+    Mutant("one lease too many", "sqlite_turn.py", "if lost < max_lost:", "if lost <= max_lost:"),
+    Mutant(
+        "the marker is not looked at",
+        "sqlite_turn.py",
+        "elif not self._is_known(commit_id):",
+        "else:",
+    ),
+    Mutant(
+        "what is undone is not remembered",
+        "sqlite_turn.py",
+        "self._remember(commit_id, 0, 0)",
+        "pass",
+        lambda client: test_contract.test_a_push_that_arrives_after_it_was_undone_is_refused(
+            client
+        ),
+    ),
+    Mutant(
+        "no dedupe",
+        "sqlite_tables.py",
+        "ON CONFLICT (queue, id) DO NOTHING",
+        "ON CONFLICT (queue, id) DO UPDATE SET data = excluded.data",
+    ),
+    Mutant(
+        "no fence for extending",
+        "sqlite_tables.py",
+        "AND id = ? AND state = 'leased' AND token = ?",
+        "AND id = ? AND state = 'leased' AND ? > 0",
+    ),
+    Mutant(
+        "the other way round",
+        "sqlite_tables.py",
+        "WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?",
+        "WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
+    ),
+]
+
+
+def released_then_undone(client: Client) -> None:
+    """See to it that a task stays on the queue that a worker has had and given back."""
+    from alligator.backends.base import Message
+
+    message = Message("all", "a", "{}")
+    client.push_many([message], commit_id="c")
+    client.release(client.reserve("all")[0])
+    client.abort("c", [message])
+    assert client.len("all") == 1
+
+
+@contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    """Make the mistake during the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mutant.file.endswith(".lua"):
+            script = getattr(redis_backend, mutant.file.removesuffix(".lua").upper())
+            patch.setattr(script, "source", changed(mutant, script.source))
+            patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
+        else:
+            module = sqlite_turn if mutant.file == "sqlite_turn.py" else sqlite_tables
+            assert module.__file__ is not None
+            mistaken: dict[str, object] = {
+                "__name__": module.__name__,
+                "__package__": module.__package__,
+            }
+            exec(changed(mutant, Path(module.__file__).read_text("utf-8")), mistaken)
+            for name in mistaken.keys() & vars(module).keys():
+                if name.isupper():
+                    patch.setattr(module, name, mistaken[name])
+            if "Turn" in mistaken:
+                patch.setattr(sqlite_backend, "Turn", mistaken["Turn"])
+        yield
+
+
+def changed(mutant: Mutant, source: str) -> str:
+    """Write the mistake into *source*."""
+    assert source.count(mutant.right) == 1, f"{mutant.file} does not have it once: {mutant.right}"
+    return source.replace(mutant.right, mutant.wrong)
+
+
+def survives(mutant: Mutant, dsn: str) -> bool:
+    """Whether no test notices the mistake, in a new and empty store."""
+    with applied(mutant), closing(open_client(dsn)) as client:
+        try:
+            mutant.judge(client)
+        except (Exception, pytest.fail.Exception):
+            return False
+    return True
+
+
+def try_all(console: Console) -> int:
+    """Try every mutant, and return how many survive."""
+    survivors = 0
+    with valkey_server() as server, tempfile.TemporaryDirectory() as folder:
+        for number, mutant in enumerate(MUTANTS):
+            is_lua = mutant.file.endswith(".lua")
+            dsn = f"{server}?ns={uuid4().hex}" if is_lua else f"sqlite://{folder}/{number}.db"
+            alive = survives(mutant, dsn)
+            survivors += alive
+            verdict = "[red]survives[/]" if alive else "[green]is noticed[/]"
+            console.print(f"{mutant.file}: {mutant.name} … {verdict}")
+    return survivors

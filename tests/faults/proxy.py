@@ -1,0 +1,112 @@
+"""A network of our own between a client and its server, which cuts, stalls and delays."""
+
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from random import Random
+from time import sleep
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+CHUNK = 1 << 16
+
+
+class Cut(NamedTuple):
+    """Where a connection ends: after so many bytes in one direction; the rest is lost."""
+
+    upwards: bool
+    """From the client to the server, or back."""
+    after: int
+
+
+class Proxy:
+    """Carry bytes both ways, but for what it was told to do to them."""
+
+    def __init__(self, server: str, random: Random | None = None) -> None:
+        parts = urlsplit(server)
+        self._address = parts.hostname, parts.port
+        self._random = random or Random()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.dsn = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.cuts: deque[Cut | None] = deque()
+        """What becomes of the next connections, one each; None lets one pass."""
+        self.stalled = threading.Event()
+        """Keeps what arrives, for as long as it is set."""
+        self.delay = 0.0
+        """Up to how many seconds a piece takes on its way."""
+        self.passed = 0
+        """How many pieces have arrived here from clients."""
+        self.carried = {True: 0, False: 0}
+        """How many bytes the last connection carried, upwards and back."""
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.stalled.clear()
+        self.cut_all()
+
+    def cut_all(self) -> None:
+        """Cut every connection."""
+        for end in list(self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                cut = self.cuts.popleft() if self.cuts else None
+                try:
+                    server = socket.create_connection(self._address)
+                except OSError:
+                    client.close()
+                    continue
+                self.carried = carried = {True: 0, False: 0}
+                ends = [client, server]
+                ended: list[bool] = []
+                for end in ends:
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._open.update(ends)
+                for upwards in (True, False):
+                    threading.Thread(
+                        target=self._carry, args=(*ends, upwards, cut, carried, ended), daemon=True
+                    ).start()
+
+    def _carry(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        upwards: bool,
+        cut: Cut | None,
+        carried: dict[bool, int],
+        ended: list[bool],
+    ) -> None:
+        source, target = (client, server) if upwards else (server, client)
+        left = cut.after if cut and cut.upwards == upwards else None
+        with suppress(OSError):
+            while left != 0 and (data := source.recv(CHUNK)):
+                self.passed += upwards
+                while self.stalled.is_set():
+                    sleep(0.01)
+                if self.delay:
+                    sleep(self._random.uniform(0, self.delay))
+                if left is not None:
+                    data = data[:left]
+                    left -= len(data)
+                target.sendall(data)
+                carried[upwards] += len(data)
+        for end in (client, server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # so that the other direction ends as well
+        ended.append(upwards)
+        if len(ended) == 2:
+            for end in (client, server):
+                self._open.discard(end)
+                end.close()

@@ -1,0 +1,31 @@
+"""The faults that are done at each run of the tests: a minute of them, always with the same seed."""
+
+import os
+
+import pytest
+
+from tests.faults import every
+from tests.faults.catalogue import FAULTS, Fault, suffer
+from tests.servers import Missing
+
+__all__ = ["every"]
+
+SEED = 20
+
+QUICK = [
+    pytest.param(fault, kind, id=f"{fault.name}-{kind}")
+    for fault in FAULTS.values()
+    if fault.quick
+    for kind in fault.kinds
+]
+
+
+@pytest.mark.parametrize(("fault", "kind"), QUICK)
+def test_the_promise_is_kept(fault: Fault, kind: str) -> None:
+    try:
+        row = suffer(fault, kind, SEED, thorough=False)
+    except Missing as missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+
+    repeat = f"python -m tests.faults --seed {SEED} --only {fault.name}"
+    assert not row.broken, "\n".join([*row.broken, repeat])

@@ -1,0 +1,32 @@
+"""The tests of the stores notice when a store makes a mistake."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.faults.mutants import MUTANTS, Mutant, survives
+from tests.servers import Missing, valkey_server
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[str]:
+    try:
+        with valkey_server() as server:
+            yield server
+    except Missing as missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.file}: {mutant.name}")
+def test_a_mistake_is_noticed(
+    mutant: Mutant, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if mutant.file.endswith(".lua"):
+        dsn = f"{request.getfixturevalue('valkey')}?ns={uuid4().hex}"
+    else:
+        dsn = f"sqlite://{tmp_path}/queue.db"
+
+    assert not survives(mutant, dsn)
