@@ -6,10 +6,10 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test faults check types format wheel clean
+.PHONY: help demo serve test faults bench bench-quick check types format wheel clean
 
 help:  ## Say what there is to make.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Alligator needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -28,6 +28,12 @@ test: $(STAMP)  ## Run every test, against real servers that the tests start.
 
 faults: $(STAMP)  ## Kill, freeze and cut real processes, and count what was lost: some minutes.
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+bench: $(STAMP)  ## Measure against the raw limits and the other queues: half an hour.
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+bench-quick: $(STAMP)  ## Measure against the raw limits only: a few minutes.
+	$(BIN)/python -m tests.benchmarks --quick $(BENCH)
 
 check: $(STAMP)  ## Lint and type-check.
 	$(BIN)/ruff format --check .
