@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 .PHONY: help demo serve test faults bench bench-quick check types format wheel clean
 
 help:  ## Say what there is to make.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Alligator needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'

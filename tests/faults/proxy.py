@@ -100,8 +100,8 @@ class Proxy:
                 if left is not None:
                     data = data[:left]
                     left -= len(data)
+                carried[upwards] += len(data)  # first, for whoever gets it may look here at once
                 target.sendall(data)
-                carried[upwards] += len(data)
         for end in (client, server):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)  # so that the other direction ends as well

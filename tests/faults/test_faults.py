@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.faults import every
-from tests.faults.catalogue import FAULTS, Fault, suffer
+from tests.faults.catalogue import EVERYWHERE, FAULTS, Fault, suffer
 from tests.servers import Missing
 
 __all__ = ["every"]
@@ -17,6 +17,7 @@ QUICK = [
     for fault in FAULTS.values()
     if fault.quick
     for kind in fault.kinds
+    if kind in EVERYWHERE
 ]
 
 
