@@ -19,8 +19,8 @@ log = getLogger("alligator")
 T = TypeVar("T")
 
 
-class HeldResponse:
-    """A response of which nothing leaves before its transactions are settled."""
+class Unsettled:
+    """A response, and the transactions that end with it."""
 
     def __init__(
         self,
@@ -33,6 +33,10 @@ class HeldResponse:
         self._transactions = transactions
         self._scope = scope
         self._send = send
+
+
+class HeldResponse(Unsettled):
+    """A response of which nothing leaves before its transactions are settled."""
 
     _held: Sequence[Message] = ()
     is_over = False
@@ -109,19 +113,8 @@ class HeldResponse:
                 await self._send(message)
 
 
-class PassedResponse:
+class PassedResponse(Unsettled):
     """A response that leaves as it comes; its transactions are settled at its end."""
-
-    def __init__(
-        self,
-        middleware: Middleware[Any],
-        transactions: list[Transaction],
-        scope: Scope,
-        send: Send,
-    ) -> None:
-        self._middleware = middleware
-        self._transactions = transactions
-        self._send = send
 
     is_over = False
     _start: Message | None = None

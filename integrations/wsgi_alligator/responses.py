@@ -19,8 +19,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 Write = Callable[[bytes], object]
 
 
-class HeldResponse:
-    """A response of which nothing leaves before its transactions are settled."""
+class Unsettled:
+    """A response, and the transactions that end with it."""
 
     def __init__(
         self,
@@ -35,6 +35,11 @@ class HeldResponse:
         self.start_response = start_response
 
     started: tuple[str, Headers] | None = None
+
+
+class HeldResponse(Unsettled):
+    """A response of which nothing leaves before its transactions are settled."""
+
     exc_info: ExcInfo = None
     replacement: Response | None = None
     is_settled = False
@@ -125,22 +130,11 @@ class _Begun:
         close(self._body)
 
 
-class PassedResponse:
+class PassedResponse(Unsettled):
     """A response that leaves as it comes; its transactions are settled at its end."""
 
-    def __init__(
-        self,
-        middleware: Middleware[Any],
-        transactions: list[Transaction],
-        method: str,
-        start_response: StartResponse,
-    ) -> None:
-        self.middleware = middleware
-        self.transactions = transactions
-        self.start_response = start_response
-        self.started: tuple[str, Headers] | None = None
-        self._body: Iterable[bytes] = ()
-        self._iterator: Iterator[bytes] | None = None
+    _body: Iterable[bytes] = ()
+    _iterator: Iterator[bytes] | None = None
 
     def start(self, status: str, headers: Headers, exc_info: ExcInfo = None, /) -> Write:
         """Be the application's start_response."""
