@@ -1,0 +1,58 @@
+"""Figures 6 and 7: tasks pushed one at a time, and in transactions."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import OURS, RAW, Figure, Goal, Metrics, Shot, experiment, single
+
+BATCH = 10
+
+HAVE_BATCHES = ("streaq", "rq", "dramatiq", "celery")
+"""The peers that can send several tasks in one call."""
+
+
+def push(bench: Bench, case: str, batch: int = 0) -> Metrics:
+    """Let a producer push tasks, and say how many it pushes in a second."""
+    bench.empty()
+    name = "push_batches" if batch else "push"
+    arguments = (batch,) if batch else ()
+    n = bench.sizes.tasks * (5 if batch and case in {OURS, RAW} else 1)
+    with bench.agent(case) as agent:
+        agent.tell(name, n // 10 // BATCH * BATCH or BATCH, *arguments)
+        bench.empty()
+        told = agent.tell(name, n, *arguments)
+    return {"rate": n / told["seconds"], "cpu": told["cpu"] / n * 1e6}
+
+
+@experiment(
+    "push-one",
+    Figure(
+        number="6",
+        title="push, one at a time",
+        metric="rate",
+        unit="tasks/s",
+        goals=[Goal(at_least=1.0, to=RAW)],
+        raw_title="one LPUSH each",
+    ),
+)
+def push_one(bench: Bench) -> Sequence[Shot]:
+    """Push tasks one at a time, without a transaction."""
+    return [single(case, partial(push, case=case)) for case in (OURS, RAW, *bench.peers)]
+
+
+@experiment(
+    "push-ten",
+    Figure(
+        number="7",
+        title="push in transactions of 10",
+        metric="rate",
+        unit="tasks/s",
+        goals=[Goal(at_least=0.7, to=RAW), Goal(at_least=3.0, to="best peer")],
+        raw_title="pipeline of 10 LPUSH",
+    ),
+)
+def push_ten(bench: Bench) -> Sequence[Shot]:
+    """Push tasks in transactions of ten."""
+    peers = [name for name in bench.peers if name in HAVE_BATCHES]
+    return [single(case, partial(push, case=case, batch=BATCH)) for case in (OURS, RAW, *peers)]

@@ -1,0 +1,76 @@
+"""Alligator itself, by its public names."""
+
+import time
+from collections.abc import Callable
+
+from alligator import Gator
+from alligator.backends.base import Outcome
+from alligator.health import Health
+from tests.benchmarks.peers.counting import REDIS, letter, mark, tick
+
+gator = Gator(REDIS, "bench")
+
+WORKER = ["-m", "tests.benchmarks.worker", REDIS]
+
+
+def push(n: int) -> None:
+    for _ in range(n):
+        gator.task(tick)
+
+
+def push_batches(n: int, size: int) -> None:
+    for _ in range(n // size):
+        with gator.transaction():
+            for _ in range(size):
+                gator.task(tick)
+
+
+def push_marks(n: int, pause: float) -> None:
+    for _ in range(n):
+        time.sleep(pause)
+        gator.task(mark, time.monotonic())
+
+
+def push_letters(n: int, text: str) -> None:
+    for _ in range(n):
+        gator.task(letter, text)
+
+
+def enqueue(k: int) -> None:
+    for _ in range(k):
+        gator.task(tick)
+
+
+async def enqueue_async(k: int) -> None:
+    enqueue(k)
+
+
+def with_waiting(crowd: int, calls: int) -> dict[str, float]:
+    """Time pushes, steps, stats and health while about *crowd* tasks wait: µs of a call."""
+    client = gator.client
+    size = min(1_000, crowd)
+    push_batches(crowd, size)
+    push(10)
+    pushed = _timed(calls, lambda: push(1))
+    stepped = 0.0
+    done: list[Outcome] = []
+    for _ in range(calls // 10):
+        start = time.perf_counter()
+        step = client.step(["bench"], 10, outcomes=done)
+        stepped += time.perf_counter() - start
+        done = [Outcome("ack", lease) for lease in step.leases]
+        push_batches(10, 10)  # not timed: as many wait as before
+    client.step((), 0, outcomes=done)
+    return {
+        "push": pushed,
+        "step": stepped / (calls // 10) * 1e6,
+        "stats": _timed(calls // 10, lambda: client.stats("bench")),
+        "health": _timed(max(1, calls // 100), Health(gator, fresh_for=0).check),
+    }
+
+
+def _timed(calls: int, call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls * 1e6

@@ -1,0 +1,57 @@
+"""The least that a queue in a SQLite file does, with the pragmas that ours sets."""
+
+import json
+import os
+import sqlite3
+import time
+from uuid import uuid4
+
+from tests.benchmarks.peers.counting import tick
+
+WORKER = ["-m", "tests.benchmarks.peers.raw_sqlite"]
+
+BATCH = 100
+
+
+def connect(synchronous: str) -> sqlite3.Connection:
+    """Open the file; what is pushed is to be on the disk, what is taken may be taken again."""
+    connection = sqlite3.connect(os.environ["BENCH_FILE"], isolation_level=None, timeout=5)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS task (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, data TEXT)"
+    )
+    return connection
+
+
+def push_batches(n: int, size: int) -> None:
+    connection = connect("FULL")
+    for _ in range(n // size):
+        connection.execute("BEGIN IMMEDIATE")
+        for _ in range(size):
+            task_id = str(uuid4())
+            data = json.dumps({"id": task_id, "name": "tick", "args": [], "kwargs": {}})
+            connection.execute("INSERT INTO task (id, data) VALUES (?, ?)", (task_id, data))
+        connection.execute("COMMIT")
+
+
+def drain() -> None:
+    """Run tasks in batches, and take each batch away after it ran."""
+    connection = connect("NORMAL")
+    last = 0
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM task WHERE seq <= ?", (last,))
+        question = "SELECT seq, data FROM task ORDER BY seq LIMIT ?"
+        rows = connection.execute(question, (BATCH,)).fetchall()
+        connection.execute("COMMIT")
+        for seq, data in rows:
+            json.loads(data)
+            tick()
+            last = seq
+        if not rows:
+            time.sleep(0.001)
+
+
+if __name__ == "__main__":
+    drain()

@@ -1,0 +1,85 @@
+"""The benchmarks can be run, and their table has its form; how fast anything is, no test says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.benchmarks import every, table
+from tests.benchmarks.__main__ import main
+from tests.benchmarks.bench import TINY, Bench
+from tests.benchmarks.figures import EXPERIMENTS, Figure, Goal
+from tests.benchmarks.running import measure
+
+CHEAP = ("task", "push-one", "push-ten", "drain", "sqlite-push")
+
+assert every
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    """What comes of the cheapest figures at the smallest size."""
+    with Bench(TINY) as bench:
+        return measure(bench, [EXPERIMENTS[name] for name in CHEAP], 2, 0, lambda _: None)
+
+
+def test_the_cheapest_figures_are_measured(results: dict[str, Any]) -> None:
+    found = table.rows(results)
+
+    assert [row.figure.number for row in found] == ["2", "6", "7", "8", "11a", "14"]
+    assert all(row.ours is not None and row.ours.middle > 0 for row in found)
+    assert all(row.raw is not None and row.ratio is not None for row in found)
+    assert not any(each["failures"] for each in results["experiments"].values())
+
+
+def test_the_table_has_a_line_for_each_figure(results: dict[str, Any], tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+
+    table.write(page, table.markdown(results))
+
+    before, begin, *lines, end, after = page.read_text().splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert (before, begin, end, after) == ("before", table.BEGIN, table.END, "after")
+    assert rows[0] == f"| {' | '.join(table.HEADINGS)} |"
+    assert len(rows) == 2 + 6
+    assert {row.count("|") for row in rows} == {len(table.HEADINGS) + 1}
+
+
+def test_results_can_be_kept_and_compared(results: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+
+    done = CliRunner().invoke(main, ["--compare", str(path), str(path)])
+
+    assert done.exit_code == 0, done.output
+    assert done.output.count("+0 %") == 6
+    assert "worse" not in done.output
+
+
+def test_every_goal_of_the_table_is_measured() -> None:
+    numbers = {number for each in EXPERIMENTS.values() for number in each.numbers}
+
+    assert numbers == {str(number) for number in range(1, 16)}
+
+
+def test_a_ratio_is_taken_within_each_round() -> None:
+    figure = Figure(
+        number="6",
+        title="push",
+        metric="rate",
+        unit="tasks/s",
+        goals=[Goal(at_least=0.9, to="raw"), Goal(at_least=3, to="best peer")],
+    )
+    rounds = [
+        {"alligator": {"rate": 10.0}, "raw": {"rate": 10.0}, "huey": {"rate": 5.0}},
+        {"alligator": {"rate": 30.0}, "raw": {"rate": 30.0}, "huey": {"rate": 15.0}},
+    ]
+
+    row = table.read(figure, rounds)
+
+    assert row.ratio == (1.0, 1.0, 1.0)
+    assert row.peer == "huey"
+    assert [met for _, met in row.verdicts] == [True, False]
