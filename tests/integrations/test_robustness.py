@@ -43,7 +43,8 @@ def valkey() -> Iterator[str]:
 def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Name a new and empty store, of each kind in turn."""
     if request.param == "sqlite":
-        return f"sqlite://{tmp_path}/queue.db"
+        # Patient, for the disk of a machine that runs other tests as well: a 503 is not the point.
+        return f"sqlite://{tmp_path}/queue.db?timeout=20"
     return f"{request.getfixturevalue('valkey')}?ns={uuid4().hex}"
 
 
@@ -177,10 +178,7 @@ def test_processes_and_threads_of_a_server_keep_the_promise(
     gator = Gator(dsn)
     queued = Counter(gator.read(lease).func_args[1] for lease in take_all(gator))
     gator.client.close()
-    found = Counter(status for _, status in answers)
-    # On a machine that is busy with other tests a store may be late for some: they are told so.
-    assert (found[404], found[500], found[200] + found[503]) == (40, 40, 40)
-    assert found[200] > 20
+    assert Counter(status for _, status in answers) == {200: 40, 404: 40, 500: 40}
     assert queued.pop("imported") >= 1
     succeeded = [path for path, status in answers if status == 200]
     assert queued == Counter(path + part for path in succeeded for part in "abc")
