@@ -2,12 +2,12 @@
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from random import uniform
-from threading import Lock, RLock
 from time import monotonic
 from typing import Final, TypeVar
 from weakref import WeakSet, finalize
@@ -68,8 +68,8 @@ class Database:
         self._version = version
         self._application_id = application_id
         self._open: dict[str, tuple[sqlite3.Connection, int]] = {}
-        self._reading, self._writing = Lock(), Lock()
-        self._held: list[Lock] = []
+        self._locks: dict[str, threading.Lock] = {}
+        self._held: list[threading.Lock] = []
         finalize(self, _close_all, self._open)
         with _databases_lock:
             _databases.add(self)
@@ -77,13 +77,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection that reads; each statement sees a state of its own."""
-        with self._lent("read", self._reading) as (connection, _):
+        with self._lent("read", "reading") as (connection, _):
             yield connection
 
     @contextmanager
     def write(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
         """Lend a connection that writes, for one transaction."""
-        with self._lent("durable" if durable else "quick", self._writing) as (connection, end):
+        with self._lent("durable" if durable else "quick", "writing") as (connection, end):
             # IMMEDIATE, for a read that turns into a write fails at once when another has written.
             _patiently(partial(connection.execute, "BEGIN IMMEDIATE"), end)
             try:
@@ -111,12 +111,13 @@ class Database:
         return [sentence for sentence, is_so in found.items() if is_so]
 
     def close(self) -> None:
-        with self._reading, self._writing:
+        with self._lock("reading"), self._lock("writing"):
             _close_all(self._open)
 
     @contextmanager
-    def _lent(self, role: str, lock: Lock) -> Iterator[tuple[sqlite3.Connection, float]]:
+    def _lent(self, role: str, purpose: str) -> Iterator[tuple[sqlite3.Connection, float]]:
         end = monotonic() + self.patience
+        lock = self._lock(purpose)
         if not lock.acquire(timeout=self.patience):
             raise self._locked()
         try:
@@ -133,6 +134,11 @@ class Database:
             raise BackendError(said.rstrip()) from error
         finally:
             lock.release()
+
+    def _lock(self, purpose: str) -> threading.Lock:
+        # Made at the first use, through its module: in a server that imports the application and
+        # lets gevent patch its children, an older lock would stop all greenlets for one that naps.
+        return self._locks.get(purpose) or self._locks.setdefault(purpose, threading.Lock())
 
     def _locked(self) -> BackendUnavailable:
         return BackendUnavailable(
@@ -206,9 +212,8 @@ class Database:
     # none is.
 
     def before_fork(self) -> None:
-        self._held = [
-            lock for lock in (self._reading, self._writing) if lock.acquire(timeout=self.patience)
-        ]
+        locks = self._lock("reading"), self._lock("writing")
+        self._held = [lock for lock in locks if lock.acquire(timeout=self.patience)]
         if len(self._held) == 2:
             _close_all(self._open)
 
@@ -220,7 +225,7 @@ class Database:
         # Closing one that is open after all would release the locks of the parent.
         _inherited.extend(self._open.values())
         self._open.clear()
-        self._reading, self._writing, self._held = Lock(), Lock(), []
+        self._locks, self._held = {}, []
 
 
 def _patiently(action: Callable[[], T], end: float) -> T:
@@ -281,7 +286,7 @@ def _close_all(connections: dict[str, tuple[sqlite3.Connection, int]]) -> None:
 
 
 _databases: WeakSet[Database] = WeakSet()
-_databases_lock = RLock()
+_databases_lock = threading.RLock()
 _inherited: list[tuple[sqlite3.Connection, int]] = []
 
 

@@ -384,6 +384,37 @@ def test_a_child_inherits_no_connection(client: Client) -> None:
     assert client.len("mail") == 1
 
 
+PATCHED_CHILD = """
+import os
+import sqlite3
+
+client.push("mail", "before", "{}")
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+from gevent import joinall, monkey, sleep, spawn
+monkey.patch_all()
+other = sqlite3.connect(client._database.path, isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+pushes = [spawn(client.push, "mail", name, "{}") for name in ("a", "b")]
+sleep(0.05)  # one of them naps until the file is free, the other waits for the first
+other.execute("COMMIT")
+joinall(pushes, raise_error=True)
+"""
+
+
+def test_greenlets_wait_for_each_other_in_a_child_that_gevent_patched(
+    client: Client, path: Path
+) -> None:
+    pytest.importorskip("gevent", reason="it is not installed: pip install gevent")
+
+    with start(PATCHED_CHILD, f"sqlite://{path}") as process:
+        process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert client.len("mail") == 3
+
+
 def test_a_client_that_is_forgotten_closes_itself(path: Path) -> None:
     before = len(os.listdir("/dev/fd"))
     client = Client(f"sqlite://{path}")

@@ -44,7 +44,7 @@ def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Name a new and empty store, of each kind in turn."""
     if request.param == "sqlite":
         # Patient, for the disk of a machine that runs other tests as well: a 503 is not the point.
-        return f"sqlite://{tmp_path}/queue.db?timeout=20"
+        return f"sqlite://{tmp_path}/queue.db?timeout=15"
     return f"{request.getfixturevalue('valkey')}?ns={uuid4().hex}"
 
 
