@@ -29,7 +29,7 @@ class Client(base.Client):
         super().__init__(conn_string)
         path, patience = _parse(conn_string)
         self._database = Database(realpath(path), sql.VERSIONS, patience=patience, hint=_hint(path))
-        self._bell = Bell(f"{self._database.path}-wake")
+        self._bell = Bell(f"{self._database.path}-wake", self._database.version)
 
     def setup_tables(self, queue_name: str = "all") -> None:
         """Make the tables; Alligator 1.0 needed this, now the first use of the file does it."""

@@ -4,16 +4,17 @@ import errno
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from secrets import token_hex
+from time import monotonic
 from weakref import WeakSet, finalize
 
 LONGEST_NAP = 1.0
 """Seconds after which a sleeper looks for itself: a ring is a hint, the file is the truth."""
 
 SHORTEST_POLL, LONGEST_POLL = 0.001, 0.05
-"""Seconds between two looks where nobody can ring, the first and the longest."""
+"""Seconds between two looks at the file's version where nobody can ring, the first and the longest."""
 
 
 class Bell:
@@ -21,10 +22,14 @@ class Bell:
 
     One FIFO for all would do with less, but a byte in it wakes one sleeper only, and the task is
     late when that one serves other queues or dies on its way to the file.
+
+    Where there are no FIFOs, sleepers ask time and again for the *version* of the file, a number
+    that is another when somebody has written to it.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, version: Callable[[], int]) -> None:
         self._folder = folder
+        self._version = version
         self._ears: list[Ear] = []
         self._free: list[Ear] = []
         self._interrupts = 0
@@ -48,7 +53,7 @@ class Bell:
         try:
             ear = self._free.pop()
         except IndexError:
-            ear = Ear(self._folder)
+            ear = Ear(self._folder, self._version)
             self._ears.append(ear)
         try:
             yield ear
@@ -83,8 +88,10 @@ class Bell:
 class Ear:
     """What one thread sleeps on: a FIFO that every process can find, or at least a pipe."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, version: Callable[[], int]) -> None:
         self.poll_for = SHORTEST_POLL
+        self._version = version
+        self._seen = 0
         self._path: str | None = os.path.join(folder, f"{os.getpid()}-{token_hex(6)}")
         try:
             self._out = self._in = _open_fifo(folder, self._path)
@@ -101,11 +108,22 @@ class Ear:
         with suppress(BlockingIOError):
             while len(os.read(self._out, 4096)) == 4096:
                 pass
+        if self._path is None:
+            self._seen = self._version()
 
     def sleep(self, seconds: float) -> None:
         """Sleep until a ring, at most *seconds*, and never long without a look."""
-        self._readable.poll(min(seconds, LONGEST_NAP if self._path else self.poll_for) * 1000)
-        self.poll_for = min(2 * self.poll_for, LONGEST_POLL)
+        seconds = min(seconds, LONGEST_NAP)
+        if self._path is not None:
+            self._readable.poll(seconds * 1000)
+            return
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0:
+            if self._readable.poll(min(left, self.poll_for) * 1000):
+                return
+            self.poll_for = min(2 * self.poll_for, LONGEST_POLL)
+            if self._version() != self._seen:
+                return
 
     def poke(self) -> None:
         with suppress(OSError):  # full of rings already: it is awake

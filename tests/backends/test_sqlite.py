@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -464,13 +464,18 @@ def test_the_counts_are_those_of_a_recount(client: Client, path: Path) -> None:
     }
 
 
-def test_waiting_works_where_there_are_no_fifos(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_fifos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the files on a file system without FIFOs."""
+
     def refuse(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "mkfifo", refuse)
+
+
+@pytest.mark.usefixtures("no_fifos")
+def test_waiting_works_where_there_are_no_fifos(client: Client) -> None:
     thread = threading.Timer(0.1, client.push, ("mail", "a", "1"))
     thread.start()
     began = time.monotonic()
@@ -484,6 +489,44 @@ def test_waiting_works_where_there_are_no_fifos(
 
     assert 0.05 < spent < 5
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.usefixtures("no_fifos")
+def test_without_fifos_the_queue_is_asked_only_when_the_file_was_written_to(
+    client: Client, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Sequence[str]] = []
+    look = client._pause
+
+    def note_look(queue_names: Sequence[str]) -> float:
+        looks.append(queue_names)
+        return look(queue_names)
+
+    monkeypatch.setattr(client, "_pause", note_look)
+    began = time.monotonic()
+    client.wait(["mail"], 0.5)
+    idle = len(looks)
+    looks.clear()
+
+    writer = start("sys.stdin.readline(); client.push('mail', 'a', '1')", f"sqlite://{path}")
+    waiting = threading.Thread(target=client.wait, args=(["mail"], 60))
+    waiting.start()
+    writer.communicate("\n")
+    waiting.join()
+
+    assert idle <= 3 + time.monotonic() - began
+    assert client.reserve("mail")
+
+
+@pytest.mark.usefixtures("no_fifos")
+def test_without_fifos_a_task_is_found_when_it_is_due(client: Client) -> None:
+    client.push_many([Message("mail", "a", "1", 0.3)])
+
+    began = time.monotonic()
+    client.wait(["mail"], 60)
+
+    assert 0.2 < time.monotonic() - began < 10
+    assert client.reserve("mail")
 
 
 def test_the_fifo_of_a_killed_process_is_removed(client: Client, path: Path) -> None:

@@ -15,6 +15,7 @@ from alligator import Gator, spool
 from alligator.backends import sqlite_tables
 from alligator.backends.base import Message
 from alligator.backends.sqlite_backend import Client
+from alligator.backends.sqlite_database import Database
 from alligator.exceptions import BackendError
 from tests.programs import ROOT
 
@@ -189,7 +190,7 @@ def test_an_older_program_leaves_an_upgraded_file_alone(path: Path) -> None:
 def kept(tmp_path: Path) -> Path:
     """Make a spool of version 1 that keeps a commit."""
     path = tmp_path / "spool.db"
-    database = spool.Database(
+    database = Database(
         str(path), spool.VERSIONS, patience=1.0, application_id=spool.APPLICATION_ID
     )
     with closing(database), database.write(durable=True) as connection:
