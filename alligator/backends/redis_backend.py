@@ -14,6 +14,7 @@ from logging import getLogger
 from math import inf
 from threading import Thread, local
 from time import monotonic
+from typing import Literal
 from uuid import uuid4
 
 from redis import Redis
@@ -59,11 +60,12 @@ class Client(base.Client):
     ``username``, ``password``, ``sentinel_username``, ``sentinel_password``, ``ssl_ca_certs``,
     ``ssl_certfile``, ``ssl_keyfile``.
 
-    A push whose reply is lost is repeated, then undone. If the server does not even hear of that,
-    because it hangs, a thread goes on telling it for as long as a commit is remembered. A push says
-    until when its reply is waited for, by the server's clock: what lay in a network or a server that
-    hung is refused when it arrives after that. So what failed is not queued, unless it was taken in
-    time, no reply came through twice, and a worker was quicker than the undoing.
+    A push whose reply is lost is repeated, then undone; once a worker has had one of its tasks it stays
+    as a whole, and has succeeded. If no reply comes to that either, because the server hangs, a thread
+    goes on undoing for as long as a commit is remembered. A push says until when its reply is waited
+    for, by the server's clock: what lay in a network or a server that hung is refused when it arrives
+    after that. So what failed is not queued, unless it was taken in time, no reply came through, not
+    even to its undoing, and a worker was quicker.
     """
 
     def __init__(self, conn_string: str) -> None:
@@ -93,7 +95,7 @@ class Client(base.Client):
         deadline = monotonic() + COMMIT_SECONDS
         commit = commit_id or uuid4().hex
         keys, args = self._push_call(commit, messages)
-        accepted = None
+        accepted = trouble = None
         in_doubt = False  # whether the server may have got a copy, or be yet to get it
         try:
             for again in (False, True):
@@ -115,10 +117,13 @@ class Client(base.Client):
                     if again:
                         raise
         except errors.RedisError as error:
-            raise self._connections.explain(error) from error
+            trouble = error
         finally:
-            if in_doubt:
-                self._undo(self._abort_call(commit, messages), deadline)
+            stands = in_doubt and not self._undo(commit, messages, deadline)
+        if stands:
+            return
+        if trouble is not None:
+            raise self._connections.explain(trouble) from trouble
         if accepted == TOO_LATE:
             raise BackendUnavailable(f"{self._connections.store} took a push in too late")
         if not accepted:
@@ -148,9 +153,11 @@ class Client(base.Client):
                 args += task_id, data, _micro(delay)
         return keys, args
 
-    def _abort_call(self, commit: str, messages: Sequence[Message]) -> Call:
+    def _abort_call(
+        self, commit: str, messages: Sequence[Message], extent: Literal["whole", "part"] = "part"
+    ) -> Call:
         keys = [self._marker(commit)]
-        args: list[str | int] = [MARKER_SECONDS]
+        args: list[str | int] = [MARKER_SECONDS, extent]
         for name, group in _by_queue(messages).items():
             keys.append(self._prefix + name)
             args += len(group), *(message.task_id for message in group)
@@ -159,13 +166,18 @@ class Client(base.Client):
     def _marker(self, commit: str) -> str:
         return f"{self._prefix}{commit}:commit"
 
-    def _undo(self, abort: Call, deadline: float) -> None:
-        """Abort a push in what is left of its time, else as soon as the server listens."""
+    def _undo(self, commit: str, messages: Sequence[Message], deadline: float) -> bool:
+        """Abort a push in what is left of its time, else as soon as the server listens.
+
+        Returns False if it stands, for a worker has had one of its tasks: none is taken back then.
+        """
+        abort = self._abort_call(commit, messages, "whole")
         try:
-            self._connections.run(self._connections.take(deadline), abort, deadline)
+            return not self._connections.run(self._connections.take(deadline), abort, deadline)
         except errors.RedisError:
-            self._undone.append((monotonic() + MARKER_SECONDS, abort))
+            self._undone.append((monotonic() + MARKER_SECONDS, self._abort_call(commit, messages)))
             self._start_reaper()
+            return True
 
     def _start_reaper(self) -> None:
         if self._reaper is None or not self._reaper.is_alive():  # a forked child has none

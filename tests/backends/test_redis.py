@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from alligator.backends.base import Lease, Message, Outcome, WorkerInfo
+from alligator.backends.base import Lease, Message, Outcome, Verdict, WorkerInfo
 from alligator.backends.redis_backend import ABORT, PUSH, Client
 from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
 from tests.servers import Missing, Server, redis_server, valkey_server
@@ -208,6 +209,48 @@ def test_two_lost_replies_fail_the_push_and_take_it_back(client: Client, network
     assert client.len("all") == client.len("other") == 0
     assert client.stats("all").pushed == client.stats("other").pushed == 0
     assert not undoing()
+
+
+@pytest.mark.parametrize("verdict", ["", "ack", "release"], ids=["taken", "done", "given back"])
+def test_a_push_of_which_a_worker_has_had_a_task_is_not_taken_back_and_succeeds(
+    client: Client, network: Cutter, monkeypatch: pytest.MonkeyPatch, verdict: Verdict | Literal[""]
+) -> None:
+    undo = Client._undo
+
+    def too_late(self: Client, *args: Any) -> bool:
+        (lease,) = client.reserve("all")
+        client.step((), 0, outcomes=[Outcome(verdict, lease)] if verdict else ())
+        return undo(self, *args)
+
+    monkeypatch.setattr(Client, "_undo", too_late)
+    network.lose.extend(["reply", "reply"])
+    both = [*messages("a"), Message("other", "b", "{}", 60.0)]
+
+    Client(network.dsn).push_many(both, commit_id="c")
+
+    assert not network.lose
+    assert client.stats("all").pushed == client.len("other") == 1
+    client.push_many(both, commit_id="c")  # it is known
+    assert client.stats("all").pushed == client.len("other") == 1
+
+
+def test_a_push_that_nobody_was_told_of_is_taken_back_as_far_as_workers_left_it(
+    client: Client, network: Cutter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo = Client._undo
+
+    def too_late(self: Client, *args: Any) -> bool:
+        client.reserve("all")
+        return undo(self, *args)
+
+    monkeypatch.setattr(Client, "_undo", too_late)
+    network.lose.extend(["reply", "reply", "reply"])
+
+    with pytest.raises(BackendUnavailable):
+        Client(network.dsn).push_many(messages("a", "b"))
+    until(lambda: not undoing())
+
+    assert client.stats("all").pushed == client.stats("all").leased == 1
 
 
 def test_what_cannot_be_undone_at_once_is_undone_later(client: Client, network: Cutter) -> None:
@@ -698,7 +741,7 @@ def test_a_server_that_leaves_it_to_the_system_when_to_write_is_warned_of(
 
 LEAST_RIGHTS = (
     "+eval +evalsha +blpop +ping +info +select +time +set +get +del +exists +rpush +sadd +smembers "
-    "+hset +hsetnx +hget +hmget +hdel +hexists +hincrby +zadd +zrem +zcard +zcount "
+    "+hset +hsetnx +hget +hmget +hdel +hexists +hincrby +zadd +zrem +zscore +zcard +zcount "
     "+zrange +zrevrange +zrangebyscore +zrevrangebyscore +zremrangebyrank"
 )
 CLUSTER_RIGHTS = "+cluster|slots"
