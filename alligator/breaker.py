@@ -1,7 +1,8 @@
 """Fail fast while a store is away, so that a site does not wait for it with all of its threads."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from time import monotonic
 from typing import Protocol
@@ -21,6 +22,8 @@ class Pusher(Protocol):
     """What brings tasks to a store: its client, or what stands before it."""
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None: ...
+
+    async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None: ...
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None: ...
 
@@ -59,9 +62,20 @@ class Breaker:
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
         """Push, or raise `BackendUnavailable` at once while it is open."""
+        with self._watching():
+            self._pusher.push_many(messages, commit_id=commit_id)
+
+    async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None:
+        """Be `push_many`, while the event loop goes on."""
+        with self._watching():
+            await self._pusher.apush_many(messages, commit_id=commit_id)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Judge by what becomes of the push in the block; raise instead while it is open."""
         trying = self._failures > 0 and self._enter()
         try:
-            self._pusher.push_many(messages, commit_id=commit_id)
+            yield
         except BackendUnavailable as error:
             self._fail(error, trying)
             raise

@@ -11,9 +11,10 @@ from .attempts import attempt
 from .backends import open_client
 from .backends.base import Client, DeadLetter, Lease, Message, QueueStats, redact
 from .backends.five_methods import FiveMethodClient
-from .breaker import Breaker
+from .breaker import Breaker, Pusher
 from .constants import ALL, MAX_TASK_BYTES
 from .exceptions import BackendError, ConfigurationError, TaskTooLarge
+from .group_commit import GroupCommit
 from .guard import Guard
 from .heartbeat import keeping
 from .in_process import run_in_turn
@@ -81,9 +82,12 @@ class Gator:
         self.client: Client = (
             self.backend if isinstance(self.backend, Client) else FiveMethodClient(self.backend)
         )
-        self.breaker = Breaker(self.client) if breaker else None
-        self.spool = self._open_spool(spool) if spool else None
-        self._pusher = self.spool or self.breaker or self.client
+        group = GroupCommit(self.client)
+        self.breaker = Breaker(group) if breaker else None
+        direct = self.breaker or group
+        self.spool = self._open_spool(spool, direct) if spool else None
+        self._apush = direct.apush_many if self.client.gathers and not spool else None
+        self._pusher = self.spool or direct
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
@@ -115,10 +119,10 @@ class Gator:
         """Make the store that the DSN names, connecting to nothing."""
         return self.backend_class(conn_string) if self.backend_class else open_client(conn_string)
 
-    def _open_spool(self, path: str) -> "Spool":
+    def _open_spool(self, path: str, pusher: Pusher) -> "Spool":
         from .spool import Spool  # sqlite3: who keeps nothing does not pay for it
 
-        return Spool(self.breaker or self.client, path, self.conn_string)
+        return Spool(pusher, path, self.conn_string)
 
     @property
     def is_async(self) -> bool:
@@ -246,6 +250,22 @@ class Gator:
             if messages and commit_id is not None:  # one of them failed, so all of it has
                 self.withdraw(held, commit_id)
             raise
+
+    async def adeliver(self, held: Sequence[Held], commit_id: str) -> None:
+        """Be `deliver`, while the event loop goes on, for tasks of which none runs here."""
+        assert self._apush is not None
+        try:
+            await self._apush(self._messages(held), commit_id=commit_id)
+        except BaseException:
+            self.discard(held)
+            raise
+        for each in held:
+            each.task.to_waiting()
+
+    @property
+    def gathers(self) -> bool:
+        """Whether `adeliver` can be used: a commit needs no thread of its own."""
+        return self._apush is not None and _stand_in is None
 
     def withdraw(self, held: Sequence[Held], commit_id: str) -> None:
         """Take back what was delivered under *commit_id*, as far as no worker has begun it."""

@@ -8,6 +8,7 @@ sees a success knows that the tasks of the request are queued, and whoever sees 
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from logging import getLogger
 from math import ceil
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -20,6 +21,8 @@ from .tasks import Task
 from .transaction import Transaction, veto_errors
 
 log = getLogger("alligator")
+
+T = TypeVar("T")
 
 App = TypeVar("App")
 """An application of the adapter's protocol."""
@@ -130,8 +133,27 @@ class Middleware(Generic[App]):
         except BackendError as error:
             if any(task.status == FAILED for task in tasks):
                 raise  # a task that ran here raised it: the queue has nothing to do with it
-            log.error("%s of a request could not be queued: %s", _listed(tasks), error)
-            return _unavailable(error.retry_after)
+            return _unqueued(tasks, error)
+        except BaseException as error:
+            self.discard(transactions, error)
+            raise
+        return None
+
+    async def asettle(
+        self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]
+    ) -> Response | None:
+        """Be `settle`, while the event loop goes on."""
+        if len(transactions) > 1 or not transactions[0].is_one_push:
+            return await away(transactions, partial(self.settle, transactions, status, headers))
+        [transaction] = transactions
+        tasks = transaction.tasks
+        try:
+            if self._is_vetoed(status, headers):
+                await away(transactions, partial(self.discard, transactions))
+            else:
+                await transaction.acommit()
+        except BackendError as error:
+            return _unqueued(tasks, error)
         except BaseException as error:
             self.discard(transactions, error)
             raise
@@ -181,6 +203,16 @@ class Middleware(Generic[App]):
                 raise
 
 
+async def away(transactions: Sequence[Transaction], call: Callable[[], T]) -> T:
+    """Make a *call* that ends *transactions*: in a thread, if an event loop would have to wait."""
+    if any(transaction.waits for transaction in transactions):
+        # asyncio: a site without coroutines does not pay for it
+        from .offload import offload
+
+        return await offload(call)
+    return call()
+
+
 def as_gators(gator: Gator | Sequence[Gator]) -> tuple[Gator, ...]:
     """Take one gator or several; raise `ConfigurationError` for what is neither."""
     given = gator if isinstance(gator, Iterable) else [gator]
@@ -197,8 +229,9 @@ def _listed(tasks: Sequence[Task]) -> str:
     return f"{len(tasks)} task{'s' if len(tasks) != 1 else ''} ({ids}{more})"
 
 
-def _unavailable(retry_after: float) -> Response:
+def _unqueued(tasks: Sequence[Task], error: BackendError) -> Response:
     """Make what a client gets in place of a response whose tasks could not be queued."""
+    log.error("%s of a request could not be queued: %s", _listed(tasks), error)
     problem = {
         "type": "about:blank",
         "title": "Service Unavailable",
@@ -211,6 +244,6 @@ def _unavailable(retry_after: float) -> Response:
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
-        ("Retry-After", str(max(1, ceil(retry_after)))),
+        ("Retry-After", str(max(1, ceil(error.retry_after)))),
     ]
     return Response(503, headers, body)

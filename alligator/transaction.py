@@ -43,6 +43,8 @@ class Delivers(Protocol):
 
     def deliver(self, held: Sequence[Held], commit_id: str | None = None) -> None: ...
 
+    async def adeliver(self, held: Sequence[Held], commit_id: str) -> None: ...
+
     def withdraw(self, held: Sequence[Held], commit_id: str) -> None: ...
 
     def discard(self, held: Sequence[Held]) -> None: ...
@@ -51,6 +53,9 @@ class Delivers(Protocol):
 
     @property
     def blocking(self) -> bool: ...
+
+    @property
+    def gathers(self) -> bool: ...
 
 
 class Transaction:
@@ -195,16 +200,15 @@ class Transaction:
         traceback: TracebackType | None,
     ) -> None:
         self.leave()
-        if self.waits:
-            from .offload import (
-                offload,  # asyncio: a program without coroutines does not pay for it
-            )
+        if exc is None:
+            await self.acommit()
+        elif self.waits:
+            # asyncio: a program without coroutines does not pay for it
+            from .offload import offload
 
-            await offload(lambda: self.commit() if exc is None else self.rollback(exc))
-        elif exc is not None:
-            self.rollback(exc)
+            await offload(lambda: self.rollback(exc))
         else:
-            self.commit()
+            self.rollback(exc)
 
     def leave(self) -> None:
         """Let tasks started from here on go their own way; those it holds wait for its end."""
@@ -263,6 +267,31 @@ class Transaction:
             return
         self._send(*self._end())
         self._committed = True
+
+    async def acommit(self) -> None:
+        """Be `commit`, while the event loop goes on."""
+        if self.is_one_push:
+            held, _ = self._end()
+            self._sent = held
+            await self.gator.adeliver(held, self.commit_id)
+            self._committed = True
+        elif self.waits:
+            from .offload import offload
+
+            await offload(self.commit)
+        else:
+            self.commit()
+
+    @property
+    def is_one_push(self) -> bool:
+        """Whether to commit it is to push its tasks, and nothing else: no thread is needed for it."""
+        return (
+            bool(self._held)
+            and not (self.doomed or self._callbacks)
+            and (self._outer is None or self._outer._ended)
+            and self.gator.gathers
+            and not any(held.in_process for held in self._held)
+        )
 
     def rollback(self, cause: BaseException | None = None) -> None:
         """End it, and discard the tasks but for those that were started with ``always=True``.

@@ -13,6 +13,7 @@ from alligator.backends import locmem_backend
 from alligator.backends.base import Message
 from alligator.breaker import FAILURES, Breaker
 from alligator.exceptions import BackendError, BackendUnavailable, TooManyTasks
+from alligator.group_commit import GroupCommit
 from alligator.health import Health
 from tests.integrations.sites import Reply, Site, asgi, wsgi
 from tests.sample_tasks import add
@@ -59,7 +60,7 @@ def store() -> Store:
 
 @pytest.fixture
 def breaker(store: Store, clock: Clock) -> Breaker:
-    return Breaker(store)
+    return Breaker(GroupCommit(store))
 
 
 def push(breaker: Breaker) -> None:

@@ -17,6 +17,7 @@ from time import time
 from typing import ClassVar, Literal, NamedTuple
 
 from ..constants import AT_LEAST_ONCE, DEAD_LIMIT, DEAD_SECONDS, LEASE_SECONDS, MAX_LOST
+from ..exceptions import AlligatorException
 
 
 class Message(NamedTuple):
@@ -27,6 +28,14 @@ class Message(NamedTuple):
     data: str
     delay: float = 0.0
     """Seconds from its arrival until it is ready."""
+
+
+class Commit(NamedTuple):
+    """Tasks that belong together: all of them are put on their queues, or none is."""
+
+    messages: Sequence[Message]
+    commit_id: str | None = None
+    """What a repeated push of them is known by."""
 
 
 class Lease(NamedTuple):
@@ -132,6 +141,8 @@ class Client(ABC):
     delivery: ClassVar[str] = AT_LEAST_ONCE
     wakes: ClassVar[bool] = True
     """Whether a push ends a `wait`; a store that cannot wake anybody is looked at time and again."""
+    gathers: ClassVar[bool] = False
+    """Whether `push_commits` costs little more than one `push_many`, so that gathering pays."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not make it."""
     sees_workers: ClassVar[bool] = True
@@ -288,6 +299,23 @@ class Client(ABC):
     def dead_letter(self, lease: Lease, *, reason: str, traceback: str = "") -> None:
         """Put the task away for people to look at."""
         self.step((), 0, outcomes=[Outcome("dead", lease, 0.0, None, reason, traceback)])
+
+    def push_commits(
+        self, commits: Sequence[Commit], *, waited: float = 0.0
+    ) -> list[AlligatorException | None]:
+        """Push each of *commits* as `push_many` does, and say what went wrong with each.
+
+        One trip for all where the store can do that. *waited* is how many seconds of the time that a
+        push may take have gone by already.
+        """
+        outcomes: list[AlligatorException | None] = []
+        for messages, commit_id in commits:
+            try:
+                self.push_many(messages, commit_id=commit_id)
+                outcomes.append(None)
+            except AlligatorException as error:
+                outcomes.append(error)
+        return outcomes
 
     # The calls of Alligator 1.0 that those above do not cover already.
 

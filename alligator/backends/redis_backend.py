@@ -5,48 +5,32 @@ atomic and one round trip. Only the server's clock counts.
 """
 
 import json
-import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import count
-from logging import getLogger
 from math import inf
-from threading import Thread, local
-from time import monotonic
-from typing import Literal
-from uuid import uuid4
+from threading import local
+from typing import ClassVar
 
 from redis import Redis
 from redis import exceptions as errors
 
 from ..constants import LEASE_SECONDS, MAX_LOST, MAX_TASKS
-from ..exceptions import BackendError, BackendUnavailable, TooManyTasks
+from ..exceptions import AlligatorException, BackendError
 from . import base
-from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
-from .redis_connection import Call, Connections, Script
+from .base import Commit, DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
+from .redis_connection import Connections, Script
+from .redis_pushes import Pushes
 
-COMMIT_SECONDS = 2.0
-"""How long a push may take with everything: a second attempt, and undoing it."""
 STEP_SECONDS = 5.0
 """How long a worker waits for a reply: a lost one would hide its tasks until the lease ends."""
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: so long a wake-up is late that was taken to the grave."""
-MARKER_SECONDS = 300
-"""How long a commit is remembered."""
-
-TOO_LATE = -1
-"""What the script says of a push that nobody waits for any more."""
-
 COUNTERS = ("pushed", "succeeded", "retried", "lost", "canceled", "dropped")
 
-PUSH, ABORT, STEP, EXTEND, LEASE, CANCEL = map(
-    Script, ("push", "abort", "step", "extend", "lease", "cancel")
-)
+STEP, EXTEND, LEASE, CANCEL = map(Script, ("step", "extend", "lease", "cancel"))
 DROP_SOME, STATS, BEAT, WORKERS = map(Script, ("drop_some", "stats", "beat", "workers"))
 DEAD_LETTERS, RETRY_DEAD, DROP_DEAD = map(Script, ("dead_letters", "retry_dead", "drop_dead"))
-
-logger = getLogger(__name__)
 
 
 class Client(base.Client):
@@ -68,14 +52,14 @@ class Client(base.Client):
     even to its undoing, and a worker was quicker.
     """
 
+    gathers: ClassVar[bool] = True
+
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
         self._connections = Connections(conn_string)
         self._prefix = f"{{{self._connections.namespace}}}:"
         self._call = self._connections.call
-        self._spent: deque[str] = deque()
-        self._undone: deque[tuple[float, Call]] = deque()
-        self._reaper: Thread | None = None
+        self._pushes = Pushes(self._connections, self._prefix)
         self._interrupts = count(1)
         self._interrupted = 0
         self._seen = local()
@@ -88,119 +72,18 @@ class Client(base.Client):
     # Tasks in.
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
-        if not messages:
-            return
-        if len(messages) > MAX_TASKS:
-            raise TooManyTasks(f"{len(messages)} tasks in one push: {MAX_TASKS} is the most")
-        deadline = monotonic() + COMMIT_SECONDS
-        commit = commit_id or uuid4().hex
-        keys, args = self._push_call(commit, messages)
-        accepted = trouble = None
-        in_doubt = False  # whether the server may have got a copy, or be yet to get it
-        try:
-            for again in (False, True):
-                was_in_doubt = in_doubt
-                until = min(deadline, monotonic() + self._connections.answer)
-                try:
-                    connection = self._connections.take(until)
-                    args[1] = self._connections.server_time(connection, until, anew=again)
-                    in_doubt = True
-                    accepted = self._connections.run(connection, Call(PUSH, keys, args), until)
-                    in_doubt = was_in_doubt and accepted == TOO_LATE
-                    if accepted != TOO_LATE:
-                        break
-                    # It took that long to get there, or the server's clock was put forward.
-                except (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError):
-                    in_doubt = was_in_doubt
-                    raise
-                except errors.RedisError:
-                    if again:
-                        raise
-        except errors.RedisError as error:
-            trouble = error
-        finally:
-            stands = in_doubt and not self._undo(commit, messages, deadline)
-        if stands:
-            return
-        if trouble is not None:
-            raise self._connections.explain(trouble) from trouble
-        if accepted == TOO_LATE:
-            raise BackendUnavailable(f"{self._connections.store} took a push in too late")
-        if not accepted:
-            raise BackendError(f"{self._connections.store}: the commit had been aborted already")
-        if commit_id is None and not again:
-            # No copy of it is under way: the next push takes the marker away.
-            self._spent.append(keys[0])
+        if messages:
+            [error] = self._pushes.push([Commit(messages, commit_id)], waited=0.0)
+            if error is not None:
+                raise error
+
+    def push_commits(
+        self, commits: Sequence[Commit], *, waited: float = 0.0
+    ) -> list[AlligatorException | None]:
+        return self._pushes.push(commits, waited)
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
-        self._call(*self._abort_call(commit_id, messages))
-
-    def _push_call(
-        self, commit: str, messages: Sequence[Message]
-    ) -> tuple[list[str], list[str | int]]:
-        """Write down the keys and arguments of a push, but for the second, its time."""
-        marker = self._marker(commit)
-        try:
-            spent = self._spent.pop()
-        except IndexError:
-            spent = marker
-        keys = [marker, spent, f"{self._prefix}queues"]
-        args: list[str | int] = [MARKER_SECONDS, 0]
-        for name, group in _by_queue(messages).items():
-            keys.append(self._prefix + name)
-            args += name, len(group)
-            for _, task_id, data, delay in group:
-                args += task_id, data, _micro(delay)
-        return keys, args
-
-    def _abort_call(
-        self, commit: str, messages: Sequence[Message], extent: Literal["whole", "part"] = "part"
-    ) -> Call:
-        keys = [self._marker(commit)]
-        args: list[str | int] = [MARKER_SECONDS, extent]
-        for name, group in _by_queue(messages).items():
-            keys.append(self._prefix + name)
-            args += len(group), *(message.task_id for message in group)
-        return Call(ABORT, keys, args)
-
-    def _marker(self, commit: str) -> str:
-        return f"{self._prefix}{commit}:commit"
-
-    def _undo(self, commit: str, messages: Sequence[Message], deadline: float) -> bool:
-        """Abort a push in what is left of its time, else as soon as the server listens.
-
-        Returns False if it stands, for a worker has had one of its tasks: none is taken back then.
-        """
-        abort = self._abort_call(commit, messages, "whole")
-        try:
-            return not self._connections.run(self._connections.take(deadline), abort, deadline)
-        except errors.RedisError:
-            self._undone.append((monotonic() + MARKER_SECONDS, self._abort_call(commit, messages)))
-            self._start_reaper()
-            return True
-
-    def _start_reaper(self) -> None:
-        if self._reaper is None or not self._reaper.is_alive():  # a forked child has none
-            self._reaper = Thread(target=self._reap, name="alligator-abort", daemon=True)
-            self._reaper.start()
-
-    def _reap(self) -> None:
-        pause = 0.05
-        while self._undone:
-            until, abort = self._undone.popleft()
-            try:
-                self._call(*abort)
-                pause = 0.05
-            except BackendError as error:
-                if monotonic() > until:
-                    logger.warning("A push that failed could not be undone: %s", error)
-                    continue
-                self._undone.append((until, abort))
-                time.sleep(pause)  # through its module, for gevent may have patched it since
-                pause = min(2 * pause, 1.0)
-        self._reaper = None
-        if self._undone:  # one came since
-            self._start_reaper()
+        self._pushes.abort(commit_id, messages)
 
     # Tasks out.
 
@@ -383,13 +266,6 @@ class Client(base.Client):
 
 def _micro(seconds: float) -> int:
     return max(0, round(seconds * 1e6))
-
-
-def _by_queue(messages: Iterable[Message]) -> dict[str, list[Message]]:
-    groups: dict[str, list[Message]] = {}
-    for message in messages:
-        groups.setdefault(message.queue_name, []).append(message)
-    return groups
 
 
 def _pack(outcomes: Iterable[Outcome], names: list[str]) -> list[str | int]:

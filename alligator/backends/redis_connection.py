@@ -122,11 +122,7 @@ class Connections:
 
     def _ask(self, connection: Any, command: Sequence[Any], timeout: float) -> Any:
         """Send *command* and wait for its reply; *connection* is closed when there is none."""
-        try:
-            packed = connection.pack_command(*command)
-        except UnicodeEncodeError:  # what came as no text goes back as it was
-            raw = (a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command)
-            packed = connection.pack_command(*raw)
+        packed = _packed(connection, command)
         try:
             connection._sock.settimeout(timeout)
             connection.send_packed_command(packed, check_health=False)
@@ -134,11 +130,15 @@ class Connections:
         except ResponseError:
             raise
         except BaseException:
-            connection.disconnect()
-            if self.topology.moves:
-                self.topology.lose()
-                self.close()
+            self._give_up(connection)
             raise
+
+    def _give_up(self, connection: Any) -> None:
+        """Close a connection on which a reply is missing."""
+        connection.disconnect()
+        if self.topology.moves:
+            self.topology.lose()
+            self.close()
 
     def server_time(self, connection: Any, moment: float, *, anew: bool = False) -> int:
         """Tell what the server's clock will say at *moment* of ours, at the least, in microseconds."""
@@ -168,6 +168,52 @@ class Connections:
                 if not self._is_elsewhere(error, deadline):
                     raise
             connection = self.take(deadline)
+
+    def run_all(self, connection: Any, calls: Sequence[Call], deadline: float) -> list[Any]:
+        """Run scripts in one trip; return for each its reply, or the error there was in its place."""
+        if len(calls) == 1:
+            try:
+                return [self.run(connection, calls[0], deadline)]
+            except RedisError as error:
+                return [error]
+        commands = [
+            ("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls
+        ]
+        replies = self._exchange_all(connection, commands, deadline)
+        for place, reply in enumerate(replies):
+            # Not run, for a reason that passes when it is sent once more, by itself.
+            if isinstance(reply, NoScriptError) or (
+                isinstance(reply, ResponseError) and self._is_elsewhere(reply, deadline)
+            ):
+                try:
+                    replies[place] = self.run(self.take(deadline), calls[place], deadline)
+                except RedisError as error:
+                    replies[place] = error
+        return replies
+
+    def _exchange_all(
+        self, connection: Any, commands: Sequence[Sequence[Any]], deadline: float
+    ) -> list[Any]:
+        """Send *commands* together; a reply that does not come is the error that came instead."""
+        replies: list[Any] = []
+        try:
+            parts = [part for command in commands for part in _packed(connection, command)]
+            connection._sock.settimeout(left(deadline))
+            connection.send_packed_command([b"".join(parts)], check_health=False)
+            while len(replies) < len(commands):
+                connection._sock.settimeout(left(deadline))
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except RedisError as error:
+            self._give_up(connection)
+            return [*replies, *(error for _ in range(len(replies), len(commands)))]
+        except BaseException:
+            self._give_up(connection)
+            raise
+        self._idle.append(connection)
+        return replies
 
     def _is_elsewhere(self, error: ResponseError, deadline: float) -> bool:
         """Tell whether what was refused with *error* may be sent once more, to the master as it is now.
@@ -246,3 +292,12 @@ class Connections:
             if word in words:
                 return BackendUnavailable(f"{self.store} {saying} ({error})")
         return BackendError(f"{self.store}: {error}")
+
+
+def _packed(connection: Any, command: Sequence[Any]) -> Sequence[bytes]:
+    try:
+        packed: bytes | Sequence[bytes] = connection.pack_command(*command)
+    except UnicodeEncodeError:  # what came as no text goes back as it was
+        raw = (a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command)
+        packed = connection.pack_command(*raw)
+    return (packed,) if isinstance(packed, bytes) else packed  # hiredis, or without it

@@ -7,16 +7,18 @@ current directory. ``?timeout=2`` is how many seconds a call waits for its turn 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from math import inf
 from os.path import realpath
 from time import monotonic
+from typing import ClassVar
 from urllib.parse import parse_qsl
 
 from ..constants import LEASE_SECONDS, MAX_LOST
-from ..exceptions import ConfigurationError
+from ..exceptions import AlligatorException, BackendError, ConfigurationError
 from . import base
 from . import sqlite_tables as sql
-from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
+from .base import Commit, DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
 from .sqlite_database import Database
 from .sqlite_turn import SECOND, Turn, is_set_back, micros, now
 from .sqlite_wake import Bell
@@ -24,6 +26,8 @@ from .sqlite_wake import Bell
 
 class Client(base.Client):
     """Tasks in a file; a push is on the disk when it returns."""
+
+    gathers: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -42,6 +46,23 @@ class Client(base.Client):
         if messages:
             with self._turn(durable=True) as turn:
                 turn.push(messages, commit_id)
+
+    def push_commits(
+        self, commits: Sequence[Commit], *, waited: float = 0.0
+    ) -> list[AlligatorException | None]:
+        errors: list[AlligatorException | None] = []
+        try:
+            with self._turn(durable=True, waited=waited) as turn:
+                for messages, commit_id in commits:
+                    try:
+                        turn.push(messages, commit_id)
+                        errors.append(None)
+                    except BackendError as refused:  # before anything of it was written
+                        errors.append(refused)
+        except BackendError as error:
+            # A copy for each, as they are raised in several threads.
+            return [copy(error) for _ in commits]
+        return errors
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         with self._turn(durable=True) as turn:
@@ -105,8 +126,8 @@ class Client(base.Client):
             turn.execute(sql.FORGET_WORKERS, (turn.now,))
 
     @contextmanager
-    def _turn(self, *, durable: bool) -> Iterator[Turn]:
-        with self._database.write(durable=durable) as connection:
+    def _turn(self, *, durable: bool, waited: float = 0.0) -> Iterator[Turn]:
+        with self._database.write(durable=durable, waited=waited) as connection:
             turn = Turn(connection)
             yield turn
             turn.finish()

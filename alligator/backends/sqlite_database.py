@@ -84,9 +84,10 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that writes, for one transaction."""
-        with self._lent("durable" if durable else "quick", "writing") as (connection, end):
+    def write(self, *, durable: bool, waited: float = 0.0) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that writes, for one transaction; *waited* is patience that is used up."""
+        role = "durable" if durable else "quick"
+        with self._lent(role, "writing", waited) as (connection, end):
             # IMMEDIATE, for a read that turns into a write fails at once when another has written.
             _patiently(partial(connection.execute, "BEGIN IMMEDIATE"), end)
             try:
@@ -124,10 +125,13 @@ class Database:
             _close_all(self._open)
 
     @contextmanager
-    def _lent(self, role: str, purpose: str) -> Iterator[tuple[sqlite3.Connection, float]]:
-        end = monotonic() + self.patience
+    def _lent(
+        self, role: str, purpose: str, waited: float = 0.0
+    ) -> Iterator[tuple[sqlite3.Connection, float]]:
+        patience = max(0.0, self.patience - waited)
+        end = monotonic() + patience
         lock = self._lock(purpose)
-        if not lock.acquire(timeout=self.patience):
+        if not lock.acquire(timeout=patience):
             raise self._locked()
         try:
             yield self._connection(role, end), end

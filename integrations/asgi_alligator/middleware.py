@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from alligator.middleware import Middleware
+from alligator.middleware import Middleware, away
 
-from .responses import HeldResponse, PassedResponse, away
+from .responses import HeldResponse, PassedResponse
 from .types import ASGIApp, Receive, Scope, Send
 
 KEY = "alligator.transaction"

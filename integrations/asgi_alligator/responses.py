@@ -1,22 +1,19 @@
 """What becomes of an ASGI response while its transactions are not settled."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from logging import getLogger
-from typing import Any, TypeVar
+from typing import Any
 
 from alligator import Transaction
 from alligator.endpoint import Response
 from alligator.exceptions import BackendError
-from alligator.middleware import Middleware
-from alligator.offload import offload
+from alligator.middleware import Middleware, away
 
 from .types import Message, Scope, Send
 
 log = getLogger("alligator")
-
-T = TypeVar("T")
 
 
 class Unsettled:
@@ -95,9 +92,8 @@ class HeldResponse(Unsettled):
     async def _settle(self) -> None:
         """End the transactions, and send another response in place of this one if it has to be."""
         self._settling = asyncio.Event()
-        settle = partial(self._middleware.settle, self._transactions, *_read(self._held[0]))
         try:
-            replacement = await away(self._transactions, settle)
+            replacement = await self._middleware.asettle(self._transactions, *_read(self._held[0]))
             self._is_replaced = replacement is not None
         except Exception as error:
             # Of a task that ran here: it is raised at the end, where the application, for which
@@ -145,13 +141,6 @@ async def drop(middleware: Middleware[Any], transactions: Sequence[Transaction])
         await away(transactions, partial(middleware.discard, transactions))
     except BackendError as error:
         log.error("tasks with always=True were lost: %s", error)
-
-
-async def away(transactions: Sequence[Transaction], call: Callable[[], T]) -> T:
-    """Make a *call* that ends *transactions*: in a thread, if the event loop would have to wait."""
-    if any(transaction.waits for transaction in transactions):
-        return await offload(call)
-    return call()
 
 
 def _read(start: Message) -> tuple[int, list[tuple[str, str]]]:

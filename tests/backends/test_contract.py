@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alligator.backends.base import Client, Lease, Message, Outcome, QueueStats, WorkerInfo
+from alligator.backends.base import Client, Commit, Lease, Message, Outcome, QueueStats, WorkerInfo
 from alligator.constants import MAX_TASK_BYTES, MAX_TASKS
 from alligator.exceptions import BackendError
 
@@ -215,6 +215,37 @@ def test_data_comes_back_unchanged(client: Client, data: str) -> None:
     lease = take(client)
 
     assert (lease.task_id, lease.data) == ("ä:1 {x}", data)
+
+
+# Several pushes at once.
+
+
+def test_of_several_commits_each_has_an_outcome_of_its_own(client: Client) -> None:
+    given_up = [Message("mail", "b", "2")]
+    client.abort("c2", given_up)
+
+    first, second, third = client.push_commits(
+        [
+            Commit([Message("mail", "a", "1"), Message("print", "p", "3")], "c1"),
+            Commit(given_up, "c2"),
+            Commit([Message("mail", "c", "4")]),
+        ]
+    )
+
+    assert first is third is None
+    assert isinstance(second, BackendError)
+    assert drain(client) == ["a", "c"]
+    assert take(client, "print").task_id == "p"
+
+
+def test_several_commits_that_are_repeated_are_not_doubled(client: Client) -> None:
+    commits = [Commit([Message("mail", each, "{}")], each) for each in "abc"]
+    client.push_commits(commits)
+
+    errors = client.push_commits(commits)
+
+    assert errors == [None, None, None]
+    assert sorted(drain(client)) == ["a", "b", "c"]
 
 
 # Undoing a push.

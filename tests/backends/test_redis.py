@@ -20,9 +20,16 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from alligator.backends.base import Lease, Message, Outcome, Verdict, WorkerInfo
-from alligator.backends.redis_backend import ABORT, PUSH, Client
-from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
+from alligator.backends.base import Commit, Lease, Message, Outcome, Verdict, WorkerInfo
+from alligator.backends.redis_backend import Client
+from alligator.backends.redis_pushes import ABORT, PUSH, Pushes
+from alligator.constants import MAX_TASKS
+from alligator.exceptions import (
+    BackendError,
+    BackendUnavailable,
+    ConfigurationError,
+    TooManyTasks,
+)
 from tests.servers import Missing, Server, redis_server, valkey_server
 
 ABORTED_BY = "alligator-abort"
@@ -215,14 +222,14 @@ def test_two_lost_replies_fail_the_push_and_take_it_back(client: Client, network
 def test_a_push_of_which_a_worker_has_had_a_task_is_not_taken_back_and_succeeds(
     client: Client, network: Cutter, monkeypatch: pytest.MonkeyPatch, verdict: Verdict | Literal[""]
 ) -> None:
-    undo = Client._undo
+    undo = Pushes._undo
 
-    def too_late(self: Client, *args: Any) -> bool:
+    def too_late(self: Pushes, *args: Any) -> bool:
         (lease,) = client.reserve("all")
         client.step((), 0, outcomes=[Outcome(verdict, lease)] if verdict else ())
         return undo(self, *args)
 
-    monkeypatch.setattr(Client, "_undo", too_late)
+    monkeypatch.setattr(Pushes, "_undo", too_late)
     network.lose.extend(["reply", "reply"])
     both = [*messages("a"), Message("other", "b", "{}", 60.0)]
 
@@ -237,13 +244,13 @@ def test_a_push_of_which_a_worker_has_had_a_task_is_not_taken_back_and_succeeds(
 def test_a_push_that_nobody_was_told_of_is_taken_back_as_far_as_workers_left_it(
     client: Client, network: Cutter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undo = Client._undo
+    undo = Pushes._undo
 
-    def too_late(self: Client, *args: Any) -> bool:
+    def too_late(self: Pushes, *args: Any) -> bool:
         client.reserve("all")
         return undo(self, *args)
 
-    monkeypatch.setattr(Client, "_undo", too_late)
+    monkeypatch.setattr(Pushes, "_undo", too_late)
     network.lose.extend(["reply", "reply", "reply"])
 
     with pytest.raises(BackendUnavailable):
@@ -251,6 +258,72 @@ def test_a_push_that_nobody_was_told_of_is_taken_back_as_far_as_workers_left_it(
     until(lambda: not undoing())
 
     assert client.stats("all").pushed == client.stats("all").leased == 1
+
+
+# Several pushes in one trip.
+
+
+def commits(*names: str) -> list[Commit]:
+    return [Commit(messages(name), f"commit-{name}") for name in names]
+
+
+def test_several_commits_take_one_trip(client: Client, network: Cutter) -> None:
+    pusher = Client(network.dsn)
+    pusher.push_many(messages("before"))
+    sent = client.conn.info("stats")["total_reads_processed"]
+
+    errors = pusher.push_commits(commits(*"abcdefgh"))
+
+    assert errors == [None] * 8
+    assert client.conn.info("stats")["total_reads_processed"] - sent <= 2  # a push, this question
+    assert ids(client.reserve("all", limit=99)) == ["before", *"abcdefgh"]
+
+
+def test_too_large_a_commit_does_not_keep_others_from_the_queue(client: Client) -> None:
+    huge = Commit(messages(*map(str, range(MAX_TASKS + 1))))
+
+    too_many, fine = client.push_commits([huge, *commits("a")])
+
+    assert isinstance(too_many, TooManyTasks)
+    assert fine is None
+    assert ids(client.reserve("all", limit=9)) == ["a"]
+
+
+def test_several_commits_outlive_a_server_that_has_forgotten_the_script(client: Client) -> None:
+    client.push_many(messages("before"))
+    client.conn.script_flush()
+
+    errors = client.push_commits(commits(*"abc"))
+
+    assert errors == [None, None, None]
+    assert ids(client.reserve("all", limit=9)) == ["before", *"abc"]
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+def test_several_commits_of_which_nothing_is_heard_are_sent_once_more(
+    client: Client, network: Cutter, lost: str
+) -> None:
+    pusher = Client(network.dsn)
+    network.lose.append(lost)
+
+    errors = pusher.push_commits(commits(*"abc"))
+
+    assert errors == [None, None, None]
+    assert ids(client.reserve("all", limit=9)) == ["a", "b", "c"]
+    assert client.stats("all").pushed == 3
+
+
+def test_several_commits_of_which_nothing_is_heard_twice_are_undone(
+    client: Client, network: Cutter
+) -> None:
+    pusher = Client(network.dsn)
+    network.lose.extend(["reply", "reply"])
+
+    errors = pusher.push_commits([*commits(*"abc"), Commit(messages("d"))])
+
+    assert [type(error) for error in errors] == [BackendUnavailable] * 4
+    assert len({id(error) for error in errors}) == 4  # each is raised in a thread of its own
+    assert client.len("all") == client.stats("all").pushed == 0
 
 
 def test_what_cannot_be_undone_at_once_is_undone_later(client: Client, network: Cutter) -> None:

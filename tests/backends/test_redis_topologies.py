@@ -380,7 +380,7 @@ class Load:
                         self.recovered, failed = time.monotonic(), False
                     time.sleep(0.001)
                 self.slowest = max(self.slowest, time.monotonic() - began)
-            until(lambda: not client._undone, 20)
+            until(lambda: not client._pushes._undone, 20)
 
     def _work(self) -> None:
         with closing(RedisClient(self._dsn)) as client:

@@ -1,0 +1,165 @@
+"""Let commits that come at the same moment leave in one trip to the store, as databases do.
+
+Nobody waits when nobody else is committing. While a trip is under way those who come meanwhile gather,
+and whoever has the next turn takes all of them along. Each commit has an outcome of its own.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from .backends.base import Client, Commit, Message
+from .exceptions import AlligatorException, BackendError, BackendUnavailable
+
+if TYPE_CHECKING:
+    from .offload import Outcome
+
+MOST = 64
+"""How many commits one trip takes along; the store serves nobody else meanwhile."""
+
+
+class GroupCommit:
+    """The pushes of one process to *client*, one trip at a time.
+
+    The time that a push may take begins when it is asked for: what it waits for its turn is counted.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._begin()
+        _all.add(self)
+
+    def _begin(self) -> None:
+        self._waiting: deque[_Entry] = deque()
+        self._locks: dict[str, threading.Lock] = {}
+        self._has_driver = False
+
+    def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
+        """Push, together with what others push at this moment."""
+        if not self._client.gathers:
+            self._client.push_many(messages, commit_id=commit_id)
+            return
+        entry = _Entry(Commit(messages, commit_id))
+        self._waiting.append(entry)
+        try:
+            while not entry.is_settled:
+                with self._turn():
+                    if not entry.is_settled:
+                        self._travel()
+        except BaseException:  # this thread is told to exit, or its greenlet to give up
+            self._give_up(entry)
+            raise
+        if entry.error is not None:
+            raise entry.error
+
+    async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None:
+        """Be `push_many`, while the event loop goes on.
+
+        When its task is cancelled, the cancellation is put off until the outcome is known.
+        """
+        # asyncio: a program without coroutines does not pay for it
+        from .offload import Outcome, start
+
+        outcome = Outcome()
+        entry = _Entry(Commit(messages, commit_id), outcome)
+        self._waiting.append(entry)
+        if not self._has_driver:
+            self._has_driver = True
+            try:
+                start(self._drive)
+            except RuntimeError as error:  # no more threads, or the interpreter is going down
+                self._has_driver = False
+                self._give_up(entry)
+                raise BackendUnavailable(f"No thread could be started to push: {error}") from error
+        await outcome
+        if entry.error is not None:
+            raise entry.error
+
+    def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
+        """Take back a push."""
+        self._client.abort(commit_id, messages)
+
+    def _drive(self) -> None:
+        """Make trips until nobody waits for one."""
+        while True:
+            try:
+                with self._turn():
+                    self._travel()
+            finally:
+                self._has_driver = False
+            # Who comes from here on starts another, and who came before is seen.
+            if not self._waiting:
+                return
+            self._has_driver = True
+
+    def _turn(self) -> threading.Lock:
+        """Return the lock that is held during a trip."""
+        # Made at the first use, through its module, for gevent may have patched it since.
+        return self._locks.get("turn") or self._locks.setdefault("turn", threading.Lock())
+
+    def _travel(self) -> None:
+        """Push what is waiting, for whoever has the turn."""
+        entries: list[_Entry] = []
+        while self._waiting and len(entries) < MOST:
+            with suppress(IndexError):  # its thread has just given up
+                entries.append(self._waiting.popleft())
+        if not entries:
+            return
+        try:
+            commits = [entry.commit for entry in entries]
+            errors = self._client.push_commits(commits, waited=monotonic() - entries[0].began)
+        except BaseException as error:
+            reason = f"the push was broken off: {type(error).__name__}"
+            _settle(entries, [BackendUnavailable(reason) for _ in entries])
+            raise
+        _settle(entries, errors)
+
+    def _give_up(self, entry: "_Entry") -> None:
+        """Let *entry* not be pushed, or no longer, if another thread has taken it along."""
+        with suppress(ValueError):
+            self._waiting.remove(entry)
+            return
+        messages, commit_id = entry.commit
+        if commit_id is not None and not entry.is_settled:
+            with suppress(BackendError):
+                self._client.abort(commit_id, messages)
+
+
+class _Entry:
+    """A commit that waits for a trip, and what came of it."""
+
+    def __init__(self, commit: Commit, outcome: "Outcome | None" = None) -> None:
+        self.commit = commit
+        self.outcome = outcome
+        """What a coroutine waits for; a thread waits for its turn, and looks then."""
+        self.began = monotonic()
+        self.is_settled = False
+        self.error: AlligatorException | None = None
+
+
+def _settle(entries: Sequence[_Entry], errors: Sequence[AlligatorException | None]) -> None:
+    """Note the outcomes, and tell the coroutines: each event loop once."""
+    awaited: dict[object, list[Outcome]] = {}
+    for entry, error in zip(entries, errors, strict=True):
+        entry.error = error
+        entry.is_settled = True
+        if entry.outcome is not None:
+            awaited.setdefault(entry.outcome.get_loop(), []).append(entry.outcome)
+    for outcomes in awaited.values():
+        outcomes[0].tell(outcomes)
+
+
+_all: WeakSet[GroupCommit] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for group in _all:
+        group._begin()  # those who wait, and whose turn it is, stayed with the parent
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
