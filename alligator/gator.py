@@ -20,6 +20,7 @@ from .heartbeat import keeping
 from .in_process import run_in_turn
 from .options import Options, TaskOptions, check_name, check_options, merge_options, to_bool
 from .tasks import Task
+from .tracing import NOTHING, carry, running, sending
 from .transaction import Held, Transaction, current
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Gator:
     While the store is away, a *breaker* lets pushes fail at once in place of waiting; see
     `alligator.breaker`. *spool* is the path of a file that keeps tasks meanwhile, so that they do not
     fail; see `alligator.spool`.
+
+    With *tracing* the trace and the id of a request go along with the tasks that it starts; see
+    `alligator.tracing`.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Gator:
         task_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         breaker: bool = True,
         spool: str | None = None,
+        tracing: bool = True,
     ) -> None:
         self.conn_string = conn_string
         self.queue_name = check_name("queue_name", queue_name)
@@ -75,6 +80,7 @@ class Gator:
         self.max_task_bytes = max_task_bytes
         self.task_context = task_context
         self.is_async = is_async
+        self.tracing = tracing
         self.defaults = self.check_options(defaults or {})
         self.guard = Guard(_several(secret), _several(allow))
         self.backend = self.build_backend(conn_string)
@@ -173,6 +179,8 @@ class Gator:
     ) -> Task:
         """Call *func* later, as a *task* of one's own making says."""
         task.to_call(func, *args, **kwargs)
+        if self.tracing:
+            carry(task, self._queue_of(task))
         if not task.is_async:
             return self._run_now(task)
         transaction = current(self)
@@ -194,6 +202,8 @@ class Gator:
         always = merged.pop("always", False)
         task = self.task_class(**merged)
         task.to_call(func, *args, **kwargs)
+        if self.tracing:
+            carry(task, self._queue_of(task))
         if options.get("is_async") is False:
             return self._run_now(task)
         return self._send(task, transaction, is_async, immediate=immediate, always=always)
@@ -237,7 +247,8 @@ class Gator:
         messages = self._messages(held)
         if messages:
             try:
-                self._pusher.push_many(messages, commit_id=commit_id)
+                with sending(held) if self.tracing else NOTHING:
+                    self._pusher.push_many(messages, commit_id=commit_id)
             except BaseException:
                 self.discard(held)
                 raise
@@ -342,7 +353,8 @@ class Gator:
 
     def run(self, task: Task) -> Task:
         """Make one attempt at *task*, in its context."""
-        with self.task_context():
+        task.queue_name = self._queue_of(task)
+        with self.task_context(), running(task) if self.tracing else NOTHING:
             return task.run()
 
     def fail(self, task: Task, error: BaseException) -> None:
@@ -352,7 +364,9 @@ class Gator:
 
     def read(self, lease: Lease) -> Task:
         """Turn what a store gave into a task; raise `PayloadError` when it may not run here."""
-        return self.guard.read(lease.queue_name, lease.task_id, lease.data, self.task_class)
+        task = self.guard.read(lease.queue_name, lease.task_id, lease.data, self.task_class)
+        task.queue_name = lease.queue_name
+        return task
 
     def write(self, task: Task, queue_name: str) -> str:
         """Turn *task* into what a store keeps of it; raise a `TaskError` when that is not possible."""

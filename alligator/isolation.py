@@ -20,6 +20,7 @@ from .exceptions import ConfigurationError, TaskCrashed, TaskFailed, TaskTimeout
 from .gator import Gator
 from .nursery import KILL, LEAVE, NOT_STARTED, ORDER, START, STATUS, plant, set_limits
 from .tasks import Task, name_in, timeout_in
+from .tracing import carried
 
 GRACE_SECONDS = 5.0
 """How much longer than its timeout a task, hooks included, may take before its process is killed."""
@@ -180,8 +181,7 @@ class RanElsewhere(Task):
         self.attempt = answer["number"]
         self.result = answer["result"]
         self._name = name_in(lease.data)
-        if answer["request_id"]:
-            self.headers = {"request_id": answer["request_id"]}
+        self.headers = answer["headers"]
 
     @property
     def name(self) -> str:
@@ -382,7 +382,7 @@ def _told(done: Attempt) -> dict[str, Any]:
         "seconds": done.seconds,
         "number": done.number,
         "reason": done.reason,
-        "request_id": task.headers.get("request_id") if task is not None else None,
+        "headers": carried(task.headers) if task is not None else {},
         "result": _sendable(task.result) if task is not None else None,
         "spent": isinstance(done.error, MemoryError),
     }

@@ -1,9 +1,23 @@
 """One log line for each thing that happens, which people and programs can both read."""
 
 import logging
+from collections.abc import Callable
 from time import gmtime, strftime
 
-FIELDS = ("task_id", "task", "queue", "attempt", "seconds", "pause", "reason", "request_id")
+from .tasks import Task, current_task
+from .tracing import trace_id
+
+FIELDS = (
+    "task_id",
+    "task",
+    "queue",
+    "attempt",
+    "seconds",
+    "pause",
+    "reason",
+    "request_id",
+    "trace_id",
+)
 """What a record may carry besides its message, in the order of the line."""
 
 MAX_VALUE = 300
@@ -32,6 +46,33 @@ class LineFormatter(logging.Formatter):
         return line
 
 
+class TaskFilter(logging.Filter):
+    """Say in each record which task it was written in: task_id, task, queue, attempt and the others.
+
+    Those of `OF_TASK` are set where they are missing, to nothing outside of a task. Put it on
+    handlers: a logger's own filters are not asked about the records of the loggers below it.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Complete *record*, and let it through."""
+        task = current_task()
+        for name, value_of in OF_TASK.items():
+            if not hasattr(record, name):
+                setattr(record, name, "" if task is None else value_of(task))
+        return True
+
+
+OF_TASK: dict[str, Callable[[Task], object]] = {
+    "task_id": lambda task: task.task_id,
+    "task": lambda task: task.name,
+    "queue": lambda task: task.queue_name or "",
+    "attempt": lambda task: task.attempt,
+    "request_id": lambda task: task.headers.get("request_id", ""),
+    "trace_id": trace_id,
+}
+"""What `TaskFilter` says of a task, and how that is found out."""
+
+
 def escape(text: str) -> str:
     r"""Replace what is not printable, line breaks and terminal controls above all.
 
@@ -56,6 +97,7 @@ def get_log(level: int | str = logging.INFO) -> logging.Logger:
     if not log.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(LineFormatter())
+        handler.addFilter(TaskFilter())
         log.addHandler(handler)
     log.setLevel(level)
     return log

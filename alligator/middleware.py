@@ -87,7 +87,7 @@ class Middleware(Generic[App]):
             begins = self._begins_of(raw, known)
         transactions: list[Transaction] = []
         for gator, options in begins:
-            transactions.append(Transaction(gator, options).__enter__())
+            transactions.append(Transaction(gator, options, raw).__enter__())
         if len(transactions) > 1:
             transactions.reverse()
         return transactions

@@ -78,8 +78,10 @@ class Transaction:
     more: a task that comes late goes on its way at once.
     """
 
-    def __init__(self, gator: Delivers, options: Mapping[str, Any]) -> None:
+    def __init__(self, gator: Delivers, options: Mapping[str, Any], request: Any = None) -> None:
         self.gator = gator
+        self.request = request
+        """The request that it was begun for, in the words of its protocol: see `tracing`."""
         self.options = dict(options)
         self._held: list[Held] = []
         self._callbacks: list[Callable[[], object]] = []
@@ -168,6 +170,8 @@ class Transaction:
 
     def __enter__(self) -> Self:
         around = _innermost.get()
+        if around is not None and self.request is None:
+            self.request = around.request
         while around is not None and around._ended:
             around = around._around  # not kept alive by those that begin after its end
         if around is not None:
@@ -213,6 +217,7 @@ class Transaction:
     def leave(self) -> None:
         """Let tasks started from here on go their own way; those it holds wait for its end."""
         # Left before it ends, so that a task that is started while it does is not held by it.
+        self.request = None  # which may know this transaction: no circle is left to be collected
         if self._token is not None:
             try:  # noqa: SIM105 - suppress() costs more, on every request
                 _innermost.reset(self._token)
@@ -357,6 +362,11 @@ class Transaction:
             self._held += held
             self._callbacks += callbacks
             return True
+
+
+def innermost() -> Transaction | None:
+    """Return the transaction, of whichever gator, that was begun last here; it may have ended."""
+    return _innermost.get()
 
 
 def current(gator: object) -> Transaction | None:

@@ -17,6 +17,7 @@ from .heartbeat import Heartbeat
 from .lanes import Lane
 from .logs import get_log
 from .tasks import name_in
+from .tracing import trace_id
 from .watch import EXIT_UNFINISHED, HANG_SECONDS, TICK, Watch, pause_after
 
 if TYPE_CHECKING:
@@ -371,6 +372,7 @@ class Worker:
             fields["attempt"] = done.number
             fields["seconds"] = done.seconds
             fields["request_id"] = done.task.headers.get("request_id")
+            fields["trace_id"] = trace_id(done.task)
         if done.error is None:
             self.log.info("done", extra=fields)
             return

@@ -33,6 +33,7 @@ FRAMEWORKS = {
 #: What a file of the core may import besides the standard library.
 FOREIGN = {
     "cli": {"click", "rich"},
+    "spans.py": {"opentelemetry"},
     "backends/redis_backend.py": {"redis"},
     "backends/redis_connection.py": {"redis"},
     "backends/redis_topology.py": {"redis"},
@@ -45,6 +46,8 @@ FLOORS = [
     {"importing", "options", "backends.base"},
     {"tasks"},
     {"attempts", "transaction", "guard", "heartbeat"},
+    {"spans"},
+    {"tracing"},
     {"gator"},
     {"lanes", "workers", "stats", "health", "testing"},
     {"cli"},
