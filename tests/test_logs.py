@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alligator import Gator, Worker
-from alligator.logs import FIELDS, MAX_VALUE, LineFormatter, escape, get_log
+from alligator import Gator, Task, Worker
+from alligator.logs import FIELDS, MAX_VALUE, OF_TASK, LineFormatter, TaskFilter, escape, get_log
+from alligator.testing import sync
 from tests.sample_tasks import add, fail
 
 ROOT = Path(__file__).parent.parent
@@ -217,6 +218,139 @@ def test_a_task_that_is_none_is_a_line_too(said: io.StringIO) -> None:
     _, dead, _ = events(said)
     assert r"dead task_id=bad\x1b[2J queue=all" in dead
     assert "PayloadError: this is not a task" in dead
+
+
+# Which task it is about.
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+HEADERS = {"request_id": "r-1", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+
+
+def write_a_line() -> None:
+    logging.getLogger("shop.mail").warning("at work")
+
+
+def write_a_line_and_fail() -> None:
+    write_a_line()
+    raise RuntimeError("no luck")
+
+
+def fail_as_a_hook(task: Task, result: object) -> None:
+    raise ValueError("the hook fails")
+
+
+@pytest.fixture
+def records() -> Iterator[list[logging.LogRecord]]:
+    """Collect what a handler with the filter is given, of all loggers."""
+    handler = Collecting()
+    handler.addFilter(TaskFilter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    yield handler.records
+    root.removeHandler(handler)
+
+
+class Collecting(logging.Handler):
+    """A handler that keeps the records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def of_task(record: logging.LogRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in OF_TASK}
+
+
+def test_a_record_says_which_task_it_was_written_in(records: list[logging.LogRecord]) -> None:
+    gator = Gator("locmem://")
+    with gator.options(retries=1, backoff=0, queue_name="mail", headers=HEADERS) as opts:
+        task = opts.task(write_a_line_and_fail)
+
+    Worker(gator, 0, "mail", burst=True, log_level="CRITICAL").run_forever()
+
+    about = {
+        "task_id": task.task_id,
+        "task": f"{__name__}.write_a_line_and_fail",
+        "queue": "mail",
+        "request_id": "r-1",
+        "trace_id": TRACE,
+    }
+    assert [of_task(record) for record in records] == [
+        {**about, "attempt": 1},
+        {**about, "attempt": 2},
+    ]
+
+
+def test_a_task_in_this_process_is_named_too(records: list[logging.LogRecord]) -> None:
+    gator = Gator("locmem://")
+
+    with sync():
+        task = gator.task(write_a_line)
+
+    assert (records[0].task_id, records[0].queue) == (task.task_id, "all")  # type: ignore[attr-defined]
+
+
+def test_outside_of_a_task_the_fields_are_empty(records: list[logging.LogRecord]) -> None:
+    write_a_line()
+
+    assert of_task(records[0]) == dict.fromkeys(OF_TASK, "")
+
+
+def test_what_a_record_says_itself_stays(records: list[logging.LogRecord]) -> None:
+    logging.getLogger("shop").warning("of another", extra={"task_id": "other"})
+
+    assert records[0].task_id == "other"  # type: ignore[attr-defined]
+
+
+def test_a_program_can_ask_for_it_in_its_configuration() -> None:
+    code = (
+        "import logging, logging.config\n"
+        "from alligator import Gator\n"
+        "from tests.test_logs import write_a_line\n"
+        "logging.config.dictConfig({'version': 1,\n"
+        "    'filters': {'task': {'()': 'alligator.logs.TaskFilter'}},\n"
+        "    'formatters': {'f': {'format': '%(message)s <%(task_id)s %(queue)s %(attempt)s>'}},\n"
+        "    'handlers': {'err': {'class': 'logging.StreamHandler', 'filters': ['task'],\n"
+        "                         'formatter': 'f'}},\n"
+        "    'root': {'handlers': ['err']}})\n"
+        "logging.warning('outside')\n"
+        "Gator('locmem://', is_async=False, defaults={'task_id': 'a'}).task(write_a_line)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+    assert done.stderr.splitlines() == ["outside <  >", "at work <a all 1>"]
+
+
+def test_a_worker_without_logging_of_the_program_says_it_in_its_own_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gator = Gator("locmem://")
+    with alone(), gator.options(on_success=fail_as_a_hook, headers=HEADERS) as opts:
+        task = opts.task(add, 1, 2)
+        Worker(gator, burst=True).run_forever()
+
+    about = f"task_id={task.task_id} task=tests.sample_tasks.add queue=all attempt=1"
+    hook, done = (text for text in capsys.readouterr().err.splitlines() if about in text)
+    assert "ERROR a hook of " in hook
+    assert "INFO done" in done
+    assert all(text.endswith(f"request_id=r-1 trace_id={TRACE}") for text in (hook, done))
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_the_line_of_a_task_has_its_trace(said: io.StringIO, tmp_path: Path, isolate: bool) -> None:
+    gator = Gator(f"sqlite://{tmp_path / 'queue.db'}")
+    gator.options(headers=HEADERS).task(add, 1, 2)
+
+    Worker(gator, burst=True, isolate=isolate).run_forever()
+
+    gator.client.close()
+    (done,) = (text for text in events(said) if " INFO done " in text)
+    assert done.endswith(f" request_id=r-1 trace_id={TRACE}")
 
 
 def test_the_fields_are_in_one_order() -> None:

@@ -113,9 +113,11 @@ Start = Callable[[], Site]
 
 
 @contextmanager
-def serving(name: str, folder: Path) -> Iterator[Site]:
+def serving(name: str, folder: Path, program: str = "", **env: str) -> Iterator[Site]:
     """Run the server of that name on a port that it chooses."""
-    (folder / "site_under_test.py").write_text(APP + (WSGI if name == "gunicorn" else ASGI))
+    (folder / "site_under_test.py").write_text(
+        program or APP + (WSGI if name == "gunicorn" else ASGI)
+    )
     command = {
         "gunicorn": ["gunicorn", "site_under_test:app", "-b", "127.0.0.1:0", "--threads", "4"],
         "uvicorn": ["uvicorn", "site_under_test:app", "--host", "127.0.0.1", "--port", "0"],
@@ -127,6 +129,7 @@ def serving(name: str, folder: Path) -> Iterator[Site]:
             "PYTHONPATH": os.pathsep.join(path),
             "ALLIGATOR_CONN": f"sqlite://{folder / 'queue.db'}",
             "OUT": str(folder / "out"),
+            **env,
         }
     )
     with log.open("wb") as out:
