@@ -20,7 +20,7 @@ from .exceptions import ConfigurationError, TaskCrashed, TaskFailed, TaskTimeout
 from .gator import Gator
 from .nursery import KILL, LEAVE, NOT_STARTED, ORDER, START, STATUS, plant, set_limits
 from .tasks import Task, name_in, timeout_in
-from .tracing import carried
+from .tracing import carried, flush_spans
 
 GRACE_SECONDS = 5.0
 """How much longer than its timeout a task, hooks included, may take before its process is killed."""
@@ -337,6 +337,7 @@ def _serve(gator: Gator, channel: socket.socket, trace: int, memory: int | None)
     set_limits(memory)
     with suppress(ConnectionError):
         _serve_all(gator, channel, trace)
+    flush_spans()
 
 
 def _serve_all(gator: Gator, channel: socket.socket, trace: int) -> None:

@@ -97,6 +97,13 @@ def process(task: Task) -> Iterator[None]:
         yield
 
 
+def flush() -> None:
+    """Have the program's provider export what it holds back."""
+    force_flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if force_flush is not None:  # the SDK's provider, not the API's
+        force_flush()
+
+
 def _attributes(operation: str, task: Task, queue_name: str) -> dict[str, str | int]:
     return {
         "messaging.system": "alligator",

@@ -59,7 +59,7 @@ def carried(headers: Mapping[str, str]) -> dict[str, str]:
 
 def has_spans() -> bool:
     """Whether this program uses OpenTelemetry: nobody else pays for its import."""
-    return "opentelemetry.trace" in sys.modules
+    return sys.modules.get("opentelemetry.trace") is not None
 
 
 def sending(held: Sequence[Held]) -> AbstractContextManager[Any]:
@@ -78,6 +78,14 @@ def running(task: Task) -> AbstractContextManager[Any]:
     from .spans import process
 
     return process(task)
+
+
+def flush_spans() -> None:
+    """Let go of what is recorded, in a process that ends without its usual clean-up."""
+    if has_spans():
+        from .spans import flush
+
+        flush()
 
 
 def trace_id(task: Task) -> str:

@@ -1,6 +1,9 @@
 """Spans of OpenTelemetry, made by its SDK and kept in memory."""
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from alligator.backends import locmem_backend
 from alligator.backends.base import Message
 from alligator.exceptions import BackendUnavailable
 from alligator.testing import sync
+from tests.programs import environment, lines
 from tests.sample_tasks import add, fail
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -64,7 +68,8 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 
 
 def context(span: ReadableSpan) -> trace.SpanContext:
-    found: trace.SpanContext = span.context
+    found: trace.SpanContext | None = span.context
+    assert found is not None
     return found
 
 
@@ -278,3 +283,35 @@ def test_the_api_alone_passes_on_what_the_request_said(gator: Gator) -> None:
     assert task.headers == {"request_id": "r-1", "traceparent": PARENT, "tracestate": "a=1"}
     assert other.headers == {}
     assert gator.stats().dead == 0
+
+
+PROGRAM = """
+import sys
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+from alligator import Gator, Worker
+from tests.sample_tasks import add
+
+out = open(sys.argv[1], "a", buffering=1)
+exporter = ConsoleSpanExporter(out=out, formatter=lambda span: span.name + "\\n")
+trace.set_tracer_provider(TracerProvider())
+trace.get_tracer_provider().add_span_processor(BatchSpanProcessor(exporter))
+
+gator = Gator("sqlite://queue.db")
+gator.task(add, 1, 2)
+Worker(gator, burst=True, isolate=True).run_forever()
+"""
+
+
+def test_what_an_isolated_process_has_recorded_is_not_lost(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, "spans"]
+
+    done = subprocess.run(
+        command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert sorted(lines(tmp_path / "spans")) == ["create all", "process all", "send all"]
