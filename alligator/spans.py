@@ -21,7 +21,8 @@ tracer = trace.get_tracer("alligator")
 def create(task: Task, queue_name: str, inherited: Mapping[str, str]) -> dict[str, str]:
     """Note that *task* is started here; return the headers that its run will refer to this by.
 
-    Without a current span the trace is the *inherited* one.
+    Without a current span the trace is the *inherited* one. There are no headers when nobody has set
+    up a provider.
     """
     context = get_current()
     if not _span_context(context).is_valid:
@@ -30,10 +31,9 @@ def create(task: Task, queue_name: str, inherited: Mapping[str, str]) -> dict[st
         f"create {queue_name}", context, SpanKind.PRODUCER, _attributes("create", task, queue_name)
     )
     span.end()
-    if not span.get_span_context().is_valid:  # nobody has set up a provider
-        return dict(inherited)
-    headers = {name: inherited[name] for name in ("request_id",) if name in inherited}
-    propagate.inject(headers, trace.set_span_in_context(span, context))
+    headers: dict[str, str] = {}
+    if span.get_span_context().is_valid:
+        propagate.inject(headers, trace.set_span_in_context(span, context))
     return headers
 
 

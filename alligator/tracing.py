@@ -43,11 +43,13 @@ def carry(task: Task, queue_name: str) -> None:
     """Give *task* the trace and the request id of the work that starts it; its own headers win."""
     found = _inherited()
     if "traceparent" in task.headers:  # a trace of its own, to which no other's state belongs
-        found = {name: found[name] for name in ("request_id",) if name in found}
+        found = _without_trace(found)
     elif has_spans():
         from .spans import create
 
-        found = create(task, queue_name, found)
+        made = create(task, queue_name, found)
+        if made:
+            found = {**_without_trace(found), **made}
     if found:
         task.headers = {**found, **task.headers}
 
@@ -92,6 +94,10 @@ def trace_id(task: Task) -> str:
     """Return the id of the trace that *task* belongs to: 32 hexadecimal digits, or nothing."""
     found = TRACEPARENT.match(task.headers.get("traceparent", ""))
     return found["ids"][:32] if found else ""
+
+
+def _without_trace(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name == "request_id"}
 
 
 def _inherited() -> dict[str, str]:
