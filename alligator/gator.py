@@ -247,7 +247,7 @@ class Gator:
         messages = self._messages(held)
         if messages:
             try:
-                with sending(held) if self.tracing else NOTHING:
+                with self._sending(held):
                     self._pusher.push_many(messages, commit_id=commit_id)
             except BaseException:
                 self.discard(held)
@@ -266,12 +266,16 @@ class Gator:
         """Be `deliver`, while the event loop goes on, for tasks of which none runs here."""
         assert self._apush is not None
         try:
-            await self._apush(self._messages(held), commit_id=commit_id)
+            with self._sending(held):
+                await self._apush(self._messages(held), commit_id=commit_id)
         except BaseException:
             self.discard(held)
             raise
         for each in held:
             each.task.to_waiting()
+
+    def _sending(self, held: Sequence[Held]) -> AbstractContextManager[Any]:
+        return sending(held) if self.tracing else NOTHING
 
     @property
     def gathers(self) -> bool:
