@@ -35,6 +35,7 @@ FOREIGN = {
     "cli": {"click", "rich"},
     "spans.py": {"opentelemetry"},
     "backends/redis_backend.py": {"redis"},
+    "backends/redis_pushes.py": {"redis"},
     "backends/redis_connection.py": {"redis"},
     "backends/redis_topology.py": {"redis"},
     "backends/sqs_connection.py": {"boto3", "botocore"},
