@@ -46,3 +46,6 @@ MAX_TASK_BYTES: Final = 256 * 1024
 
 MAX_TASKS: Final = 1_000
 """How many tasks one transaction takes, and one call of `Client.push_many`."""
+
+COMMITS_A_TRIP = 64
+"""How many commits leave together at most; the store serves nobody else meanwhile."""

@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from .backends.base import Client, Commit, Message
+from .constants import COMMITS_A_TRIP
 from .exceptions import AlligatorException, BackendError, BackendUnavailable
 
 if TYPE_CHECKING:
-    from .offload import Outcome
-
-MOST = 64
-"""How many commits one trip takes along; the store serves nobody else meanwhile."""
+    from .loop_commit import LoopCommit
 
 
 class GroupCommit:
-    """The pushes of one process to *client*, one trip at a time.
+    """The pushes of one process to *client*, one trip at a time for its threads and for each event loop.
 
     The time that a push may take begins when it is asked for: what it waits for its turn is counted.
     """
@@ -37,7 +35,7 @@ class GroupCommit:
     def _begin(self) -> None:
         self._waiting: deque[_Entry] = deque()
         self._locks: dict[str, threading.Lock] = {}
-        self._has_driver = False
+        self._loops: LoopCommit | None = None
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
         """Push, together with what others push at this moment."""
@@ -58,44 +56,21 @@ class GroupCommit:
             raise entry.error
 
     async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None:
-        """Be `push_many`, while the event loop goes on.
+        """Be `push_many`, while the event loop goes on: together with what others of this loop push.
 
         When its task is cancelled, the cancellation is put off until the outcome is known.
         """
         # asyncio: a program without coroutines does not pay for it
-        from .offload import Outcome, start
+        from .loop_commit import LoopCommit
 
-        outcome = Outcome()
-        entry = _Entry(Commit(messages, commit_id), outcome)
-        self._waiting.append(entry)
-        if not self._has_driver:
-            self._has_driver = True
-            try:
-                start(self._drive)
-            except RuntimeError as error:  # no more threads, or the interpreter is going down
-                self._has_driver = False
-                self._give_up(entry)
-                raise BackendUnavailable(f"No thread could be started to push: {error}") from error
-        await outcome
-        if entry.error is not None:
-            raise entry.error
+        loop_commit = self._loops
+        if loop_commit is None:
+            loop_commit = self._loops = LoopCommit(self._client)
+        await loop_commit.push(Commit(messages, commit_id))
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         """Take back a push."""
         self._client.abort(commit_id, messages)
-
-    def _drive(self) -> None:
-        """Make trips until nobody waits for one."""
-        while True:
-            try:
-                with self._turn():
-                    self._travel()
-            finally:
-                self._has_driver = False
-            # Who comes from here on starts another, and who came before is seen.
-            if not self._waiting:
-                return
-            self._has_driver = True
 
     def _turn(self) -> threading.Lock:
         """Return the lock that is held during a trip."""
@@ -105,7 +80,7 @@ class GroupCommit:
     def _travel(self) -> None:
         """Push what is waiting, for whoever has the turn."""
         entries: list[_Entry] = []
-        while self._waiting and len(entries) < MOST:
+        while self._waiting and len(entries) < COMMITS_A_TRIP:
             with suppress(IndexError):  # its thread has just given up
                 entries.append(self._waiting.popleft())
         if not entries:
@@ -133,25 +108,17 @@ class GroupCommit:
 class _Entry:
     """A commit that waits for a trip, and what came of it."""
 
-    def __init__(self, commit: Commit, outcome: "Outcome | None" = None) -> None:
+    def __init__(self, commit: Commit) -> None:
         self.commit = commit
-        self.outcome = outcome
-        """What a coroutine waits for; a thread waits for its turn, and looks then."""
         self.began = monotonic()
         self.is_settled = False
         self.error: AlligatorException | None = None
 
 
 def _settle(entries: Sequence[_Entry], errors: Sequence[AlligatorException | None]) -> None:
-    """Note the outcomes, and tell the coroutines: each event loop once."""
-    awaited: dict[object, list[Outcome]] = {}
     for entry, error in zip(entries, errors, strict=True):
         entry.error = error
         entry.is_settled = True
-        if entry.outcome is not None:
-            awaited.setdefault(entry.outcome.get_loop(), []).append(entry.outcome)
-    for outcomes in awaited.values():
-        outcomes[0].tell(outcomes)
 
 
 _all: WeakSet[GroupCommit] = WeakSet()

@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -27,21 +25,17 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def start(call: Callable[[], T]) -> Future[T]:
-    """Begin to make *call* in a thread; raise `RuntimeError` when there can be none."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="alligator")
-    return _pool.submit(call)
-
-
 async def offload(call: Callable[[], T]) -> T:
     """Make *call* in a thread, in a copy of this context, and wait for its end whatever happens.
 
     When the waiting coroutine is cancelled, the call is waited for all the same, so that nobody is
     left with half of it; then the cancellation goes on.
     """
-    future = asyncio.wrap_future(start(partial(copy_context().run, call)))
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="alligator")
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(_pool, copy_context().run, call)
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
@@ -52,36 +46,3 @@ async def offload(call: Callable[[], T]) -> T:
         future.exception()  # seen, though not raised
         raise cancelled
     return future.result()
-
-
-class Outcome(asyncio.Future[None]):
-    """A future that a thread settles; whoever waits for it does so to the end.
-
-    When the waiting task is cancelled, it stays until the outcome is there; the cancellation then
-    hits its next await.
-    """
-
-    def cancel(self, msg: object = None) -> bool:
-        """Refuse, so that asyncio notes the cancellation for later."""
-        return False
-
-    def tell(self, outcomes: "Sequence[Outcome]") -> None:
-        """Settle *outcomes*, all of one event loop, from any thread."""
-        with suppress(RuntimeError):  # its event loop is closed
-            self.get_loop().call_soon_threadsafe(_settle, outcomes)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        task = asyncio.current_task(self.get_loop())
-        try:
-            yield from super().__await__()
-        except asyncio.CancelledError:
-            if task is None or not self.done():
-                raise
-            task.uncancel()
-            task.cancel()
-
-
-def _settle(outcomes: Sequence[Outcome]) -> None:
-    for outcome in outcomes:
-        if not outcome.done():
-            outcome.set_result(None)

@@ -18,6 +18,7 @@ from alligator.backends import locmem_backend
 from alligator.backends.base import Message
 from alligator.exceptions import BackendUnavailable
 from alligator.testing import sync
+from alligator.tracing import has_spans
 from tests.programs import environment, lines
 from tests.sample_tasks import add, fail
 
@@ -49,6 +50,7 @@ class Spans:
 def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spans]:
     spans = Spans()
     # A process has one provider and keeps it; other tests are to have none.
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", spans.provider)
     monkeypatch.setattr("alligator.spans.tracer", spans.provider.get_tracer("alligator"))
     yield spans
     spans.provider.shutdown()
@@ -57,6 +59,13 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spans]:
 @pytest.fixture
 def gator() -> Gator:
     return Gator("locmem://")
+
+
+def test_who_only_imports_the_api_does_not_pay_for_spans(gator: Gator) -> None:
+    assert "opentelemetry.trace" in sys.modules
+
+    assert not has_spans()
+    assert gator.task(add, 1, 2).headers == {}
 
 
 def work(gator: Gator) -> None:

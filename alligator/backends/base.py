@@ -317,6 +317,15 @@ class Client(ABC):
                 outcomes.append(error)
         return outcomes
 
+    async def apush_commits(
+        self, commits: Sequence[Commit], *, waited: float = 0.0
+    ) -> list[AlligatorException | None]:
+        """Be `push_commits`, while the event loop goes on."""
+        # asyncio: a program without coroutines does not pay for it
+        from ..offload import offload
+
+        return await offload(lambda: self.push_commits(commits, waited=waited))
+
     # The calls of Alligator 1.0 that those above do not cover already.
 
     def push(

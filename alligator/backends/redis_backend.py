@@ -82,6 +82,11 @@ class Client(base.Client):
     ) -> list[AlligatorException | None]:
         return self._pushes.push(commits, waited)
 
+    async def apush_commits(
+        self, commits: Sequence[Commit], *, waited: float = 0.0
+    ) -> list[AlligatorException | None]:
+        return await self._pushes.apush(commits, waited)
+
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         self._pushes.abort(commit_id, messages)
 
@@ -260,6 +265,7 @@ class Client(base.Client):
         return str(reply[1]) if reply else None
 
     def close(self) -> None:
+        self._pushes.close()
         self._connections.close()
         self._connections.topology.close()
 

@@ -122,30 +122,39 @@ class Connections:
 
     def _ask(self, connection: Any, command: Sequence[Any], timeout: float) -> Any:
         """Send *command* and wait for its reply; *connection* is closed when there is none."""
-        packed = _packed(connection, command)
+        data = packed(connection, command)
         try:
             connection._sock.settimeout(timeout)
-            connection.send_packed_command(packed, check_health=False)
+            connection.send_packed_command(data, check_health=False)
             return connection.read_response()
         except ResponseError:
             raise
         except BaseException:
-            self._give_up(connection)
+            self.give_up(connection)
             raise
 
-    def _give_up(self, connection: Any) -> None:
+    def give_back(self, connection: Any) -> None:
+        """Let others use a connection that is idle."""
+        self._idle.append(connection)
+
+    def give_up(self, connection: Any) -> None:
         """Close a connection on which a reply is missing."""
         connection.disconnect()
         if self.topology.moves:
             self.topology.lose()
             self.close()
 
-    def server_time(self, connection: Any, moment: float, *, anew: bool = False) -> int:
-        """Tell what the server's clock will say at *moment* of ours, at the least, in microseconds."""
+    def server_time(
+        self, connection: Any, moment: float, deadline: float = 0.0, *, anew: bool = False
+    ) -> int:
+        """Tell what the server's clock will say at *moment* of ours, at the least, in microseconds.
+
+        Waits until *deadline* for it, or until that moment.
+        """
         offset, measured = self._clocks.get(connection, (0.0, 0.0))
         if anew or not measured or monotonic() - measured > CLOCK_SECONDS:
             try:
-                seconds, micros = self._ask(connection, ("TIME",), left(moment))
+                seconds, micros = self._ask(connection, ("TIME",), left(deadline or moment))
             except ResponseError:
                 self._idle.append(connection)
                 raise
@@ -197,7 +206,7 @@ class Connections:
         """Send *commands* together; a reply that does not come is the error that came instead."""
         replies: list[Any] = []
         try:
-            parts = [part for command in commands for part in _packed(connection, command)]
+            parts = [part for command in commands for part in packed(connection, command)]
             connection._sock.settimeout(left(deadline))
             connection.send_packed_command([b"".join(parts)], check_health=False)
             while len(replies) < len(commands):
@@ -207,10 +216,10 @@ class Connections:
                 except ResponseError as error:
                     replies.append(error)
         except RedisError as error:
-            self._give_up(connection)
+            self.give_up(connection)
             return [*replies, *(error for _ in range(len(replies), len(commands)))]
         except BaseException:
-            self._give_up(connection)
+            self.give_up(connection)
             raise
         self._idle.append(connection)
         return replies
@@ -294,10 +303,11 @@ class Connections:
         return BackendError(f"{self.store}: {error}")
 
 
-def _packed(connection: Any, command: Sequence[Any]) -> Sequence[bytes]:
+def packed(connection: Any, command: Sequence[Any]) -> Sequence[bytes]:
+    """Write *command* down as the protocol has it."""
     try:
-        packed: bytes | Sequence[bytes] = connection.pack_command(*command)
+        data: bytes | Sequence[bytes] = connection.pack_command(*command)
     except UnicodeEncodeError:  # what came as no text goes back as it was
         raw = (a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command)
-        packed = connection.pack_command(*raw)
-    return (packed,) if isinstance(packed, bytes) else packed  # hiredis, or without it
+        data = connection.pack_command(*raw)
+    return (data,) if isinstance(data, bytes) else data  # hiredis, or without it

@@ -18,8 +18,10 @@ from redis import exceptions as errors
 
 from ..constants import MAX_TASKS
 from ..exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
+from ..offload import offload
 from .base import Commit, Message
 from .redis_connection import Call, Connections, Script
+from .redis_wire import Wire, Wires
 
 COMMIT_SECONDS = 2.0
 """How long a push may take with everything: a second attempt, and undoing it."""
@@ -48,12 +50,45 @@ class Pushes:
         self._spent: deque[str] = deque()
         self._undone: deque[tuple[float, Call]] = deque()
         self._reaper: Thread | None = None
+        self._wires = Wires(connections)
 
     def push(self, commits: Sequence[Commit], waited: float) -> list[AlligatorException | None]:
         """Be `Client.push_commits`."""
         deadline = monotonic() + COMMIT_SECONDS - waited
+        return self._settle([self._prepare(commit) for commit in commits], deadline)
+
+    async def apush(
+        self, commits: Sequence[Commit], waited: float
+    ) -> list[AlligatorException | None]:
+        """Be `Client.apush_commits`: a try beside the event loop, a thread for what is left of it."""
+        deadline = monotonic() + COMMIT_SECONDS - waited
         pushes = [self._prepare(commit) for commit in commits]
-        unsettled: Sequence[_Push] = [push for push in pushes if push.reply is None]
+        wire = await self._wires.get(deadline)
+        if wire is not None:
+            await self._try_on(wire, [push for push in pushes if push.reply is None], deadline)
+        if all(push.is_taken for push in pushes):
+            return [self._outcome(push) for push in pushes]
+        return await offload(lambda: self._settle(pushes, deadline))
+
+    async def _try_on(self, wire: Wire, pushes: "Sequence[_Push]", deadline: float) -> None:
+        until = min(deadline, monotonic() + self._connections.answer)
+        latest = wire.server_time(until)
+        for push in pushes:
+            push.leave(latest)
+        try:
+            replies = await wire.exchange([push.call for push in pushes], until)
+        except BaseException:  # the event loop ends, so nobody waits for another try
+            for push in pushes:
+                self._undo_later(push)
+            raise
+        for push, reply in zip(pushes, replies, strict=True):
+            push.come_back(reply)
+
+    def _settle(
+        self, pushes: "Sequence[_Push]", deadline: float
+    ) -> list[AlligatorException | None]:
+        """Send what the server is not known to have, or undo it; say what went wrong with each."""
+        unsettled = [push for push in pushes if push.may_go_again]
         try:
             for again in (False, True):
                 if unsettled:
@@ -64,6 +99,10 @@ class Pushes:
                 if push.is_in_doubt and not self._undo(push, deadline):
                     push.reply = TAKEN
         return [self._outcome(push) for push in pushes]
+
+    def close(self) -> None:
+        """Close what event loops have open."""
+        self._wires.close()
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         """Be `Client.abort`."""
@@ -147,10 +186,13 @@ class Pushes:
         try:
             return not self._connections.run(self._connections.take(deadline), abort, deadline)
         except errors.RedisError:
-            call = self._abort_call(marker, messages, "part")
-            self._undone.append((monotonic() + MARKER_SECONDS, call))
-            self._start_reaper()
+            self._undo_later(push)
             return True
+
+    def _undo_later(self, push: "_Push") -> None:
+        call = self._abort_call(push.call.keys[0], push.commit.messages, "part")
+        self._undone.append((monotonic() + MARKER_SECONDS, call))
+        self._start_reaper()
 
     def _start_reaper(self) -> None:
         if self._reaper is None or not self._reaper.is_alive():  # a forked child has none
@@ -198,17 +240,22 @@ class _Push:
     def come_back(self, reply: Any) -> None:
         """Note what the server said of that copy, or that nothing was heard."""
         self.reply = reply
-        if reply == TOO_LATE or isinstance(reply, REFUSED):
+        if reply == TOO_LATE or isinstance(reply, REFUSED) or reply is None:
             self.is_in_doubt = self._was_in_doubt
         elif not isinstance(reply, errors.RedisError):
             self.is_in_doubt = False
 
     @property
     def may_go_again(self) -> bool:
-        """Whether a second copy may fare better: the first was lost, or took too long."""
+        """Whether a copy may fare better: there was none yet, it was lost, or took too long."""
         if isinstance(self.reply, errors.RedisError):
             return not isinstance(self.reply, REFUSED)
-        return bool(self.reply == TOO_LATE)
+        return self.reply is None or bool(self.reply == TOO_LATE)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the server has it."""
+        return bool(self.reply == TAKEN)
 
 
 def _by_queue(messages: Iterable[Message]) -> dict[str, list[Message]]:

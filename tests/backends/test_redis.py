@@ -1,5 +1,6 @@
 """What is Redis' own: faults of the server and the network, its memory, its access control."""
 
+import asyncio
 import os
 import random
 import select
@@ -25,6 +26,7 @@ from alligator.backends.redis_backend import Client
 from alligator.backends.redis_pushes import ABORT, PUSH, Pushes
 from alligator.constants import MAX_TASKS
 from alligator.exceptions import (
+    AlligatorException,
     BackendError,
     BackendUnavailable,
     ConfigurationError,
@@ -117,6 +119,7 @@ class Cutter:
         self.dsn = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.lose: deque[str] = deque()
         """What becomes of the next scripts: their "request" is lost, their "reply", or "nothing"."""
+        self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -126,6 +129,7 @@ class Cutter:
         with suppress(OSError):
             while True:
                 ours, _ = self._listener.accept()
+                self.connections += 1
                 threading.Thread(target=self._carry, args=(ours,), daemon=True).start()
 
     def _carry(self, ours: socket.socket) -> None:
@@ -324,6 +328,151 @@ def test_several_commits_of_which_nothing_is_heard_twice_are_undone(
     assert [type(error) for error in errors] == [BackendUnavailable] * 4
     assert len({id(error) for error in errors}) == 4  # each is raised in a thread of its own
     assert client.len("all") == client.stats("all").pushed == 0
+
+
+def beside(pusher: Client, *trips: list[Commit]) -> list[list[AlligatorException | None]]:
+    """Push several trips beside an event loop, one after the other."""
+
+    async def push() -> list[list[AlligatorException | None]]:
+        return [await pusher.apush_commits(trip) for trip in trips]
+
+    return asyncio.run(push())
+
+
+def test_commits_beside_an_event_loop_share_one_connection(client: Client, network: Cutter) -> None:
+    pusher = Client(network.dsn)
+
+    errors = beside(pusher, commits("a"), commits("b", "c"), commits("d"))
+
+    assert errors == [[None], [None, None], [None]]
+    assert ids(client.reserve("all", limit=9)) == ["a", "b", "c", "d"]
+    assert network.connections == 1
+
+
+def test_a_commit_beside_an_event_loop_may_be_larger_than_the_socket_takes(
+    client: Client,
+) -> None:
+    big = [Commit([Message("all", str(n), "x" * 100_000)], str(n)) for n in range(64)]
+
+    assert beside(client, big) == [[None] * 64]
+    assert client.stats("all").ready == 64
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+def test_commits_beside_an_event_loop_are_sent_once_more_when_nothing_is_heard(
+    client: Client, network: Cutter, lost: str
+) -> None:
+    pusher = Client(network.dsn)
+    network.lose.extend(["nothing", lost])
+
+    errors = beside(pusher, commits("a"), commits("b", "c"), commits("d"))
+
+    assert errors == [[None], [None, None], [None]]
+    assert ids(client.reserve("all", limit=9)) == ["a", "b", "c", "d"]
+    assert client.stats("all").pushed == 4
+
+
+def test_commits_beside_an_event_loop_that_fail_are_undone(client: Client, network: Cutter) -> None:
+    pusher = Client(network.dsn)
+    network.lose.extend(["reply", "reply", "reply"])
+
+    [errors, _] = beside(pusher, commits("a", "b"), commits("c"))
+
+    assert [type(error) for error in errors] == [BackendUnavailable] * 2
+    assert ids(client.reserve("all", limit=9)) == ["c"]
+
+
+def test_a_refusal_beside_an_event_loop_is_for_him_alone(client: Client) -> None:
+    client.abort("commit-b", messages("b"))
+
+    [[first, second, third]] = beside(client, commits("a", "b", "c"))
+
+    assert first is third is None
+    assert isinstance(second, BackendError)
+    assert ids(client.reserve("all", limit=9)) == ["a", "c"]
+
+
+def test_a_forgotten_script_is_taught_again_beside_an_event_loop(client: Client) -> None:
+    beside(client, commits("a"))
+    client.conn.script_flush()
+
+    assert beside(client, commits("b", "c"), commits("d")) == [[None, None], [None]]
+    assert ids(client.reserve("all", limit=9)) == ["a", "b", "c", "d"]
+
+
+def test_a_frozen_server_does_not_stop_an_event_loop(server: Server) -> None:
+    client = Client(server)
+    ticks: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    async def main() -> list[AlligatorException | None]:
+        await client.apush_commits(commits("before"))
+        server.freeze()
+        ticking = asyncio.create_task(tick())
+        errors = await client.apush_commits(commits("a", "b"))
+        ticking.cancel()
+        return errors
+
+    began = time.monotonic()
+    errors = asyncio.run(main())
+    took = time.monotonic() - began
+    server.thaw()
+    until(lambda: not undoing())
+
+    assert [type(error) for error in errors] == [BackendUnavailable] * 2
+    assert took < 2.8
+    assert len(ticks) > 20
+    assert ids(client.reserve("all", limit=9)) == ["before"]
+
+
+def test_an_event_loop_that_ends_in_the_middle_of_a_push_has_it_undone(server: Server) -> None:
+    client = Client(server)
+
+    async def main() -> None:
+        await client.apush_commits(commits("before"))
+        server.freeze()
+        asyncio.create_task(client.apush_commits(commits("a", "b")))  # noqa: RUF006
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    server.thaw()
+    until(lambda: not undoing())
+
+    assert ids(client.reserve("all", limit=9)) == ["before"]
+
+
+def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client) -> None:
+    async def main() -> int:
+        await client.apush_commits(commits("parent"))
+        child = os.fork()
+        if not child:
+            with suppress(BaseException):
+                asyncio.events._set_running_loop(None)
+                os._exit(beside(client, commits("child")) != [[None]])
+            os._exit(9)
+        _, status = os.waitpid(child, 0)
+        await client.apush_commits(commits("after"))
+        return os.waitstatus_to_exitcode(status)
+
+    assert asyncio.run(main()) == 0
+    assert ids(client.reserve("all", limit=9)) == ["parent", "child", "after"]
+
+
+def test_without_hiredis_commits_beside_an_event_loop_take_a_thread(
+    client: Client, network: Cutter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("alligator.backends.redis_wire.import_module", fail)
+    pusher = Client(network.dsn)
+
+    assert beside(pusher, commits("a", "b")) == [[None, None]]
+    assert ids(client.reserve("all", limit=9)) == ["a", "b"]
 
 
 def test_what_cannot_be_undone_at_once_is_undone_later(client: Client, network: Cutter) -> None:

@@ -1,0 +1,101 @@
+"""Let the commits of an event loop leave in one trip to the store: `group_commit` for coroutines."""
+
+import asyncio
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextvars import Context
+from logging import getLogger
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .backends.base import Client, Commit
+from .constants import COMMITS_A_TRIP
+from .exceptions import AlligatorException, BackendUnavailable
+
+log = getLogger("alligator")
+
+
+class LoopCommit:
+    """The pushes of coroutines to *client*: of each event loop one trip at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+
+    async def push(self, commit: Commit) -> None:
+        """Push, together with what others push at this moment; raise what went wrong with this."""
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            line = self._lines[loop] = _Line()
+        entry = _Entry(commit)
+        line.waiting.append(entry)
+        if line.driver is None:
+            # In a context of its own, for it outlives the request that happens to begin it.
+            line.driver = loop.create_task(self._drive(line), context=Context())
+        await entry
+        if entry.error is not None:
+            raise entry.error
+
+    async def _drive(self, line: "_Line") -> None:
+        """Make trips until nobody waits for one."""
+        entries: list[_Entry] = []
+        try:
+            while line.waiting:
+                count = min(COMMITS_A_TRIP, len(line.waiting))
+                entries = [line.waiting.popleft() for _ in range(count)]
+                commits = [entry.commit for entry in entries]
+                waited = monotonic() - entries[0].began
+                _settle(entries, await self._client.apush_commits(commits, waited=waited))
+        except BaseException as error:  # the event loop ends, for instance
+            entries += line.waiting
+            line.waiting.clear()
+            reason = f"the push was broken off: {type(error).__name__}"
+            _settle(entries, [BackendUnavailable(reason) for _ in entries])
+            if isinstance(error, Exception):
+                log.exception("%d pushes were broken off", len(entries))
+            elif not isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            line.driver = None
+
+
+class _Line:
+    """The commits of one event loop that wait for the next trip."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Entry] = deque()
+        self.driver: asyncio.Task[None] | None = None
+
+
+class _Entry(asyncio.Future[None]):
+    """A commit that waits for its outcome, whatever happens to the task that waits for it."""
+
+    def __init__(self, commit: Commit) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self.commit = commit
+        self.began = monotonic()
+        self.error: AlligatorException | None = None
+
+    def cancel(self, msg: object = None) -> bool:
+        """Refuse, so that asyncio notes the cancellation of the task for later."""
+        return False
+
+    def __await__(self) -> Generator[Any, None, None]:
+        try:
+            yield from super().__await__()
+        except asyncio.CancelledError:
+            # The outcome is there: let it be seen, and let the cancellation hit the next await.
+            task = asyncio.current_task()
+            if task is None or not self.done():
+                raise
+            task.uncancel()
+            task.cancel()
+
+
+def _settle(entries: Sequence[_Entry], errors: Sequence[AlligatorException | None]) -> None:
+    for entry, error in zip(entries, errors, strict=True):
+        if not entry.done():
+            entry.error = error
+            entry.set_result(None)
