@@ -4,18 +4,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import cast
 from uuid import uuid4
 
 import pytest
-from redis import Redis
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import RedisError
 
 from alligator import Gator, Worker
 from alligator.backends.base import Client, Outcome
@@ -27,48 +22,19 @@ from alligator.exceptions import BackendError, BackendUnavailable
 from tests.backends.test_contract import *  # noqa: F403
 from tests.backends.test_redis import CLUSTER_RIGHTS, LEAST_RIGHTS, ids, messages, until
 from tests.sample_tasks import record
-from tests.servers import (
-    Server,
-    Watched,
-    clustered,
-    redis_server,
-    replicated,
-    sentinel,
-    valkey_server,
-)
+from tests.servers import Server, Watched, redis_server, sentinel, valkey_server
+from tests.topologies import SLOTS, Nodes, ask, cluster, facts_of, watched_by_sentinels
 
-SLOTS = 16384
 KINDS = {"valkey": valkey_server, "redis": redis_server}
-
-
-def ask(server: Server, *words: object) -> object:
-    """Send one command to one server."""
-    with Redis(port=server.port, decode_responses=True, socket_timeout=5) as redis:
-        return redis.execute_command(*words)
-
-
-def facts_of(server: Server, *question: str) -> str:
-    """Ask for facts, as ``name:value``."""
-    return str(ask(server, *question)).replace("'", "").replace(" ", "")
 
 
 # Sentinels.
 
 
-def know_each_other(watched: Watched) -> bool:
-    for one in watched.sentinels:
-        with Redis(port=one.port, decode_responses=True) as redis:
-            facts = cast("dict[str, dict[str, int]]", redis.sentinel_masters())["main"]
-        if (facts["num-slaves"], facts["num-other-sentinels"]) != (1, 2):
-            return False
-    return "state:online" in facts_of(watched.master, "INFO", "replication")
-
-
 @pytest.fixture(scope="module")
 def watched(valkey: str) -> Iterator[Watched]:
     """Give a master with its Sentinels, to be left as it is found."""
-    with replicated(valkey_server) as watched:
-        until(lambda: know_each_other(watched), 20)
+    with watched_by_sentinels(valkey_server) as watched:
         yield watched
 
 
@@ -173,86 +139,10 @@ def test_master_and_sentinels_have_logins_of_their_own(valkey: str, namespace: s
 # Clusters.
 
 
-@dataclass
-class Nodes:
-    """A cluster, and who has which slot."""
-
-    servers: list[Server]
-    masters: int = 3
-    ids: list[str] = field(default_factory=list)
-
-    def join(self) -> None:
-        """Make one cluster of the nodes; those beyond the masters are replicas of the first."""
-        first, *others = self.servers
-        for other in others:
-            ask(first, "CLUSTER", "MEET", "127.0.0.1", other.port)
-        for n, server in enumerate(self.servers[: self.masters]):
-            start, end = SLOTS * n // self.masters, SLOTS * (n + 1) // self.masters - 1
-            ask(server, "CLUSTER", "ADDSLOTSRANGE", start, end)
-        self.ids = [str(ask(server, "CLUSTER", "MYID")) for server in self.servers]
-        until(lambda: all(map(self._is_well, self.servers)), 20)
-        for replica in self.servers[self.masters :]:
-            ask(replica, "CLUSTER", "REPLICATE", self.ids[0])
-        for replica in self.servers[self.masters :]:
-            until(partial(self._is_synced, replica), 20)
-
-    def _is_well(self, server: Server) -> bool:
-        facts = facts_of(server, "CLUSTER", "INFO")
-        return "state:ok" in facts and f"known_nodes:{len(self.servers)}" in facts
-
-    def _is_synced(self, replica: Server) -> bool:
-        return "link_status:up" in facts_of(replica, "INFO", "replication")
-
-    @property
-    def dsn(self) -> str:
-        places = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
-        return f"redis+cluster://{places}"
-
-    def owner(self, slot: int) -> int:
-        """Find who has *slot*."""
-        shards = ask(self.servers[0], "CLUSTER", "SLOTS")
-        assert isinstance(shards, list)
-        (port,) = (master[1] for start, end, master, *_ in shards if start <= slot <= end)
-        return [server.port for server in self.servers].index(port)
-
-    def move(self, slot: int, pause: float) -> None:
-        """Move *slot* to the next master, key by key, with *pause* seconds between."""
-        source = self.owner(slot)
-        target = (source + 1) % self.masters
-        here, there = self.servers[source], self.servers[target]
-        ask(there, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[source])
-        ask(here, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.ids[target])
-        time.sleep(pause)
-        while keys := ask(here, "CLUSTER", "GETKEYSINSLOT", slot, 1):
-            assert isinstance(keys, list)
-            ask(here, "MIGRATE", "127.0.0.1", there.port, "", 0, 5000, "KEYS", *keys)
-            time.sleep(pause)
-        for server in (there, here, *self.servers):
-            with suppress(RedisError):  # a replica does not take it
-                ask(server, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
-
-    def move_in_one_piece(self, slot: int) -> None:
-        """Move *slot* to the next master as Valkey 9 can."""
-        source = self.owner(slot)
-        target = (source + 1) % self.masters
-        there = ("SLOTSRANGE", slot, slot, "NODE", self.ids[target])
-        ask(self.servers[source], "CLUSTER", "MIGRATESLOTS", *there)
-        until(lambda: self.owner(slot) == target)
-
-
-@contextmanager
-def cluster(kind: str, replicas: int = 0) -> Iterator[Nodes]:
-    """Run a cluster of three masters; the replicas are of the first."""
-    with clustered(KINDS[kind], 3 + replicas) as servers:
-        nodes = Nodes(servers)
-        nodes.join()
-        yield nodes
-
-
 @pytest.fixture(scope="module")
 def nodes(valkey: str) -> Iterator[Nodes]:
     """Give a cluster, to be left whole."""
-    with cluster("valkey") as nodes:
+    with cluster(valkey_server) as nodes:
         yield nodes
 
 
@@ -436,7 +326,7 @@ def test_nothing_is_lost_or_doubled_when_a_slot_moves(
         nodes = (
             request.getfixturevalue("nodes")
             if kind == "valkey"
-            else stack.enter_context(cluster(kind))
+            else stack.enter_context(cluster(KINDS[kind]))
         )
         load = Load(nodes.dsn + namespace, lease_for=60.0)
         client = stack.enter_context(closing(RedisClient(nodes.dsn + namespace)))
@@ -467,14 +357,13 @@ def test_nothing_is_lost_or_doubled_when_a_slot_moves(
 
 @contextmanager
 def a_master_of_sentinels(kind: str) -> Iterator[tuple[str, Server]]:
-    with replicated(KINDS[kind]) as watched:
-        until(lambda: know_each_other(watched), 20)
+    with watched_by_sentinels(KINDS[kind]) as watched:
         yield watched.dsn, watched.master
 
 
 @contextmanager
 def a_master_of_a_cluster(kind: str) -> Iterator[tuple[str, Server]]:
-    with cluster(kind, replicas=1) as nodes:
+    with cluster(KINDS[kind], replicas=1) as nodes:
         namespace = next(f"n{n}" for n in range(99) if key_slot(f"n{n}".encode()) < SLOTS // 3)
         yield f"{nodes.dsn}?ns={namespace}", nodes.servers[0]
 

@@ -9,7 +9,7 @@ from alligator.constants import MAX_LOST
 from tests.faults.books import Answer
 from tests.faults.catalogue import fault
 from tests.faults.house import Broken, House, eventually
-from tests.faults.of_network import payload
+from tests.faults.of_bytes import payload
 
 SECRET = "only for these tests"
 

@@ -3,21 +3,48 @@
 import socket
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 from time import sleep
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 CHUNK = 1 << 16
 
 
-class Cut(NamedTuple):
-    """Where a connection ends: after so many bytes in one direction; the rest is lost."""
+PAUSE = 0.005
+"""How many seconds a delay lasts."""
+
+What = Literal["cut", "stall", "delay"]
+
+
+class Mishap(NamedTuple):
+    """What becomes of a connection after so many bytes in one direction."""
 
     upwards: bool
     """From the client to the server, or back."""
     after: int
+    what: What = "cut"
+    """It ends there; or it stays open, and the rest of that direction is lost or comes late."""
+
+    def befall(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Let through what comes before it, and what it leaves of the rest."""
+        left = self.after
+        if not left and self.what == "cut":
+            return
+        for data in pieces:
+            yield data[:left]
+            if len(data) < left:
+                left -= len(data)
+                continue
+            if self.what == "delay":
+                sleep(PAUSE)
+                yield data[left:]
+                yield from pieces
+            if self.what == "stall":
+                deque(pieces, maxlen=0)  # until the client has had enough
+            return
 
 
 class Proxy:
@@ -28,8 +55,9 @@ class Proxy:
         self._address = parts.hostname, parts.port
         self._random = random or Random()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.dsn = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        self.cuts: deque[Cut | None] = deque()
+        self.port = self._listener.getsockname()[1]
+        self.dsn = f"redis://127.0.0.1:{self.port}/0"
+        self.mishaps: deque[Mishap | None] = deque()
         """What becomes of the next connections, one each; None lets one pass."""
         self.stalled = threading.Event()
         """Keeps what arrives, for as long as it is set."""
@@ -62,7 +90,7 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                cut = self.cuts.popleft() if self.cuts else None
+                mishap = self.mishaps.popleft() if self.mishaps else None
                 try:
                     server = socket.create_connection(self._address)
                 except OSError:
@@ -76,7 +104,9 @@ class Proxy:
                 self._open.update(ends)
                 for upwards in (True, False):
                     threading.Thread(
-                        target=self._carry, args=(*ends, upwards, cut, carried, ended), daemon=True
+                        target=self._carry,
+                        args=(*ends, upwards, mishap, carried, ended),
+                        daemon=True,
                     ).start()
 
     def _carry(
@@ -84,22 +114,16 @@ class Proxy:
         client: socket.socket,
         server: socket.socket,
         upwards: bool,
-        cut: Cut | None,
+        mishap: Mishap | None,
         carried: dict[bool, int],
         ended: list[bool],
     ) -> None:
         source, target = (client, server) if upwards else (server, client)
-        left = cut.after if cut and cut.upwards == upwards else None
+        pieces = self._pieces(source, upwards)
+        if mishap is not None and mishap.upwards == upwards:
+            pieces = mishap.befall(pieces)
         with suppress(OSError):
-            while left != 0 and (data := source.recv(CHUNK)):
-                self.passed += upwards
-                while self.stalled.is_set():
-                    sleep(0.01)
-                if self.delay:
-                    sleep(self._random.uniform(0, self.delay))
-                if left is not None:
-                    data = data[:left]
-                    left -= len(data)
+            for data in pieces:
                 carried[upwards] += len(data)  # first, for whoever gets it may look here at once
                 target.sendall(data)
         for end in (client, server):
@@ -110,3 +134,13 @@ class Proxy:
             for end in (client, server):
                 self._open.discard(end)
                 end.close()
+
+    def _pieces(self, source: socket.socket, upwards: bool) -> Iterator[bytes]:
+        """Read what comes, as late as all is late just now."""
+        while data := source.recv(CHUNK):
+            self.passed += upwards
+            while self.stalled.is_set():
+                sleep(0.01)
+            if self.delay:
+                sleep(self._random.uniform(0, self.delay))
+            yield data

@@ -7,7 +7,7 @@ from time import monotonic
 from tests.faults import catalogue
 from tests.faults.catalogue import fault
 from tests.faults.house import LEASE_SECONDS, House
-from tests.faults.proxy import Cut, Proxy
+from tests.faults.proxy import Mishap, Proxy
 
 
 @fault()
@@ -74,7 +74,7 @@ def cut(house: House, proxy: Proxy | None) -> None:
     assert proxy is not None
     house.strikes += 1
     house.outages += 1
-    proxy.cuts.append(Cut(house.random.random() < 0.5, house.random.randrange(1500)))
+    proxy.mishaps.append(Mishap(house.random.random() < 0.5, house.random.randrange(1500)))
     proxy.cut_all()
 
 

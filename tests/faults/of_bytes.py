@@ -1,0 +1,262 @@
+"""What can happen to an exchange with Redis at each of its bytes: a cut, a stall, a delay."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import count
+from threading import enumerate as all_threads
+from time import monotonic
+from unittest.mock import patch
+
+from alligator import Gator
+from alligator.backends import redis_backend
+from alligator.backends.base import Client, Message
+from alligator.exceptions import BackendError
+from alligator.lanes import Lane
+from tests.faults import tasks
+from tests.faults.books import Answer
+from tests.faults.catalogue import fault
+from tests.faults.house import LEASE_SECONDS, Broken, House, eventually
+from tests.faults.proxy import Mishap, Proxy, What
+
+REDIS = ("redis",)
+
+LINES = 16
+"""How many exchanges go on at a time, for most of a stall is waiting."""
+
+MESSAGES = 3
+"""How many tasks a push has here."""
+
+PATIENT_SECONDS = 5.0
+"""How long tasks are leased where many lines make each other wait."""
+
+
+class Line:
+    """A client with a network of its own."""
+
+    def __init__(
+        self, house: House, timeout: float, lease_for: float, numbers: "count[int]"
+    ) -> None:
+        self.house = house
+        self.proxy = Proxy(house.valkey.server)
+        self.gator = Gator(f"{self.proxy.dsn}?timeout={timeout}")
+        self.client: Client = self.gator.client
+        self.lane = Lane(self.gator, ["all"], lease_for, 5)
+        self._numbers = numbers
+
+    def close(self) -> None:
+        self.proxy.mishaps.clear()
+        self.client.close()
+        self.proxy.__exit__()
+
+    def meet(self, mishap: Mishap, times: int = 1) -> None:
+        """Let it befall the next connections, of which each attempt has one."""
+        self.client.close()
+        self.proxy.mishaps.clear()
+        self.proxy.mishaps.extend([mishap] * times)
+
+    def measure(self, call: Callable[[], object]) -> dict[bool, int]:
+        """Make a call on a connection of its own, and tell how many bytes it takes, up and back."""
+        self.client.close()
+        call()
+        self.client.close()
+        return dict(self.proxy.carried)
+
+    def messages(self, number: int) -> list[Message]:
+        """Make new tasks, with names of the same length each time."""
+        name = f"t{next(self._numbers):05}"
+        return [Message("all", each, payload(self.gator, each)) for each in named(name, number)]
+
+    def push(self) -> None:
+        """Push three tasks, and write down whether they were taken."""
+        messages = self.messages(MESSAGES)
+        try:
+            self.client.push_many(messages, commit_id=f"commit-{messages[0].task_id}")
+        except BackendError:
+            self.note(messages, 503)
+        else:
+            self.note(messages, 201)
+
+    def feed(self, number: int) -> None:
+        """Push tasks past the network."""
+        messages = self.messages(number)
+        self.house.gator.client.push_many(messages)
+        self.note(messages, 201)
+
+    def note(self, messages: Iterable[Message], status: int) -> None:
+        ids = tuple(message.task_id for message in messages)
+        self.house.books.answers.append(Answer(ids, status))
+
+    def take(self) -> bool:
+        """Run the next task, if there is one."""
+        lease = self.lane.next(1)
+        if lease is not None:
+            self.lane.run(lease)
+        return lease is not None
+
+    def run_all(self) -> None:
+        """Run what there is."""
+        while self.take():
+            pass
+
+
+def named(name: str, number: int) -> Iterator[str]:
+    return (f"{name}-{each}" for each in range(number))
+
+
+def payload(gator: Gator, name: str) -> str:
+    """Write a task as the store keeps it."""
+    task = gator.task_class(name)
+    task.to_call(tasks.record)
+    return gator.write(task, gator.queue_name)
+
+
+@contextmanager
+def opened(house: House, lines: int, timeout: float = 1.0) -> Iterator[list[Line]]:
+    """Open so many lines to the store."""
+    lease_for = PATIENT_SECONDS if lines > 1 else LEASE_SECONDS
+    numbers = count()
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(closing(Line(house, timeout, lease_for, numbers)))
+            for _ in range(lines)
+        ]
+
+
+def places(house: House, what: What, size: dict[bool, int]) -> list[Mishap]:
+    """List the places in an exchange of that size: all of them, or some."""
+    up = [Mishap(True, after, what) for after in range(size[True] + 1)]
+    back = [Mishap(False, after, what) for after in range(size[False])]
+    house.notes.append(f"an exchange is {size[True]} bytes and {size[False]} back")
+    if house.thorough:
+        return up + back
+    # All of the way back, for there the server knows what the client does not.
+    return house.random.sample(up, 60) + back[-40:]
+
+
+def share(
+    house: House, lines: list[Line], mishaps: list[Mishap], suffer: Callable[[Line, Mishap], None]
+) -> None:
+    """Let each line suffer its share of the mishaps."""
+
+    def suffer_all(number: int) -> None:
+        for mishap in mishaps[number :: len(lines)]:
+            suffer(lines[number], mishap)
+
+    house.strikes += len(mishaps)
+    with ThreadPoolExecutor(len(lines)) as pool:
+        list(pool.map(suffer_all, range(len(lines))))
+
+
+# Pushes.
+
+
+def push_at_every_byte(
+    house: House, what: What, times: Iterable[int] = (1,), timeout: float = 1.0
+) -> None:
+    """Push through a mishap at each byte, which befalls so many attempts; then compare."""
+    with opened(house, LINES, timeout) as lines:
+        first = lines[0]
+        first.push()  # teaches the server the script
+        first.client.abort("none", [])
+        mishaps = places(house, what, first.measure(first.push))
+        for often in times:
+
+            def push(line: Line, mishap: Mishap, often: int = often) -> None:
+                line.meet(mishap, often)
+                line.push()
+
+            share(house, lines, mishaps, push)
+        for line in lines:
+            line.proxy.mishaps.clear()
+        eventually(undone, "what failed is taken back", seconds=20)
+    wrong = house.store.census().keys() ^ house.books.accepted()
+    if wrong:
+        raise Broken(f"I1, I2: {len(wrong)} tasks are not as was answered")
+    refused = sum(answer.status == 503 for answer in house.books.answers)
+    house.notes.append(f"{refused} of {len(house.books.answers)} pushes failed")
+    house.mark()
+    house.worker()
+
+
+def undone() -> bool:
+    """Whether no thread has anything left to take back."""
+    return not any(thread.name == "alligator-abort" for thread in all_threads())
+
+
+@fault(*REDIS, quick=True)
+def push_cut_at_every_byte(house: House) -> None:
+    """Cut a push, and its reply, after each byte: once, with its second attempt, with its undoing."""
+    push_at_every_byte(house, "cut", (1, 2, 3))
+
+
+@fault(*REDIS)
+def push_stalled_at_every_byte(house: House) -> None:
+    """Let a push, and its reply, get no further than each byte: once, twice, with its undoing."""
+    # No need to wait as long as in earnest for what never comes.
+    with patch.object(redis_backend, "COMMIT_SECONDS", 0.3):
+        push_at_every_byte(house, "stall", (1, 2, 3), timeout=0.1)
+
+
+@fault(*REDIS)
+def push_delayed_at_every_byte(house: House) -> None:
+    """Let a push, and its reply, stop for a moment after each byte: all of them succeed."""
+    push_at_every_byte(house, "delay")
+    if house.books.refused():
+        raise Broken(f"{len(house.books.refused())} tasks were refused")
+
+
+# Steps.
+
+
+def step_at_every_byte(house: House, what: What, lines: int, timeout: float = 1.0) -> None:
+    """Have workers' steps suffer a mishap at each byte, and run what there is in the end."""
+    os.environ["LEDGER"] = str(house.books.ledger)
+    with opened(house, lines, timeout) as opened_lines:
+        first = opened_lines[0]
+        first.feed(4)
+        first.run_all()
+        first.feed(2)
+        first.take()  # so that the next step has both acks to report and tasks to reserve
+        mishaps = places(house, what, first.measure(first.take))
+        first.run_all()
+        for line in opened_lines[1:]:  # so that none finds the queue empty
+            line.feed(MESSAGES)
+
+        def step(line: Line, mishap: Mishap) -> None:
+            line.feed(2)
+            line.meet(mishap)
+            for _ in range(3):
+                with suppress(BackendError):
+                    line.take()
+
+        share(house, opened_lines, mishaps, step)
+        house.mark()
+        for line in opened_lines:
+            line.run_all()  # which also reports what it has run
+        end = monotonic() + 2 * PATIENT_SECONDS
+        while house.store.census() and monotonic() < end:
+            first.lane.wait(1)
+            first.run_all()
+
+
+@fault(*REDIS, quick=True)
+def step_cut_at_every_byte(house: House) -> None:
+    """Cut a worker's step after each of its bytes, and its reply: nothing is lost, acks are repeated."""
+    step_at_every_byte(house, "cut", 1)
+
+
+@fault(*REDIS)
+def step_stalled_at_every_byte(house: House) -> None:
+    """Let a worker's step, and its reply, get no further than each byte: the same holds."""
+    with patch.object(redis_backend, "STEP_SECONDS", 0.2):
+        step_at_every_byte(house, "stall", LINES, timeout=0.2)
+
+
+@fault(*REDIS)
+def step_delayed_at_every_byte(house: House) -> None:
+    """Let a worker's step, and its reply, stop for a moment after each byte: nobody notices."""
+    step_at_every_byte(house, "delay", 1)
+    if house.gator.stats().lost:
+        raise Broken("a worker lost a task")
