@@ -22,6 +22,11 @@ def ask(server: Server, *words: object) -> object:
         return redis.execute_command(*words)
 
 
+def migrate(here: Server, there: Server, *keys: str) -> None:
+    """Move keys from one server to another."""
+    ask(here, "MIGRATE", "127.0.0.1", there.port, "", 0, 5000, "KEYS", *keys)
+
+
 def facts_of(server: Server, *question: str) -> str:
     """Ask for facts, as ``name:value``."""
     return str(ask(server, *question)).replace("'", "").replace(" ", "")
@@ -92,21 +97,27 @@ class Nodes:
         (port,) = (master[1] for start, end, master, *_ in shards if start <= slot <= end)
         return [server.port for server in self.servers].index(port)
 
-    def move(self, slot: int, pause: float) -> None:
-        """Move *slot* to the next master, key by key, with *pause* seconds between."""
+    @contextmanager
+    def moving(self, slot: int) -> Iterator[tuple[Server, Server]]:
+        """Let *slot* be on its way to the next master; at the end it is there, with what was moved."""
         source = self.owner(slot)
         target = (source + 1) % self.masters
         here, there = self.servers[source], self.servers[target]
         ask(there, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[source])
         ask(here, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.ids[target])
-        time.sleep(pause)
-        while keys := ask(here, "CLUSTER", "GETKEYSINSLOT", slot, 1):
-            assert isinstance(keys, list)
-            ask(here, "MIGRATE", "127.0.0.1", there.port, "", 0, 5000, "KEYS", *keys)
-            time.sleep(pause)
+        yield here, there
         for server in (there, here, *self.servers):
             with suppress(RedisError):  # a replica does not take it
                 ask(server, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[target])
+
+    def move(self, slot: int, pause: float) -> None:
+        """Move *slot* to the next master, key by key, with *pause* seconds between."""
+        with self.moving(slot) as (here, there):
+            time.sleep(pause)
+            while keys := ask(here, "CLUSTER", "GETKEYSINSLOT", slot, 1):
+                assert isinstance(keys, list)
+                migrate(here, there, *keys)
+                time.sleep(pause)
 
     def move_in_one_piece(self, slot: int) -> None:
         """Move *slot* to the next master as Valkey 9 can."""

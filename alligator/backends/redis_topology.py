@@ -159,7 +159,9 @@ class Cluster(_Several):
     """The node of a cluster that has the slot of our namespace, and so all of our keys.
 
     While a slot is on its way from one node to another, its keys are here and there. One key could
-    be asked for (ASK), but a queue is several: nothing runs then until all of it has arrived.
+    be asked for (ASK), but a queue is several: nothing runs then until all of it has arrived. The
+    name of the queue, which scripts declare and which is no key, sees to that: a server that gives
+    the slot away refuses them before they have written anything.
     """
 
     def __init__(self, dsn: Dsn) -> None:

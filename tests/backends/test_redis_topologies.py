@@ -9,12 +9,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
+from redis.exceptions import TryAgainError
 
 from alligator import Gator, Worker
-from alligator.backends.base import Client, Outcome
+from alligator.backends.base import Client, Message, Outcome
+from alligator.backends.redis_backend import PUSH, STEP
 from alligator.backends.redis_backend import Client as RedisClient
+from alligator.backends.redis_connection import Script
 from alligator.backends.redis_topology import ASK_SECONDS
 from alligator.exceptions import BackendError, BackendUnavailable
 
@@ -23,7 +27,7 @@ from tests.backends.test_contract import *  # noqa: F403
 from tests.backends.test_redis import CLUSTER_RIGHTS, LEAST_RIGHTS, ids, messages, until
 from tests.sample_tasks import record
 from tests.servers import Server, Watched, redis_server, sentinel, valkey_server
-from tests.topologies import SLOTS, Nodes, ask, cluster, facts_of, watched_by_sentinels
+from tests.topologies import SLOTS, Nodes, ask, cluster, facts_of, migrate, watched_by_sentinels
 
 KINDS = {"valkey": valkey_server, "redis": redis_server}
 
@@ -221,6 +225,51 @@ def test_a_wait_ends_when_its_slot_has_moved(nodes: Nodes, namespace: str) -> No
         again.result()
 
         assert ids(worker.reserve("all")) == ["b"]
+
+
+def ask_for(server: Server, script: Script, *words: object) -> object:
+    """Run a script on a slot that *server* is about to get, as one may who was told to ask there."""
+    with Redis(port=server.port, decode_responses=True) as redis:
+        connection = redis.connection_pool.get_connection()
+        connection.send_command("ASKING")
+        connection.read_response()
+        connection.send_command("EVAL", script.source, *words)
+        return connection.read_response()
+
+
+def test_half_a_queue_is_not_worked_on_where_it_is_to_go(nodes: Nodes, namespace: str) -> None:
+    prefix = f"{{{namespace[4:]}}}:"
+    queue, marker, names = f"{prefix}all", f"{prefix}c:commit", f"{prefix}queues"
+    push = (PUSH, 4, marker, marker, names, queue, 300, 10**16, "all", 1, "b", "{}", 0)
+
+    def step(queue: str) -> tuple[Script, *tuple[object, ...]]:
+        return STEP, 1, queue, 1, 60_000_000, 5, 10, 10, 1
+
+    with (
+        closing(RedisClient(f"{nodes.dsn}{namespace}&timeout=0.2")) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        client.push_many([*messages("a"), Message("torn", "t", "{}")])
+        with nodes.moving(slot_of(client)) as (here, there):
+            migrate(here, there, f"{prefix}torn:due", f"{prefix}torn:cnt")
+
+            # A step is told to ask there, whatever has arrived. With nothing there, the queue seems
+            # to be empty; with its due tasks there and not their payloads, they are lost.
+            assert ask_for(there, *step(queue)) == [-1]
+            ask_for(there, *step(f"{prefix}torn"))
+            # A push has a key that is nowhere yet, so it is refused on both sides.
+            with pytest.raises(TryAgainError):
+                ask_for(there, *push)
+            stepping = pool.submit(client.step, ["all"], 9)
+            with pytest.raises(BackendUnavailable, match="is moving the queue"):
+                client.push_many(messages("b"))
+            while keys := ask(here, "CLUSTER", "GETKEYSINSLOT", slot_of(client), 9):
+                assert isinstance(keys, list)
+                migrate(here, there, *keys)
+
+        assert ids(stepping.result().leases) == ["a"]
+        assert client.stats("all").pushed == 1
+        assert client.stats("torn").dropped == 1
 
 
 # Under load.
