@@ -20,7 +20,9 @@ __all__ = ["every", "main"]
 @click.option(
     "--only", multiple=True, metavar="NAME", help="This fault, or those whose names begin so."
 )
-@click.option("--store", type=click.Choice(["sqlite", "redis"]), help="On this kind of store only.")
+@click.option(
+    "--store", type=click.Choice(["sqlite", "redis", "sqs"]), help="On this kind of store only."
+)
 @click.option(
     "--seconds", default=catalogue.SOAK_SECONDS, show_default=True, help="How long the soak lasts."
 )

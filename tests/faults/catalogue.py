@@ -11,6 +11,12 @@ from tests.faults.house import Broken, House, opened
 
 EVERYWHERE = ("sqlite", "redis")
 
+FORGETFUL = ("redis-none", "redis-sentinel")
+"""Stores that may lose what they took when they are struck: how much is measured."""
+
+UNCOUNTED = ("sqs",)
+"""Stores that do not count, and hand a task to two workers at times."""
+
 SOAK_SECONDS = 30.0
 """How long the random mix lasts, unless told otherwise."""
 
@@ -82,8 +88,9 @@ def suffer(one: Fault, kind: str, seed: int, *, thorough: bool = True) -> Row:
             outages=house.outages,
             extra=house.extra,
             doomed=house.doomed,
-            forgets=kind == "redis-none" and house.outages > 0,
+            forgets=kind in FORGETFUL and house.outages > 0,
             lossy=house.lossy,
+            counts=kind not in UNCOUNTED,
         )
         return Row(
             one.name,

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from alligator import Gator
 from tests.faults.books import BROKEN, REFUSED, Answer, Books
-from tests.faults.stores import SQLite, Store, Valkey, running
+from tests.faults.stores import SQS, Cluster, SQLite, Store, Valkey, running
 from tests.programs import ROOT, environment
 
 LEASE_SECONDS = 1.0
@@ -92,6 +92,16 @@ class House:
     @property
     def valkey(self) -> Valkey:
         assert isinstance(self.store, Valkey)
+        return self.store
+
+    @property
+    def cluster(self) -> Cluster:
+        assert isinstance(self.store, Cluster)
+        return self.store
+
+    @property
+    def sqs(self) -> SQS:
+        assert isinstance(self.store, SQS)
         return self.store
 
     # Processes.
@@ -195,6 +205,10 @@ class House:
             keeper.join()
 
     # The client.
+
+    def is_well(self, seconds: float = 15) -> None:
+        """Wait until clients are answered 201 again."""
+        eventually(lambda: self.ask(1).status == 201, "tasks are taken again", seconds)
 
     def ask(self, n: int = 3, **query: object) -> Answer:
         """Ask the web server for *n* tasks, and write down what it answers."""

@@ -2,7 +2,6 @@
 
 from tests.faults.catalogue import fault
 from tests.faults.house import Broken, House
-from tests.faults.of_redis import is_well
 from tests.faults.proxy import Mishap, Proxy
 
 REDIS = ("redis",)
@@ -66,5 +65,5 @@ def network_stalls(house: House) -> None:
                 house.pause(2.5, 3)
                 proxy.stalled.clear()
                 house.mark()
-                is_well(house)
+                house.is_well()
         house.drain()

@@ -17,11 +17,6 @@ def ask_all_statuses(house: House, *allowed: int) -> None:
         raise Broken(f"answered {answer.status}, which is none of {allowed}")
 
 
-def is_well(house: House) -> None:
-    """Wait until clients are answered 201 again."""
-    eventually(lambda: house.ask(1).status == 201, "tasks are taken again", seconds=15)
-
-
 @fault("redis", "redis-always", "redis-none", quick=True)
 def store_killed(house: House) -> None:
     """Kill the server with SIGKILL while clients ask, and start it again with what is on its disk."""
@@ -37,7 +32,7 @@ def store_killed(house: House) -> None:
             house.pause(0.1, 0.5)
             house.valkey.server.start()
             house.mark()
-        is_well(house)
+        house.is_well()
         house.pause(0.2, 0.4)
 
 
@@ -52,14 +47,14 @@ def store_killed_with_a_spool(house: House) -> None:
         house.strikes += 1
         house.outages += 1
         house.valkey.server.kill()
-        is_well(house)  # though the server is away
+        house.is_well()  # though the server is away
         house.pause(0.5, 1)
         house.web()
         house.pause(0.5, 1)
         house.valkey.server.start()
         house.mark()
         house.pause(0.5, 1)
-    is_well(house)
+    house.is_well()
     eventually(
         lambda: house.books.accepted() <= house.books.ended(), "all that was spooled has run"
     )
@@ -78,7 +73,7 @@ def store_restarted(house: House) -> None:
         house.pause(0.5, 1)
         house.valkey.server.start()
         house.mark()
-        is_well(house)
+        house.is_well()
 
 
 @fault(*REDIS, quick=True)
@@ -92,7 +87,7 @@ def store_frozen_without_workers(house: House) -> None:
         house.pause(3.5, 4)
         house.valkey.server.thaw()
         house.mark()
-        is_well(house)
+        house.is_well()
     # The web server goes on telling the store what it gave up, a second apart at most.
     refused = house.books.refused()
     eventually(lambda: not refused & house.store.census().keys(), "all is taken back", seconds=10)
@@ -112,7 +107,7 @@ def store_frozen(house: House) -> None:
         house.pause(3.5, 4)
         house.valkey.server.thaw()
         house.mark()
-        is_well(house)
+        house.is_well()
 
 
 @fault(*REDIS)
@@ -128,7 +123,7 @@ def store_paused(house: House) -> None:
             redis.execute_command("CLIENT", "PAUSE", 2500, mode)
             house.pause(2.5, 2.6)
             house.mark()
-            is_well(house)
+            house.is_well()
 
 
 @fault(*REDIS)
@@ -179,7 +174,7 @@ def out_of_memory(house: House) -> None:
         house.drain()
         ask_all_statuses(house, 503)
         redis.config_set("maxmemory", "0")
-    is_well(house)
+    house.is_well()
 
 
 @fault(*REDIS)
@@ -197,7 +192,7 @@ def turned_replica(house: House) -> None:
         house.pause(1.5, 2)
         redis.execute_command("REPLICAOF", "NO", "ONE")
         house.mark()
-        is_well(house)
+        house.is_well()
 
 
 @fault(*REDIS)
@@ -216,4 +211,4 @@ def store_away_for_long(house: House) -> None:
         starter.start()
         starter.join()
     house.mark()
-    is_well(house)
+    house.is_well()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.catalogue import fault
 from tests.faults.house import Broken, House
-from tests.faults.of_redis import ask_all_statuses, is_well
+from tests.faults.of_redis import ask_all_statuses
 from tests.programs import ROOT, environment
 
 SQLITE = ("sqlite",)
@@ -34,7 +34,7 @@ def no_room(house: House) -> None:
             limits = resource.RLIM_INFINITY, resource.RLIM_INFINITY
             resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
         house.mark()
-        is_well(house)
+        house.is_well()
 
 
 @fault(*SQLITE)
@@ -71,7 +71,7 @@ def another_writer(house: House) -> None:
         house.pause(0.5, 1)
         stranger.execute("ROLLBACK")
         house.mark()
-        is_well(house)
+        house.is_well()
 
 
 @fault(*SQLITE)

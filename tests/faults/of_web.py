@@ -9,7 +9,7 @@ from threading import Thread
 from time import monotonic
 
 from tests.faults.books import BROKEN
-from tests.faults.catalogue import fault
+from tests.faults.catalogue import EVERYWHERE, fault
 from tests.faults.house import Broken, House, eventually
 from tests.faults.proxy import Proxy
 
@@ -29,7 +29,7 @@ def kill_while_asked(house: House, ready: Callable[[], object], **query: object)
     return answer.ids
 
 
-@fault(quick=True)
+@fault(*EVERYWHERE, "sqs", quick=True)
 def web_killed(house: House) -> None:
     """Kill the web server at random moments while clients ask, and start it again."""
     house.web()
@@ -43,7 +43,7 @@ def web_killed(house: House) -> None:
             house.web()
 
 
-@fault()
+@fault(*EVERYWHERE, "sqs")
 def web_told_to_stop(house: House) -> None:
     """Send the web server SIGTERM while clients ask, as a deployment does, and start it again."""
     house.worker()
@@ -125,7 +125,7 @@ def kill_in_commit_redis(house: House) -> tuple[str, ...]:
     return ids
 
 
-@fault()
+@fault(*EVERYWHERE, "sqs")
 def web_frozen(house: House) -> None:
     """Freeze all processes of the web server for longer than a commit may take."""
     house.web()

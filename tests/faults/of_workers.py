@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from tests.faults.catalogue import fault
+from tests.faults.catalogue import EVERYWHERE, fault
 from tests.faults.house import LEASE_SECONDS, Broken, House, eventually
 
 
@@ -27,7 +27,7 @@ def check_recovery(house: House) -> None:
         raise Broken(f"I5: it took {house.measured:.1f} s to recover")
 
 
-@fault(quick=True)
+@fault(*EVERYWHERE, "sqs", quick=True)
 def worker_killed(house: House) -> None:
     """Kill workers at random moments while clients ask, and start others."""
     house.web()
@@ -43,7 +43,7 @@ def worker_killed(house: House) -> None:
     check_recovery(house)
 
 
-@fault()
+@fault(*EVERYWHERE, "sqs")
 def worker_told_to_stop(house: House) -> None:
     """Send workers SIGTERM at random moments: no task may be run twice for that."""
     house.web()
@@ -57,7 +57,7 @@ def worker_told_to_stop(house: House) -> None:
             house.worker()
 
 
-@fault(quick=True)
+@fault(*EVERYWHERE, "sqs", quick=True)
 def worker_killed_between_work_and_ack(house: House) -> None:
     """Kill a worker when its task is done and the store does not know it yet."""
     house.web()
@@ -84,7 +84,7 @@ def worker_killed_in_its_task(house: House) -> None:
     check_recovery(house)
 
 
-@fault()
+@fault(*EVERYWHERE, "sqs")
 def worker_frozen(house: House) -> None:
     """Freeze workers for longer than a lease at random moments, and let them go on."""
     house.web()

@@ -22,6 +22,9 @@ STORES = {
     "redis": "Valkey, AOF everysec",
     "redis-always": "Valkey, AOF always",
     "redis-none": "Valkey, no AOF",
+    "redis-sentinel": "Valkey, Sentinels",
+    "redis-cluster": "Valkey, cluster",
+    "sqs": "SQS (moto)",
 }
 
 

@@ -5,14 +5,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
+import boto3  # type: ignore[import-untyped]
 from redis import Redis
+from redis.crc import key_slot
 
-from tests.servers import Server, valkey_server
+from tests.servers import Server, Watched, sqs_server, valkey_server
+from tests.topologies import Nodes, ask, cluster, watched_by_sentinels
 
-KINDS = ("sqlite", "redis", "redis-always", "redis-none")
-"""SQLite, and Valkey whose append-only file goes to the disk each second, each time, or never."""
+APPEND_ONLY = {
+    "redis": {"appendonly": "yes", "appendfsync": "everysec"},
+    "redis-always": {"appendonly": "yes", "appendfsync": "always"},
+    "redis-none": {"appendonly": "no"},
+}
+"""Valkey whose append-only file goes to the disk each second, each time, or never."""
 
 
 class Store(ABC):
@@ -85,13 +93,84 @@ class Valkey(Store):
         return found + [f"{name} has no payload or no state" for name in {*ids} ^ {*payloads}]
 
 
+class Sentinels(Valkey):
+    """A master, the replica that is to take its place, and three Sentinels that see to that."""
+
+    def __init__(self, watched: Watched) -> None:
+        super().__init__(watched.master)
+        self.dsn = watched.dsn
+        self._sentinel = watched.sentinels[0]
+
+    def connect(self) -> Any:
+        question = "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"
+        _, port = cast("list[str]", ask(self._sentinel, *question))
+        return Redis(port=int(port), decode_responses=True)
+
+
+class Cluster(Valkey):
+    """A cluster of three masters; one of them has the slot of all of our keys."""
+
+    slot = key_slot(b"{alligator}")
+
+    def __init__(self, nodes: Nodes) -> None:
+        super().__init__(nodes.servers[0])
+        self.dsn = nodes.dsn
+        self.nodes = nodes
+
+    def connect(self) -> Any:
+        owner = self.nodes.servers[self.nodes.owner(self.slot)]
+        return Redis(port=owner.port, decode_responses=True)
+
+
+class SQS(Store):
+    """A stand-in for SQS, which tells how many tasks it has and not which."""
+
+    STATES = {
+        "ApproximateNumberOfMessages": "ready",
+        "ApproximateNumberOfMessagesDelayed": "scheduled",
+        "ApproximateNumberOfMessagesNotVisible": "leased",
+    }
+
+    def __init__(self, dsn: str) -> None:
+        self.server = dsn
+        self.dsn = f"{dsn}?poll=0"
+        self._sqs = boto3.client("sqs", endpoint_url=dsn.removeprefix("sqs+").rstrip("/"))
+
+    def census(self) -> dict[str, str]:
+        found = {}
+        for url in self._sqs.list_queues().get("QueueUrls", ()):
+            reply = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            for name, state in self.STATES.items():
+                for number in range(int(reply["Attributes"][name])):
+                    found[f"{url} {state} {number}"] = state
+        return found
+
+    def damage(self) -> list[str]:
+        return []
+
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "any",
+    "AWS_SECRET_ACCESS_KEY": "any",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "NO_PROXY": "127.0.0.1",
+}
+
+
 @contextmanager
 def running(kind: str, folder: Path) -> Iterator[Store]:
     """Run a new and empty store during the block."""
     if kind == "sqlite":
         yield SQLite(folder)
-        return
-    sync = {"redis": "everysec", "redis-always": "always"}.get(kind)
-    config = {"appendonly": "yes", "appendfsync": sync} if sync else {"appendonly": "no"}
-    with valkey_server(**config) as server:
-        yield Valkey(server)
+    elif kind == "sqs":
+        with patch.dict("os.environ", CREDENTIALS), sqs_server() as dsn:
+            yield SQS(dsn)
+    elif kind == "redis-sentinel":
+        with watched_by_sentinels(valkey_server) as watched:
+            yield Sentinels(watched)
+    elif kind == "redis-cluster":
+        with cluster(valkey_server) as nodes:
+            yield Cluster(nodes)
+    else:
+        with valkey_server(**APPEND_ONLY[kind]) as server:
+            yield Valkey(server)
