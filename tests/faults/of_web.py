@@ -43,7 +43,7 @@ def web_killed(house: House) -> None:
             house.web()
 
 
-@fault(*EVERYWHERE, "sqs")
+@fault()
 def web_told_to_stop(house: House) -> None:
     """Send the web server SIGTERM while clients ask, as a deployment does, and start it again."""
     house.worker()
@@ -125,7 +125,7 @@ def kill_in_commit_redis(house: House) -> tuple[str, ...]:
     return ids
 
 
-@fault(*EVERYWHERE, "sqs")
+@fault()
 def web_frozen(house: House) -> None:
     """Freeze all processes of the web server for longer than a commit may take."""
     house.web()
