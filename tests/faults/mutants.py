@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha1
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -118,6 +119,13 @@ MUTANTS = [
         lambda client: released_then_undone(client),
     ),
     Mutant(
+        "a part of a push is taken back that was begun",
+        "abort.lua",
+        "if taken > 0 and",
+        "if taken > 1 and",
+        lambda client: begun_then_undone(client),
+    ),
+    Mutant(
         "a late ack is not heard",
         "sqlite_turn.py",
         'if verdict == "ack":',
@@ -174,6 +182,18 @@ def released_then_undone(client: Client) -> None:
     client.push_many([message], commit_id="c")
     client.release(client.reserve("all")[0])
     client.abort("c", [message])
+    assert client.len("all") == 1
+
+
+def begun_then_undone(client: Client) -> None:
+    """See to it that a push stays as a whole of which a worker has one task."""
+    from alligator.backends.base import Message
+
+    assert isinstance(client, redis_backend.Client)
+    messages = [Message("all", name, "{}") for name in "ab"]
+    client.push_many(messages, commit_id="c")
+    client.reserve("all")
+    assert not client._undo("c", messages, monotonic() + 2)
     assert client.len("all") == 1
 
 
