@@ -16,9 +16,10 @@ from redis.exceptions import TryAgainError
 
 from alligator import Gator, Worker
 from alligator.backends.base import Client, Message, Outcome
-from alligator.backends.redis_backend import PUSH, STEP
+from alligator.backends.redis_backend import STEP
 from alligator.backends.redis_backend import Client as RedisClient
 from alligator.backends.redis_connection import Script
+from alligator.backends.redis_pushes import PUSH
 from alligator.backends.redis_topology import ASK_SECONDS
 from alligator.exceptions import BackendError, BackendUnavailable
 

@@ -21,6 +21,7 @@ from rich.console import Console
 from alligator.backends import (
     open_client,
     redis_backend,
+    redis_pushes,
     sqlite_backend,
     sqlite_tables,
     sqlite_turn,
@@ -187,13 +188,14 @@ def released_then_undone(client: Client) -> None:
 
 def begun_then_undone(client: Client) -> None:
     """See to it that a push stays as a whole of which a worker has one task."""
-    from alligator.backends.base import Message
+    from alligator.backends.base import Commit, Message
 
     assert isinstance(client, redis_backend.Client)
     messages = [Message("all", name, "{}") for name in "ab"]
     client.push_many(messages, commit_id="c")
     client.reserve("all")
-    assert not client._undo("c", messages, monotonic() + 2)
+    push = client._pushes._prepare(Commit(messages, "c"))
+    assert not client._pushes._undo(push, monotonic() + 2)
     assert client.len("all") == 1
 
 
@@ -202,7 +204,9 @@ def applied(mutant: Mutant) -> Iterator[None]:
     """Make the mistake during the block."""
     with pytest.MonkeyPatch.context() as patch:
         if mutant.file.endswith(".lua"):
-            script = getattr(redis_backend, mutant.file.removesuffix(".lua").upper())
+            name = mutant.file.removesuffix(".lua").upper()
+            module = redis_pushes if hasattr(redis_pushes, name) else redis_backend
+            script = getattr(module, name)
             patch.setattr(script, "source", changed(mutant, script.source))
             patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
         else:

@@ -10,7 +10,7 @@ from time import monotonic
 from unittest.mock import patch
 
 from alligator import Gator
-from alligator.backends import redis_backend
+from alligator.backends import redis_backend, redis_pushes
 from alligator.backends.base import Client, Message
 from alligator.exceptions import BackendError
 from alligator.lanes import Lane
@@ -195,7 +195,7 @@ def push_cut_at_every_byte(house: House) -> None:
 def push_stalled_at_every_byte(house: House) -> None:
     """Let a push, and its reply, get no further than each byte: once, twice, with its undoing."""
     # No need to wait as long as in earnest for what never comes.
-    with patch.object(redis_backend, "COMMIT_SECONDS", 0.3):
+    with patch.object(redis_pushes, "COMMIT_SECONDS", 0.3):
         push_at_every_byte(house, "stall", (1, 2, 3), timeout=0.1)
 
 
