@@ -267,6 +267,22 @@ class Client(ABC):
 
     # What follows from it.
 
+    def wait_then_step(
+        self,
+        queue_names: Sequence[str],
+        timeout: float,
+        limit: int,
+        *,
+        lease_for: float = LEASE_SECONDS,
+        max_lost: int = MAX_LOST,
+    ) -> Step:
+        """Do `wait`, then `step`: in one round trip where a store can, for an idle worker's next task.
+
+        Whoever is interrupted may still be given tasks, and has to release them.
+        """
+        self.wait(queue_names, timeout)
+        return self.step(queue_names, limit, lease_for=lease_for, max_lost=max_lost)
+
     def reserve(
         self, queue_name: str, *, limit: int = 1, lease_for: float = LEASE_SECONDS
     ) -> Sequence[Lease]:

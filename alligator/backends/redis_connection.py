@@ -22,6 +22,8 @@ DRIFT_SECONDS = 0.01
 """By how much they may differ after that, at most."""
 MOVE_SECONDS = 0.02
 """How long to wait before asking again for what is on its way from one server to another."""
+HANG_UP_SECONDS = 1.0
+"""How long a server that we have hung up on may take to do so, too."""
 
 # What to say of an error with one of these words in its name or, if the server sent it, in its
 # text. The refusals are lasting, the troubles pass.
@@ -88,7 +90,8 @@ class Connections:
         """Begin anew: what a parent process has open is not for its child."""
         self._pid = os.getpid()
         self._idle: list[Any] = []
-        self._waiting: set[Any] = set()
+        self._waiting: dict[Any, list[float]] = {}
+        """The connections that wait, and when each was interrupted."""
         self._clocks: WeakKeyDictionary[Any, tuple[float, float]] = WeakKeyDictionary()
 
     def close(self) -> None:
@@ -122,11 +125,7 @@ class Connections:
 
     def _ask(self, connection: Any, command: Sequence[Any], timeout: float) -> Any:
         """Send *command* and wait for its reply; *connection* is closed when there is none."""
-        try:
-            packed = connection.pack_command(*command)
-        except UnicodeEncodeError:  # what came as no text goes back as it was
-            raw = (a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command)
-            packed = connection.pack_command(*raw)
+        packed = _pack(connection, command)
         try:
             connection._sock.settimeout(timeout)
             connection.send_packed_command(packed, check_health=False)
@@ -134,11 +133,34 @@ class Connections:
         except ResponseError:
             raise
         except BaseException:
-            connection.disconnect()
-            if self.topology.moves:
-                self.topology.lose()
-                self.close()
+            self._lose(connection)
             raise
+
+    def _ask_all(
+        self, connection: Any, commands: Sequence[Sequence[Any]], timeout: float
+    ) -> list[Any]:
+        """Send *commands* at once, and wait for their replies; an error is a reply, too."""
+        packed = b"".join(part for command in commands for part in _pack(connection, command))
+        replies: list[Any] = []
+        try:
+            connection._sock.settimeout(timeout)
+            connection.send_packed_command([packed], check_health=False)
+            while len(replies) < len(commands):
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        except BaseException:
+            self._lose(connection)
+            raise
+
+    def _lose(self, connection: Any) -> None:
+        """Close one that did not answer."""
+        connection.disconnect()
+        if self.topology.moves:
+            self.topology.lose()
+            self.close()
 
     def server_time(self, connection: Any, moment: float, *, anew: bool = False) -> int:
         """Tell what the server's clock will say at *moment* of ours, at the least, in microseconds."""
@@ -209,29 +231,58 @@ class Connections:
         except RedisError as error:
             raise self.explain(error) from error
 
-    def wait(self, command: Sequence[Any], timeout: float, wanted: Callable[[], bool]) -> None:
-        """Run a command that blocks for up to *timeout* seconds, if it still is *wanted*."""
+    def wait(
+        self,
+        command: Sequence[Any],
+        timeout: float,
+        wanted: Callable[[], bool],
+        call: Call | None = None,
+    ) -> list[Any]:
+        """Run a command that blocks for up to *timeout* seconds, and *call* as soon as it ends.
+
+        Returns their replies, errors among them; nothing when it is not *wanted* any more.
+        """
+        commands: list[Sequence[Any]] = [command]
+        if call is not None:
+            script, keys, args = call
+            commands.append(("EVALSHA", script.sha, len(keys), *keys, *args))
         connection = self.take(monotonic() + self.answer)
         # In this order: `interrupt` either finds the connection, or has changed what is wanted.
-        self._waiting.add(connection)
+        self._waiting[connection] = []
         try:
+            replies = []
+            if is_wanted := wanted():
+                replies = self._ask_all(connection, commands, timeout + self.answer)
+        except RedisError:
             if wanted():
-                self.exchange(connection, command, timeout + self.answer)
-            else:
-                self._idle.append(connection)
-        except ResponseError as error:
-            # Whoever waited looks for tasks now, and so finds the master.
-            if not self._is_elsewhere(error, monotonic() + self.answer):
                 raise
+            return []
         finally:
-            self._waiting.discard(connection)
+            del self._waiting[connection]
+        if is_wanted and not wanted():
+            connection.disconnect()  # half of it is closed, or is about to be
+        else:
+            self._idle.append(connection)
+        return replies
+
+    def forgive(self, error: ResponseError) -> None:
+        """Do nothing about *error* if it will not be there the next time; raise it if it will."""
+        if not self._is_elsewhere(error, monotonic() + self.answer):
+            raise error
 
     def interrupt(self) -> None:
-        """End each `wait` with an error. Takes no lock, so a signal handler may call it."""
-        for connection in tuple(self._waiting):
+        """End each `wait`. Takes no lock, so a signal handler may call it.
+
+        A reply may be on its way that has a task in it: only our side is closed, and what comes
+        before the server closes its own is read. If that does not, a later interrupt ends it.
+        """
+        for connection, interrupts in tuple(self._waiting.items()):
             if connection.pid == os.getpid() and connection._sock:
+                interrupts.append(monotonic())
+                hangs = interrupts[-1] - interrupts[0] > HANG_UP_SECONDS
                 with suppress(OSError):
-                    socket.socket.shutdown(connection._sock, socket.SHUT_RDWR)
+                    how = socket.SHUT_RDWR if hangs else socket.SHUT_WR
+                    socket.socket.shutdown(connection._sock, how)
 
     def explain(self, error: RedisError) -> BackendError:
         """Put *error* into words that say what to do, and never the password."""
@@ -246,3 +297,12 @@ class Connections:
             if word in words:
                 return BackendUnavailable(f"{self.store} {saying} ({error})")
         return BackendError(f"{self.store}: {error}")
+
+
+def _pack(connection: Any, command: Sequence[Any]) -> Any:
+    """Write *command* as it is sent."""
+    try:
+        return connection.pack_command(*command)
+    except UnicodeEncodeError:  # what came as no text goes back as it was
+        raw = (a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command)
+        return connection.pack_command(*raw)
