@@ -248,21 +248,22 @@ class Connections:
             commands.append(("EVALSHA", script.sha, len(keys), *keys, *args))
         connection = self.take(monotonic() + self.answer)
         # In this order: `interrupt` either finds the connection, or has changed what is wanted.
-        self._waiting[connection] = []
+        interrupts = self._waiting[connection] = []
+        replies: list[Any] = []
         try:
-            replies = []
-            if is_wanted := wanted():
+            is_wanted = wanted()
+            if is_wanted:
                 replies = self._ask_all(connection, commands, timeout + self.answer)
         except RedisError:
-            if wanted():
+            if wanted() and not interrupts:
                 raise
             return []
         finally:
             del self._waiting[connection]
-        if is_wanted and not wanted():
-            connection.disconnect()  # half of it is closed, or is about to be
-        else:
+        if is_wanted and wanted() and not interrupts:
             self._idle.append(connection)
+        else:  # half of it is closed, or is about to be
+            connection.disconnect()
         return replies
 
     def forgive(self, error: ResponseError) -> None:

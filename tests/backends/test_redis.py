@@ -436,8 +436,11 @@ def test_an_interrupt_loses_no_task_that_was_just_reserved(client: Client) -> No
         while not ended.is_set():
             took.extend(ids(client.wait_then_step(["all"], 60, 1).leases))
 
-    working = Thread(work)
-    pushing = Thread(lambda: [client.push_many(messages(name)) for name in names])
+    def push() -> None:
+        for name in names:
+            client.push_many(messages(name))
+
+    working, pushing = Thread(work), Thread(push)
     while pushing.is_alive():
         client.interrupt()
     ended.set()
