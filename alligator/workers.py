@@ -17,7 +17,7 @@ from .heartbeat import Heartbeat
 from .lanes import Lane
 from .logs import get_log
 from .tasks import name_in
-from .watch import EXIT_UNFINISHED, HANG_SECONDS, TICK, Watch, pause_after
+from .watch import EXIT_UNFINISHED, HANG_SECONDS, IDLE_TICK, TICK, Watch, pause_after
 
 if TYPE_CHECKING:
     from .isolation import Isolation
@@ -97,6 +97,7 @@ class Worker:
         self._threads: list[Thread] = []
         self._isolation: Isolation | None = None
         self._is_running = False
+        self._watch: Watch | None = None
         self.stops = 0
         """How often it was asked to stop: once is gracefully, twice is at once."""
 
@@ -181,7 +182,7 @@ class Worker:
         self.keep_running = True
         self._in_trouble = 0
         heartbeat = Heartbeat(self.gator.client, self._held, self.lease_for, self._announce)
-        watch = Watch(self, heartbeat)
+        watch = self._watch = Watch(self, heartbeat)
         status = 0
         with watch.signals():
             self._is_running = True
@@ -206,6 +207,8 @@ class Worker:
     def stop(self) -> None:
         """Ask it to end, from another thread; a second time: at once."""
         self.stops += 1
+        if self._watch is not None:
+            self._watch.wake()
 
     def give_up(self) -> None:
         """Let other workers have what is not finished."""
@@ -275,7 +278,7 @@ class Worker:
             thread.start()
         for thread in self._threads:
             while thread.is_alive() and not watch.is_overdue():
-                thread.join(TICK)
+                thread.join(IDLE_TICK)
         if errors:
             raise errors[0]
 
