@@ -9,7 +9,7 @@ from datetime import date
 from inspect import signature
 from logging import getLogger
 from threading import Thread
-from time import time
+from time import time, time_ns
 from types import CoroutineType
 from typing import Any, Self, TypeVar
 
@@ -367,8 +367,12 @@ def timeout_in(data: str) -> float | None:
 
 
 def new_id() -> str:
-    """Make the id of a task: 32 random hexadecimal digits."""
-    return os.urandom(16).hex()
+    """Make the id of a task: 32 hexadecimal digits, of which the last 20 are random.
+
+    The first are the time, so that ids of tasks which come together are near each other: an index of
+    them then has a few pages to write for many tasks, not one for each.
+    """
+    return f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 def _checked(value: T, kind: type[T]) -> T:
