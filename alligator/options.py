@@ -87,6 +87,8 @@ def merge_options(*levels: Mapping[str, Any]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for level in levels:
+        if not level:
+            continue
         if "delay_by" in level or "delay_until" in level:
             merged.pop("delay_by", None)
             merged.pop("delay_until", None)

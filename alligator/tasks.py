@@ -44,8 +44,9 @@ MAX_BACKOFF = 3600.0
 """The longest pause between two attempts, in seconds, before jitter."""
 
 _running: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_decode = json.JSONDecoder().decode
+# What contains itself is found all the same: it is nested too deep.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+_decoder = json.JSONDecoder()
 
 
 def current_task() -> "Task | None":
@@ -309,7 +310,7 @@ class Task:
 
     def _call(self) -> Any:
         if self.timeout is None:
-            result = self._called()(*self.func_args, **self.func_kwargs)
+            result = (self.func or self._called())(*self.func_args, **self.func_kwargs)
         else:
             from .timeouts import limit  # ctypes: only tasks with a timeout pay for it
 
@@ -367,12 +368,18 @@ def timeout_in(data: str) -> float | None:
 
 
 def new_id() -> str:
-    """Make the id of a task: 32 hexadecimal digits, of which the last 20 are random.
+    """Make the id of a task: 32 hexadecimal digits, of which the last 16 are random.
 
     The first are the time, so that ids of tasks which come together are near each other: an index of
     them then has a few pages to write for many tasks, not one for each.
     """
-    return f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+    return f"{time_ns():x}{os.urandom(8).hex()}"
+
+
+def _decode(data: str) -> Any:
+    found, end = _decoder.raw_decode(data)
+    # What the decoder does besides is look for blanks around it, and there are none around ours.
+    return found if end == len(data) else _decoder.decode(data)
 
 
 def _checked(value: T, kind: type[T]) -> T:

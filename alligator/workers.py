@@ -22,6 +22,8 @@ from .watch import EXIT_UNFINISHED, HANG_SECONDS, IDLE_TICK, TICK, Watch, pause_
 if TYPE_CHECKING:
     from .isolation import Isolation
 
+LEVELS = {"ack": logging.INFO, "retry": logging.WARNING, "dead": logging.ERROR}
+
 MAX_BATCH = 100
 """How many tasks one thread reserves at once, at most."""
 
@@ -363,10 +365,7 @@ class Worker:
     def _report(self, done: Attempt, lease: Lease) -> None:
         with self._counting:
             self.tasks_complete += 1
-        level = {"ack": logging.INFO, "retry": logging.WARNING}.get(
-            done.outcome.verdict, logging.ERROR
-        )
-        if not self.log.isEnabledFor(level):
+        if not self.log.isEnabledFor(LEVELS[done.outcome.verdict]):
             return
         fields: dict[str, object] = {"task_id": lease.task_id, "queue": lease.queue_name}
         if done.task is not None:
