@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from datetime import date
-from inspect import signature
 from logging import getLogger
 from threading import Thread
 from time import time, time_ns
@@ -259,6 +257,8 @@ class Task:
 
     def _culprit(self, error: Exception) -> str:
         """Name the argument that is not JSON."""
+        from inspect import signature  # only who errs pays for it
+
         try:
             names = list(signature(self._called()).parameters)
         except (TypeError, ValueError):
@@ -322,9 +322,11 @@ class Task:
         """Choose the seconds to wait before the next attempt."""
         if not isinstance(self.backoff, int | float):
             return self.backoff[min(self.attempt, len(self.backoff)) - 1] if self.backoff else 0.0
+        from random import random  # a program that only starts tasks does not pay for it
+
         # 2.0 ** 64 is far beyond the cap: large attempt numbers must not overflow.
         pause = min(self.backoff * 2.0 ** min(self.attempt - 1, 64), MAX_BACKOFF)
-        return pause * (0.5 + random.random())  # noqa: S311 - jitter, not a secret
+        return pause * (0.5 + random())  # noqa: S311 - jitter, not a secret
 
     def _tell(self, hook: Hook | None, about: object) -> None:
         if hook is None:

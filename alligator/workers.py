@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from threading import Lock, Thread, local
 from time import monotonic, sleep, time
@@ -87,7 +86,9 @@ class Worker:
         """How many tasks this worker has brought to an end, good or bad, or put back to be retried."""
         self.keep_running = False
         self.started_at = time()
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
+        from socket import gethostname  # a program that only starts tasks does not pay for it
+
+        self.name = f"{gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log = self.get_log(log_level)
         self.lanes: list[Lane] = []

@@ -11,7 +11,6 @@ machines. A moment that people look at (`DeadLetter.died_at`) is a Unix timestam
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import inf
 from time import time
 from typing import ClassVar, Literal, NamedTuple
@@ -82,8 +81,7 @@ class DeadLetter(NamedTuple):
     died_at: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QueueStats:
+class QueueStats(NamedTuple):
     """How full a queue is, and what became of the tasks that ever were on it.
 
     ``pushed == succeeded + canceled + dropped + ready + scheduled + leased + dead`` at every moment.
@@ -106,14 +104,14 @@ class QueueStats:
     """Tasks thrown away unrun by people: `drop_all` and dropped dead letters."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerInfo:
+class WorkerInfo(NamedTuple):
     """A sign of life from a worker."""
 
     name: str
     """Unique to the process: host, pid and a random part."""
     queues: Sequence[str] = ()
-    started_at: float = field(default_factory=time)
+    started_at: float = 0.0
+    """A Unix timestamp."""
     seen_ago: float = 0.0
     """Seconds since its last sign of life, by the store's clock."""
     running: Sequence[str] = ()

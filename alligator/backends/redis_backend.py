@@ -8,7 +8,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from itertools import count
 from logging import getLogger
 from math import inf
@@ -353,7 +352,7 @@ class Client(base.Client):
         return bool(self._call(DROP_DEAD, [self._prefix + queue_name], [task_id]))
 
     def beat(self, worker: WorkerInfo, ttl: float) -> None:
-        said = json.dumps(asdict(worker))
+        said = json.dumps(worker._asdict())
         self._call(BEAT, self._worker_keys(), [worker.name, said, _micro(ttl)])
 
     def workers(self) -> list[WorkerInfo]:
@@ -413,7 +412,7 @@ class Client(base.Client):
         self._connections.topology.close()
 
 
-def _read_step(names: Sequence[str], reply: Sequence[Any]) -> Step:
+def _read_step(names: Sequence[str], reply: Any) -> Step:
     leases = [
         Lease(names[place - 1], task_id, data, int(fence), int(fence) >> 32)
         for place, task_id, data, fence in zip(
