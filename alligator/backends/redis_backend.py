@@ -412,7 +412,7 @@ class Client(base.Client):
         self._connections.topology.close()
 
 
-def _read_step(names: Sequence[str], reply: Any) -> Step:
+def _read_step(names: list[str], reply: Any) -> Step:
     leases = [
         Lease(names[place - 1], task_id, data, int(fence), int(fence) >> 32)
         for place, task_id, data, fence in zip(
