@@ -228,13 +228,12 @@ class Gator:
             is_async = not _stand_in.in_process
         task.is_async = self.is_async if is_async is None else is_async
         message = ""
+        queue_name = self._queue_of(task)
         if task.is_async:
-            message = self.write(task, self._queue_of(task))
+            message = self.write(task, queue_name)
         else:
             task.round_trip()
-        held = Held(
-            task, message, not task.is_async, always, self._queue_of(task), task.delay_until
-        )
+        held = Held(task, message, not task.is_async, always, queue_name, task.delay_until)
         if immediate or transaction is None or not transaction.hold(held):
             self.deliver([held])
         return task
@@ -358,7 +357,10 @@ class Gator:
     def run(self, task: Task) -> Task:
         """Make one attempt at *task*, in its context."""
         task.queue_name = self._queue_of(task)
-        with self.task_context(), running(task) if self.tracing else NOTHING:
+        span = running(task) if self.tracing else NOTHING
+        if span is NOTHING and self.task_context is nullcontext:
+            return task.run()
+        with self.task_context(), span:
             return task.run()
 
     def fail(self, task: Task, error: BaseException) -> None:

@@ -51,6 +51,10 @@ class Lane:
         self._limit = 1
         self._average = BATCH_SECONDS
         self._pause = NAP
+        self._is_used = False
+        """Whether `next` was called since the last wait."""
+        self._is_told = False
+        """Whether the last wait has found out what `next` would."""
         self._looked_at: Lease | None = None
         self._timeout: float | None = None
 
@@ -62,14 +66,14 @@ class Lane:
 
     def next(self, limit: int) -> Lease | None:
         """Take the next task in hand; ask the store for up to *limit* when there is none."""
+        self._is_used = True
         try:
             return self._batch.popleft()
         except IndexError:
             pass
-        step = self._step(self._room(limit))
-        self._batch.extend(step.leases)
-        self._pause = step.pause
-        self.idle = not step.leases
+        if self._outcomes or not self._is_told:
+            self._keep(self._step(self._room(limit)))
+        self._is_told = False
         try:
             return self._batch.popleft()
         except IndexError:
@@ -91,11 +95,21 @@ class Lane:
         return done
 
     def wait(self, nap_time: float) -> None:
-        """Sleep until there may be something to do."""
+        """Sleep until there may be something to do; one task may be in hand then, for `next`."""
         client = self.gator.client
         pause = min(self._pause, MAX_WAIT if client.wakes else nap_time)
-        if pause > 0:
+        if pause <= 0:
+            return
+        if not self._is_used:  # a subclass takes its tasks in another way, and would leave it lying
             client.wait(self.queue_names, pause)
+            return
+        self._is_used = False
+        # One, for the store counts it as taken if this process is cut off while it sleeps.
+        step = client.wait_then_step(
+            self.queue_names, pause, 1, lease_for=self.lease_for, max_lost=self.max_lost
+        )
+        self._keep(step)
+        self._is_told = True
 
     def settle(self) -> None:
         """Tell the store what it has not been told yet."""
@@ -144,6 +158,11 @@ class Lane:
             return None
         self._timeout = None
         return running
+
+    def _keep(self, step: Step) -> None:
+        self._batch.extend(step.leases)
+        self._pause = step.pause
+        self.idle = not step.leases
 
     def _room(self, limit: int) -> int:
         """Choose how many tasks to reserve: few when they are long, twice as many each time at most."""

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from difflib import get_close_matches
 from functools import lru_cache
-from inspect import signature
 from math import inf, isfinite
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypedDict, TypeVar
@@ -87,6 +85,8 @@ def merge_options(*levels: Mapping[str, Any]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for level in levels:
+        if not level:
+            continue
         if "delay_by" in level or "delay_until" in level:
             merged.pop("delay_by", None)
             merged.pop("delay_until", None)
@@ -101,6 +101,8 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
     `UnknownOption`, `InvalidOption` or `MultipleDelayError`.
     """
     checked = dict(options)
+    if not checked:
+        return checked
     if "async" in checked:
         checked["is_async"] = checked.pop("async")
     for name in ("is_async", "immediate", "always"):
@@ -109,6 +111,8 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
     known = {*_parameters(task_class), "immediate", "always"}
     for name in checked:
         if name not in known and "**" not in known:
+            from difflib import get_close_matches  # only who errs pays for it
+
             near = get_close_matches(name, known, 1)
             hint = (
                 f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}."
@@ -125,6 +129,8 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
 @lru_cache
 def _parameters(task_class: Callable[..., Any]) -> frozenset[str]:
     """Name what *task_class* can be told; ``**`` stands for anything."""
+    from inspect import signature  # half of what an import of Alligator would take
+
     parameters = signature(task_class).parameters.values()
     return frozenset("**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters)
 

@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Event, Thread, current_thread, main_thread
+from contextlib import contextmanager, suppress
+from threading import Lock, Thread, current_thread, main_thread
 from time import monotonic
 from types import FrameType
 from typing import Protocol
@@ -19,6 +19,9 @@ from .tasks import name_in
 
 TICK = 0.05
 """How often it looks at what the threads are doing, in seconds."""
+
+IDLE_TICK = 0.5
+"""The same while the store has nothing for them: each look costs as much as some tasks."""
 
 MAX_PAUSE = 5.0
 """The longest pause between two tries to reach a store that is away, in seconds."""
@@ -52,8 +55,8 @@ class Watched(Protocol):
 class Watch:
     """A thread that stops a worker in time, and has short tasks not wait behind long ones.
 
-    A signal handler only counts, for it may have stopped a thread that holds any lock; what follows
-    from a signal is done here.
+    A signal handler only counts and wakes it, for it may have stopped a thread that holds any lock;
+    what follows from a signal is done here.
     """
 
     def __init__(self, worker: Watched, heartbeat: Heartbeat) -> None:
@@ -62,7 +65,9 @@ class Watch:
         self._deadline: float | None = None
         self._given_up = False
         self._is_program = False
-        self._ended = Event()
+        self._ended = False
+        self._asleep = Lock()
+        self._asleep.acquire()
         self._thread = Thread(target=self._run, name="alligator-watch", daemon=True)
 
     @contextmanager
@@ -75,6 +80,7 @@ class Watch:
 
         def handle(signum: int, frame: FrameType | None) -> None:
             self._worker.stops += 1
+            self.wake()
 
         before = {
             number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
@@ -92,10 +98,16 @@ class Watch:
 
     def stop(self) -> None:
         """End; what is unfinished after the deadline goes back."""
-        self._ended.set()
+        self._ended = True
+        self.wake()
         self._thread.join()
         if self.is_overdue() and self._is_unfinished() and not self._given_up:
             self._give_up()
+
+    def wake(self) -> None:
+        """Let it look now. It waits for nothing, so a signal handler may call it."""
+        with suppress(RuntimeError):  # it has been woken already
+            self._asleep.release()
 
     def is_overdue(self) -> bool:
         """Whether the worker should have ended by now."""
@@ -105,7 +117,10 @@ class Watch:
         failures, retry_at = 0, 0.0
         shown: list[Lease] = []
         show_at = 0.0
-        while not self._ended.wait(TICK):
+        while True:
+            self._asleep.acquire(timeout=TICK if self._is_at_work() else IDLE_TICK)
+            if self._ended:
+                break
             try:
                 self._obey()
                 if monotonic() >= show_at and (long := self._long_ones()) != shown:
@@ -124,6 +139,11 @@ class Watch:
                     self._worker.log.warning(
                         "what waits behind a long task cannot be given back: %s", describe(error)
                     )
+
+    def _is_at_work(self) -> bool:
+        """Whether something may have to be done soon."""
+        worker = self._worker
+        return not worker.keep_running or not all(lane.idle for lane in list(worker.lanes))
 
     def _obey(self) -> None:
         """Do what follows from being asked to stop."""

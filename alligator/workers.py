@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from threading import Lock, Thread, local
 from time import monotonic, sleep, time
@@ -18,10 +17,12 @@ from .lanes import Lane
 from .logs import get_log
 from .tasks import name_in
 from .tracing import trace_id
-from .watch import EXIT_UNFINISHED, HANG_SECONDS, TICK, Watch, pause_after
+from .watch import EXIT_UNFINISHED, HANG_SECONDS, IDLE_TICK, TICK, Watch, pause_after
 
 if TYPE_CHECKING:
     from .isolation import Isolation
+
+LEVELS = {"ack": logging.INFO, "retry": logging.WARNING, "dead": logging.ERROR}
 
 MAX_BATCH = 100
 """How many tasks one thread reserves at once, at most."""
@@ -86,7 +87,9 @@ class Worker:
         """How many tasks this worker has brought to an end, good or bad, or put back to be retried."""
         self.keep_running = False
         self.started_at = time()
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
+        from socket import gethostname  # a program that only starts tasks does not pay for it
+
+        self.name = f"{gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log = self.get_log(log_level)
         self.lanes: list[Lane] = []
@@ -98,6 +101,7 @@ class Worker:
         self._threads: list[Thread] = []
         self._isolation: Isolation | None = None
         self._is_running = False
+        self._watch: Watch | None = None
         self.stops = 0
         """How often it was asked to stop: once is gracefully, twice is at once."""
 
@@ -182,7 +186,7 @@ class Worker:
         self.keep_running = True
         self._in_trouble = 0
         heartbeat = Heartbeat(self.gator.client, self._held, self.lease_for, self._announce)
-        watch = Watch(self, heartbeat)
+        watch = self._watch = Watch(self, heartbeat)
         status = 0
         with watch.signals():
             self._is_running = True
@@ -207,6 +211,8 @@ class Worker:
     def stop(self) -> None:
         """Ask it to end, from another thread; a second time: at once."""
         self.stops += 1
+        if self._watch is not None:
+            self._watch.wake()
 
     def give_up(self) -> None:
         """Let other workers have what is not finished."""
@@ -276,7 +282,7 @@ class Worker:
             thread.start()
         for thread in self._threads:
             while thread.is_alive() and not watch.is_overdue():
-                thread.join(TICK)
+                thread.join(IDLE_TICK)
         if errors:
             raise errors[0]
 
@@ -361,10 +367,7 @@ class Worker:
     def _report(self, done: Attempt, lease: Lease) -> None:
         with self._counting:
             self.tasks_complete += 1
-        level = {"ack": logging.INFO, "retry": logging.WARNING}.get(
-            done.outcome.verdict, logging.ERROR
-        )
-        if not self.log.isEnabledFor(level):
+        if not self.log.isEnabledFor(LEVELS[done.outcome.verdict]):
             return
         fields: dict[str, object] = {"task_id": lease.task_id, "queue": lease.queue_name}
         if done.task is not None:

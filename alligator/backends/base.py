@@ -11,7 +11,6 @@ machines. A moment that people look at (`DeadLetter.died_at`) is a Unix timestam
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import inf
 from time import time
 from typing import ClassVar, Literal, NamedTuple
@@ -91,8 +90,7 @@ class DeadLetter(NamedTuple):
     died_at: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QueueStats:
+class QueueStats(NamedTuple):
     """How full a queue is, and what became of the tasks that ever were on it.
 
     ``pushed == succeeded + canceled + dropped + ready + scheduled + leased + dead`` at every moment.
@@ -115,14 +113,14 @@ class QueueStats:
     """Tasks thrown away unrun by people: `drop_all` and dropped dead letters."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerInfo:
+class WorkerInfo(NamedTuple):
     """A sign of life from a worker."""
 
     name: str
     """Unique to the process: host, pid and a random part."""
     queues: Sequence[str] = ()
-    started_at: float = field(default_factory=time)
+    started_at: float = 0.0
+    """A Unix timestamp."""
     seen_ago: float = 0.0
     """Seconds since its last sign of life, by the store's clock."""
     running: Sequence[str] = ()
@@ -277,6 +275,22 @@ class Client(ABC):
         """Let go of connections. A later use opens new ones."""
 
     # What follows from it.
+
+    def wait_then_step(
+        self,
+        queue_names: Sequence[str],
+        timeout: float,
+        limit: int,
+        *,
+        lease_for: float = LEASE_SECONDS,
+        max_lost: int = MAX_LOST,
+    ) -> Step:
+        """Do `wait`, then `step`: in one round trip where a store can, for an idle worker's next task.
+
+        Whoever is interrupted may still be given tasks, and has to release them.
+        """
+        self.wait(queue_names, timeout)
+        return self.step(queue_names, limit, lease_for=lease_for, max_lost=max_lost)
 
     def reserve(
         self, queue_name: str, *, limit: int = 1, lease_for: float = LEASE_SECONDS

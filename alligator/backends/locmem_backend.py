@@ -7,7 +7,7 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count, islice
 from math import inf
 from threading import Condition, Thread, local
@@ -279,7 +279,7 @@ class Client(base.Client):
         with self._store.changed:
             alive = {name: beat for name, beat in self._store.workers.items() if beat[2] > now}
             self._store.workers = alive
-            return [replace(worker, seen_ago=now - seen) for worker, seen, _ in alive.values()]
+            return [worker._replace(seen_ago=now - seen) for worker, seen, _ in alive.values()]
 
     def ping(self) -> None:
         pass

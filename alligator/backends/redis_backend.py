@@ -6,11 +6,10 @@ atomic and one round trip. Only the server's clock counts.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from itertools import count
 from math import inf
 from threading import local
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from redis import Redis
 from redis import exceptions as errors
@@ -19,7 +18,7 @@ from ..constants import LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ..exceptions import AlligatorException, BackendError
 from . import base
 from .base import Commit, DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
-from .redis_connection import Connections, Script
+from .redis_connection import Call, Connections, Script
 from .redis_pushes import Pushes
 
 STEP_SECONDS = 5.0
@@ -105,29 +104,72 @@ class Client(base.Client):
         limit = min(limit, MAX_TASKS) if names else 0
         if not limit and not outcomes:
             return Step()
+        call = self._step_call(names, limit, outcomes, lease_for, max_lost)
+        return _read_step(names, self._call(*call, STEP_SECONDS))
+
+    def _step_call(
+        self,
+        names: list[str],
+        limit: int,
+        outcomes: Sequence[Outcome],
+        lease_for: float,
+        max_lost: int,
+    ) -> Call:
+        """Write down a step; queues that only outcomes are of are put behind *names*."""
         dead = self.dead_limit, _micro(self.dead_seconds)
         args: list[str | int] = [limit, _micro(lease_for), max_lost, *dead, len(names)]
         if outcomes:
             args += _pack(outcomes, names)
-        keys = [self._prefix + name for name in names]
-        reply = self._call(STEP, keys, args, STEP_SECONDS)
-        leases = [
-            Lease(names[place - 1], task_id, data, int(fence), int(fence) >> 32)
-            for place, task_id, data, fence in zip(
-                reply[1::4], reply[2::4], reply[3::4], reply[4::4], strict=True
-            )
-        ]
-        return Step(leases, inf if reply[0] < 0 else reply[0] / 1e6)
+        return Call(STEP, [self._prefix + name for name in names], args)
 
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
+        for reply in self._wait(queue_names, timeout):
+            self._check(reply)
+
+    def wait_then_step(
+        self,
+        queue_names: Sequence[str],
+        timeout: float,
+        limit: int,
+        *,
+        lease_for: float = LEASE_SECONDS,
+        max_lost: int = MAX_LOST,
+    ) -> Step:
+        # Both are sent at once, so that the server makes the step the moment that the wait ends:
+        # an idle worker has its task one round trip sooner.
+        names = list(queue_names)
+        call = self._step_call(names, limit, (), lease_for, max_lost)
+        replies = self._wait(names, timeout, call)
+        if not replies:
+            return Step((), 0.0)
+        waited, stepped = replies
+        if isinstance(stepped, errors.ResponseError):  # the usual way knows what to do about it
+            return self.step(names, limit, lease_for=lease_for, max_lost=max_lost)
+        step = _read_step(names, stepped)
+        if not step.leases:  # or they would be lost
+            self._check(waited)
+        return step
+
+    def _wait(
+        self, queue_names: Sequence[str], timeout: float, call: Call | None = None
+    ) -> list[Any]:
         if timeout <= 0 or self._was_interrupted():
-            return
+            return []
         timeout = max(0.001, min(timeout, WAIT_SECONDS))  # to Redis, 0 is forever
         command = ("BLPOP", *(f"{self._prefix}{name}:wake" for name in queue_names), timeout)
         try:
-            self._connections.wait(command, timeout, lambda: not self._was_interrupted())
+            return self._connections.wait(
+                command, timeout, lambda: not self._was_interrupted(), call
+            )
         except errors.RedisError as error:
-            if not self._was_interrupted():
+            raise self._connections.explain(error) from error
+
+    def _check(self, waited: Any) -> None:
+        """Raise what the server said of a wait, unless that is over."""
+        if isinstance(waited, errors.ResponseError):
+            try:
+                self._connections.forgive(waited)
+            except errors.RedisError as error:
                 raise self._connections.explain(error) from error
 
     def interrupt(self) -> None:
@@ -209,7 +251,7 @@ class Client(base.Client):
         return bool(self._call(DROP_DEAD, [self._prefix + queue_name], [task_id]))
 
     def beat(self, worker: WorkerInfo, ttl: float) -> None:
-        said = json.dumps(asdict(worker))
+        said = json.dumps(worker._asdict())
         self._call(BEAT, self._worker_keys(), [worker.name, said, _micro(ttl)])
 
     def workers(self) -> list[WorkerInfo]:
@@ -268,6 +310,16 @@ class Client(base.Client):
         self._pushes.close()
         self._connections.close()
         self._connections.topology.close()
+
+
+def _read_step(names: list[str], reply: Any) -> Step:
+    leases = [
+        Lease(names[place - 1], task_id, data, int(fence), int(fence) >> 32)
+        for place, task_id, data, fence in zip(
+            reply[1::4], reply[2::4], reply[3::4], reply[4::4], strict=True
+        )
+    ]
+    return Step(leases, inf if reply[0] < 0 else reply[0] / 1e6)
 
 
 def _micro(seconds: float) -> int:

@@ -22,6 +22,8 @@ DRIFT_SECONDS = 0.01
 """By how much they may differ after that, at most."""
 MOVE_SECONDS = 0.02
 """How long to wait before asking again for what is on its way from one server to another."""
+HANG_UP_SECONDS = 1.0
+"""How long a server that we have hung up on may take to do so, too."""
 
 # What to say of an error with one of these words in its name or, if the server sent it, in its
 # text. The refusals are lasting, the troubles pass.
@@ -88,7 +90,8 @@ class Connections:
         """Begin anew: what a parent process has open is not for its child."""
         self._pid = os.getpid()
         self._idle: list[Any] = []
-        self._waiting: set[Any] = set()
+        self._waiting: dict[Any, list[float]] = {}
+        """The connections that wait, and when each was interrupted."""
         self._clocks: WeakKeyDictionary[Any, tuple[float, float]] = WeakKeyDictionary()
 
     def close(self) -> None:
@@ -132,6 +135,32 @@ class Connections:
         except BaseException:
             self.give_up(connection)
             raise
+
+    def _ask_all(
+        self, connection: Any, commands: Sequence[Sequence[Any]], deadline: float
+    ) -> list[Any]:
+        """Send *commands* at once, and wait for their replies; an error is a reply, too.
+
+        What is missing when *connection* is lost, and closed, is the error that came instead.
+        """
+        replies: list[Any] = []
+        try:
+            parts = [part for command in commands for part in packed(connection, command)]
+            connection._sock.settimeout(left(deadline))
+            connection.send_packed_command([b"".join(parts)], check_health=False)
+            while len(replies) < len(commands):
+                connection._sock.settimeout(left(deadline))
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except RedisError as error:
+            self.give_up(connection)
+            replies += [error] * (len(commands) - len(replies))
+        except BaseException:
+            self.give_up(connection)
+            raise
+        return replies
 
     def give_back(self, connection: Any) -> None:
         """Let others use a connection that is idle."""
@@ -188,7 +217,9 @@ class Connections:
         commands = [
             ("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls
         ]
-        replies = self._exchange_all(connection, commands, deadline)
+        replies = self._ask_all(connection, commands, deadline)
+        if not is_lost(replies):
+            self._idle.append(connection)
         for place, reply in enumerate(replies):
             # Not run, for a reason that passes when it is sent once more, by itself.
             if isinstance(reply, NoScriptError) or (
@@ -198,30 +229,6 @@ class Connections:
                     replies[place] = self.run(self.take(deadline), calls[place], deadline)
                 except RedisError as error:
                     replies[place] = error
-        return replies
-
-    def _exchange_all(
-        self, connection: Any, commands: Sequence[Sequence[Any]], deadline: float
-    ) -> list[Any]:
-        """Send *commands* together; a reply that does not come is the error that came instead."""
-        replies: list[Any] = []
-        try:
-            parts = [part for command in commands for part in packed(connection, command)]
-            connection._sock.settimeout(left(deadline))
-            connection.send_packed_command([b"".join(parts)], check_health=False)
-            while len(replies) < len(commands):
-                connection._sock.settimeout(left(deadline))
-                try:
-                    replies.append(connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-        except RedisError as error:
-            self.give_up(connection)
-            return [*replies, *(error for _ in range(len(replies), len(commands)))]
-        except BaseException:
-            self.give_up(connection)
-            raise
-        self._idle.append(connection)
         return replies
 
     def _is_elsewhere(self, error: ResponseError, deadline: float) -> bool:
@@ -264,29 +271,61 @@ class Connections:
         except RedisError as error:
             raise self.explain(error) from error
 
-    def wait(self, command: Sequence[Any], timeout: float, wanted: Callable[[], bool]) -> None:
-        """Run a command that blocks for up to *timeout* seconds, if it still is *wanted*."""
+    def wait(
+        self,
+        command: Sequence[Any],
+        timeout: float,
+        wanted: Callable[[], bool],
+        call: Call | None = None,
+    ) -> list[Any]:
+        """Run a command that blocks for up to *timeout* seconds, and *call* as soon as it ends.
+
+        Returns their replies, errors among them; nothing when it is not *wanted* any more.
+        """
+        commands: list[Sequence[Any]] = [command]
+        if call is not None:
+            script, keys, args = call
+            commands.append(("EVALSHA", script.sha, len(keys), *keys, *args))
         connection = self.take(monotonic() + self.answer)
         # In this order: `interrupt` either finds the connection, or has changed what is wanted.
-        self._waiting.add(connection)
+        interrupts = self._waiting[connection] = []
+        replies: list[Any] = []
         try:
-            if wanted():
-                self.exchange(connection, command, timeout + self.answer)
-            else:
-                self._idle.append(connection)
-        except ResponseError as error:
-            # Whoever waited looks for tasks now, and so finds the master.
-            if not self._is_elsewhere(error, monotonic() + self.answer):
+            is_wanted = wanted()
+            if is_wanted:
+                replies = self._ask_all(connection, commands, monotonic() + timeout + self.answer)
+                if is_lost(replies):
+                    raise replies[-1]
+        except RedisError:
+            if wanted() and not interrupts:
                 raise
+            return []
         finally:
-            self._waiting.discard(connection)
+            del self._waiting[connection]
+        if is_wanted and wanted() and not interrupts:
+            self._idle.append(connection)
+        else:  # half of it is closed, or is about to be
+            connection.disconnect()
+        return replies
+
+    def forgive(self, error: ResponseError) -> None:
+        """Do nothing about *error* if it will not be there the next time; raise it if it will."""
+        if not self._is_elsewhere(error, monotonic() + self.answer):
+            raise error
 
     def interrupt(self) -> None:
-        """End each `wait` with an error. Takes no lock, so a signal handler may call it."""
-        for connection in tuple(self._waiting):
+        """End each `wait`. Takes no lock, so a signal handler may call it.
+
+        A reply may be on its way that has a task in it: only our side is closed, and what comes
+        before the server closes its own is read. If that does not, a later interrupt ends it.
+        """
+        for connection, interrupts in tuple(self._waiting.items()):
             if connection.pid == os.getpid() and connection._sock:
+                interrupts.append(monotonic())
+                hangs = interrupts[-1] - interrupts[0] > HANG_UP_SECONDS
                 with suppress(OSError):
-                    socket.socket.shutdown(connection._sock, socket.SHUT_RDWR)
+                    how = socket.SHUT_RDWR if hangs else socket.SHUT_WR
+                    socket.socket.shutdown(connection._sock, how)
 
     def explain(self, error: RedisError) -> BackendError:
         """Put *error* into words that say what to do, and never the password."""
@@ -311,3 +350,8 @@ def packed(connection: Any, command: Sequence[Any]) -> Sequence[bytes]:
         raw = (a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command)
         data = connection.pack_command(*raw)
     return (data,) if isinstance(data, bytes) else data  # hiredis, or without it
+
+
+def is_lost(replies: Sequence[Any]) -> bool:
+    """Whether the connection was lost before the last of them came."""
+    return isinstance(replies[-1], RedisError) and not isinstance(replies[-1], ResponseError)

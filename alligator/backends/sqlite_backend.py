@@ -82,8 +82,7 @@ class Client(base.Client):
             return Step((), pause)
         leases: list[Lease] = []
         with self._turn(durable=False) as turn:
-            for outcome in outcomes:
-                turn.settle(outcome)
+            turn.settle(outcomes)
             if limit:
                 for name in queue_names:
                     turn.reclaim(name, max_lost)

@@ -143,8 +143,14 @@ FIND_DUE = """
 """
 
 FIND_READY = """
-    SELECT seq, id, data, lost FROM task
-    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
+    SELECT id, data, lost FROM task WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
+"""
+
+# Those that were found, one after the other in one statement.
+TAKE_READY = """
+    UPDATE task SET state = 'leased', at = ?, token = ? WHERE seq IN (
+        SELECT seq FROM task WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
+    )
 """
 
 TAKE = "UPDATE task SET state = 'leased', at = ?, token = ? WHERE seq = ?"
@@ -173,6 +179,8 @@ FIND_OLDEST_DEAD = """
 # Tasks go.
 
 DELETE = "DELETE FROM task WHERE seq = ?"
+
+DELETE_LEASED = "DELETE FROM task WHERE queue = ? AND id = ? AND state = 'leased'"
 
 DROP_ALL = "DELETE FROM task WHERE queue = ? AND state = ?"
 

@@ -109,19 +109,37 @@ class Turn:
 
     # Tasks are worked on.
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        done: defaultdict[str, list[str]] = defaultdict(list)
+        for outcome in outcomes:
+            if outcome.verdict == "ack":
+                done[outcome.lease.queue_name].append(outcome.lease.task_id)
+            else:
+                self._end_lease(outcome)
+        for name, ids in done.items():
+            self._finish(name, ids)
+
+    def _finish(self, name: str, ids: Sequence[str]) -> None:
+        """Take tasks away whose work is done, whoever has them by now."""
+        gone = self.executemany(sql.DELETE_LEASED, [(name, task_id) for task_id in ids]).rowcount
+        self.count(name, succeeded=gone, leased=-gone)
+        if gone == len(ids):
+            return
+        for task_id in ids:
+            row = self.execute(sql.FIND, (name, task_id)).fetchone()
+            if row is not None:
+                self.execute(sql.DELETE, row[:1])
+                self.count(name, **{"succeeded": 1, row[1]: -1})
+
+    def _end_lease(self, outcome: Outcome) -> None:
         verdict, (name, task_id, _, lease_token, _), delay, data, reason, traceback = outcome
         row = self.execute(sql.FIND, (name, task_id)).fetchone()
         if row is None:
             return
         seq, state, due, token, lost = row
-        if verdict == "ack":
-            # Whoever has the task by now: the work is done.
-            self.execute(sql.DELETE, (seq,))
-            self.count(name, **{"succeeded": 1, state: -1})
-        elif (state, token) != (LEASED, lease_token):
+        if (state, token) != (LEASED, lease_token):
             return
-        elif verdict == "dead":
+        if verdict == "dead":
             self.execute(sql.BURY, (self.now, lost, reason, traceback, data, seq))
             self.count(name, leased=-1, dead=1)
         elif verdict == "retry":
@@ -161,11 +179,10 @@ class Turn:
         # At least as many as are reserved, or one due later could go before one due earlier.
         due = self.execute(sql.FIND_DUE, (name, self.now, max(limit, SWEEP))).rowcount
         rows = self.execute(sql.FIND_READY, (name, limit)).fetchall()
-        until = self.now + micros(lease_for)
-        self.executemany(sql.TAKE, [(until, self.number, seq) for seq, *_ in rows])
+        self.execute(sql.TAKE_READY, (self.now + micros(lease_for), self.number, name, limit))
         if due or rows:
             self.count(name, scheduled=-due, ready=due - len(rows), leased=len(rows))
-        return [Lease(name, task_id, data, self.number, lost) for _, task_id, data, lost in rows]
+        return [Lease(name, task_id, data, self.number, lost) for task_id, data, lost in rows]
 
     def lease(self, name: str, task_id: str, lease_for: float) -> Lease | None:
         row = self.execute(sql.FIND_WAITING, (name, task_id)).fetchone()

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from alligator.backends.base import Client, Commit, Lease, Message, Outcome, QueueStats, WorkerInfo
+from alligator.backends.base import (
+    Client,
+    Commit,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    Step,
+    WorkerInfo,
+)
 from alligator.constants import MAX_TASK_BYTES, MAX_TASKS
 from alligator.exceptions import BackendError
 
@@ -830,6 +839,35 @@ def test_a_wait_after_an_interrupted_one_waits(client: Client) -> None:
     client.wait(["mail"], 0.1)
 
     assert time.monotonic() - began > 0.05
+
+
+def test_waiting_then_stepping_reserves_what_comes_meanwhile(client: Client) -> None:
+    found: list[Step] = []
+
+    with elsewhere(lambda: found.append(client.wait_then_step(["mail"], 20, 1))):
+        time.sleep(0.1)
+        push(client, "a")
+
+    assert [ids(step.leases) for step in found] == [["a"]]
+
+
+def test_waiting_then_stepping_tells_how_long_there_is_nothing(client: Client) -> None:
+    push(client, "a", delay=30)
+
+    step = client.wait_then_step(["mail"], 0.01, 1)
+
+    assert not step.leases
+    assert step.pause > 20
+
+
+def test_an_interrupt_ends_a_wait_before_a_step(client: Client) -> None:
+    began = time.monotonic()
+
+    with elsewhere(lambda: client.wait_then_step(["mail"], 20, 1)):
+        time.sleep(0.1)
+        client.interrupt()
+
+    assert time.monotonic() - began < 5
 
 
 def test_waiting_costs_no_time_of_the_processor(client: Client) -> None:

@@ -692,6 +692,91 @@ def test_an_interrupt_ends_the_next_wait_and_no_more(client: Client) -> None:
     assert time.monotonic() - began >= 0.1
 
 
+def test_an_interrupt_loses_no_task_that_was_just_reserved(client: Client) -> None:
+    names = [f"{number:03}" for number in range(200)]
+    took: list[str] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            took.extend(ids(client.wait_then_step(["all"], 60, 1).leases))
+
+    def push() -> None:
+        for name in names:
+            client.push_many(messages(name))
+
+    working, pushing = Thread(work), Thread(push)
+    while pushing.is_alive():
+        client.interrupt()
+    ended.set()
+    client.interrupt()
+    for thread in (working, pushing):
+        thread.join(5)
+        assert thread.error is None
+
+    left = ids(client.reserve("all", limit=200))
+
+    assert sorted([*took, *left]) == names
+
+
+def test_an_interrupted_wait_leaves_no_broken_connection(client: Client) -> None:
+    waiting = Thread(lambda: client.wait_then_step(["all"], 60, 1))
+    until(lambda: is_waiting(client.conn))
+
+    client.interrupt()
+    waiting.join(5)
+    client.push_many(messages("a"))
+
+    assert waiting.error is None
+    assert ids(client.reserve("all")) == ["a"]
+
+
+def test_a_server_that_hangs_does_not_keep_a_wait_from_being_interrupted(
+    server: Server, client: Client
+) -> None:
+    waiting = Thread(lambda: client.wait_then_step(["all"], 60, 1))
+    until(lambda: is_waiting(client.conn))
+    server.freeze()
+    began = time.monotonic()
+
+    try:
+        while waiting.is_alive():
+            client.interrupt()
+            waiting.join(0.05)
+    finally:
+        server.thaw()
+
+    assert time.monotonic() - began < 4
+    assert waiting.error is None
+
+
+def test_a_server_that_has_forgotten_the_script_is_taught_it_after_a_wait(client: Client) -> None:
+    client.step(["all"], 1)
+    client.push_many(messages("a"))
+
+    client.conn.script_flush()
+    step = client.wait_then_step(["all"], 60, 1)
+
+    assert ids(step.leases) == ["a"]
+
+
+def test_a_task_is_kept_though_the_wait_for_it_was_refused(server: Server, client: Client) -> None:
+    client.conn.acl_setuser(
+        "worker", enabled=True, passwords=["+x"], keys=["*"], commands=["+@all", "-blpop"]
+    )
+    worker = Client(client.conn_string.replace("redis://", "redis://worker:x@"))
+
+    worker.push_many(messages("a"))
+    worker.step((), 0)
+    worker.reserve("other")
+    step = worker.wait_then_step(["all"], 60, 1)
+
+    assert ids(step.leases) == ["a"]
+    with pytest.raises(BackendError, match="forbids"):
+        worker.wait_then_step(["all"], 60, 1)
+    worker.close()
+
+
 def test_waiting_workers_do_not_keep_others_from_the_server(client: Client) -> None:
     workers = [Thread(lambda: client.wait(["all"], 60)) for _ in range(20)]
     until(lambda: sum(info["cmd"] == "blpop" for info in client.conn.client_list()) == 20)

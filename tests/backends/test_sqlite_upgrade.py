@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,7 +84,7 @@ def test_tasks_of_every_state_live_through_an_upgrade(
 
     assert version(path) == 3
     assert after.ready == after.scheduled == after.leased == after.dead == 1
-    assert replace(after, oldest=0) == replace(before, oldest=0)
+    assert after._replace(oldest=0) == before._replace(oldest=0)
     assert lease.task_id == "ready"
     assert letter.reason == "it was to be"
     assert ask(path, "SELECT DISTINCT colour FROM task") == [("green",)]

@@ -49,15 +49,20 @@ def idling(bench: Bench) -> Sequence[Shot]:
 
 
 def importing(bench: Bench) -> Metrics:
-    """Import Alligator in a fresh process."""
-    done = subprocess.run(
-        [bench.python(OURS), "-c", IMPORT],
-        env=bench.environ(),
-        cwd=environments.ROOT,
-        capture_output=True,
-        check=True,
-    )
-    return {"ms": float(done.stdout) * 1e3}
+    """Import Alligator in a fresh process, compiled already, as what pip installs is."""
+    took = 0.0
+    for _ in ("compiles", "counts"):
+        done = subprocess.run(
+            [bench.python(OURS), "-c", IMPORT],
+            env=bench.environ(
+                PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=str(bench.folder / "compiled")
+            ),
+            cwd=environments.ROOT,
+            capture_output=True,
+            check=True,
+        )
+        took = float(done.stdout)
+    return {"ms": took * 1e3}
 
 
 @experiment(

@@ -19,7 +19,8 @@ def connect(synchronous: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(
-        "CREATE TABLE IF NOT EXISTS task (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, data TEXT)"
+        "CREATE TABLE IF NOT EXISTS task "
+        "(seq INTEGER PRIMARY KEY, id TEXT UNIQUE, data TEXT, taken INTEGER DEFAULT 0)"
     )
     return connection
 
@@ -36,14 +37,17 @@ def push_batches(n: int, size: int) -> None:
 
 
 def drain() -> None:
-    """Run tasks in batches, and take each batch away after it ran."""
+    """Run tasks in batches, at least once each: hidden from other workers before, deleted after."""
     connection = connect("NORMAL")
     last = 0
     while True:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("DELETE FROM task WHERE seq <= ?", (last,))
-        question = "SELECT seq, data FROM task ORDER BY seq LIMIT ?"
+        connection.execute("DELETE FROM task WHERE seq <= ? AND taken", (last,))
+        question = "SELECT seq, data FROM task WHERE NOT taken ORDER BY seq LIMIT ?"
         rows = connection.execute(question, (BATCH,)).fetchall()
+        if rows:
+            span = rows[0][0], rows[-1][0]
+            connection.execute("UPDATE task SET taken = 1 WHERE seq BETWEEN ? AND ?", span)
         connection.execute("COMMIT")
         for seq, data in rows:
             json.loads(data)
