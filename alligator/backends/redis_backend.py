@@ -22,7 +22,7 @@ from redis import exceptions as errors
 from ..constants import LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ..exceptions import BackendError, BackendUnavailable, TooManyTasks
 from . import base
-from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
+from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Scheduled, Step, WorkerInfo
 from .redis_connection import Call, Connections, Script
 
 COMMIT_SECONDS = 2.0
@@ -43,7 +43,8 @@ PUSH, ABORT, STEP, EXTEND, LEASE, CANCEL = map(
     Script, ("push", "abort", "step", "extend", "lease", "cancel")
 )
 DROP_SOME, STATS, BEAT, WORKERS = map(Script, ("drop_some", "stats", "beat", "workers"))
-DEAD_LETTERS, RETRY_DEAD, DROP_DEAD = map(Script, ("dead_letters", "retry_dead", "drop_dead"))
+SCHEDULED, DEAD_LETTERS = map(Script, ("scheduled", "dead_letters"))
+RETRY_DEAD, DROP_DEAD = map(Script, ("retry_dead", "drop_dead"))
 
 logger = getLogger(__name__)
 
@@ -287,6 +288,15 @@ class Client(base.Client):
             oldest=oldest / 1e6,
             **{name: int(number or 0) for name, number in zip(COUNTERS, reply[5:], strict=True)},
         )
+
+    def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
+        if limit <= 0:
+            return []
+        reply = self._call(SCHEDULED, [self._prefix + queue_name], [limit])
+        return [
+            Scheduled(queue_name, task_id, data, int(due_in) / 1e6)
+            for task_id, due_in, data in zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+        ]
 
     def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
         if limit <= 0:
