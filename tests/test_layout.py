@@ -33,6 +33,7 @@ FRAMEWORKS = {
 #: What a file of the core may import besides the standard library.
 FOREIGN = {
     "cli": {"click", "rich"},
+    "dashboard": {"jinja2"},
     "backends/redis_backend.py": {"redis"},
     "backends/redis_connection.py": {"redis"},
     "backends/redis_topology.py": {"redis"},

@@ -7,8 +7,8 @@ from logging import getLogger
 from typing import Any, TypeVar
 
 from alligator import Transaction
-from alligator.endpoint import Response
 from alligator.exceptions import BackendError
+from alligator.http import Response
 from alligator.middleware import Middleware
 from alligator.offload import offload
 

@@ -894,9 +894,7 @@ def test_scheduled_tasks_are_listed_the_next_first(client: Client) -> None:
     assert [task.task_id for task in tasks] == ["next", "then", "last"]
     assert (tasks[0].queue_name, tasks[0].data) == ("mail", "data of next")
     assert 0 <= HOUR - tasks[0].due_in < 60
-    assert client.scheduled("mail", limit=2) == [
-        task._replace(due_in=pytest.approx(task.due_in, abs=60)) for task in tasks[:2]
-    ]
+    assert [task.task_id for task in client.scheduled("mail", limit=2)] == ["next", "then"]
     assert client.scheduled("mail", limit=0) == client.scheduled("unknown") == []
 
 
