@@ -96,5 +96,5 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
     )
     for word in (words.number, words.duration, words.rate, words.size, words.clock):
-        environment.filters[word.__name__] = word
+        environment.filters[word.__name__] = environment.globals[word.__name__] = word
     return environment

@@ -12,9 +12,10 @@ from ..stats import STATES, moment
 from ..stores import Store
 from ..tasks import name_in
 from . import words
-from .chart import Chart, draw, total
+from .chart import SLOT_SECONDS, Chart, changes, draw, total
 
 T = TypeVar("T", DeadLetter, Scheduled)
+Number = TypeVar("Number", int, float)
 
 LISTED = 25
 """How many dead and how many scheduled tasks are shown unless more are asked for."""
@@ -102,12 +103,12 @@ class View:
         self.details = details
         self.stores = document["stores"]
         self.queues = [
-            QueueRow(queue["name"], number, store["backend"], queue, _chart([queue], "ready"))
+            QueueRow(queue["name"], number, store["backend"], queue, _chart(queue))
             for number, store in enumerate(self.stores)
             for queue in store["queues"]
         ]
-        self.counts = {state: sum(row.stats[state] for row in self.queues) for state in STATES}
-        self.workers = [worker for store in self.stores for worker in store["workers"]]
+        self.counts = {state: _sum(row.stats[state] for row in self.queues) for state in STATES}
+        self.workers = [worker for store in self.stores for worker in store["workers"] or ()]
         self.running = [
             {**_running(task, self.time), "worker": worker["name"]}
             for worker in self.workers
@@ -136,11 +137,8 @@ class View:
     def _list(
         self, state: str, look: Look, fetch: Callable[[QueueRow, int], Iterable[T]]
     ) -> list[tuple[int, T]]:
-        rows = [
-            row
-            for row in self.queues
-            if row.stats[state] and (not look.queue or row.name == look.queue)
-        ]
+        # What is not known is asked for.
+        rows = [row for row in self._looked_at(look) if row.stats[state] != 0]
         each = look.limit if len(rows) <= FEW_QUEUES else min(look.limit, FEW_QUEUES)
         return [(row.store, task) for row in rows[:MOST_QUEUES] for task in fetch(row, each)]
 
@@ -170,58 +168,64 @@ class View:
         """Return for how many seconds *moment* has been over."""
         return words.since(moment, self.time)
 
-    @property
-    def shown_dead(self) -> int:
-        """How many dead there are in what is looked at."""
-        return self._count("dead")
-
-    @property
-    def shown_scheduled(self) -> int:
-        """How many scheduled tasks there are in what is looked at."""
-        return self._count("scheduled")
+    def count(self, state: str) -> int | None:
+        """Count the tasks of that state on the queues that are looked at; None if nobody knows."""
+        return _sum(row.stats[state] for row in self._looked_at(self.look))
 
     @property
     def bulk(self) -> QueueRow | None:
         """The queue whose dead can be dealt with all at once: the only one that is looked at."""
-        rows = [
-            row for row in self.queues if row.stats["dead"] and self.look.queue in ("", row.name)
-        ]
+        rows = [row for row in self._looked_at(self.look) if row.stats["dead"]]
         return rows[0] if len(rows) == 1 else None
 
     @property
     def depth(self) -> dict[str, Chart | None]:
-        """The charts of all queues together, to one scale."""
-        histories = [row.stats.get("history") or [] for row in self.queues]
-        series = {state: total(histories, state) for state in ("ready", "leased")}
-        top = max([0.0, *(value for values in series.values() for value in values)])
-        return {state: draw(values, top) for state, values in series.items()}
+        """The charts of ready and leased tasks of all queues together, to one scale."""
+        return _draw({state: self._history(state) for state in ("ready", "leased")})
 
     @property
-    def history_began(self) -> float | None:
-        """How many seconds ago the first sample of the charts was taken."""
-        times = [row.stats["history"][0]["time"] for row in self.queues if row.stats.get("history")]
-        return words.since(min(map(str, times)), self.time) if times else None
+    def pace(self) -> dict[str, Chart | None]:
+        """The charts of how many tasks succeeded and failed per second, to one scale."""
+        return _draw({what: changes(self._history(what)) for what in ("succeeded", "failed")})
+
+    @property
+    def seconds_charted(self) -> float:
+        """How long ago the charts begin."""
+        return max(1, len(self._history("ready")) - 1) * SLOT_SECONDS
+
+    def _history(self, key: str) -> list[float]:
+        return total((row.stats.get("history") for row in self.queues), key)
 
     def rate(self, what: str, span: str = "1m") -> float | None:
         """Return how often something happened per second, on all queues."""
-        rates = [rate for row in self.queues if (rate := row.rate(what, span)) is not None]
-        return sum(rates) if rates else None
+        return _sum(row.rate(what, span) for row in self.queues)
 
-    def counter(self, what: str) -> int:
+    def counter(self, what: str) -> int | None:
         """Return a counter of all queues."""
-        return sum(row.stats["counters"].get(what) or 0 for row in self.queues)
+        return _sum(row.stats["counters"].get(what) for row in self.queues)
 
     @property
     def commits(self) -> Mapping[str, Any] | None:
         """What became of transactions, of the first store that says so."""
         return next((store["commits"] for store in self.stores if store.get("commits")), None)
 
-    def _count(self, state: str) -> int:
-        return sum(row.stats[state] for row in self.queues if self.look.queue in ("", row.name))
+    def _looked_at(self, look: Look) -> list[QueueRow]:
+        return [row for row in self.queues if look.queue in ("", row.name)]
 
 
-def _chart(queues: Iterable[Mapping[str, Any]], state: str) -> Chart | None:
-    return draw(total([queue.get("history") or [] for queue in queues], state))
+def _sum(values: Iterable[Number | None]) -> Number | None:
+    """Add up what is known."""
+    known = [value for value in values if value is not None]
+    return sum(known[1:], known[0]) if known else None
+
+
+def _chart(queue: Mapping[str, Any]) -> Chart | None:
+    return draw(total([queue.get("history")], "ready"))
+
+
+def _draw(series: Mapping[str, Sequence[float]]) -> dict[str, Chart | None]:
+    top = max((value for values in series.values() for value in values), default=0)
+    return {name: draw(values, top) for name, values in series.items()}
 
 
 def _running(task: Any, now: str) -> dict[str, Any]:
