@@ -63,6 +63,7 @@ def is_same_origin(headers: Mapping[str, str]) -> bool | None:
     if origin is None:
         return None
     try:
-        return bool(origin) and urlsplit(origin).netloc == headers.get("host", "")
+        place = urlsplit(origin).netloc
     except ValueError:
         return False
+    return bool(place) and place == headers.get("host")

@@ -72,7 +72,7 @@ class Endpoint:
         # What all processes of a site have in common, and nobody else knows.
         self._csrf = Csrf([self._token, *(each.conn_string for each in self._gators)])
         self._pages: dict[str, dict[str, Page]] = {
-            "/": {"GET": self._show},
+            "": {"GET": self._show},
             "/actions": {"POST": self._act},
             "/health": {"GET": self._ready},
             "/health/ready": {"GET": self._ready},
@@ -105,7 +105,7 @@ class Endpoint:
         if not path and request.mount.strip("/"):
             # What the page links to is relative, and only right below the slash.
             return redirect(308, f"./{quote(request.mount.rstrip('/').rpartition('/')[2])}/")
-        pages = self._pages.get(path or "/") or self._pages.get(path.removesuffix("/"))
+        pages = self._pages.get(path.removesuffix("/"))
         if pages is None:
             return problem(request, 404, "Not Found", "There is nothing here.")
         page = pages.get("GET" if request.method == "HEAD" else request.method)

@@ -138,8 +138,7 @@ def test_a_store_that_cannot_be_measured_is_a_503_without_a_reason(backend: type
 @pytest.mark.parametrize(
     "path",
     [
-        "",
-        "/",
+        "//",
         "//health",
         "/health//",
         "/health/../stats",
