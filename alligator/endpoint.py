@@ -22,6 +22,7 @@ from .health import BACKLOG_SECONDS, Health
 from .http import FORM, JSON, Request, Response, answer_json, problem, read_fields, redirect
 from .openapi import describe
 from .stats import measure
+from .stores import find_stores
 
 log = getLogger("alligator")
 
@@ -145,7 +146,7 @@ class Endpoint:
     def _openapi(self, request: Request) -> Response:
         if not request.allowed:
             return problem(request, 403, "Forbidden", CLOSED)
-        return answer_json(200, JSON, describe())
+        return answer_json(200, JSON, describe(len(find_stores(self._gators))))
 
     def _show(self, request: Request) -> Response:
         if not request.allowed:

@@ -7,8 +7,8 @@ from . import __version__
 TITLE = "Alligator"
 
 
-def describe() -> dict[str, Any]:
-    """Make the document; addresses in it are relative to its own."""
+def describe(stores: int) -> dict[str, Any]:
+    """Make the document, for so many *stores*; addresses in it are relative to its own."""
     closed: list[dict[str, list[str]]] = [{"token": []}]
     return {
         "openapi": "3.1.0",
@@ -20,7 +20,7 @@ def describe() -> dict[str, Any]:
         "servers": [{"url": "."}],
         "paths": {
             "/": {"get": _get("The dashboard", "text/html", closed, parameters=_LOOK, also=_AWAY)},
-            "/actions": {"post": _ACT},
+            "/actions": {"post": _act(stores)},
             "/health": {"get": _health("Whether tasks can be put on the queue")},
             "/health/ready": {"get": _health("The same")},
             "/health/live": {"get": _get("Whether the process lives", HEALTH_JSON, [])},
@@ -118,33 +118,36 @@ _LOOK = [
     )
 ]
 
-_ACT = {
-    "summary": "Retry, drop or cancel a task, or all dead tasks of a queue",
-    "security": [{"token": []}],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["do", "queue"],
-                    "properties": {
-                        "do": {"enum": ["retry", "drop", "cancel", "retry-all", "drop-all"]},
-                        "store": {"type": "integer", "minimum": 0, "default": 0},
-                        "queue": {"type": "string", "minLength": 1},
-                        "task": {"type": "string"},
-                        "csrf": {"type": "string"},
-                    },
-                }
-            }
+
+def _act(stores: int) -> dict[str, Any]:
+    both = {
+        "store": {"type": "integer", "minimum": 0, "maximum": stores - 1, "default": 0},
+        "queue": {"type": "string", "minLength": 1},
+        "csrf": {"type": "string"},
+    }
+    one = {"do": {"enum": ["retry", "drop", "cancel"]}, "task": {"type": "string", "minLength": 1}}
+    every = {"do": {"enum": ["retry-all", "drop-all"]}, "task": {"type": "string", "maxLength": 0}}
+    forms = [
+        {
+            "type": "object",
+            "required": required,
+            "properties": {**fields, **both},
+        }
+        for fields, required in ((one, ["do", "queue", "task"]), (every, ["do", "queue"]))
+    ]
+    return {
+        "summary": "Retry, drop or cancel a task, or all dead tasks of a queue",
+        "security": [{"token": []}],
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": {"oneOf": forms}}},
         },
-    },
-    "responses": {
-        "303": {"description": "It is done; see the page"},
-        "403": _problem("It is closed to the caller, or read-only"),
-        "413": _problem("The form is too long"),
-        "415": _problem("It is not a form"),
-        "422": _problem("The form does not say what to do, or to what"),
-        "503": _problem("The store does not answer"),
-    },
-}
+        "responses": {
+            "303": {"description": "It is done; see the page"},
+            "403": _problem("It is closed to the caller, or read-only"),
+            "413": _problem("The form is too long"),
+            "415": _problem("It is not a form"),
+            "422": _problem("The form does not say what to do, or to what"),
+            "503": _problem("The store does not answer"),
+        },
+    }

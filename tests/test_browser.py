@@ -139,6 +139,11 @@ class Browser:
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
+    def complaints(self) -> list[str]:
+        """Take what the browser has complained of since this was last asked, but for a 403."""
+        get_log: Any = self.driver.get_log
+        return [entry["message"] for entry in get_log("browser") if "403" not in entry["message"]]
+
     def run_scripts(self, run: bool) -> None:
         """Switch JavaScript on or off."""
         self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not run})
@@ -204,7 +209,7 @@ def _url(log: Path) -> str:
 def site(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> Iterator[Site]:
     """SQLite under gunicorn, at the root; Redis or Valkey under uvicorn, mounted by Starlette."""
     browser.driver.get("about:blank")  # the page of the test before has lost its server
-    browser.driver.get_log("browser")
+    browser.complaints()
     with ExitStack() as stack:
         if request.param == "sqlite":
             command = "gunicorn site_under_test:app -b 127.0.0.1:0 --threads 4"
@@ -253,8 +258,7 @@ def test_a_person_watches_and_puts_right_what_failed(site: Site, browser: Browse
 
     stats = site.gator.stats()
     assert (stats.succeeded, stats.canceled, stats.dead) == (1, 1, 0)
-    severe = [entry for entry in browser.driver.get_log("browser") if "403" not in entry["message"]]
-    assert severe == []  # nothing that the content security policy would have stopped
+    assert browser.complaints() == []  # nothing that the content security policy would have stopped
 
 
 def bury(site: Site, *task_ids: str, queue: str = "all", reason: str = "no luck") -> None:

@@ -19,6 +19,7 @@ from alligator.dashboard.actions import Actions
 from alligator.endpoint import Endpoint
 from alligator.exceptions import BackendUnavailable
 from alligator.http import FORM, MAX_BODY, Request, Response
+from alligator.stats import measure as real
 from tests import sample_tasks
 
 TOKEN = "a-token-that-is-long-enough"
@@ -162,7 +163,6 @@ def test_rates_percentiles_and_history_are_drawn_when_the_store_has_them(
         document["stores"][0] |= {"workers": [worker], "commits": commits}
         return document
 
-    real = page.measure
     monkeypatch.setattr(page, "measure", measure)
 
     html = show(endpoint)
@@ -190,7 +190,6 @@ def test_what_a_store_does_not_know_is_a_dash(
         store |= {"queues": [unknown], "workers": None, "commits": None}
         return document
 
-    real = page.measure
     monkeypatch.setattr(page, "measure", measure)
 
     text = text_of(show(endpoint))
