@@ -1,6 +1,8 @@
 """What the endpoint is asked, and what it answers, free of any protocol."""
 
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from html import escape
 from json import dumps
 from types import MappingProxyType
@@ -88,14 +90,21 @@ def problem(request: Request, status: int, title: str, detail: str) -> Response:
         document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
         response = answer_json(status, PROBLEM_JSON, document)
     else:
-        page = PROBLEM_PAGE.format(title=escape(title), detail=escape(detail))
+        page = PROBLEM_PAGE.format(style=STYLE, title=escape(title), detail=escape(detail))
         response = answer(status, "text/html; charset=utf-8", page.encode())
-        response.headers.append(("Content-Security-Policy", CLOSED_POLICY))
+        response.headers.append(("Content-Security-Policy", PROBLEM_POLICY))
     response.headers.append(("Vary", "Accept"))
     return response
 
 
-CLOSED_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+STYLE = (
+    "body{max-width:36rem;margin:15vh auto 0;padding:0 1.5rem;font:16px/1.5 system-ui,sans-serif}"
+)
+
+PROBLEM_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 PROBLEM_PAGE = """<!doctype html>
 <html lang="en">
@@ -104,6 +113,7 @@ PROBLEM_PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
+<style>{style}</style>
 </head>
 <body>
 <main>

@@ -60,7 +60,9 @@ HEALTH_JSON = "application/health+json"
 def _content(media_type: str) -> dict[str, Any]:
     if media_type == HEALTH_JSON:
         return {media_type: {"schema": {"$ref": "#/components/schemas/health"}}}
-    return {media_type: {"schema": {"type": "string" if "html" in media_type else "object"}}}
+    return {
+        media_type: {"schema": {"type": "string" if media_type.startswith("text/") else "object"}}
+    }
 
 
 def _problem(description: str) -> dict[str, Any]:
