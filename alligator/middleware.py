@@ -14,9 +14,9 @@ from math import ceil
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from .constants import FAILED
-from .endpoint import Response
 from .exceptions import BackendError, ConfigurationError
 from .gator import Gator
+from .http import Response
 from .tasks import Task
 from .transaction import Transaction, veto_errors
 

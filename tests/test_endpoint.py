@@ -8,8 +8,9 @@ import pytest
 from alligator import Gator
 from alligator.backends import locmem_backend
 from alligator.backends.base import QueueStats, WorkerInfo
-from alligator.endpoint import Endpoint, Response
+from alligator.endpoint import Endpoint
 from alligator.exceptions import BackendUnavailable, ConfigurationError
+from alligator.http import Request, Response
 from tests import sample_tasks
 
 TOKEN = "a-token-that-is-long-enough"
@@ -50,7 +51,7 @@ def endpoint(gator: Gator) -> Endpoint:
 
 
 def get(endpoint: Endpoint, path: str, *, allowed: bool = False, method: str = "GET") -> Response:
-    return endpoint.respond(method, path, allowed=allowed)
+    return endpoint.respond(Request(method, path, allowed))
 
 
 def header(response: Response, name: str) -> str:
@@ -137,8 +138,7 @@ def test_a_store_that_cannot_be_measured_is_a_503_without_a_reason(backend: type
 @pytest.mark.parametrize(
     "path",
     [
-        "",
-        "/",
+        "//",
         "//health",
         "/health//",
         "/health/../stats",

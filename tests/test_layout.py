@@ -34,6 +34,7 @@ FRAMEWORKS = {
 FOREIGN = {
     "cli": {"click", "rich"},
     "spans.py": {"opentelemetry"},
+    "dashboard": {"jinja2"},
     "backends/redis_backend.py": {"redis"},
     "backends/redis_pushes.py": {"redis"},
     "backends/redis_connection.py": {"redis"},

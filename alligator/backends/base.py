@@ -79,6 +79,16 @@ class Step(NamedTuple):
     """When *leases* is empty: seconds until a scheduled task is due or a lease ends."""
 
 
+class Scheduled(NamedTuple):
+    """A task whose time has not come."""
+
+    queue_name: str
+    task_id: str
+    data: str
+    due_in: float
+    """Seconds until it is ready."""
+
+
 class DeadLetter(NamedTuple):
     """A task that will not run again by itself."""
 
@@ -266,6 +276,10 @@ class Client(ABC):
     @abstractmethod
     def ping(self) -> None:
         """Ask the store for an answer; raise `BackendError` when it gives none."""
+
+    def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
+        """List the tasks whose time has not come, the next first; none where a store cannot."""
+        return []
 
     def warnings(self) -> list[str]:
         """Say what of the store's set-up could lose tasks; nothing when all is well."""

@@ -18,7 +18,7 @@ from weakref import WeakSet, WeakValueDictionary
 from ..constants import LEASE_SECONDS, MAX_LOST
 from ..exceptions import BackendError
 from . import base
-from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
+from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Scheduled, Step, WorkerInfo
 
 COMMIT_MEMORY = 300.0
 """Seconds for which a commit id is remembered."""
@@ -244,6 +244,20 @@ class Client(base.Client):
                 oldest=now - min(ready, default=now),
                 **queue.counts,
             )
+
+    def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
+        now = monotonic()
+        with self._store.changed:
+            entries = self._queue(queue_name).entries
+            waiting = (
+                (*entry.place, task_id)
+                for task_id, entry in entries.items()
+                if not entry.leased and entry.due > now
+            )
+            return [
+                Scheduled(queue_name, task_id, entries[task_id].data, due - now)
+                for due, _, task_id in heapq.nsmallest(limit, waiting)
+            ]
 
     def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
         with self._store.changed:

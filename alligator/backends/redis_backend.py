@@ -17,7 +17,17 @@ from redis import exceptions as errors
 from ..constants import LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ..exceptions import AlligatorException, BackendError
 from . import base
-from .base import Commit, DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
+from .base import (
+    Commit,
+    DeadLetter,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    Scheduled,
+    Step,
+    WorkerInfo,
+)
 from .redis_connection import Call, Connections, Script
 from .redis_pushes import Pushes
 
@@ -29,7 +39,8 @@ COUNTERS = ("pushed", "succeeded", "retried", "lost", "canceled", "dropped")
 
 STEP, EXTEND, LEASE, CANCEL = map(Script, ("step", "extend", "lease", "cancel"))
 DROP_SOME, STATS, BEAT, WORKERS = map(Script, ("drop_some", "stats", "beat", "workers"))
-DEAD_LETTERS, RETRY_DEAD, DROP_DEAD = map(Script, ("dead_letters", "retry_dead", "drop_dead"))
+SCHEDULED, DEAD_LETTERS = map(Script, ("scheduled", "dead_letters"))
+RETRY_DEAD, DROP_DEAD = map(Script, ("retry_dead", "drop_dead"))
 
 
 class Client(base.Client):
@@ -229,6 +240,15 @@ class Client(base.Client):
             oldest=oldest / 1e6,
             **{name: int(number or 0) for name, number in zip(COUNTERS, reply[5:], strict=True)},
         )
+
+    def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
+        if limit <= 0:
+            return []
+        reply = self._call(SCHEDULED, [self._prefix + queue_name], [limit])
+        return [
+            Scheduled(queue_name, task_id, data, int(due_in) / 1e6)
+            for task_id, due_in, data in zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+        ]
 
     def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
         if limit <= 0:

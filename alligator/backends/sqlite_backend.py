@@ -18,7 +18,17 @@ from ..constants import LEASE_SECONDS, MAX_LOST
 from ..exceptions import AlligatorException, BackendError, ConfigurationError
 from . import base
 from . import sqlite_tables as sql
-from .base import Commit, DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
+from .base import (
+    Commit,
+    DeadLetter,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    Scheduled,
+    Step,
+    WorkerInfo,
+)
 from .sqlite_database import Database
 from .sqlite_turn import SECOND, Turn, is_set_back, micros, now
 from .sqlite_wake import Bell
@@ -183,6 +193,15 @@ class Client(base.Client):
         found["ready"] += due
         found["scheduled"] -= due
         return QueueStats(**found, oldest=max(0, moment - oldest) / SECOND)
+
+    def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
+        moment = now()
+        with self._database.read() as connection:
+            rows = connection.execute(sql.SCHEDULED_TASKS, (queue_name, moment, limit)).fetchall()
+        return [
+            Scheduled(queue_name, task_id, data, (at - moment) / SECOND)
+            for task_id, data, at in rows
+        ]
 
     def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
         with self._database.read() as connection:

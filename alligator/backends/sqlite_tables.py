@@ -204,6 +204,11 @@ STATS = f"""
 
 QUEUE_NAMES = "SELECT name FROM queue ORDER BY name"
 
+SCHEDULED_TASKS = """
+    SELECT id, data, at FROM task
+    WHERE queue = ? AND state = 'scheduled' AND at > ? ORDER BY at, seq LIMIT ?
+"""
+
 DEAD_LETTERS = """
     SELECT queue, id, data, reason, traceback, at FROM task
     WHERE queue = ? AND state = 'dead' ORDER BY at DESC, seq DESC LIMIT ?

@@ -64,6 +64,7 @@ def serve(ready: Stage, screen: Screen) -> int:
     introduce(ready, screen)
     screen.say(
         "Open the first address and post something, as ann, for ann has followers.\n"
+        f"The dashboard asks for this word: [bold]{ready.token}[/]\n"
         f"The numbers: curl -H 'Authorization: Bearer {ready.token}' {ready.url}/alligator/stats\n"
         "[bold]Ctrl-C ends all of it.[/]"
     )
@@ -74,6 +75,7 @@ def introduce(ready: Stage, screen: Screen) -> None:
     """Say what runs where."""
     facts = {
         "the page": f"{ready.url}/",
+        "the dashboard": f"{ready.url}/operator",
         "health": f"{ready.url}/alligator/health",
         "the server": f"gunicorn with Flask, pid {ready.server.pid}",
     }

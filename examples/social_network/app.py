@@ -1,8 +1,10 @@
 """A social network: whoever follows you gets a mail when you post."""
 
+import os
 import re
 from email import message_from_bytes
 from email.policy import default
+from secrets import token_bytes
 from sqlite3 import Connection
 from uuid import uuid4
 
@@ -12,10 +14,15 @@ from werkzeug.exceptions import HTTPException
 
 from flask_alligator import Alligator, current
 
-from . import database
+from . import database, operators
 from .tasks import outbox, send_mention_email, send_post_email
 
 app = Flask(__name__)
+app.secret_key = os.environ.get("SECRET_KEY") or token_bytes()
+app.config.update(
+    ALLIGATOR_AUTHORIZE=operators.is_operator, ALLIGATOR_ACTIONS=True, ALLIGATOR_DETAILS=True
+)
+app.register_blueprint(operators.pages)
 alligator = Alligator(app)
 
 

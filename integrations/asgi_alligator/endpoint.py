@@ -1,13 +1,12 @@
 """Answer /alligator/… over ASGI."""
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from logging import getLogger
 from typing import Any
 
-from alligator import Gator
 from alligator.endpoint import Endpoint
+from alligator.http import MAX_BODY, Request
 from alligator.offload import offload
 
 from .types import Receive, Scope, Send
@@ -15,23 +14,13 @@ from .types import Receive, Scope, Send
 log = getLogger("alligator")
 
 
-class AlligatorEndpoint:
+class AlligatorEndpoint(Endpoint):
     """An ASGI application that shows how the queue of *gator* (one or several) is.
 
     Mount it where it is to be found, at ``/alligator`` for instance; ``root_path`` says where that
-    is. *token* opens what is not for everybody (None: the one in ``ALLIGATOR_TOKEN``), and so does
-    *authorize*, a function of the scope, async or not, that returns whether the caller may see it.
+    is. *authorize* is a function of the scope, async or not. All else is told by
+    `alligator.endpoint.Endpoint`.
     """
-
-    def __init__(
-        self,
-        gator: Gator | Sequence[Gator],
-        *,
-        token: str | None = None,
-        authorize: Callable[[Any], Any] | None = None,
-    ) -> None:
-        self.endpoint = Endpoint(gator, token=token)
-        self.authorize = authorize
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
@@ -39,9 +28,17 @@ class AlligatorEndpoint:
             await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return
-        allowed = await self.is_allowed(scope)
-        respond = partial(self.endpoint.respond, scope["method"], _path(scope), allowed=allowed)
-        status, headers, body = await offload(respond)
+        request = Request(
+            scope["method"],
+            _path(scope),
+            await self.is_allowed(scope),
+            scope.get("query_string", b"").decode("latin-1"),
+            {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+            mount=scope.get("root_path", ""),
+        )
+        if request.allowed and request.method == "POST":
+            request = request._replace(body=await _body(receive))
+        status, headers, body = await offload(partial(self.respond, request))
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
@@ -49,7 +46,7 @@ class AlligatorEndpoint:
     async def is_allowed(self, scope: Scope) -> bool:
         """Whether the caller may see more than a stranger."""
         given = dict(scope["headers"]).get(b"authorization", b"")
-        if self.endpoint.allows(given.decode("latin-1")):
+        if self.allows(given.decode("latin-1")):
             return True
         if self.authorize is None:
             return False
@@ -64,6 +61,17 @@ class AlligatorEndpoint:
     def to_request(self, scope: Scope) -> Any:
         """Turn *scope* into what *authorize* is called with."""
         return scope
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Read the body, if it is no longer than it may be."""
+    body = b""
+    while len(body) <= MAX_BODY:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):  # its end, or the client is gone
+            break
+    return body if len(body) <= MAX_BODY else None
 
 
 def _path(scope: Scope) -> str:

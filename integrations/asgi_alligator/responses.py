@@ -7,8 +7,8 @@ from logging import getLogger
 from typing import Any
 
 from alligator import Transaction
-from alligator.endpoint import Response
 from alligator.exceptions import BackendError
+from alligator.http import Response
 from alligator.middleware import Middleware, away
 
 from .types import Message, Scope, Send

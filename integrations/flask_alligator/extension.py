@@ -9,7 +9,7 @@ from werkzeug.local import LocalProxy
 
 from alligator import Gator, Options, Task, Transaction
 from alligator.exceptions import ConfigurationError
-from alligator.options import TaskOptions
+from alligator.options import TaskOptions, to_bool
 
 from .app_context import bind
 from .commands import commands
@@ -73,9 +73,12 @@ class Alligator:
         wsgi_app: WSGIApplication = middleware
         if prefix is not None:
             endpoint = AlligatorEndpoint(
+                app,
                 gator,
                 token=app.config.get("ALLIGATOR_TOKEN"),
                 authorize=app.config["ALLIGATOR_AUTHORIZE"],
+                actions=to_bool("ALLIGATOR_ACTIONS", app.config["ALLIGATOR_ACTIONS"]),
+                details=to_bool("ALLIGATOR_DETAILS", app.config["ALLIGATOR_DETAILS"]),
             )
             wsgi_app = _Mounted(endpoint, prefix, middleware)
         bind(gator, app)

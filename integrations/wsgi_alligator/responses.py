@@ -9,7 +9,7 @@ from typing import Any
 from wsgiref.types import StartResponse
 
 from alligator import Transaction
-from alligator.endpoint import Response
+from alligator.http import Response
 from alligator.middleware import Middleware
 
 log = getLogger("alligator")

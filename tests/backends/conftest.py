@@ -55,6 +55,8 @@ SQS_LIMITS = {
         "test_extending_tells_which_leases_are_lost",
     ],
     "it does not say when a task is due, nor how long one has waited": [
+        "test_scheduled_tasks_are_listed_the_next_first",
+        "test_a_task_that_is_no_longer_scheduled_is_not_listed",
         "test_a_lease_lasts_as_long_as_it_was_given_for",
         "test_a_scheduled_task_is_not_reserved_before_its_time",
         "test_the_age_is_that_of_the_oldest_ready_task",

@@ -948,6 +948,34 @@ def test_a_task_that_was_got_by_its_id_is_gone(client: Client) -> None:
     assert drain(client) == ["a"]
 
 
+# What is to come.
+
+
+def test_scheduled_tasks_are_listed_the_next_first(client: Client) -> None:
+    push(client, "ready")
+    push(client, "last", delay=3 * HOUR)
+    push(client, "next", delay=HOUR)
+    push(client, "then", delay=2 * HOUR)
+    push(client, "elsewhere", queue="print", delay=HOUR)
+
+    tasks = client.scheduled("mail")
+
+    assert [task.task_id for task in tasks] == ["next", "then", "last"]
+    assert (tasks[0].queue_name, tasks[0].data) == ("mail", "data of next")
+    assert 0 <= HOUR - tasks[0].due_in < 60
+    assert [task.task_id for task in client.scheduled("mail", limit=2)] == ["next", "then"]
+    assert client.scheduled("mail", limit=0) == client.scheduled("unknown") == []
+
+
+def test_a_task_that_is_no_longer_scheduled_is_not_listed(client: Client) -> None:
+    push(client, "canceled", "leased", "stays", delay=HOUR)
+
+    client.cancel("mail", "canceled")
+    client.lease("mail", "leased")
+
+    assert [task.task_id for task in client.scheduled("mail")] == ["stays"]
+
+
 # Dead letters.
 
 

@@ -62,7 +62,12 @@ class Get(Protocol):
     """A client."""
 
     def __call__(
-        self, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] | None = None
+        self,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
     ) -> Answer: ...
 
 
@@ -80,16 +85,20 @@ def wsgi(view: View, *layers: dict[str, Any]) -> Get:
 
 
 def wsgi_client(app: Any) -> Get:
-    def get(path: str = "/", *, method: str = "GET", headers: Any = None) -> Answer:
+    def get(
+        path: str = "/", *, method: str = "GET", headers: Any = None, body: bytes = b""
+    ) -> Answer:
         environ: WSGIEnvironment = {
             "SCRIPT_NAME": "",
-            "PATH_INFO": path,
+            "PATH_INFO": path.partition("?")[0],
             "REQUEST_METHOD": method,
-            "QUERY_STRING": "",
+            "QUERY_STRING": path.partition("?")[2],
             "SERVER_PROTOCOL": "HTTP/1.1",
-            "wsgi.input": io.BytesIO(),
+            "wsgi.input": io.BytesIO(body),
+            "CONTENT_LENGTH": str(len(body)),
             **{f"HTTP_{k.upper().replace('-', '_')}": v for k, v in (headers or {}).items()},
         }
+        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
         setup_testing_defaults(environ)
         started: list[Any] = []
 
@@ -98,11 +107,11 @@ def wsgi_client(app: Any) -> Get:
             return lambda data: None
 
         try:
-            body = validator(app)(environ, start_response)
+            chunks = validator(app)(environ, start_response)
             try:
-                content = b"".join(body)
+                content = b"".join(chunks)
             finally:
-                body.close()  # type: ignore[attr-defined]  # the validator's own
+                chunks.close()  # type: ignore[attr-defined]  # the validator's own
         except (AssertionError, ResourceWarning):
             raise
         except Exception:
@@ -129,11 +138,13 @@ def asgi(view: View, *layers: dict[str, Any]) -> Get:
 
 
 def asgi_client(app: Any) -> Get:
-    def get(path: str = "/", *, method: str = "GET", headers: Any = None) -> Answer:
+    def get(
+        path: str = "/", *, method: str = "GET", headers: Any = None, body: bytes = b""
+    ) -> Answer:
         messages: list[Any] = []
 
         async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:
             messages.append(message)
@@ -145,10 +156,10 @@ def asgi_client(app: Any) -> Get:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
+            "path": path.partition("?")[0],
+            "raw_path": path.partition("?")[0].encode(),
             "root_path": "",
-            "query_string": b"",
+            "query_string": path.partition("?")[2].encode(),
             "headers": raw,
         }
         try:
@@ -159,8 +170,8 @@ def asgi_client(app: Any) -> Get:
         assert start["type"] == "http.response.start"
         assert {message["type"] for message in rest} == {"http.response.body"}
         decoded = [(name.decode(), value.decode()) for name, value in start["headers"]]
-        body = b"".join(message["body"] for message in rest)
-        return Answer(start["status"], _lower(decoded), body)
+        content = b"".join(message["body"] for message in rest)
+        return Answer(start["status"], _lower(decoded), content)
 
     return get
 
@@ -189,9 +200,13 @@ def flask_site(view: View, *layers: dict[str, Any]) -> Get:
 
 
 def flask_client(app: flask.Flask) -> Get:
-    def get(path: str = "/", *, method: str = "GET", headers: Any = None) -> Answer:
+    def get(
+        path: str = "/", *, method: str = "GET", headers: Any = None, body: bytes = b""
+    ) -> Answer:
         try:
-            with app.test_client().open(path, method=method, headers=headers) as response:
+            with app.test_client(use_cookies=False).open(
+                path, method=method, headers=headers, data=body
+            ) as response:
                 return Answer(response.status_code, _lower(response.headers.items()), response.data)
         except Exception:
             return Answer(500, {}, b"")
@@ -211,9 +226,11 @@ def starlette(view: View, *layers: dict[str, Any]) -> Get:
 
 
 def starlette_client(app: Any) -> Get:
-    def get(path: str = "/", *, method: str = "GET", headers: Any = None) -> Answer:
+    def get(
+        path: str = "/", *, method: str = "GET", headers: Any = None, body: bytes = b""
+    ) -> Answer:
         client = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
-        response = client.request(method, path, headers=headers)
+        response = client.request(method, path, headers=headers, content=body)
         return Answer(response.status_code, _lower(response.headers.items()), response.content)
 
     return get
@@ -258,6 +275,14 @@ def endpoint_at(name: str, mount: str, gator: Gator | Sequence[Gator], **setting
             await asgi_endpoint({**scope, "root_path": mount}, receive, send)
 
         return asgi_client(rooted)
+    if name == "flask":
+        site = flask.Flask(__name__)
+        site.config["ALLIGATOR_URL_PREFIX"] = mount
+        keys = {f"ALLIGATOR_{key.upper()}": value for key, value in settings.items()}
+        site.config.update(keys)
+        assert isinstance(gator, Gator)
+        flask_alligator.Alligator(site, gator)
+        return flask_client(site)
     mountable = starlette_alligator.AlligatorEndpoint(gator, **settings)
     if name == "starlette":
         return starlette_client(Starlette(routes=[Mount(mount, mountable)]))

@@ -1,0 +1,248 @@
+"""Choose what the dashboard shows, out of what the stores say."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+from ..backends.base import DeadLetter, Scheduled
+from ..http import read_fields
+from ..stats import STATES, moment
+from ..stores import Store
+from ..tasks import name_in
+from . import words
+from .chart import SLOT_SECONDS, Chart, changes, draw, total
+
+T = TypeVar("T", DeadLetter, Scheduled)
+Number = TypeVar("Number", int, float)
+
+LISTED = 25
+"""How many dead and how many scheduled tasks are shown unless more are asked for."""
+MOST_LISTED = 200
+FEW_QUEUES = 5
+"""From more queues than these only the first few tasks of each are fetched."""
+MOST_QUEUES = 25
+
+
+class Look(NamedTuple):
+    """What the reader wants to see: the address of the page."""
+
+    queue: str = ""
+    """The only queue whose tasks are listed; empty for all."""
+    task: str = ""
+    """The key of the task whose details are open."""
+    limit: int = LISTED
+
+    @classmethod
+    def read(cls, query: str) -> "Look":
+        """Read it out of a query; what is no good is as if it had not been there."""
+        fields = read_fields(query)
+        limit = fields.get("limit", "")
+        is_number = limit.isascii() and limit.isdecimal() and len(limit) < 6
+        return cls(
+            fields.get("queue", ""),
+            fields.get("task", ""),
+            max(1, min(int(limit), MOST_LISTED)) if is_number else LISTED,
+        )
+
+    def link(self, **changes: Any) -> str:
+        """Write the address of this page with *changes*."""
+        other = self._replace(**changes)
+        fields = {name: value for name, value in other._asdict().items() if value}
+        if other.limit == LISTED:
+            del fields["limit"]
+        return f"?{urlencode(fields)}" if fields else "./"
+
+
+class TaskRow(NamedTuple):
+    """A dead or a scheduled task, as the page shows it."""
+
+    key: str
+    store: int
+    queue: str
+    task_id: str
+    function: str
+    seconds: float
+    """How long ago it died, or in how long it is due."""
+    moment: str
+    reason: str = ""
+    arguments: str = ""
+    traceback: str = ""
+
+
+class QueueRow(NamedTuple):
+    """A queue, as the page shows it."""
+
+    name: str
+    store: int
+    backend: str
+    stats: Mapping[str, Any]
+    chart: Chart | None
+
+    def rate(self, what: str, span: str) -> float | None:
+        """Return how often something happened per second, lately."""
+        return _dig(self.stats, "rates", what, span)
+
+    def took(self, what: str, percentile: str) -> float | None:
+        """Return a percentile of ``run_time`` or ``latency``, in seconds."""
+        return _dig(self.stats, what, percentile)
+
+
+class View:
+    """All that is on the page, of one moment.
+
+    *document* is what `measure` said of *stores*. The lists of tasks are read from the stores here,
+    which raises `BackendError`; payloads are written out only with *details*.
+    """
+
+    def __init__(
+        self, stores: Sequence[Store], document: Mapping[str, Any], query: str, *, details: bool
+    ) -> None:
+        self.time = document["time"]
+        self.details = details
+        self.stores = document["stores"]
+        self.queues = [
+            QueueRow(queue["name"], number, store["backend"], queue, _chart(queue))
+            for number, store in enumerate(self.stores)
+            for queue in store["queues"]
+        ]
+        self.counts = {state: _sum(row.stats[state] for row in self.queues) for state in STATES}
+        self.workers = [worker for store in self.stores for worker in store["workers"] or ()]
+        self.running = [
+            {**_running(task, self.time), "worker": worker["name"]}
+            for worker in self.workers
+            for task in worker["running"]
+        ]
+        self._look(stores, Look.read(query))
+
+    def _look(self, stores: Sequence[Store], look: Look) -> None:
+        # Names that no queue has are forgotten here: nothing of the address is shown again.
+        names = {row.name for row in self.queues}
+        look = look._replace(queue=look.queue if look.queue in names else "")
+        clients = [store.client for store in stores]
+        dead = self._list("dead", look, lambda row, n: clients[row.store].dead_letters(row.name, n))
+        dead.sort(key=lambda found: -found[1].died_at)
+        scheduled = self._list(
+            "scheduled", look, lambda row, n: clients[row.store].scheduled(row.name, n)
+        )
+        scheduled.sort(key=lambda found: found[1].due_in)
+        self.dead = [self._row("dead", store, letter, look) for store, letter in dead[: look.limit]]
+        self.scheduled = [
+            self._row("scheduled", store, task, look) for store, task in scheduled[: look.limit]
+        ]
+        keys = {row.key for row in (*self.dead, *self.scheduled)}
+        self.look = look._replace(task=look.task if look.task in keys else "")
+
+    def _list(
+        self, state: str, look: Look, fetch: Callable[[QueueRow, int], Iterable[T]]
+    ) -> list[tuple[int, T]]:
+        # What is not known is asked for.
+        rows = [row for row in self._looked_at(look) if row.stats[state] != 0]
+        each = look.limit if len(rows) <= FEW_QUEUES else min(look.limit, FEW_QUEUES)
+        return [(row.store, task) for row in rows[:MOST_QUEUES] for task in fetch(row, each)]
+
+    def _row(self, state: str, store: int, task: DeadLetter | Scheduled, look: Look) -> TaskRow:
+        name = f"{state}\n{store}\n{task.queue_name}\n{task.task_id}"
+        key = "t" + sha256(name.encode(errors="backslashreplace")).hexdigest()[:16]
+        is_open = self.details and key == look.task
+        now = _timestamp(self.time)
+        if isinstance(task, DeadLetter):
+            seconds, when = now - task.died_at, task.died_at
+        else:
+            seconds, when = task.due_in, now + task.due_in
+        return TaskRow(
+            key=key,
+            store=store,
+            queue=task.queue_name,
+            task_id=task.task_id,
+            function=name_in(task.data),
+            seconds=seconds,
+            moment=moment(when),
+            reason=words.shorten(getattr(task, "reason", ""), 2_000),
+            arguments=words.arguments(task.data) if is_open else "",
+            traceback=words.shorten(getattr(task, "traceback", "")) if is_open else "",
+        )
+
+    def age(self, moment: str) -> float | None:
+        """Return for how many seconds *moment* has been over."""
+        return words.since(moment, self.time)
+
+    def count(self, state: str) -> int | None:
+        """Count the tasks of that state on the queues that are looked at; None if nobody knows."""
+        return _sum(row.stats[state] for row in self._looked_at(self.look))
+
+    @property
+    def bulk(self) -> QueueRow | None:
+        """The queue whose dead can be dealt with all at once: the only one that is looked at."""
+        rows = [row for row in self._looked_at(self.look) if row.stats["dead"]]
+        return rows[0] if len(rows) == 1 else None
+
+    @property
+    def depth(self) -> dict[str, Chart | None]:
+        """The charts of ready and leased tasks of all queues together, to one scale."""
+        return _draw({state: self._history(state) for state in ("ready", "leased")})
+
+    @property
+    def pace(self) -> dict[str, Chart | None]:
+        """The charts of how many tasks succeeded and failed per second, to one scale."""
+        return _draw({what: changes(self._history(what)) for what in ("succeeded", "failed")})
+
+    @property
+    def seconds_charted(self) -> float:
+        """How long ago the charts begin."""
+        return max(1, len(self._history("ready")) - 1) * SLOT_SECONDS
+
+    def _history(self, key: str) -> list[float]:
+        return total((row.stats.get("history") for row in self.queues), key)
+
+    def rate(self, what: str, span: str = "1m") -> float | None:
+        """Return how often something happened per second, on all queues."""
+        return _sum(row.rate(what, span) for row in self.queues)
+
+    def counter(self, what: str) -> int | None:
+        """Return a counter of all queues."""
+        return _sum(row.stats["counters"].get(what) for row in self.queues)
+
+    @property
+    def commits(self) -> Mapping[str, Any] | None:
+        """What became of transactions, of the first store that says so."""
+        return next((store["commits"] for store in self.stores if store.get("commits")), None)
+
+    def _looked_at(self, look: Look) -> list[QueueRow]:
+        return [row for row in self.queues if look.queue in ("", row.name)]
+
+
+def _sum(values: Iterable[Number | None]) -> Number | None:
+    """Add up what is known."""
+    known = [value for value in values if value is not None]
+    return sum(known[1:], known[0]) if known else None
+
+
+def _chart(queue: Mapping[str, Any]) -> Chart | None:
+    return draw(total([queue.get("history")], "ready"))
+
+
+def _draw(series: Mapping[str, Sequence[float]]) -> dict[str, Chart | None]:
+    top = max((value for values in series.values() for value in values), default=0)
+    return {name: draw(values, top) for name, values in series.items()}
+
+
+def _running(task: Any, now: str) -> dict[str, Any]:
+    if isinstance(task, str):
+        return {"function": task, "task_id": None, "seconds": None}
+    return {
+        "function": task["function"],
+        "task_id": task["task_id"],
+        "seconds": words.since(task["since"], now),
+    }
+
+
+def _dig(value: Any, *names: str) -> float | None:
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int | float) else None
+
+
+def _timestamp(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
