@@ -41,7 +41,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 APPLICATION_ID: Final = 0x616C7370
 """The mark in the header of the file: "alsp"."""
 
-SCHEMA: Final = (
+VERSION_1: Final = (
     # `commit_id` is the last that the tasks were pushed under, at first that of the request.
     """
     CREATE TABLE kept (
@@ -70,6 +70,9 @@ SCHEMA: Final = (
     "CREATE TABLE relay (owner TEXT NOT NULL, until REAL NOT NULL)",
     "INSERT INTO relay VALUES ('', 0)",
 )
+
+VERSIONS: Final = (VERSION_1,)
+"""What leads from one version of the tables to the next: to change them, add an entry."""
 
 TOTAL = (
     "SELECT commits, tasks, bytes, ifnull((SELECT at FROM kept ORDER BY seq LIMIT 1), 0) FROM total"
@@ -121,7 +124,7 @@ class Spool:
         self._pusher = pusher
         self._conn_string = conn_string
         self._database = Database(
-            self.path, SCHEMA, 1, patience=PATIENCE, application_id=APPLICATION_ID
+            self.path, VERSIONS, patience=PATIENCE, application_id=APPLICATION_ID
         )
         self._relay: Thread | None = None
         self._is_awake = False

@@ -28,9 +28,7 @@ class Client(base.Client):
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
         path, patience = _parse(conn_string)
-        self._database = Database(
-            realpath(path), sql.SCHEMA, sql.VERSION, patience=patience, hint=_hint(path)
-        )
+        self._database = Database(realpath(path), sql.VERSIONS, patience=patience, hint=_hint(path))
         self._bell = Bell(f"{self._database.path}-wake")
 
     def setup_tables(self, queue_name: str = "all") -> None:

@@ -3,9 +3,10 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from random import uniform
 from threading import Lock, RLock
 from time import monotonic
@@ -49,13 +50,16 @@ class Database:
     time anyway. The two writers differ in what a power cut may take back: nothing of a *durable*
     write, the last of the others. That never tears a hole, for the log is one sequence: a durable
     write brings everything before it to the disk too. A killed process loses nothing either way.
+
+    Each of *versions* is the statements that lead to that version of the tables from the one before,
+    the first from an empty file. Opening a file brings it to the last of them. Programs that know
+    fewer may have it open meanwhile, so a new version adds to the tables and takes nothing away.
     """
 
     def __init__(
         self,
         path: str,
-        schema: Sequence[str],
-        version: int,
+        versions: Sequence[Iterable[str]],
         *,
         patience: float,
         hint: str = "",
@@ -64,8 +68,7 @@ class Database:
         self.path = path
         self._hint = hint
         self.patience = patience
-        self._schema = schema
-        self._version = version
+        self._versions = versions
         self._application_id = application_id
         self._open: dict[str, tuple[sqlite3.Connection, int]] = {}
         self._reading, self._writing = Lock(), Lock()
@@ -168,29 +171,32 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables, unless they are there; leave alone what is not ours."""
-        if _header(connection) == (self._application_id, self._version):
+        """Bring the tables to the newest version, from whichever; leave alone what is not ours."""
+        newest = len(self._versions)
+        if _header(connection) == (self._application_id, newest):
             return
+        # All in one transaction: whoever is killed in it leaves the file as it was.
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Again, for another process may have been quicker.
             owner, version = _header(connection)
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if owner == self._application_id and version > self._version:
-                raise BackendError(
-                    f"{self.path} was made by a newer Alligator (its tables are of version "
-                    f"{version}, known here is {self._version}): upgrade this one."
-                )
             if owner != self._application_id and (owner or tables):
                 raise BackendError(
                     f"{self.path} is a database of something else and was left as it is: name "
                     "another file for the queue."
                 )
             if owner != self._application_id:
-                for statement in self._schema:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {self._application_id}")
-                connection.execute(f"PRAGMA user_version = {self._version}")
+                version = 0
+            if version > newest:
+                raise BackendError(
+                    f"{self.path} was made by a newer Alligator (its tables are of version "
+                    f"{version}, known here is {newest}): upgrade this one."
+                )
+            for statement in chain.from_iterable(self._versions[version:]):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {self._application_id}")
+            connection.execute(f"PRAGMA user_version = {newest}")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

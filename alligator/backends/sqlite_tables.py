@@ -5,10 +5,7 @@ Nothing here is newer than SQLite 3.24, so there is no RETURNING: systems with 3
 
 from typing import Final
 
-VERSION: Final = 1
-"""Of the tables; a file with a higher one is refused."""
-
-SCHEMA: Final = (
+VERSION_1: Final = (
     # `at`: since when it is ready or dead, until when it is scheduled or leased.
     # `due`: when it was to run, which a lease must not forget.
     """
@@ -69,6 +66,9 @@ SCHEMA: Final = (
     "CREATE TABLE clock (now INTEGER NOT NULL, turn INTEGER NOT NULL)",
     "INSERT INTO clock VALUES (0, 0)",
 )
+
+VERSIONS: Final = (VERSION_1,)
+"""What leads from one version of the tables to the next: to change them, add an entry."""
 
 COUNTS: Final = (
     *("ready", "scheduled", "leased", "dead"),
