@@ -18,6 +18,7 @@ from .guard import Guard
 from .heartbeat import keeping
 from .in_process import run_in_turn
 from .options import Options, TaskOptions, check_name, check_options, merge_options, to_bool
+from .tally import Ending, Tally
 from .tasks import Task
 from .transaction import Held, Transaction, current
 
@@ -81,6 +82,7 @@ class Gator:
         self.client: Client = (
             self.backend if isinstance(self.backend, Client) else FiveMethodClient(self.backend)
         )
+        self.tally = Tally(self.client)
         self.breaker = Breaker(self.client) if breaker else None
         self.spool = self._open_spool(spool) if spool else None
         self._pusher = self.spool or self.breaker or self.client
@@ -265,6 +267,11 @@ class Gator:
             each.task.to_canceled()
         if _stand_in is not None:
             _stand_in.discard(self, held)
+
+    def count(self, ending: Ending, held: Sequence[Held]) -> None:
+        """Note what became of tasks that a transaction held; of those for the store, that is."""
+        if _stand_in is None and (number := sum(not each.in_process for each in held)):
+            self.tally.add(ending, number)
 
     @property
     def blocking(self) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from threading import Lock, Thread, local
 from time import monotonic, sleep, time
@@ -92,6 +93,9 @@ class Worker:
         """What each of its threads has in hand."""
         self._own = local()
         self._counting = Lock()
+        self._noting = Lock()
+        self._noted: dict[str, Counter[str]] = {}
+        """What the store has been told of the times of tasks."""
         self._claims = 0
         self._in_trouble = 0
         self._threads: list[Thread] = []
@@ -351,11 +355,35 @@ class Worker:
 
     def _announce(self, alive: bool) -> None:
         """Tell the store that this worker lives, or has ended."""
-        running = [name for lane in list(self.lanes) if (name := lane.doing)]
+        running = [doing for lane in list(self.lanes) if (doing := lane.doing)]
         info = WorkerInfo(
-            name=self.name, queues=self.queue_names, started_at=self.started_at, running=running
+            name=self.name,
+            queues=self.queue_names,
+            started_at=self.started_at,
+            running=running,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            concurrency=self.concurrency,
+            memory=memory_used(),
         )
         self.gator.client.beat(info, self.lease_for if alive else 0)
+        self._note_timings()
+
+    def _note_timings(self) -> None:
+        """Tell the store how long tasks took since it was last told."""
+        if not self._noting.acquire(blocking=False):
+            return  # another thread is telling it
+        try:
+            sums: dict[str, Counter[str]] = {}
+            for lane in list(self.lanes):
+                for name, timings in list(lane.timings.items()):
+                    sums.setdefault(name, Counter()).update(timings.figures())
+            news = {name: sums[name] - self._noted.get(name, Counter()) for name in sums}
+            new = {name: figures for name, figures in news.items() if figures}
+            self.gator.client.note(new, self.queue_names)
+            self._noted = sums
+        finally:
+            self._noting.release()
 
     def _report(self, done: Attempt, lease: Lease) -> None:
         with self._counting:
@@ -379,3 +407,12 @@ class Worker:
             self.log.warning("failed, to be retried", extra={**fields, "pause": done.outcome.delay})
         else:
             self.log.error("dead", extra=fields, exc_info=done.error)
+
+
+def memory_used() -> int | None:
+    """Tell how many bytes of memory this process takes; None where that cannot be found out."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None

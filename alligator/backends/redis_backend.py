@@ -8,7 +8,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from itertools import count
 from logging import getLogger
 from math import inf
@@ -22,7 +21,19 @@ from redis import exceptions as errors
 from ..constants import LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ..exceptions import BackendError, BackendUnavailable, TooManyTasks
 from . import base
-from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Scheduled, Step, WorkerInfo
+from .base import (
+    DeadLetter,
+    Figures,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    Sample,
+    Scheduled,
+    Step,
+    WorkerInfo,
+)
+from .figures import SAMPLE_SECONDS, SAMPLES
 from .redis_connection import Call, Connections, Script
 
 COMMIT_SECONDS = 2.0
@@ -37,12 +48,13 @@ MARKER_SECONDS = 300
 TOO_LATE = -1
 """What the script says of a push that nobody waits for any more."""
 
-COUNTERS = ("pushed", "succeeded", "retried", "lost", "canceled", "dropped")
+COUNTERS = ("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped", "died")
 
 PUSH, ABORT, STEP, EXTEND, LEASE, CANCEL = map(
     Script, ("push", "abort", "step", "extend", "lease", "cancel")
 )
 DROP_SOME, STATS, BEAT, WORKERS = map(Script, ("drop_some", "stats", "beat", "workers"))
+NOTE, HISTORY = map(Script, ("note", "history"))
 SCHEDULED, DEAD_LETTERS = map(Script, ("scheduled", "dead_letters"))
 RETRY_DEAD, DROP_DEAD = map(Script, ("retry_dead", "drop_dead"))
 
@@ -212,13 +224,24 @@ class Client(base.Client):
             args += _pack(outcomes, names)
         keys = [self._prefix + name for name in names]
         reply = self._call(STEP, keys, args, STEP_SECONDS)
-        leases = [
-            Lease(names[place - 1], task_id, data, int(fence), int(fence) >> 32)
-            for place, task_id, data, fence in zip(
-                reply[1::4], reply[2::4], reply[3::4], reply[4::4], strict=True
-            )
-        ]
-        return Step(leases, inf if reply[0] < 0 else reply[0] / 1e6)
+        if len(reply) == 1:
+            return Step([], inf if reply[0] < 0 else reply[0] / 1e6)
+        now, *found = reply
+        return Step(
+            [
+                Lease(
+                    names[place - 1],
+                    task_id,
+                    data,
+                    int(fence),
+                    int(fence) >> 32,
+                    (now - float(since)) / 1e6,
+                )
+                for place, task_id, data, fence, since in zip(
+                    found[::5], found[1::5], found[2::5], found[3::5], found[4::5], strict=True
+                )
+            ]
+        )
 
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
         if timeout <= 0 or self._was_interrupted():
@@ -319,18 +342,40 @@ class Client(base.Client):
         return bool(self._call(DROP_DEAD, [self._prefix + queue_name], [task_id]))
 
     def beat(self, worker: WorkerInfo, ttl: float) -> None:
-        said = json.dumps(asdict(worker))
-        self._call(BEAT, self._worker_keys(), [worker.name, said, _micro(ttl)])
+        self._call(BEAT, self._worker_keys(), [worker.name, worker.to_json(), _micro(ttl)])
 
     def workers(self) -> list[WorkerInfo]:
         reply = self._call(WORKERS, self._worker_keys())
         return [
-            WorkerInfo(**{**json.loads(said), "seen_ago": silent / 1e6})
+            WorkerInfo.from_json(said, silent / 1e6)
             for silent, said in zip(reply[::2], reply[1::2], strict=True)
         ]
 
     def _worker_keys(self) -> list[str]:
         return [f"{self._prefix}workers", f"{self._prefix}worker"]
+
+    def note(self, figures: Figures, queue_names: Sequence[str] = ()) -> None:
+        names = list(dict.fromkeys([*queue_names, *figures]))
+        if not names:
+            return
+        args: list[str | int] = [len(set(queue_names)), _micro(SAMPLE_SECONDS), SAMPLES]
+        for name in names:
+            numbers = figures.get(name, {})
+            args += len(numbers), *(word for pair in numbers.items() for word in pair)
+        self._call(NOTE, [self._prefix + name for name in names], args)
+
+    def figures(self, queue_name: str) -> dict[str, int]:
+        words = self._connections.command("HGETALL", f"{self._prefix}{queue_name}:sum")
+        return {name: int(number) for name, number in zip(words[::2], words[1::2], strict=True)}
+
+    def history(self, queue_name: str) -> list[Sample]:
+        args = [_micro(SAMPLE_SECONDS * SAMPLES)]
+        reply = self._call(HISTORY, [self._prefix + queue_name], args)
+        samples = [
+            Sample(age / 1e6, *map(int, words.split()[1:]))
+            for age, words in zip(reply[::2], reply[1::2], strict=True)
+        ]
+        return sorted(samples, reverse=True)
 
     def ping(self) -> None:
         self._connections.command("PING")

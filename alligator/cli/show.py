@@ -43,9 +43,9 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
                 ", ".join(worker["queues"]),
                 worker["started"],
                 f"{age(worker['seen_ago'])} ago",
-                ", ".join(worker["running"]),
+                ", ".join(running["function"] for running in worker["running"]),
             ]
-            for worker in store["workers"]
+            for worker in store["workers"] or ()
         ],
     )
 
