@@ -34,6 +34,7 @@ FRAMEWORKS = {
 FOREIGN = {
     "cli": {"click", "rich"},
     "dashboard": {"jinja2"},
+    "metrics.py": {"prometheus_client"},
     "backends/redis_backend.py": {"redis"},
     "backends/redis_connection.py": {"redis"},
     "backends/redis_topology.py": {"redis"},

@@ -52,7 +52,7 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
 
 def show_health(gator: Gator, *, as_json: bool = False) -> int:
     """Print how the store is, and return the exit status: 1 when it fails."""
-    verdict = Health(gator, timeout=HEALTH_SECONDS).check()
+    verdict = Health(gator, timeout=HEALTH_SECONDS).verdict()
     if as_json:
         click.echo(dumps(verdict.document(), indent=2))
     else:

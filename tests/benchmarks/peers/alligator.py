@@ -65,7 +65,7 @@ def with_waiting(crowd: int, calls: int) -> dict[str, float]:
         "push": pushed,
         "step": stepped / (calls // 10) * 1e6,
         "stats": _timed(calls // 10, lambda: client.stats("bench")),
-        "health": _timed(max(1, calls // 100), Health(gator, fresh_for=0).check),
+        "health": _timed(max(1, calls // 100), Health(gator, fresh_for=0).verdict),
     }
 
 
