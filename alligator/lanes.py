@@ -161,6 +161,13 @@ class Lane:
         running = self._running
         return running if running is not None and self.is_busy_for(seconds) else None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it runs a task that has not heeded its timeout for long."""
+        running = self.running_for(OVERRUN_SECONDS)
+        timeout = None if running is None else timeout_in(running.data)
+        return timeout is not None and self.is_busy_for(timeout + OVERRUN_SECONDS)
+
     def overrun(self) -> Lease | None:
         """Return the task that has gone on for long after its timeout; each only once."""
         running = self.running_for(OVERRUN_SECONDS)

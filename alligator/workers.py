@@ -17,6 +17,7 @@ from .gator import Gator
 from .heartbeat import Heartbeat
 from .lanes import Lane
 from .logs import get_log
+from .signs import Sign
 from .tasks import name_in
 from .watch import EXIT_UNFINISHED, HANG_SECONDS, TICK, Watch, pause_after
 
@@ -93,6 +94,8 @@ class Worker:
         """What each of its threads has in hand."""
         self._own = local()
         self._counting = Lock()
+        self._beaten_at = monotonic()
+        self._store_answers = False
         self._noting = Lock()
         self._noted: dict[str, Counter[str]] = {}
         """What the store has been told of the times of tasks."""
@@ -184,6 +187,7 @@ class Worker:
         self.prepare()
         self.keep_running = True
         self._in_trouble = 0
+        self._beaten_at = monotonic()
         heartbeat = Heartbeat(self.gator.client, self._held, self.lease_for, self._announce)
         watch = Watch(self, heartbeat)
         status = 0
@@ -210,6 +214,12 @@ class Worker:
     def stop(self) -> None:
         """Ask it to end, from another thread; a second time: at once."""
         self.stops += 1
+
+    def sign(self) -> Sign:
+        """Tell whether it lives: it beats, and not all of its threads are stuck in their tasks."""
+        beats = monotonic() - self._beaten_at < self.lease_for
+        stuck = [lane.is_stuck for lane in list(self.lanes)]
+        return Sign(beats and not (stuck and all(stuck)), self._store_answers)
 
     def give_up(self) -> None:
         """Let other workers have what is not finished."""
@@ -366,7 +376,12 @@ class Worker:
             concurrency=self.concurrency,
             memory=memory_used(),
         )
-        self.gator.client.beat(info, self.lease_for if alive else 0)
+        try:
+            self._store_answers = False
+            self.gator.client.beat(info, self.lease_for if alive else 0)
+            self._store_answers = True
+        finally:
+            self._beaten_at = monotonic()
         self._note_timings()
 
     def _note_timings(self) -> None:
