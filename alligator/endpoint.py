@@ -18,8 +18,8 @@ from .dashboard import Actions, Dashboard
 from .dashboard.actions import WrongAction
 from .exceptions import ConfigurationError, MissingExtra
 from .gator import Gator
-from .health import BACKLOG_SECONDS, Health
-from .http import FORM, JSON, Request, Response, answer_json, problem, read_fields, redirect
+from .health import Health
+from .http import FORM, JSON, Request, Response, answer, answer_json, problem, read_fields, redirect
 from .openapi import describe
 from .stats import measure
 from .stores import find_stores
@@ -51,7 +51,8 @@ class Endpoint:
     *token* opens what is not for everybody; when it is None it is read from ``ALLIGATOR_TOKEN``.
     *authorize*, a function of the request as the protocol has it, opens it too, for those that it
     returns true for. Without either it stays closed. *actions* lets those who are allowed retry,
-    drop and cancel tasks; *details* shows them what tasks were given, and tracebacks.
+    drop and cancel tasks; *details* shows them what tasks were given, and tracebacks. *health*
+    is asked by probes, when a project has thresholds or checks of its own.
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class Endpoint:
         authorize: Callable[[Any], Any] | None = None,
         actions: bool = False,
         details: bool = False,
-        backlog_after: float = BACKLOG_SECONDS,
+        health: Health | None = None,
     ) -> None:
         self.authorize = authorize
         self._gators = [gator] if isinstance(gator, Gator) else list(gator)
         self._token = _check_token(token)
-        self._health = Health(self._gators, backlog_after=backlog_after)
+        self.health = health or Health(self._gators)
         self._actions = Actions(self._gators) if actions else None
         self._dashboard = Dashboard(self._gators, actions=actions, details=details)
         # What all processes of a site have in common, and nobody else knows.
@@ -79,6 +80,7 @@ class Endpoint:
             "/health/ready": {"GET": self._ready},
             "/health/live": {"GET": self._live},
             "/stats": {"GET": self._stats},
+            "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
         }
 
@@ -132,7 +134,7 @@ class Endpoint:
         return answer_json(200, HEALTH_JSON, {"status": PASS})
 
     def _ready(self, request: Request) -> Response:
-        verdict = self._health.check()
+        verdict = self.health.verdict()
         document = verdict.document() if request.allowed else {"status": verdict.status}
         return answer_json(503 if verdict.status == FAIL else 200, HEALTH_JSON, document)
 
@@ -143,6 +145,18 @@ class Endpoint:
             return problem(request, 403, "Forbidden", CLOSED)
         return answer_json(200, JSON, measure(self._gators))
 
+    def _metrics(self, request: Request) -> Response:
+        if not request.allowed:
+            return problem(request, 403, "Forbidden", CLOSED)
+        from .metrics import Metrics  # prometheus_client: who is not scraped does not need it
+
+        media_type, text = Metrics(self._gators, self.health).write(
+            request.headers.get("accept", "")
+        )
+        response = answer(200, media_type, text)
+        response.headers.append(("Vary", "Accept"))
+        return response
+
     def _openapi(self, request: Request) -> Response:
         if not request.allowed:
             return problem(request, 403, "Forbidden", CLOSED)
@@ -151,7 +165,7 @@ class Endpoint:
     def _show(self, request: Request) -> Response:
         if not request.allowed:
             return problem(request, 403, "Forbidden", CLOSED)
-        verdict = self._health.check()
+        verdict = self.health.verdict()
         if self._actions is None:
             return self._dashboard.draw(request, verdict)
         cookie = self._csrf.cookie_of(request.headers)

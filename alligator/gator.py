@@ -19,6 +19,7 @@ from .guard import Guard
 from .heartbeat import keeping
 from .in_process import run_in_turn
 from .options import Options, TaskOptions, check_name, check_options, merge_options, to_bool
+from .tally import Ending, Tally
 from .tasks import Task
 from .tracing import NOTHING, carry, running, sending
 from .transaction import Held, Transaction, current
@@ -88,6 +89,7 @@ class Gator:
         self.client: Client = (
             self.backend if isinstance(self.backend, Client) else FiveMethodClient(self.backend)
         )
+        self.tally = Tally(self.client)
         group = GroupCommit(self.client)
         self.breaker = Breaker(group) if breaker else None
         direct = self.breaker or group
@@ -299,6 +301,11 @@ class Gator:
             each.task.to_canceled()
         if _stand_in is not None:
             _stand_in.discard(self, held)
+
+    def count(self, ending: Ending, held: Sequence[Held]) -> None:
+        """Note what became of tasks that a transaction held; of those for the store, that is."""
+        if _stand_in is None and (number := sum(not each.in_process for each in held)):
+            self.tally.add(ending, number)
 
     @property
     def blocking(self) -> bool:

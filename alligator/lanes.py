@@ -1,12 +1,13 @@
 """What one thread of a worker has in hand: reserved, running, and finished but not yet reported."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import perf_counter, time
 
 from .attempts import Attempt, attempt
-from .backends.base import Lease, Outcome, Step
+from .backends.base import Lease, Outcome, Running, Step
 from .gator import Gator
+from .histogram import Histogram
 from .tasks import name_in, timeout_in
 
 BATCH_SECONDS = 0.005
@@ -18,8 +19,24 @@ MAX_WAIT = 5.0
 OVERRUN_SECONDS = 30.0
 """How long a task may go on after its timeout before somebody is told."""
 
+RUN = "run"
+LATENCY = "latency"
+"""What the times are called in the figures of a store: from begin to end, from due to begin."""
+
 NAP = 0.1
 """The wait of a lane that was never used, because a subclass takes its tasks in another way."""
+
+
+class Timings:
+    """How long the tasks of a queue waited and ran in one lane."""
+
+    def __init__(self) -> None:
+        self.run = Histogram()
+        self.latency = Histogram()
+
+    def figures(self) -> Counter[str]:
+        """Write it as figures for a store."""
+        return Counter({**self.run.figures(RUN), **self.latency.figures(LATENCY)})
 
 
 class Lane:
@@ -44,7 +61,9 @@ class Lane:
         self.max_lost = max_lost
         self.idle = True
         """Whether the store had nothing when it was last asked."""
-        self._began = 0.0
+        self.timings: dict[str, Timings] = {}
+        """How long the tasks of each queue took; others may read it at any moment."""
+        self._reserved = self._began = 0.0
         self._running: Lease | None = None
         self._batch: deque[Lease] = deque()
         self._outcomes: deque[Outcome] = deque()
@@ -59,10 +78,13 @@ class Lane:
         self._timeout: float | None = None
 
     @property
-    def doing(self) -> str:
-        """Name the function that runs right now; empty when none does."""
-        running = self._running
-        return name_in(running.data) if running is not None else ""
+    def doing(self) -> Running | None:
+        """Tell what runs right now."""
+        running, began = self._running, self._began
+        if running is None:
+            return None
+        since = time() - (perf_counter() - began)
+        return Running(running.task_id, name_in(running.data), since)
 
     def next(self, limit: int) -> Lease | None:
         """Take the next task in hand; ask the store for up to *limit* when there is none."""
@@ -92,6 +114,12 @@ class Lane:
             self._running = None
         self._outcomes.append(done.outcome)
         self._average += (perf_counter() - start - self._average) / 8
+        if done.task is not None:
+            timings = self.timings.get(lease.queue_name)
+            if timings is None:
+                timings = self.timings[lease.queue_name] = Timings()
+            timings.latency.add(lease.waited + start - self._reserved)
+            timings.run.add(done.seconds)
         return done
 
     def wait(self, nap_time: float) -> None:
@@ -146,6 +174,13 @@ class Lane:
         running = self._running
         return running if running is not None and self.is_busy_for(seconds) else None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it runs a task that has not heeded its timeout for long."""
+        running = self.running_for(OVERRUN_SECONDS)
+        timeout = None if running is None else timeout_in(running.data)
+        return timeout is not None and self.is_busy_for(timeout + OVERRUN_SECONDS)
+
     def overrun(self) -> Lease | None:
         """Return the task that has gone on for long after its timeout; each only once."""
         running = self.running_for(OVERRUN_SECONDS)
@@ -160,6 +195,7 @@ class Lane:
         return running
 
     def _keep(self, step: Step) -> None:
+        self._reserved = perf_counter()
         self._batch.extend(step.leases)
         self._pause = step.pause
         self.idle = not step.leases

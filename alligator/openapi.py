@@ -25,6 +25,7 @@ def describe(stores: int) -> dict[str, Any]:
             "/health/ready": {"get": _health("The same")},
             "/health/live": {"get": _get("Whether the process lives", HEALTH_JSON, [])},
             "/stats": {"get": _get("Queues and workers", "application/json", closed, also=_BUSY)},
+            "/metrics": {"get": _get("The same for Prometheus", "text/plain", closed, also=_BUSY)},
             "/openapi.json": {"get": _get("This document", "application/json", closed)},
         },
         "components": {

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 from .constants import MAX_TASKS
 from .exceptions import AlligatorException, TooManyTasks
 from .options import merge_options
+from .tally import Ending
 from .tasks import Task
 
 log = getLogger("alligator")
@@ -48,6 +49,8 @@ class Delivers(Protocol):
     def withdraw(self, held: Sequence[Held], commit_id: str) -> None: ...
 
     def discard(self, held: Sequence[Held]) -> None: ...
+
+    def count(self, ending: Ending, held: Sequence[Held]) -> None: ...
 
     def check_options(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
 
@@ -278,7 +281,12 @@ class Transaction:
         if self.is_one_push:
             held, _ = self._end()
             self._sent = held
-            await self.gator.adeliver(held, self.commit_id)
+            ending: Ending = "failed"
+            try:
+                await self.gator.adeliver(held, self.commit_id)
+                ending = "committed"
+            finally:
+                self.gator.count(ending, held)
             self._committed = True
         elif self.waits:
             from .offload import offload
@@ -305,7 +313,11 @@ class Transaction:
         """
         held, _ = self._end()
         kept = [each for each in held if each.always]
-        self.gator.discard([each for each in held if not each.always])
+        if held:
+            gone = [each for each in held if not each.always]
+            self.gator.discard(gone)
+            cause_of_it: Ending = "doomed" if self.doomed else "exception" if cause else "veto"
+            self.gator.count(cause_of_it, gone)
         try:
             self._send(kept)
         except AlligatorException as error:
@@ -332,7 +344,12 @@ class Transaction:
             self._outer = None  # it has ended before this one, which goes its own way
         if held:
             self._sent = held
-            self.gator.deliver(held, self.commit_id)
+            ending: Ending = "failed"
+            try:
+                self.gator.deliver(held, self.commit_id)
+                ending = "committed"
+            finally:
+                self.gator.count(ending, held)
         for callback in callbacks:
             _call(callback)
 

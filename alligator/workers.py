@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from threading import Lock, Thread, local
 from time import monotonic, sleep, time
@@ -15,6 +16,7 @@ from .gator import Gator
 from .heartbeat import Heartbeat
 from .lanes import Lane
 from .logs import get_log
+from .signs import Sign
 from .tasks import name_in
 from .tracing import trace_id
 from .watch import EXIT_UNFINISHED, HANG_SECONDS, IDLE_TICK, TICK, Watch, pause_after
@@ -89,13 +91,19 @@ class Worker:
         self.started_at = time()
         from socket import gethostname  # a program that only starts tasks does not pay for it
 
-        self.name = f"{gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
+        self._host = gethostname()
+        self.name = f"{self._host}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log = self.get_log(log_level)
         self.lanes: list[Lane] = []
         """What each of its threads has in hand."""
         self._own = local()
         self._counting = Lock()
+        self._beaten_at = monotonic()
+        self._store_answers = False
+        self._noting = Lock()
+        self._noted: dict[str, Counter[str]] = {}
+        """What the store has been told of the times of tasks."""
         self._claims = 0
         self._in_trouble = 0
         self._threads: list[Thread] = []
@@ -185,6 +193,7 @@ class Worker:
         self.prepare()
         self.keep_running = True
         self._in_trouble = 0
+        self._beaten_at = monotonic()
         heartbeat = Heartbeat(self.gator.client, self._held, self.lease_for, self._announce)
         watch = self._watch = Watch(self, heartbeat)
         status = 0
@@ -213,6 +222,12 @@ class Worker:
         self.stops += 1
         if self._watch is not None:
             self._watch.wake()
+
+    def sign(self) -> Sign:
+        """Tell whether it lives: it beats, and not all of its threads are stuck in their tasks."""
+        beats = monotonic() - self._beaten_at < self.lease_for
+        stuck = [lane.is_stuck for lane in list(self.lanes)]
+        return Sign(beats and not (stuck and all(stuck)), self._store_answers)
 
     def give_up(self) -> None:
         """Let other workers have what is not finished."""
@@ -358,11 +373,40 @@ class Worker:
 
     def _announce(self, alive: bool) -> None:
         """Tell the store that this worker lives, or has ended."""
-        running = [name for lane in list(self.lanes) if (name := lane.doing)]
+        running = [doing for lane in list(self.lanes) if (doing := lane.doing)]
         info = WorkerInfo(
-            name=self.name, queues=self.queue_names, started_at=self.started_at, running=running
+            name=self.name,
+            queues=self.queue_names,
+            started_at=self.started_at,
+            running=running,
+            host=self._host,
+            pid=os.getpid(),
+            concurrency=self.concurrency,
+            memory=memory_used(),
         )
-        self.gator.client.beat(info, self.lease_for if alive else 0)
+        try:
+            self._store_answers = False
+            self.gator.client.beat(info, self.lease_for if alive else 0)
+            self._store_answers = True
+        finally:
+            self._beaten_at = monotonic()
+        self._note_timings()
+
+    def _note_timings(self) -> None:
+        """Tell the store how long tasks took since it was last told."""
+        if not self._noting.acquire(blocking=False):
+            return  # another thread is telling it
+        try:
+            sums: dict[str, Counter[str]] = {}
+            for lane in list(self.lanes):
+                for name, timings in list(lane.timings.items()):
+                    sums.setdefault(name, Counter()).update(timings.figures())
+            news = {name: sums[name] - self._noted.get(name, Counter()) for name in sums}
+            new = {name: figures for name, figures in news.items() if figures}
+            self.gator.client.note(new, self.queue_names)
+            self._noted = sums
+        finally:
+            self._noting.release()
 
     def _report(self, done: Attempt, lease: Lease) -> None:
         with self._counting:
@@ -384,3 +428,12 @@ class Worker:
             self.log.warning("failed, to be retried", extra={**fields, "pause": done.outcome.delay})
         else:
             self.log.error("dead", extra=fields, exc_info=done.error)
+
+
+def memory_used() -> int | None:
+    """Tell how many bytes of memory this process takes; None where that cannot be found out."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None

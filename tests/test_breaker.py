@@ -296,11 +296,11 @@ def test_the_503_says_when_to_come_back(
 
 def test_health_shows_it(store: Store, clock: Clock) -> None:
     gator = gator_on(store)
-    (before,) = Health(gator).check().checks["commits:breaker"]
+    (before,) = Health(gator).verdict().checks["commits:breaker"]
     for _ in range(5):
         with pytest.raises(BackendUnavailable):
             gator.task(add, 1, 2)
-    (after,) = Health(gator).check().checks["commits:breaker"]
+    (after,) = Health(gator).verdict().checks["commits:breaker"]
 
     assert (before["observedValue"], before["status"]) == ("closed", "pass")
     assert (after["observedValue"], after["status"]) == ("open", "warn")

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alligator import Gator
-from alligator.backends.base import WorkerInfo
+from alligator.backends.base import Running, WorkerInfo
 from alligator.cli import dead_commands, main, run_worker, show_health, show_stats, worker_options
 from tests import sample_tasks
 from tests.programs import environment, eventually, lines, run, running
@@ -503,7 +503,9 @@ def test_reloading_is_for_one_process() -> None:
 
 def test_stats_are_a_table(dsn: str, gator: Gator) -> None:
     gator.task(sample_tasks.add, 1, 2)
-    gator.client.beat(WorkerInfo(name="host:1:ab", queues=["all"], running=["app:send"]), 60)
+    gator.client.beat(
+        WorkerInfo(name="host:1:ab", queues=["all"], running=[Running("1", "app:send", 0.0)]), 60
+    )
 
     result = invoke("stats", dsn)
 
@@ -528,7 +530,7 @@ def test_stats_of_a_gator_can_be_shown_by_another_command_line(
 ) -> None:
     show_stats(gator, as_json=True)
 
-    assert loads(capsys.readouterr().out)["schema"] == 1
+    assert loads(capsys.readouterr().out)["schema"] == 2
 
 
 def test_a_store_without_a_worker_is_a_warning_and_status_0(dsn: str) -> None:

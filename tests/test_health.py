@@ -1,5 +1,6 @@
 """What a probe is told."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 from alligator import Gator
 from alligator.backends import locmem_backend
 from alligator.backends.base import QueueStats, WorkerInfo
-from alligator.exceptions import BackendError, BackendUnavailable
+from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
 from alligator.health import Health
 from tests import sample_tasks
 from tests.programs import eventually
@@ -104,7 +105,7 @@ def ping_threads() -> int:
 
 
 def test_a_store_that_answers_with_a_worker_on_the_queue_passes(gator: Gator) -> None:
-    verdict = Health(gator).check()
+    verdict = Health(gator).verdict()
 
     assert verdict.status == "pass"
     (answer,) = verdict.checks["backend:responseTime"]
@@ -115,7 +116,7 @@ def test_a_store_that_answers_with_a_worker_on_the_queue_passes(gator: Gator) ->
 
 
 def test_the_document_has_the_shape_of_the_draft(gator: Gator) -> None:
-    document = Health(gator).check().document()
+    document = Health(gator).verdict().document()
 
     assert document["status"] == "pass"
     for key, entries in document["checks"].items():
@@ -126,7 +127,7 @@ def test_the_document_has_the_shape_of_the_draft(gator: Gator) -> None:
 
 
 def test_a_store_that_cannot_be_reached_fails() -> None:
-    verdict = Health(gator_on(Away)).check()
+    verdict = Health(gator_on(Away)).verdict()
 
     assert verdict.status == "fail"
     (answer,) = verdict.checks["backend:responseTime"]
@@ -135,7 +136,7 @@ def test_a_store_that_cannot_be_reached_fails() -> None:
 
 
 def test_the_words_of_an_error_that_is_not_ours_are_kept_back() -> None:
-    verdict = Health(gator_on(Broken)).check()
+    verdict = Health(gator_on(Broken)).verdict()
 
     assert verdict.status == "fail"
     assert "RuntimeError" in str(verdict)
@@ -146,7 +147,7 @@ def test_a_store_that_hangs_fails_within_the_time_of_a_probe(frozen: Frozen) -> 
     health = Health(gator_on(lambda _: frozen))
 
     began = monotonic()
-    verdict = health.check()
+    verdict = health.verdict()
 
     assert monotonic() - began < 2
     assert verdict.status == "fail"
@@ -157,7 +158,7 @@ def test_a_ping_that_hangs_is_not_joined_by_others(frozen: Frozen) -> None:
     eventually(lambda: ping_threads() == 0)  # those of other tests
     health = Health(gator_on(lambda _: frozen), timeout=0.05, fresh_for=0)
 
-    verdicts = [health.check() for _ in range(10)]
+    verdicts = [health.verdict() for _ in range(10)]
 
     assert {verdict.status for verdict in verdicts} == {"fail"}
     eventually(lambda: frozen.pings > 0)  # its thread may still be starting
@@ -167,11 +168,11 @@ def test_a_ping_that_hangs_is_not_joined_by_others(frozen: Frozen) -> None:
 
 def test_a_store_that_thaws_is_well_again(frozen: Frozen) -> None:
     health = Health(gator_on(lambda _: frozen), timeout=0.05, fresh_for=0)
-    assert health.check().status == "fail"
+    assert health.verdict().status == "fail"
 
     frozen.thawed.set()
 
-    eventually(lambda: health.check().status == "pass")
+    eventually(lambda: health.verdict().status == "pass")
 
 
 def test_twenty_callers_at_once_cost_one_ping(frozen: Frozen) -> None:
@@ -181,7 +182,7 @@ def test_twenty_callers_at_once_cost_one_ping(frozen: Frozen) -> None:
 
     def ask() -> None:
         ready.wait()
-        found.append(health.check().status)
+        found.append(health.verdict().status)
 
     threads = [Thread(target=ask) for _ in range(20)]
     for thread in threads:
@@ -200,7 +201,7 @@ def test_an_answer_stands_for_a_second() -> None:
     gator = gator_on(Counted)
     health = Health(gator, fresh_for=60)
 
-    first, second = health.check(), health.check()
+    first, second = health.verdict(), health.verdict()
 
     assert first == second
     assert gator.backend.pings == 1
@@ -210,26 +211,26 @@ def test_the_store_is_asked_again_when_its_answer_is_stale() -> None:
     gator = gator_on(Counted)
     health = Health(gator, fresh_for=0)
 
-    health.check()
-    health.check()
+    health.verdict()
+    health.verdict()
 
     assert gator.backend.pings == 2
 
 
 def test_an_answer_that_comes_too_late_is_none(frozen: Frozen) -> None:
     health = Health(gator_on(lambda _: frozen), timeout=0.05, fresh_for=60)
-    health.check()
+    health.verdict()
 
     frozen.thawed.set()
     eventually(lambda: not ping_threads())
 
-    (answer,) = health.check().checks["backend:responseTime"]
+    (answer,) = health.verdict().checks["backend:responseTime"]
     assert answer["status"] == "fail"
     assert answer["output"].startswith("the answer took")
 
 
 def test_a_queue_without_a_worker_is_a_warning() -> None:
-    verdict = Health(Gator("locmem://", "mail", backend_class=Durable)).check()
+    verdict = Health(Gator("locmem://", "mail", backend_class=Durable)).verdict()
 
     assert verdict.status == "warn"
     (workers,) = verdict.checks["workers:connections"]
@@ -242,15 +243,15 @@ def test_a_worker_for_another_queue_does_not_count() -> None:
     other = Gator("locmem://", "video", backend_class=Durable)
     other.client.beat(WorkerInfo(name="host:1:ab", queues=["mail"]), 60)
 
-    assert Health(gator).check().status == "pass"
-    assert Health(other).check().status == "warn"
+    assert Health(gator).verdict().status == "pass"
+    assert Health(other).verdict().status == "warn"
 
 
 def test_tasks_that_have_waited_for_long_are_a_warning(gator: Gator) -> None:
     gator.task(sample_tasks.add, 1, 2)
 
-    patient = Health(gator, backlog_after=60).check()
-    strict = Health(gator, backlog_after=0).check()
+    patient = Health(gator, backlog_after=60).verdict()
+    strict = Health(gator, backlog_after=0).verdict()
 
     assert patient.status == "pass"
     assert patient.checks["queue/all:depth"][0]["observedValue"] == 1
@@ -259,7 +260,7 @@ def test_tasks_that_have_waited_for_long_are_a_warning(gator: Gator) -> None:
 
 
 def test_a_store_that_would_forget_is_a_warning() -> None:
-    verdict = Health(gator_on(Forgetful)).check()
+    verdict = Health(gator_on(Forgetful)).verdict()
 
     assert verdict.status == "warn"
     (durability,) = verdict.checks["durability"]
@@ -267,7 +268,7 @@ def test_a_store_that_would_forget_is_a_warning() -> None:
 
 
 def test_what_a_store_does_not_tell_is_a_warning() -> None:
-    verdict = Health(gator_on(Mute)).check()
+    verdict = Health(gator_on(Mute)).verdict()
 
     assert verdict.status == "warn"
     assert verdict.checks["backend:responseTime"][0]["status"] == "pass"
@@ -279,7 +280,7 @@ def test_what_a_store_does_not_tell_is_a_warning() -> None:
 def test_a_store_that_nobody_uses_is_not_asked() -> None:
     gator = Gator("locmem://", backend_class=Away, is_async=False)
 
-    verdict = Health(gator).check()
+    verdict = Health(gator).verdict()
 
     assert verdict.status == "pass"
     assert verdict.checks == {}
@@ -294,7 +295,7 @@ def test_a_backend_of_five_methods_is_judged_by_what_it_can_know() -> None:
         def len(self, queue_name: str) -> int:
             return 3
 
-    verdict = Health(Gator("five://", backend_class=Five)).check()
+    verdict = Health(Gator("five://", backend_class=Five)).verdict()
 
     assert verdict.status == "warn"
     assert verdict.checks["delivery"][0]["observedValue"] == "at-most-once"
@@ -303,7 +304,7 @@ def test_a_backend_of_five_methods_is_judged_by_what_it_can_know() -> None:
 
 
 def test_the_worst_of_several_stores_decides(gator: Gator) -> None:
-    verdict = Health([gator, gator_on(Away)]).check()
+    verdict = Health([gator, gator_on(Away)]).verdict()
 
     assert verdict.status == "fail"
     found = [entry["status"] for entry in verdict.checks["backend:responseTime"]]
@@ -315,7 +316,7 @@ def test_several_stores_that_hang_are_waited_for_together(frozen: Frozen) -> Non
     health = Health(gators)
 
     began = monotonic()
-    verdict = health.check()
+    verdict = health.verdict()
 
     assert monotonic() - began < 1.9
     assert verdict.status == "fail"
@@ -328,13 +329,129 @@ def test_several_stores_that_hang_are_waited_for_together(frozen: Frozen) -> Non
 def test_a_forked_child_asks_for_itself_while_the_parents_ping_hangs() -> None:
     client = Frozen("locmem://")
     health = Health(gator_on(lambda _: client), timeout=0.05)
-    assert health.check().status == "fail"
+    assert health.verdict().status == "fail"
 
     pid = os.fork()
     if pid == 0:
         client.thawed = Event()
         client.thawed.set()
-        os._exit(0 if health.check().status == "pass" else 1)
+        os._exit(0 if health.verdict().status == "pass" else 1)
     client.thawed.set()
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# What a project adds.
+
+
+def test_a_check_of_the_project_is_asked_as_well(gator: Gator) -> None:
+    asked = []
+    health = Health(gator)
+    health.check("db", lambda: asked.append("db"))
+
+    verdict = health.verdict()
+
+    assert verdict.status == "pass"
+    assert asked == ["db"]
+    assert verdict.checks["db:responseTime"][0]["observedUnit"] == "ms"
+
+
+@pytest.mark.parametrize("critical", [True, False])
+def test_a_check_that_raises_or_says_no_fails_if_it_is_critical(
+    gator: Gator, critical: bool
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("cannot log in as app with p4ssw0rd")
+
+    for call in (broken, lambda: False):
+        health = Health(gator)
+        health.check("db", call, critical=critical)
+        verdict = health.verdict()
+
+        assert verdict.status == ("fail" if critical else "warn")
+        assert "p4ssw0rd" not in str(verdict.document())
+
+
+def test_a_check_may_be_async_and_has_a_loop_of_its_own(gator: Gator) -> None:
+    async def connects() -> bool:
+        await asyncio.sleep(0)
+        return threading.current_thread().name == "alligator-health"
+
+    health = Health(gator)
+    health.check("cache", connects)
+
+    assert health.verdict().status == "pass"
+
+
+def test_a_check_that_hangs_fails_in_time_and_is_not_asked_again(gator: Gator) -> None:
+    thawed = Event()
+    asked = []
+
+    def hang() -> None:
+        asked.append("once")
+        thawed.wait(30)
+
+    health = Health(gator, timeout=0.1, fresh_for=0)
+    health.check("db", hang)
+    try:
+        began = monotonic()
+        verdicts = [health.verdict() for _ in range(3)]
+    finally:
+        thawed.set()
+
+    assert {verdict.status for verdict in verdicts} == {"fail"}
+    assert monotonic() - began < 5
+    assert asked == ["once"]
+    eventually(lambda: health.verdict().status == "pass")
+
+
+def test_a_name_has_one_check(gator: Gator) -> None:
+    health = Health(gator)
+    health.check("db", print)
+
+    for name in ("db", ""):
+        with pytest.raises(ConfigurationError):
+            health.check(name, print)
+
+
+def test_each_queue_may_have_limits_of_its_own() -> None:
+    gators = [with_worker(Gator("locmem://limits", name)) for name in ("mail", "video")]
+    for gator in gators:
+        gator.task(sample_tasks.add, 1, 2)
+
+    checks = (
+        Health(gators, backlog_after={"mail": 3600, "video": -1}, backlog_depth={"mail": 0})
+        .verdict()
+        .checks
+    )
+
+    assert checks["queue/mail:depth"][0]["status"] == "warn"
+    assert checks["queue/video:depth"][0]["status"] == "pass"
+    assert checks["queue/mail:oldestAge"][0]["status"] == "pass"
+    assert checks["queue/video:oldestAge"][0]["status"] == "warn"
+
+
+# What else is known of the store.
+
+
+def test_workers_are_shown_with_their_last_sign_of_life(gator: Gator) -> None:
+    (seen,) = Health(gator).verdict().checks["workers:lastSeen"]
+
+    assert seen["componentId"] == "host:1:ab"
+    assert 0 <= seen["observedValue"] < 60
+
+
+def test_tasks_that_were_refused_lately_are_a_reason_to_look() -> None:
+    class Full(Durable):
+        def push_many(self, messages: object, *, commit_id: str | None = None) -> None:
+            raise BackendError("full")
+
+    gator = gator_on(Full)
+    before = Health(gator).verdict()
+    with pytest.raises(BackendError), gator.transaction():
+        gator.task(sample_tasks.add, 1, 2)
+
+    after = Health(gator).verdict()
+
+    assert before.checks["commits:failed"][0]["status"] == "pass"
+    assert after.checks["commits:failed"][0]["status"] == after.status == "warn"

@@ -35,6 +35,7 @@ FOREIGN = {
     "cli": {"click", "rich"},
     "spans.py": {"opentelemetry"},
     "dashboard": {"jinja2"},
+    "metrics.py": {"prometheus_client"},
     "backends/redis_backend.py": {"redis"},
     "backends/redis_pushes.py": {"redis"},
     "backends/redis_connection.py": {"redis"},

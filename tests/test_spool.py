@@ -416,9 +416,9 @@ def test_with_a_spool_a_store_that_is_away_is_a_warning(
     store = Silent("locmem://")
     store.away = True
     gator = make_gator(store, path)
-    before = Health(gator).check()
+    before = Health(gator).verdict()
     gator.task(add, 1, 2)
-    after = Health(gator).check()
+    after = Health(gator).verdict()
     store.away = False
     eventually(lambda: depth(gator) == 0)
 
@@ -434,7 +434,7 @@ def test_with_a_full_spool_it_is_a_failure(path: Path) -> None:
     gator = make_gator(store, path)
     spool_of(gator).max_tasks = 1
     gator.task(add, 1, 2)
-    verdict = Health(gator).check()
+    verdict = Health(gator).verdict()
     store.away = False
     eventually(lambda: depth(gator) == 0)
 
@@ -446,7 +446,7 @@ def test_a_spool_that_cannot_be_used_is_known_before_it_is_needed(
     store: Store, tmp_path: Path
 ) -> None:
     store.away = False
-    verdict = Health(make_gator(store, tmp_path / "nowhere" / "spool.db")).check()
+    verdict = Health(make_gator(store, tmp_path / "nowhere" / "spool.db")).verdict()
 
     (entry,) = verdict.checks["spool:depth"]
     assert (verdict.status, entry["status"]) == ("warn", "warn")
@@ -458,7 +458,7 @@ def test_a_full_spool_is_no_failure_while_the_store_answers(path: Path) -> None:
     gator = make_gator(store, path)
     spool_of(gator).max_tasks = 0
 
-    verdict = Health(gator).check()
+    verdict = Health(gator).verdict()
 
     assert verdict.status == "warn"
     assert "full" in verdict.checks["spool:depth"][0]["output"]
@@ -472,7 +472,7 @@ def test_who_asks_for_the_health_wakes_the_relay(gator: Gator, store: Store, pat
     os.waitpid(child, 0)
     store.away = False
 
-    Health(gator).check()
+    Health(gator).verdict()
 
     eventually(lambda: gator.len() == 1)
 

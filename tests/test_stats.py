@@ -1,11 +1,14 @@
 """The document for operators."""
 
+from collections.abc import Sequence
 from json import dumps, loads
 
 import pytest
 
-from alligator import Gator
-from alligator.backends.base import WorkerInfo
+from alligator import Gator, Worker
+from alligator.backends import locmem_backend
+from alligator.backends.base import Figures, Message, Running, Sample, WorkerInfo
+from alligator.exceptions import BackendError
 from alligator.stats import SCHEMA, measure
 from alligator.stores import find_stores
 from tests import sample_tasks
@@ -40,14 +43,18 @@ def test_queues_that_only_the_store_knows_are_listed_after_the_gators_own(gator:
 
 
 def test_workers_are_shown_with_their_heartbeat(gator: Gator) -> None:
-    gator.client.beat(WorkerInfo(name="host:1:ab", queues=["all"], running=["app:send"]), 60)
+    gator.client.beat(
+        WorkerInfo(name="host:1:ab", queues=["all"], running=[Running("1", "app:send", 0.0)]), 60
+    )
 
     (store,) = measure(gator)["stores"]
 
     (worker,) = store["workers"]
     assert worker["name"] == "host:1:ab"
     assert worker["queues"] == ["all"]
-    assert worker["running"] == ["app:send"]
+    assert worker["running"] == [
+        {"task_id": "1", "function": "app:send", "since": "1970-01-01T00:00:00.000Z"}
+    ]
     assert 0 <= worker["seen_ago"] < 10
     assert worker["started"].endswith("Z")
 
@@ -90,3 +97,101 @@ def test_a_store_is_needed_while_any_of_its_gators_puts_tasks_there() -> None:
 
     assert find_stores([here, there])[0].is_needed
     assert not find_stores([here])[0].is_needed
+
+
+# How fast.
+
+
+def sample(age: float, pushed: int) -> Sample:
+    return Sample(age, 0, 0, 0, 0, pushed, 0, 0)
+
+
+class Remembering(locmem_backend.Client):
+    """A store whose history was made up."""
+
+    samples: Sequence[Sample] = ()
+
+    def history(self, queue_name: str) -> list[Sample]:
+        return list(self.samples)
+
+
+def rates_with(*samples: Sample) -> dict[str, float | None]:
+    """Tell what is pushed per second, on a queue with these samples and 1000 tasks pushed."""
+    gator = Gator("locmem://", backend_class=Remembering)
+    gator.client.push_many([Message("all", str(n), "") for n in range(1000)])
+    Remembering.samples = samples
+    (queue,) = measure(gator)["stores"][0]["queues"]
+    rates: dict[str, float | None] = queue["rates"]["pushed"]
+    return rates
+
+
+def test_a_rate_is_told_over_the_time_that_its_name_says() -> None:
+    rates = rates_with(sample(900, 100), sample(300, 400), sample(60, 940), sample(10, 1000))
+
+    assert rates == {"1m": 1.0, "5m": 2.0, "15m": 1.0}
+
+
+def test_a_rate_over_less_time_is_told_when_there_is_no_older_sample() -> None:
+    assert rates_with(sample(20, 980)) == {"1m": 1.0, "5m": 1.0, "15m": 1.0}
+
+
+def test_no_rate_is_made_up_from_nothing() -> None:
+    assert rates_with() == {"1m": None, "5m": None, "15m": None}
+    assert rates_with(sample(0.1, 980)) == {"1m": None, "5m": None, "15m": None}
+
+
+def test_a_commit_that_was_undone_makes_no_rate_below_nothing() -> None:
+    assert rates_with(sample(60, 1001))["1m"] == 0
+
+
+# How long.
+
+
+def test_a_worker_tells_how_long_tasks_waited_and_ran() -> None:
+    gator = Gator("locmem://")
+    for _ in range(3):
+        gator.task(sample_tasks.add, 1, 2)
+    gator.options(queue_name="mail").task(sample_tasks.add, 1, 2)
+
+    Worker(gator, to_consume=["all", "mail"], burst=True, concurrency=2).run_forever()
+
+    queues = {queue["name"]: queue for queue in measure(gator)["stores"][0]["queues"]}
+    assert queues["all"]["run_time"]["count"] == queues["all"]["latency"]["count"] == 3
+    assert queues["mail"]["run_time"]["count"] == 1
+    assert 0 <= queues["all"]["run_time"]["p50"] <= queues["all"]["run_time"]["p99"] < 10
+    assert len(queues["all"]["history"]) == 1
+
+
+def test_what_a_worker_could_not_tell_it_tells_with_its_next_beat() -> None:
+    class Shy(locmem_backend.Client):
+        refusals = 1
+
+        def note(self, figures: Figures, queue_names: Sequence[str] = ()) -> None:
+            if self.refusals and figures:
+                self.refusals -= 1
+                raise BackendError("not now")
+            super().note(figures, queue_names)
+
+    gator = Gator("locmem://", backend_class=Shy)
+    gator.task(sample_tasks.add, 1, 2)
+    worker = Worker(gator)
+    worker.check_and_run_task()
+    with pytest.raises(BackendError):
+        worker._announce(alive=True)
+
+    worker._announce(alive=True)
+    worker._announce(alive=True)
+
+    (queue,) = measure(gator)["stores"][0]["queues"]
+    assert queue["run_time"]["count"] == 1
+
+
+def test_a_payload_that_never_ran_has_no_run_time() -> None:
+    gator = Gator("locmem://")
+    gator.client.push("all", "a", "no task")
+
+    Worker(gator, burst=True).run_forever()
+
+    (queue,) = measure(gator)["stores"][0]["queues"]
+    assert queue["counters"]["failed"] == queue["dead"] == 1
+    assert queue["run_time"]["count"] == 0

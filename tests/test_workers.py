@@ -716,7 +716,7 @@ def test_a_worker_shows_that_it_lives_and_then_that_it_does_not(gator: Gator) ->
 
 def test_a_long_task_is_shown_before_the_next_heartbeat(gator: Gator) -> None:
     def shown() -> list[str]:
-        return [name for info in gator.client.workers() for name in info.running]
+        return [each.function for info in gator.client.workers() for each in info.running]
 
     gates["long"] = Event()
 

@@ -10,13 +10,32 @@ machines. A moment that people look at (`DeadLetter.died_at`) is a Unix timestam
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from time import time
 from typing import ClassVar, Literal, NamedTuple
 
 from ..constants import AT_LEAST_ONCE, DEAD_LIMIT, DEAD_SECONDS, LEASE_SECONDS, MAX_LOST
 from ..exceptions import AlligatorException
+from .figures import Figures, QueueStats, Running, Sample, WorkerInfo
+
+__all__ = [
+    "Client",
+    "Commit",
+    "DeadLetter",
+    "Figures",
+    "Lease",
+    "Message",
+    "Outcome",
+    "QueueStats",
+    "Running",
+    "Sample",
+    "Scheduled",
+    "Step",
+    "Verdict",
+    "WorkerInfo",
+    "redact",
+]
 
 
 class Message(NamedTuple):
@@ -47,6 +66,8 @@ class Lease(NamedTuple):
     """The fence: a store refuses to retry or bury a task under a token that is not its current."""
     lost: int = 0
     """How many workers had this task and were not heard of again."""
+    waited: float = 0.0
+    """For how many seconds it had been ready when it was reserved."""
 
 
 Verdict = Literal["ack", "retry", "release", "dead"]
@@ -100,43 +121,6 @@ class DeadLetter(NamedTuple):
     died_at: float
 
 
-class QueueStats(NamedTuple):
-    """How full a queue is, and what became of the tasks that ever were on it.
-
-    ``pushed == succeeded + canceled + dropped + ready + scheduled + leased + dead`` at every moment.
-    """
-
-    ready: int = 0
-    scheduled: int = 0
-    leased: int = 0
-    dead: int = 0
-    oldest: float = 0.0
-    """Seconds for which the oldest ready task has been waiting."""
-    pushed: int = 0
-    succeeded: int = 0
-    retried: int = 0
-    """Failed attempts after which the task was put back."""
-    lost: int = 0
-    """Leases that ended without a word from their worker."""
-    canceled: int = 0
-    dropped: int = 0
-    """Tasks thrown away unrun by people: `drop_all` and dropped dead letters."""
-
-
-class WorkerInfo(NamedTuple):
-    """A sign of life from a worker."""
-
-    name: str
-    """Unique to the process: host, pid and a random part."""
-    queues: Sequence[str] = ()
-    started_at: float = 0.0
-    """A Unix timestamp."""
-    seen_ago: float = 0.0
-    """Seconds since its last sign of life, by the store's clock."""
-    running: Sequence[str] = ()
-    """The functions it runs right now, ``package.module.name``."""
-
-
 class Client(ABC):
     """A store of tasks.
 
@@ -155,6 +139,8 @@ class Client(ABC):
     """Whether a push may wait for a disk or a network, so that an event loop must not make it."""
     sees_workers: ClassVar[bool] = True
     """Whether `workers` lists those that said they live; else none being listed means nothing."""
+    tells: ClassVar[Collection[str]] = QueueStats._fields
+    """The fields of `QueueStats` that it knows; the others are 0, and mean nothing."""
     limits: ClassVar[Sequence[str]] = ()
     """What of this contract the store cannot keep, in sentences for people; health shows them."""
     dead_limit: int = DEAD_LIMIT
@@ -272,6 +258,23 @@ class Client(ABC):
     @abstractmethod
     def workers(self) -> list[WorkerInfo]:
         """List the workers that have been heard of."""
+
+    def note(  # noqa: B027 - not every store has a place for it
+        self, figures: Figures, queue_names: Sequence[str] = ()
+    ) -> None:
+        """Add up *figures*, and take a sample of each of *queue_names*, atomically.
+
+        A sample is taken when there is none of the present ten seconds; those of the last quarter
+        of an hour are kept. A store that has no place for either does nothing.
+        """
+
+    def figures(self, queue_name: str) -> Mapping[str, int] | None:
+        """Return the sums of what was noted of the queue; None from a store that keeps none."""
+        return None
+
+    def history(self, queue_name: str) -> Sequence[Sample] | None:
+        """Return the samples of the queue, the oldest first; None from a store that takes none."""
+        return None
 
     @abstractmethod
     def ping(self) -> None:

@@ -1,6 +1,6 @@
 """Use a store that has only what Alligator 1.0 asked for: len, drop_all, push, pop and get."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from json import loads
 from logging import getLogger
 from threading import Event
@@ -44,6 +44,7 @@ class FiveMethodClient(base.Client):
     delivery: ClassVar[str] = AT_MOST_ONCE
     wakes: ClassVar[bool] = False
     sees_workers: ClassVar[bool] = False
+    tells: ClassVar[Collection[str]] = ("ready",)
 
     def __init__(self, backend: FiveMethods) -> None:
         super().__init__(f"{type(backend).__module__}.{type(backend).__qualname__}")

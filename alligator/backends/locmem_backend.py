@@ -5,7 +5,7 @@ Nothing outlives the process, and a forked child goes its own way with a copy.
 
 import heapq
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -18,7 +18,19 @@ from weakref import WeakSet, WeakValueDictionary
 from ..constants import LEASE_SECONDS, MAX_LOST
 from ..exceptions import BackendError
 from . import base
-from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Scheduled, Step, WorkerInfo
+from .base import (
+    DeadLetter,
+    Figures,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    Sample,
+    Scheduled,
+    Step,
+    WorkerInfo,
+)
+from .figures import SAMPLE_SECONDS, SAMPLES
 
 COMMIT_MEMORY = 300.0
 """Seconds for which a commit id is remembered."""
@@ -54,6 +66,9 @@ class _Queue:
     waiting: list[_Turn] = field(default_factory=list)
     leases: list[_Turn] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    figures: Counter[str] = field(default_factory=Counter)
+    samples: deque[tuple[float, QueueStats]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    """Each with when it was taken."""
 
 
 @dataclass(slots=True)
@@ -231,19 +246,36 @@ class Client(base.Client):
             return sorted(name for name, queue in self._store.queues.items() if queue.counts)
 
     def stats(self, queue_name: str) -> QueueStats:
+        with self._store.changed:
+            return self._measure(self._queue(queue_name), monotonic())
+
+    def note(self, figures: Figures, queue_names: Sequence[str] = ()) -> None:
         now = monotonic()
         with self._store.changed:
-            queue = self._queue(queue_name)
-            waiting = [entry.due for entry in queue.entries.values() if not entry.leased]
-            ready = [due for due in waiting if due <= now]
-            return QueueStats(
-                ready=len(ready),
-                scheduled=len(waiting) - len(ready),
-                leased=len(queue.entries) - len(waiting),
-                dead=len(queue.dead),
-                oldest=now - min(ready, default=now),
-                **queue.counts,
-            )
+            for name, numbers in figures.items():
+                self._queue(name).figures.update(numbers)
+            for name in queue_names:
+                queue = self._queue(name)
+                slot = now // SAMPLE_SECONDS
+                if not queue.samples or queue.samples[-1][0] // SAMPLE_SECONDS < slot:
+                    queue.samples.append((now, self._measure(queue, now)))
+
+    def figures(self, queue_name: str) -> dict[str, int]:
+        with self._store.changed:
+            return dict(self._queue(queue_name).figures)
+
+    def history(self, queue_name: str) -> list[Sample]:
+        now = monotonic()
+        with self._store.changed:
+            return [
+                Sample(
+                    now - at,
+                    *(stats.ready, stats.scheduled, stats.leased, stats.dead),
+                    *(stats.pushed, stats.succeeded, stats.failed),
+                )
+                for at, stats in self._queue(queue_name).samples
+                if now - at < SAMPLE_SECONDS * SAMPLES
+            ]
 
     def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
         now = monotonic()
@@ -306,6 +338,18 @@ class Client(base.Client):
     def _queue(self, name: str) -> _Queue:
         return self._store.queues.setdefault(name, _Queue())
 
+    def _measure(self, queue: _Queue, now: float) -> QueueStats:
+        waiting = [entry.due for entry in queue.entries.values() if not entry.leased]
+        ready = [due for due in waiting if due <= now]
+        return QueueStats(
+            ready=len(ready),
+            scheduled=len(waiting) - len(ready),
+            leased=len(queue.entries) - len(waiting),
+            dead=len(queue.dead),
+            oldest=now - min(ready, default=now),
+            **queue.counts,
+        )
+
     def _remember(self, commit_id: str, commit: _Commit) -> None:
         """Note *commit*, and forget the oldest once their time is over."""
         commits = self._store.commits
@@ -345,6 +389,8 @@ class Client(base.Client):
         entry.token += 1
         if outcome.data is not None:
             entry.data = outcome.data
+        if outcome.verdict in ("dead", "retry"):
+            queue.counts["failed"] += 1
         if outcome.verdict == "dead":
             self._bury(lease.queue_name, lease.task_id, entry, outcome.reason, outcome.traceback)
         elif outcome.verdict == "release":
@@ -358,6 +404,7 @@ class Client(base.Client):
         del queue.entries[task_id]
         letter = DeadLetter(name, task_id, entry.data, reason, traceback, time())
         queue.dead[task_id] = letter, entry.token
+        queue.counts["died"] += 1
         for oldest, (found, _) in list(islice(queue.dead.items(), 2)):
             is_old = found.died_at + self.dead_seconds < letter.died_at
             if is_old or len(queue.dead) > self.dead_limit:
@@ -385,7 +432,8 @@ class Client(base.Client):
             *_, task_id = heapq.heappop(queue.waiting)
             entry = queue.entries[task_id]
             self._hold(queue, task_id, entry, now + lease_for)
-            leases.append(Lease(name, task_id, entry.data, entry.token, entry.lost))
+            waited = now - entry.place[0]
+            leases.append(Lease(name, task_id, entry.data, entry.token, entry.lost, waited))
         return leases
 
     def _head(self, queue: _Queue, heap: list[_Turn]) -> _Turn | None:

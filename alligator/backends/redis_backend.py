@@ -20,14 +20,17 @@ from . import base
 from .base import (
     Commit,
     DeadLetter,
+    Figures,
     Lease,
     Message,
     Outcome,
     QueueStats,
+    Sample,
     Scheduled,
     Step,
     WorkerInfo,
 )
+from .figures import SAMPLE_SECONDS, SAMPLES
 from .redis_connection import Call, Connections, Script
 from .redis_pushes import Pushes
 
@@ -35,10 +38,11 @@ STEP_SECONDS = 5.0
 """How long a worker waits for a reply: a lost one would hide its tasks until the lease ends."""
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: so long a wake-up is late that was taken to the grave."""
-COUNTERS = ("pushed", "succeeded", "retried", "lost", "canceled", "dropped")
+COUNTERS = ("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped", "died")
 
 STEP, EXTEND, LEASE, CANCEL = map(Script, ("step", "extend", "lease", "cancel"))
 DROP_SOME, STATS, BEAT, WORKERS = map(Script, ("drop_some", "stats", "beat", "workers"))
+NOTE, HISTORY = map(Script, ("note", "history"))
 SCHEDULED, DEAD_LETTERS = map(Script, ("scheduled", "dead_letters"))
 RETRY_DEAD, DROP_DEAD = map(Script, ("retry_dead", "drop_dead"))
 
@@ -271,18 +275,40 @@ class Client(base.Client):
         return bool(self._call(DROP_DEAD, [self._prefix + queue_name], [task_id]))
 
     def beat(self, worker: WorkerInfo, ttl: float) -> None:
-        said = json.dumps(worker._asdict())
-        self._call(BEAT, self._worker_keys(), [worker.name, said, _micro(ttl)])
+        self._call(BEAT, self._worker_keys(), [worker.name, worker.to_json(), _micro(ttl)])
 
     def workers(self) -> list[WorkerInfo]:
         reply = self._call(WORKERS, self._worker_keys())
         return [
-            WorkerInfo(**{**json.loads(said), "seen_ago": silent / 1e6})
+            WorkerInfo.from_json(said, silent / 1e6)
             for silent, said in zip(reply[::2], reply[1::2], strict=True)
         ]
 
     def _worker_keys(self) -> list[str]:
         return [f"{self._prefix}workers", f"{self._prefix}worker"]
+
+    def note(self, figures: Figures, queue_names: Sequence[str] = ()) -> None:
+        names = list(dict.fromkeys([*queue_names, *figures]))
+        if not names:
+            return
+        args: list[str | int] = [len(set(queue_names)), _micro(SAMPLE_SECONDS), SAMPLES]
+        for name in names:
+            numbers = figures.get(name, {})
+            args += len(numbers), *(word for pair in numbers.items() for word in pair)
+        self._call(NOTE, [self._prefix + name for name in names], args)
+
+    def figures(self, queue_name: str) -> dict[str, int]:
+        words = self._connections.command("HGETALL", f"{self._prefix}{queue_name}:sum")
+        return {name: int(number) for name, number in zip(words[::2], words[1::2], strict=True)}
+
+    def history(self, queue_name: str) -> list[Sample]:
+        args = [_micro(SAMPLE_SECONDS * SAMPLES)]
+        reply = self._call(HISTORY, [self._prefix + queue_name], args)
+        samples = [
+            Sample(age / 1e6, *map(int, words.split()[1:]))
+            for age, words in zip(reply[::2], reply[1::2], strict=True)
+        ]
+        return sorted(samples, reverse=True)
 
     def ping(self) -> None:
         self._connections.command("PING")
@@ -333,13 +359,24 @@ class Client(base.Client):
 
 
 def _read_step(names: list[str], reply: Any) -> Step:
-    leases = [
-        Lease(names[place - 1], task_id, data, int(fence), int(fence) >> 32)
-        for place, task_id, data, fence in zip(
-            reply[1::4], reply[2::4], reply[3::4], reply[4::4], strict=True
-        )
-    ]
-    return Step(leases, inf if reply[0] < 0 else reply[0] / 1e6)
+    first, *found = reply
+    if not found:
+        return Step((), inf if first < 0 else first / 1e6)
+    return Step(
+        [
+            Lease(
+                names[place - 1],
+                task_id,
+                data,
+                int(fence),
+                int(fence) >> 32,
+                (first - float(since)) / 1e6,
+            )
+            for place, task_id, data, fence, since in zip(
+                found[::5], found[1::5], found[2::5], found[3::5], found[4::5], strict=True
+            )
+        ]
+    )
 
 
 def _micro(seconds: float) -> int:

@@ -21,16 +21,19 @@ from . import sqlite_tables as sql
 from .base import (
     Commit,
     DeadLetter,
+    Figures,
     Lease,
     Message,
     Outcome,
     QueueStats,
+    Sample,
     Scheduled,
     Step,
     WorkerInfo,
 )
+from .figures import SAMPLES
 from .sqlite_database import Database
-from .sqlite_turn import SECOND, Turn, is_set_back, micros, now
+from .sqlite_turn import GAP, SECOND, Turn, is_set_back, measure, micros, now
 from .sqlite_wake import Bell
 
 
@@ -128,11 +131,18 @@ class Client(base.Client):
             return turn.drop_dead(queue_name, task_id)
 
     def beat(self, worker: WorkerInfo, ttl: float) -> None:
-        lists = json.dumps([*worker.queues]), json.dumps([*worker.running])
+        queues, running = list(worker.queues), [each.function for each in worker.running]
+        # An older Alligator, with the file open, reads the columns; this one reads what was said.
+        own = worker.started_at, json.dumps(queues), json.dumps(running), worker.to_json()
         with self._turn(durable=False) as turn:
-            gone = turn.now + micros(ttl)
-            turn.execute(sql.BEAT, (worker.name, turn.now, gone, worker.started_at, *lists))
+            turn.execute(sql.BEAT, (worker.name, turn.now, turn.now + micros(ttl), *own))
             turn.execute(sql.FORGET_WORKERS, (turn.now,))
+
+    def note(self, figures: Figures, queue_names: Sequence[str] = ()) -> None:
+        with self._turn(durable=False) as turn:
+            turn.note(figures)
+            for name in queue_names:
+                turn.sample(name)
 
     @contextmanager
     def _turn(self, *, durable: bool, waited: float = 0.0) -> Iterator[Turn]:
@@ -182,17 +192,19 @@ class Client(base.Client):
             return [name for (name,) in connection.execute(sql.QUEUE_NAMES).fetchall()]
 
     def stats(self, queue_name: str) -> QueueStats:
-        moment = now()
         with self._database.read() as connection:
-            row = connection.execute(sql.STATS, {"queue": queue_name, "now": moment}).fetchone()
-        if row is None:
-            return QueueStats()
-        *counts, due, oldest = row
-        found = dict(zip(sql.COUNTS, counts, strict=True))
-        # No step has found them yet, but their time has come.
-        found["ready"] += due
-        found["scheduled"] -= due
-        return QueueStats(**found, oldest=max(0, moment - oldest) / SECOND)
+            return measure(connection.execute, queue_name, now())
+
+    def figures(self, queue_name: str) -> dict[str, int]:
+        with self._database.read() as connection:
+            return dict(connection.execute(sql.FIGURES, (queue_name,)).fetchall())
+
+    def history(self, queue_name: str) -> list[Sample]:
+        moment = now()
+        span = moment - GAP * SAMPLES, moment
+        with self._database.read() as connection:
+            rows = connection.execute(sql.HISTORY, (queue_name, *span)).fetchall()
+        return [Sample((moment - at) / SECOND, *numbers) for at, *numbers in rows]
 
     def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
         moment = now()
@@ -215,16 +227,7 @@ class Client(base.Client):
         moment = now()
         with self._database.read() as connection:
             rows = connection.execute(sql.WORKERS, (moment,)).fetchall()
-        return [
-            WorkerInfo(
-                name=name,
-                queues=json.loads(queues),
-                started_at=started_at,
-                seen_ago=max(0, moment - seen) / SECOND,
-                running=json.loads(running),
-            )
-            for name, seen, started_at, queues, running in rows
-        ]
+        return [WorkerInfo.from_json(said, max(0, moment - seen) / SECOND) for seen, said in rows]
 
     def ping(self) -> None:
         # A turn at writing, though nothing is written: a file that can only be read takes no task.

@@ -67,13 +67,45 @@ VERSION_1: Final = (
     "INSERT INTO clock VALUES (0, 0)",
 )
 
-VERSIONS: Final = (VERSION_1,)
+VERSION_2: Final = (
+    "ALTER TABLE queue ADD COLUMN failed INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE queue ADD COLUMN died INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE worker ADD COLUMN said TEXT NOT NULL DEFAULT ''",
+    """
+    CREATE TABLE figure (
+        queue TEXT NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (queue, name)
+    ) WITHOUT ROWID
+    """,
+    # A ring: each has its place for its time, and takes that of one long ago.
+    """
+    CREATE TABLE sample (
+        queue TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        ready INTEGER NOT NULL,
+        scheduled INTEGER NOT NULL,
+        leased INTEGER NOT NULL,
+        dead INTEGER NOT NULL,
+        pushed INTEGER NOT NULL,
+        succeeded INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        PRIMARY KEY (queue, place)
+    ) WITHOUT ROWID
+    """,
+)
+
+VERSIONS: Final = (VERSION_1, VERSION_2)
 """What leads from one version of the tables to the next: to change them, add an entry."""
 
 COUNTS: Final = (
     *("ready", "scheduled", "leased", "dead"),
-    *("pushed", "succeeded", "retried", "lost", "canceled", "dropped"),
+    *("pushed", "succeeded", "retried", "lost", "canceled", "dropped", "failed", "died"),
 )
+
+SAMPLED: Final = ("ready", "scheduled", "leased", "dead", "pushed", "succeeded", "failed")
 
 # Every write.
 
@@ -143,7 +175,8 @@ FIND_DUE = """
 """
 
 FIND_READY = """
-    SELECT id, data, lost FROM task WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
+    SELECT id, data, lost, at FROM task
+    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
 """
 
 # Those that were found, one after the other in one statement.
@@ -215,11 +248,28 @@ DEAD_LETTERS = """
 """
 
 BEAT = """
-    REPLACE INTO worker (name, seen, gone, started_at, queues, running) VALUES (?, ?, ?, ?, ?, ?)
+    REPLACE INTO worker (name, seen, gone, started_at, queues, running, said)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
 FORGET_WORKERS = "DELETE FROM worker WHERE gone <= ?"
 
-WORKERS = """
-    SELECT name, seen, started_at, queues, running FROM worker WHERE gone > ? ORDER BY name
+WORKERS = "SELECT seen, said FROM worker WHERE gone > ? AND said <> '' ORDER BY name"
+
+NOTE = """
+    INSERT INTO figure (queue, name, number) VALUES (?, ?, ?)
+    ON CONFLICT (queue, name) DO UPDATE SET number = number + excluded.number
 """
+
+FIGURES = "SELECT name, number FROM figure WHERE queue = ?"
+
+FIND_SAMPLE = "SELECT at FROM sample WHERE queue = ? AND place = ?"
+
+SAMPLE = f"""
+    REPLACE INTO sample (queue, place, at, {", ".join(SAMPLED)})
+    VALUES (?, ?, ?{", ?" * len(SAMPLED)})
+"""  # noqa: S608 - names of our own columns
+
+HISTORY = f"""
+    SELECT at, {", ".join(SAMPLED)} FROM sample WHERE queue = ? AND at > ? AND at <= ? ORDER BY at
+"""  # noqa: S608 - names of our own columns

@@ -1,21 +1,25 @@
 """Take a turn at writing to the tables: what happens to tasks between two commits."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from sqlite3 import Connection
+from collections.abc import Callable, Sequence
+from sqlite3 import Connection, Cursor
 from time import time
 from typing import Final
 
 from ..constants import LEASED, READY, SCHEDULED
 from ..exceptions import BackendError
 from . import sqlite_tables as sql
-from .base import Lease, Message, Outcome
+from .base import Figures, Lease, Message, Outcome, QueueStats
+from .figures import SAMPLE_SECONDS, SAMPLES
 
 SECOND: Final = 1_000_000
 """Moments in the file are whole microseconds since 1970."""
 
 COMMIT_MEMORY: Final = 300 * SECOND
 """For how long a commit id is remembered."""
+
+GAP: Final = SAMPLE_SECONDS * SECOND
+"""How far apart two samples of a queue are."""
 
 SWEEP: Final = 250
 """How many tasks one step reclaims or finds due, at most, for others wait until it is done."""
@@ -132,7 +136,7 @@ class Turn:
                 self.count(name, **{"succeeded": 1, row[1]: -1})
 
     def _end_lease(self, outcome: Outcome) -> None:
-        verdict, (name, task_id, _, lease_token, _), delay, data, reason, traceback = outcome
+        verdict, (name, task_id, _, lease_token, *_), delay, data, reason, traceback = outcome
         row = self.execute(sql.FIND, (name, task_id)).fetchone()
         if row is None:
             return
@@ -141,10 +145,10 @@ class Turn:
             return
         if verdict == "dead":
             self.execute(sql.BURY, (self.now, lost, reason, traceback, data, seq))
-            self.count(name, leased=-1, dead=1)
+            self.count(name, leased=-1, dead=1, failed=1, died=1)
         elif verdict == "retry":
             self._put_back(name, seq, self.now + micros(delay), lost, data)
-            self.count(name, leased=-1, retried=1)
+            self.count(name, leased=-1, failed=1, retried=1)
         else:
             self._put_back(name, seq, due, lost, data)
             self.count(name, leased=-1)
@@ -158,7 +162,7 @@ class Turn:
             else:
                 reason = f"lost {lost} times: its worker died or froze while running it"
                 self.execute(sql.BURY, (self.now, lost, reason, "", None, seq))
-                self.count(name, dead=1)
+                self.count(name, dead=1, died=1)
 
     def bound_dead(self, limit: int, seconds: float) -> None:
         """Drop the oldest of the dead where some have come: two for one, so they become fewer."""
@@ -182,7 +186,10 @@ class Turn:
         self.execute(sql.TAKE_READY, (self.now + micros(lease_for), self.number, name, limit))
         if due or rows:
             self.count(name, scheduled=-due, ready=due - len(rows), leased=len(rows))
-        return [Lease(name, task_id, data, self.number, lost) for task_id, data, lost in rows]
+        return [
+            Lease(name, task_id, data, self.number, lost, (self.now - at) / SECOND)
+            for task_id, data, lost, at in rows
+        ]
 
     def lease(self, name: str, task_id: str, lease_for: float) -> Lease | None:
         row = self.execute(sql.FIND_WAITING, (name, task_id)).fetchone()
@@ -238,3 +245,33 @@ class Turn:
     def _find_dead(self, name: str, task_id: str) -> int | None:
         row = self.execute(sql.FIND, (name, task_id)).fetchone()
         return row[0] if row and row[1] == "dead" else None
+
+    # How things are.
+
+    def note(self, figures: Figures) -> None:
+        """Add *figures* to those that are kept."""
+        rows = [(q, name, n) for q, numbers in figures.items() for name, n in numbers.items()]
+        self.executemany(sql.NOTE, rows)
+
+    def sample(self, name: str) -> None:
+        """Take a sample of the queue, unless there is one of these ten seconds."""
+        place = self.now // GAP % SAMPLES
+        (last,) = self.execute(sql.FIND_SAMPLE, (name, place)).fetchone() or (0,)
+        if 0 <= self.now - last < GAP:
+            return
+        stats = measure(self.execute, name, self.now)
+        figures = (getattr(stats, column) for column in sql.SAMPLED)
+        self.execute(sql.SAMPLE, (name, place, self.now, *figures))
+
+
+def measure(execute: Callable[..., Cursor], name: str, moment: int) -> QueueStats:
+    """Measure a queue as it is at *moment*."""
+    row = execute(sql.STATS, {"queue": name, "now": moment}).fetchone()
+    if row is None:
+        return QueueStats()
+    *counts, due, oldest = row
+    found = dict(zip(sql.COUNTS, counts, strict=True))
+    # No step has found them yet, but their time has come.
+    found["ready"] += due
+    found["scheduled"] -= due
+    return QueueStats(**found, oldest=max(0, moment - oldest) / SECOND)

@@ -1,7 +1,7 @@
 """Keep tasks in Amazon SQS: nothing to run, and what a queue without ids and counters can promise."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import count
 from logging import getLogger
@@ -77,6 +77,7 @@ class Client(base.Client):
     """
 
     sees_workers: ClassVar[bool] = False
+    tells: ClassVar[Collection[str]] = ("ready", "scheduled", "leased", "dead")
     limits: ClassVar[Sequence[str]] = (
         "A commit is atomic for each queue, and up to 1 MiB. When a later message of it fails, those "
         "before it stay.",
@@ -542,7 +543,7 @@ class _Received(NamedTuple):
 
 def _body(outcome: Outcome) -> Body:
     """Make the message that a task goes on in."""
-    _, task_id, data, _, lost = outcome.lease
+    _, task_id, data, _, lost, _ = outcome.lease
     if outcome.verdict == "dead":
         return write_dead(Item(task_id, data), outcome.reason, outcome.traceback)
     if outcome.verdict == "release":

@@ -74,6 +74,8 @@ def worker(processes: int, modules: Sequence[str], allow: Sequence[str], **optio
     """
     if options["reload"] and processes > 1:
         raise WrongCommand("--reload is for one process.")
+    if processes > 1 and (options["health_file"] or options["health_port"] is not None):
+        raise WrongCommand("--health-file and --health-port tell of one process: drop --processes.")
     gator = gator_of_command(allow=allow, is_async=None)
     for module in modules:
         import_named(module)

@@ -43,16 +43,16 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
                 ", ".join(worker["queues"]),
                 worker["started"],
                 f"{age(worker['seen_ago'])} ago",
-                ", ".join(worker["running"]),
+                ", ".join(running["function"] for running in worker["running"]),
             ]
-            for worker in store["workers"]
+            for worker in store["workers"] or ()
         ],
     )
 
 
 def show_health(gator: Gator, *, as_json: bool = False) -> int:
     """Print how the store is, and return the exit status: 1 when it fails."""
-    verdict = Health(gator, timeout=HEALTH_SECONDS).check()
+    verdict = Health(gator, timeout=HEALTH_SECONDS).verdict()
     if as_json:
         click.echo(dumps(verdict.document(), indent=2))
     else:

@@ -28,16 +28,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
             min_width=max(len(str(row[0])) for row in rows) if rows and number == 0 else None,
         )
     for row in rows:
-        table.add_row(*(Text(escape(str(value))) for value in row))
+        table.add_row(*(Text("-" if value is None else escape(str(value))) for value in row))
     console.print(table)
 
 
-def age(seconds: float) -> str:
-    """Write a duration for people.
+def age(seconds: float | None) -> str | None:
+    """Write a duration for people; None when it is not known.
 
     >>> age(2.31), age(150), age(7200), age(200_000)
     ('2.3 s', '2 min', '2 h', '2 d')
     """
+    if seconds is None:
+        return None
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"

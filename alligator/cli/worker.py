@@ -3,13 +3,14 @@
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 
 import click
 
 from ..constants import ALL
 from ..exceptions import BackendUnavailable
 from ..gator import Gator
+from ..signs import HealthFile
 from ..workers import Worker
 from .errors import F, WrongCommand
 from .progress import progress
@@ -28,6 +29,9 @@ def run_worker(
     reload: bool = False,
     isolate: bool = False,
     memory: int | None = None,
+    health_file: str | None = None,
+    health_port: int | None = None,
+    health_host: str = "127.0.0.1",
     draw: bool = True,
 ) -> int:
     """Run a worker until it is stopped or done, and return the exit status.
@@ -53,8 +57,15 @@ def run_worker(
         isolate=isolate,
         memory=memory,
     )
-    worker.prepare()  # the progress bar has a thread of its own
-    with progress() if drawing else nullcontext(_ignore) as show:
+    worker.prepare()  # what follows has threads of its own
+    with ExitStack() as stack:
+        if health_file is not None:
+            stack.enter_context(closing(HealthFile(worker.sign, health_file)))
+        if health_port is not None:
+            from ..health_server import HealthServer  # http.server: who is not probed needs none
+
+            stack.enter_context(closing(HealthServer(worker.sign, health_port, health_host)))
+        show = stack.enter_context(progress()) if drawing else _ignore
         show(worker)
         if not reload:
             return worker.run_forever()
@@ -112,6 +123,24 @@ def worker_options(command: F) -> F:
                 type=click.IntRange(min=1),
                 metavar="MIB",
                 help="With --isolate: how much memory a task may take; then it fails.",
+            ),
+            click.option(
+                "--health-file",
+                metavar="PATH",
+                help="Touch this file every few seconds while the worker lives.",
+            ),
+            click.option(
+                "--health-port",
+                type=click.IntRange(0, 65535),
+                metavar="PORT",
+                help="Answer /health/live and /health/ready over HTTP.",
+            ),
+            click.option(
+                "--health-host",
+                default="127.0.0.1",
+                show_default=True,
+                metavar="ADDRESS",
+                help="Where --health-port listens; 0.0.0.0 for the probes of Kubernetes.",
             ),
             click.option(
                 "--nap-time",

@@ -228,9 +228,7 @@ def _draw(series: Mapping[str, Sequence[float]]) -> dict[str, Chart | None]:
     return {name: draw(values, top) for name, values in series.items()}
 
 
-def _running(task: Any, now: str) -> dict[str, Any]:
-    if isinstance(task, str):
-        return {"function": task, "task_id": None, "seconds": None}
+def _running(task: Mapping[str, Any], now: str) -> dict[str, Any]:
     return {
         "function": task["function"],
         "task_id": task["task_id"],

@@ -7,6 +7,7 @@ from flask import Flask
 
 from alligator import Gator, veto_errors
 from alligator.exceptions import ConfigurationError
+from alligator.health import BACKLOG_SECONDS
 
 DEFAULTS = {
     "ALLIGATOR_URL_PREFIX": "/alligator",
@@ -16,6 +17,8 @@ DEFAULTS = {
     "ALLIGATOR_AUTHORIZE": None,
     "ALLIGATOR_ACTIONS": False,
     "ALLIGATOR_DETAILS": False,
+    "ALLIGATOR_BACKLOG_AFTER": BACKLOG_SECONDS,
+    "ALLIGATOR_BACKLOG_DEPTH": None,
 }
 
 WORDS = ("ALLIGATOR_CONN", "ALLIGATOR_PREFIX", "ALLIGATOR_SPOOL")

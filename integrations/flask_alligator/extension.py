@@ -9,6 +9,7 @@ from werkzeug.local import LocalProxy
 
 from alligator import Gator, Options, Task, Transaction
 from alligator.exceptions import ConfigurationError
+from alligator.health import Health
 from alligator.options import TaskOptions, to_bool
 
 from .app_context import bind
@@ -19,7 +20,8 @@ from .requests import AlligatorEndpoint, AlligatorMiddleware
 P = ParamSpec("P")
 
 KEY = "alligator"
-"""Where `Flask.extensions` has the gator of an application."""
+HEALTH_KEY = "alligator_health"
+"""Where `Flask.extensions` has the gator of an application, and its health."""
 
 
 class Alligator:
@@ -70,12 +72,18 @@ class Alligator:
             commit_veto=app.config["ALLIGATOR_COMMIT_VETO"],
             commit_at=app.config["ALLIGATOR_COMMIT_AT"],
         )
+        health = Health(
+            gator,
+            backlog_after=app.config["ALLIGATOR_BACKLOG_AFTER"],
+            backlog_depth=app.config["ALLIGATOR_BACKLOG_DEPTH"],
+        )
         wsgi_app: WSGIApplication = middleware
         if prefix is not None:
             endpoint = AlligatorEndpoint(
                 app,
                 gator,
                 token=app.config.get("ALLIGATOR_TOKEN"),
+                health=health,
                 authorize=app.config["ALLIGATOR_AUTHORIZE"],
                 actions=to_bool("ALLIGATOR_ACTIONS", app.config["ALLIGATOR_ACTIONS"]),
                 details=to_bool("ALLIGATOR_DETAILS", app.config["ALLIGATOR_DETAILS"]),
@@ -83,6 +91,7 @@ class Alligator:
             wsgi_app = _Mounted(endpoint, prefix, middleware)
         bind(gator, app)
         app.extensions[KEY] = gator
+        app.extensions[HEALTH_KEY] = health
         app.wsgi_app = wsgi_app  # type: ignore[assignment, method-assign]  # as Flask's documentation does it
         app.cli.add_command(commands(gator))
 
@@ -100,6 +109,13 @@ class Alligator:
                 f"{current_app.name!r} has no Alligator: call alligator.init_app(app) in its factory."
             )
         return gator
+
+    @property
+    def health(self) -> Health:
+        """The health of the current application, which may have further checks."""
+        _ = self.gator  # which explains what is missing
+        health: Health = current_app.extensions[HEALTH_KEY]
+        return health
 
     def task(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Task:
         """Call *func* later, with these arguments; see `Gator.task`."""

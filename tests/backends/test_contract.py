@@ -1146,27 +1146,18 @@ def test_a_scheduled_task_ages_from_when_it_was_due(client: Client) -> None:
 
 
 def test_a_worker_that_gives_a_sign_of_life_is_listed(client: Client) -> None:
-    worker = WorkerInfo(
-        name="host-1-x", queues=["mail", "ümläut"], started_at=1234.5, running=["mail:send"]
-    )
-
-    client.beat(worker, HOUR)
+    client.beat(WorkerInfo(name="host-1-x", started_at=1234.5), HOUR)
 
     (found,) = client.workers()
-    assert (found.name, [*found.queues], [*found.running]) == (
-        worker.name,
-        ["mail", "ümläut"],
-        ["mail:send"],
-    )
-    assert found.started_at == 1234.5
+    assert (found.name, found.started_at) == ("host-1-x", 1234.5)
     assert 0 <= found.seen_ago < 10
 
 
 def test_a_worker_is_listed_once_with_what_it_said_last(client: Client) -> None:
-    client.beat(WorkerInfo(name="w", running=["a:a"]), HOUR)
-    client.beat(WorkerInfo(name="w", running=["b:b"]), HOUR)
+    client.beat(WorkerInfo(name="w", queues=["a"]), HOUR)
+    client.beat(WorkerInfo(name="w", queues=["b"]), HOUR)
 
-    assert [[*worker.running] for worker in client.workers()] == [["b:b"]]
+    assert [[*worker.queues] for worker in client.workers()] == [["b"]]
 
 
 def test_a_worker_that_says_goodbye_is_forgotten(client: Client) -> None:

@@ -47,7 +47,7 @@ class Queue:
     tasks: dict[str, Entry] = field(default_factory=dict)
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("pushed", "succeeded", "retried", "lost", "canceled", "dropped"), 0
+            ("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped", "died"), 0
         )
     )
 
@@ -141,6 +141,7 @@ class Store(RuleBasedStateMachine):
                 entry.anywhere = True
                 if entry.lost >= MAX_LOST:
                     entry.state = "dead"
+                    queue.counts["died"] += 1
 
     def check_reserved(self, name: str, found: Iterator[Lease], limit: int) -> None:
         ready = self.queues[name].ready()
@@ -194,9 +195,12 @@ class Store(RuleBasedStateMachine):
         elif outcome.verdict == "dead":
             self.put(entry)
             entry.state = "dead"
+            queue.counts["failed"] += 1
+            queue.counts["died"] += 1
         else:
             entry.data = outcome.data or entry.data
             queue.counts["retried"] += outcome.verdict == "retry"
+            queue.counts["failed"] += outcome.verdict == "retry"
             self.put(entry, outcome.delay)
             entry.anywhere = outcome.verdict == "release"
 

@@ -14,9 +14,12 @@ from alligator import Gator, spool
 from alligator.backends import sqlite_tables
 from alligator.backends.base import Message
 from alligator.backends.sqlite_backend import Client
-from alligator.backends.sqlite_database import Database
+from alligator.backends.sqlite_database import APPLICATION_ID, Database
 from alligator.exceptions import BackendError
 from tests.programs import ROOT
+
+KNOWN = len(sqlite_tables.VERSIONS)
+"""The version that this Alligator knows; the tests make up later ones."""
 
 TWO = (
     "CREATE TABLE measure (name TEXT PRIMARY KEY, number INTEGER NOT NULL)",
@@ -35,7 +38,7 @@ TWO = {TWO!r}
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Make a file of version 1, with a task in every state."""
+    """Make a file, with a task in every state."""
     path = tmp_path / "queue.db"
     with closing(Client(f"sqlite://{path}")) as client:
         client.push_many([Message("all", name, name) for name in ("dead", "leased", "ready")])
@@ -47,7 +50,7 @@ def path(tmp_path: Path) -> Path:
 
 def know(patch: pytest.MonkeyPatch, *later: Iterable[str]) -> None:
     """Let this process be of an Alligator that knows further versions."""
-    patch.setattr(sqlite_tables, "VERSIONS", (sqlite_tables.VERSION_1, *later))
+    patch.setattr(sqlite_tables, "VERSIONS", (*sqlite_tables.VERSIONS[:KNOWN], *later))
 
 
 def ask(path: Path, question: str) -> list[tuple[object, ...]]:
@@ -82,7 +85,7 @@ def test_tasks_of_every_state_live_through_an_upgrade(
         client.ack(lease)
         (letter,) = client.dead_letters("all")
 
-    assert version(path) == 3
+    assert version(path) == KNOWN + 2
     assert after.ready == after.scheduled == after.leased == after.dead == 1
     assert after._replace(oldest=0) == before._replace(oldest=0)
     assert lease.task_id == "ready"
@@ -98,12 +101,12 @@ def test_a_new_file_is_of_the_newest_version(
     with closing(Client(f"sqlite://{tmp_path}/new.db")) as client:
         client.push("all", "a", "a")
 
-    assert version(tmp_path / "new.db") == 2
+    assert version(tmp_path / "new.db") == KNOWN + 1
 
 
 def test_of_many_that_come_at_once_one_upgrades(path: Path) -> None:
     code = """
-sqlite_tables.VERSIONS = (sqlite_tables.VERSION_1, TWO)
+sqlite_tables.VERSIONS = (*sqlite_tables.VERSIONS, TWO)
 clients = [Client(sys.argv[1]) for _ in range(3)]
 print(flush=True)
 sys.stdin.readline()
@@ -123,7 +126,7 @@ for client in clients:
         one.communicate(timeout=60)
 
     assert [one.returncode for one in several] == [0] * 4
-    assert version(path) == 2
+    assert version(path) == KNOWN + 1
     assert ask(path, "SELECT sum(number) FROM measure") == [(4,)]
 
 
@@ -135,20 +138,20 @@ def statements():
     yield from TWO
     os.kill(os.getpid(), signal.SIGKILL)
 
-sqlite_tables.VERSIONS = (sqlite_tables.VERSION_1, statements())
+sqlite_tables.VERSIONS = (*sqlite_tables.VERSIONS, statements())
 Client(sys.argv[1]).ping()
 """
     killed = program(code, path)
     killed.communicate(timeout=60)
 
     assert killed.returncode == -signal.SIGKILL
-    assert version(path) == 1
+    assert version(path) == KNOWN
     with closing(Client(f"sqlite://{path}")) as older:
         assert older.stats("all").ready == 1
     know(monkeypatch, TWO)
     with closing(Client(f"sqlite://{path}")) as newer:
         assert newer.stats("all").ready == 1
-    assert version(path) == 2
+    assert version(path) == KNOWN + 1
 
 
 def test_an_upgrade_that_fails_leaves_the_older_version(path: Path) -> None:
@@ -160,7 +163,7 @@ def test_an_upgrade_that_fails_leaves_the_older_version(path: Path) -> None:
         ):
             newer.ping()
 
-    assert version(path) == 1
+    assert version(path) == KNOWN
     with closing(Client(f"sqlite://{path}")) as older:
         assert older.stats("all").ready == 1
 
@@ -177,7 +180,9 @@ def test_an_older_program_leaves_an_upgraded_file_alone(path: Path) -> None:
 
     with (
         closing(Client(f"sqlite://{path}")) as older,
-        pytest.raises(BackendError, match=r"newer Alligator .* version 2, known here is 1"),
+        pytest.raises(
+            BackendError, match=f"newer Alligator .* version {KNOWN + 1}, known here is {KNOWN}"
+        ),
     ):
         older.push("all", "late", "late")
 
@@ -206,3 +211,25 @@ def test_a_spool_is_upgraded_alike(kept: Path, monkeypatch: pytest.MonkeyPatch) 
     assert keeper.content().commits == 1
     assert version(kept) == 2
     keeper._database.close()
+
+
+def test_a_file_of_version_1_learns_to_count_what_failed(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in sqlite_tables.VERSION_1:
+            connection.execute(statement)
+        connection.execute("INSERT INTO queue VALUES (?, 0, 0, 0, 0, 9, 9, 0, 0, 0, 0)", ("all",))
+        connection.execute("INSERT INTO worker VALUES ('old', 1, 9e18, 1.5, '[]', '[]')")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+    with closing(Client(f"sqlite://{path}")) as client:
+        client.push("all", "a", "a")
+        (lease,) = client.reserve("all")
+        client.dead_letter(lease, reason="it was to be")
+        stats = client.stats("all")
+        workers = client.workers()
+
+    assert (stats.pushed, stats.succeeded, stats.failed, stats.died) == (10, 9, 1, 1)
+    assert workers == []  # it is listed with the next beat of a newer one

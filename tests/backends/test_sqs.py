@@ -854,7 +854,7 @@ def test_health_knows_of_no_worker_and_says_what_is_not_promised(dsn: str) -> No
     gator = Gator(dsn)
     gator.task(sample_tasks.add, 1, 2)
 
-    verdict = Health(gator, timeout=20).check()
+    verdict = Health(gator, timeout=20).verdict()
 
     assert verdict.status == "pass", verdict
     assert "workers:connections" not in verdict.checks

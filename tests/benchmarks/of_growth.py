@@ -41,6 +41,8 @@ def crowd(bench: Bench, waiting: int) -> Metrics:
             ("b", "step", "step of 10"),
             ("c", "stats", "stats"),
             ("d", "health", "health"),
+            ("e", "document", "the document for operators"),
+            ("f", "scrape", "a scrape by Prometheus"),
         )
     ),
 )

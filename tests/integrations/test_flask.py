@@ -585,3 +585,20 @@ def test_the_configuration_may_open_the_endpoint() -> None:
     closed = app.test_client().get("/alligator/stats")
 
     assert (opened.status_code, closed.status_code) == (200, 403)
+
+
+def test_an_application_adds_checks_and_limits_to_its_health() -> None:
+    app = flask.Flask("shop")
+    app.config.update(
+        ALLIGATOR_CONN="locmem://", ALLIGATOR_ASYNC=True, ALLIGATOR_BACKLOG_DEPTH={"all": 0}
+    )
+    alligator = Alligator(app)
+    with app.app_context():
+        alligator.task(add, 1, 2)
+        alligator.health.check("db", lambda: False)
+
+        verdict = alligator.health.verdict()
+
+    assert verdict.checks["db:responseTime"][0]["status"] == "fail"
+    assert verdict.checks["queue/all:depth"][0]["status"] == "warn"
+    assert app.test_client().get("/alligator/health").status_code == 503

@@ -9,6 +9,8 @@
 --   :try   HASH  id -> fence, absent while it is 0
 --   :why   HASH  id -> JSON of [reason, traceback], of the dead
 --   :cnt   HASH  counter -> number
+--   :sum   HASH  figure -> number; a queue without a name has those of no queue
+--   :past  HASH  place in a ring -> when (µs), ready, scheduled, leased, dead, pushed, succeeded, failed
 --   :wake  LIST  of at most one token; taking it ends the wait of one worker
 --
 -- A task is in exactly one of the three sorted sets. Its fence goes up by 1 whenever it is given

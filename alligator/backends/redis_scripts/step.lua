@@ -7,8 +7,9 @@
 --         'retry'    place, id, fence, delay (µs), payload ('' to keep the one it has)
 --         'release'  place, id, fence
 --         'dead'     place, id, fence, why
--- Returns µs until a task is due or a lease ends (-1: neither), then of each task that was reserved
---       the place of its queue, id, payload, fence.
+-- Returns µs until a task is due or a lease ends (-1: neither), or when tasks were reserved the time
+--       (µs), and of each of them the place of its queue, id, payload, fence, since when it was ready
+--       (µs).
 
 local RECLAIM_AT_ONCE = 32
 
@@ -21,6 +22,7 @@ local now = clock()
 local function bury(queue, id, why)
   call('ZADD', queue .. ':dead', now, id)
   call('HSET', queue .. ':why', id, why)
+  add(queue, 'died', 1)
   local oldest = call('ZRANGE', queue .. ':dead', 0, 1, 'WITHSCORES')
   local spare = call('ZCARD', queue .. ':dead') - dead_limit
   local dropped = 0
@@ -70,6 +72,7 @@ function settle.retry(queue, at)
     call('HINCRBY', queue .. ':try', id, 1)
     call('ZADD', queue .. ':due', now + delay, id)
     add(queue, 'retried', 1)
+    add(queue, 'failed', 1)
     announce(queue, now + delay, now)
   end
   return at + 4
@@ -90,6 +93,7 @@ end
 function settle.dead(queue, at)
   local id, fence, why = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if give_up(queue, id, fence) then
+    add(queue, 'failed', 1)
     bury(queue, id, why)
   end
   return at + 3
@@ -133,9 +137,14 @@ local reply = { -1 }
 local left = limit
 
 local function reserve(place, queue)
-  local ids = call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'LIMIT', 0, left)
-  if #ids == 0 then
+  local found =
+    call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, left)
+  if #found == 0 then
     return
+  end
+  local ids = {}
+  for i = 1, #found, 2 do
+    ids[#ids + 1] = found[i]
   end
   local payloads = call('HMGET', queue .. ':job', unpack(ids))
   local fences = call('HMGET', queue .. ':try', unpack(ids))
@@ -148,6 +157,7 @@ local function reserve(place, queue)
       reply[#reply + 1] = id
       reply[#reply + 1] = payloads[i]
       reply[#reply + 1] = fences[i] or 0
+      reply[#reply + 1] = found[2 * i]
     end
   end
   call('ZREMRANGEBYRANK', queue .. ':due', 0, #ids - 1)
@@ -165,6 +175,9 @@ for place = 1, places do
   end
 end
 
+if left < limit then
+  reply[1] = now
+end
 if left == 0 then
   -- There may be more: one worker wakes the next, so that none is woken in vain.
   for place = 1, places do

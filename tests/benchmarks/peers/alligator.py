@@ -6,6 +6,8 @@ from collections.abc import Callable
 from alligator import Gator
 from alligator.backends.base import Outcome
 from alligator.health import Health
+from alligator.metrics import Metrics
+from alligator.stats import measure
 from tests.benchmarks.peers.counting import REDIS, letter, mark, tick
 
 gator = Gator(REDIS, "bench")
@@ -46,7 +48,7 @@ async def enqueue_async(k: int) -> None:
 
 
 def with_waiting(crowd: int, calls: int) -> dict[str, float]:
-    """Time pushes, steps, stats and health while about *crowd* tasks wait: µs of a call."""
+    """Time pushes, steps, stats, probes and scrapes while about *crowd* tasks wait: µs of a call."""
     client = gator.client
     size = min(1_000, crowd)
     push_batches(crowd, size)
@@ -65,7 +67,9 @@ def with_waiting(crowd: int, calls: int) -> dict[str, float]:
         "push": pushed,
         "step": stepped / (calls // 10) * 1e6,
         "stats": _timed(calls // 10, lambda: client.stats("bench")),
-        "health": _timed(max(1, calls // 100), Health(gator, fresh_for=0).check),
+        "health": _timed(max(1, calls // 100), Health(gator, fresh_for=0).verdict),
+        "document": _timed(max(1, calls // 100), lambda: measure(gator)),
+        "scrape": _timed(max(1, calls // 100), Metrics(gator, Health(gator, fresh_for=0)).write),
     }
 
 

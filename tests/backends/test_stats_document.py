@@ -1,0 +1,93 @@
+"""The document for operators, of every store, against its published schema."""
+
+from json import loads
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from alligator import Gator, Worker
+from alligator.backends.five_methods import FiveMethodClient
+from alligator.stats import measure
+from tests import sample_tasks
+from tests.programs import ROOT
+
+SCHEMA = loads((Path(ROOT) / "docs" / "stats.schema.json").read_text())
+
+
+def check(document: dict[str, Any]) -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(document)
+
+
+def work(gator: Gator) -> None:
+    """Have a worker run one task well and one badly, and leave one waiting."""
+    with gator.transaction():
+        gator.task(sample_tasks.add, 1, 2)
+        gator.task(sample_tasks.fail, "badly")
+        gator.options(delay_by=3600).task(sample_tasks.add, 3, 4)
+    Worker(gator, max_tasks=2).run_forever()
+
+
+def test_the_document_is_as_its_schema_says(dsn: str) -> None:
+    gator = Gator(dsn)
+    work(gator)
+    worker = Worker(gator)
+    worker._announce(alive=True)
+
+    document = measure(gator)
+
+    check(document)
+    (store,) = document["stores"]
+    queue = store["queues"][0]
+    assert (queue["ready"], queue["leased"], queue["dead"]) == (0, 0, 1)
+    if store["commits"] is not None:
+        assert store["commits"]["committed"] == queue["counters"]["pushed"] == 3
+        assert queue["run_time"]["count"] == queue["latency"]["count"] == 2
+        assert queue["counters"]["failed"] == queue["counters"]["died"] == 1
+        (found,) = store["workers"]
+        assert found["memory"] is None or found["memory"] > 1_000_000
+    gator.client.close()
+
+
+class FiveMethods:
+    """A backend of Alligator 1.0."""
+
+    def __init__(self, conn_string: str) -> None:
+        self.tasks: dict[str, str] = {}
+
+    def len(self, queue_name: str) -> int:
+        return len(self.tasks)
+
+    def drop_all(self, queue_name: str) -> None:
+        self.tasks.clear()
+
+    def push(
+        self, queue_name: str, task_id: str, data: str, delay_until: float | None = None
+    ) -> str:
+        self.tasks[task_id] = data
+        return task_id
+
+    def pop(self, queue_name: str) -> str | None:
+        return self.tasks.popitem()[1] if self.tasks else None
+
+    def get(self, queue_name: str, task_id: str) -> str | None:
+        return self.tasks.pop(task_id, None)
+
+
+def test_what_a_store_cannot_tell_is_null() -> None:
+    gator = Gator("five://", backend_class=FiveMethods)
+    gator.task(sample_tasks.add, 1, 2)
+
+    document = measure(gator)
+
+    check(document)
+    assert isinstance(gator.client, FiveMethodClient)
+    (store,) = document["stores"]
+    (queue,) = store["queues"]
+    assert queue["ready"] == 1
+    assert (
+        queue["scheduled"] is queue["oldest_age"] is queue["history"] is queue["run_time"] is None
+    )
+    assert set(queue["counters"].values()) == {None}
+    assert store["workers"] is store["commits"] is None

@@ -1,0 +1,208 @@
+"""What Prometheus is told, read by its own parsers."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from json import loads
+from re import findall
+from threading import Event
+
+import pytest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from alligator import Gator, Worker
+from alligator.backends import locmem_backend
+from alligator.backends.base import QueueStats
+from alligator.endpoint import Endpoint
+from alligator.exceptions import BackendError
+from alligator.health import Health
+from alligator.http import Request
+from alligator.metrics import OPENMETRICS, Metrics
+from tests import sample_tasks
+from tests.programs import ROOT
+
+TOKEN = "a token of many characters"
+
+
+@pytest.fixture
+def gator() -> Gator:
+    """A gator with some tasks run, waiting and dead."""
+    gator = Gator("locmem://")
+    with gator.transaction():
+        gator.task(sample_tasks.add, 1, 2)
+        gator.task(sample_tasks.fail, "badly")
+    with suppress(ZeroDivisionError), gator.transaction():
+        gator.task(sample_tasks.add, 1, 2)
+        raise ZeroDivisionError
+    Worker(gator, burst=True).run_forever()
+    gator.task(sample_tasks.add, 1, 2)
+    gator.options(queue_name='a "queue"\\', delay_by=60).task(sample_tasks.add, 1, 2)
+    return gator
+
+
+def samples(families: Iterable[Metric]) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_a_prometheus_server_reads_how_full_the_queues_are(gator: Gator) -> None:
+    media_type, text = Metrics(gator).write()
+
+    found = samples(read_text(text.decode()))
+    assert media_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert found["alligator_backend_up", "locmem"] == 1
+    assert found["alligator_queue_tasks", "locmem", "all", "ready"] == 1
+    assert found["alligator_queue_tasks", "locmem", "all", "dead"] == 1
+    assert found["alligator_queue_tasks", "locmem", 'a "queue"\\', "scheduled"] == 1
+    assert found["alligator_queue_oldest_task_age_seconds", "locmem", "all"] >= 0
+    assert found["alligator_tasks_total", "locmem", "succeeded", "all"] == 1
+    assert found["alligator_tasks_total", "locmem", "failed", "all"] == 1
+    assert found["alligator_tasks_pushed_total", "locmem", "all"] == 3
+    assert found["alligator_tasks_died_total", "locmem", "all"] == 1
+    assert found["alligator_workers", "locmem"] == 0
+    assert found["alligator_deferred_tasks_total", "locmem", "committed"] == 2
+    assert found["alligator_deferred_tasks_total", "locmem", "exception"] == 1
+
+
+def test_times_are_histograms(gator: Gator) -> None:
+    found = samples(read_text(Metrics(gator).write()[1].decode()))
+
+    for name in ("duration", "latency"):
+        metric = f"alligator_task_{name}_seconds"
+        assert found[f"{metric}_count", "locmem", "all"] == 2
+        assert found[f"{metric}_bucket", "locmem", "+Inf", "all"] == 2
+        assert 0 <= found[f"{metric}_sum", "locmem", "all"] < 60
+
+
+def test_openmetrics_is_told_to_who_accepts_it(gator: Gator) -> None:
+    accept = f"{OPENMETRICS};version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.1"
+
+    media_type, text = Metrics(gator).write(accept)
+
+    assert media_type == f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
+    assert text.endswith(b"# EOF\n")
+    found = samples(
+        openmetrics.text_string_to_metric_families(text.decode())  # type: ignore[no-untyped-call]
+    )
+    plain = samples(read_text(Metrics(gator).write()[1].decode()))
+    assert {name for name, *_ in found} == {name for name, *_ in plain}
+
+
+def test_nothing_of_the_accept_header_is_in_the_answer(gator: Gator) -> None:
+    media_type, text = Metrics(gator).write(f"{OPENMETRICS}; version=1.0.1-evil; charset=evil")
+
+    assert "evil" not in media_type
+    assert b"evil" not in text
+
+
+def test_a_store_that_is_away_is_down_and_others_are_told() -> None:
+    class Away(locmem_backend.Client):
+        def ping(self) -> None:
+            raise BackendError("away")
+
+    away = Gator("redis://away", backend_class=Away)
+
+    found = samples(read_text(Metrics([away, Gator("locmem://")]).write()[1].decode()))
+
+    assert found["alligator_backend_up", "redis"] == 0
+    assert found["alligator_backend_up", "locmem"] == 1
+    assert ("alligator_workers", "redis") not in found
+
+
+def test_a_store_that_hangs_is_down_after_half_a_second() -> None:
+    thawed = Event()
+
+    class Frozen(locmem_backend.Client):
+        def ping(self) -> None:
+            thawed.wait(30)
+
+        def stats(self, queue_name: str) -> QueueStats:
+            raise AssertionError("it is not asked for more")
+
+    gator = Gator("redis://frozen", backend_class=Frozen)
+    try:
+        found = samples(read_text(Metrics(gator, Health(gator)).write()[1].decode()))
+    finally:
+        thawed.set()
+
+    assert found["alligator_backend_up", "redis"] == 0
+
+
+def test_two_stores_of_a_kind_are_told_apart() -> None:
+    gators = [Gator("locmem://one"), Gator("locmem://two")]
+
+    found = samples(read_text(Metrics(gators).write()[1].decode()))
+
+    assert found["alligator_backend_up", "locmem"] == found["alligator_backend_up", "locmem-2"] == 1
+
+
+def test_what_a_store_cannot_tell_is_left_out() -> None:
+    class Five:
+        def __init__(self, conn_string: str) -> None:
+            self.len = lambda name: 7
+            self.drop_all = self.push = self.pop = self.get = lambda *args, **kwargs: None
+
+    found = samples(read_text(Metrics(Gator("five://", backend_class=Five)).write()[1].decode()))
+
+    assert {key for key in found if key[0].startswith("alligator_queue")} == {
+        ("alligator_queue_tasks", "five", "all", "ready")
+    }
+    assert ("alligator_workers", "five") not in found
+
+
+def test_metrics_are_for_those_who_are_allowed(gator: Gator) -> None:
+    endpoint = Endpoint(gator, token=TOKEN)
+
+    closed = endpoint.respond(Request("GET", "/metrics", allowed=False))
+    opened = endpoint.respond(Request("GET", "/metrics", allowed=True))
+
+    assert closed.status == 403
+    assert opened.status == 200
+    assert ("Content-Type", "text/plain; version=0.0.4; charset=utf-8") in opened.headers
+
+
+# What Prometheus and Grafana are given to start with.
+
+
+def promtool(*arguments: str, text: bytes = b"") -> str:
+    tool = shutil.which("promtool")
+    if tool is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("promtool is not installed")
+    done = subprocess.run([tool, *arguments], input=text, capture_output=True, timeout=60, cwd=ROOT)
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, said
+    return said
+
+
+def names(gator: Gator) -> set[str]:
+    return {name for name, *_ in samples(read_text(Metrics(gator).write()[1].decode()))}
+
+
+def test_promtool_finds_nothing_wrong(gator: Gator) -> None:
+    assert promtool("check", "metrics", text=Metrics(gator).write()[1]) == ""
+
+
+def test_the_alert_rules_are_in_order_and_ask_for_metrics_that_exist(gator: Gator) -> None:
+    path = ROOT / "docs" / "prometheus" / "alerts.yml"
+
+    promtool("check", "rules", str(path))
+
+    assert set(findall(r"alligator_\w+", path.read_text())) <= names(gator)
+
+
+def test_the_grafana_dashboard_asks_for_metrics_that_exist(gator: Gator) -> None:
+    text = (ROOT / "docs" / "prometheus" / "grafana.json").read_text()
+
+    panels = loads(text)["panels"]
+
+    assert set(findall(r"alligator_\w+", text)) <= names(gator)
+    for panel in panels:
+        assert panel["title"]
+        assert panel["targets"]
