@@ -120,7 +120,9 @@ class Browser:
         """Click on what there is one of, and wait for the page that comes of it."""
         body = self.find("body")
         self.press(css)
-        eventually(lambda: self.find("body") != body)
+        # Between two pages there is none for a moment, and then a part of one.
+        eventually(lambda: self.driver.find_elements(By.CSS_SELECTOR, "body") not in ([], [body]))
+        eventually(lambda: self.driver.execute_script("return document.readyState") == "complete")
 
     def press(self, css: str) -> None:
         """Click on what there is one of, in the middle of the window where nothing covers it."""
