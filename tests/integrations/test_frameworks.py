@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 from starlette.testclient import TestClient
-from werkzeug.test import Client
+from werkzeug.test import Client, TestResponse
 
 from tests.pages import ROOT, blocks
 
@@ -47,9 +47,9 @@ def status_of(shop: ModuleType) -> Callable[[str, str], int]:
 
     def send(method: str, path: str) -> int:
         if framework in ASGI:
-            return TestClient(shop.application).request(method, path).status_code
-        status: int = Client(shop.application).open(path, method=method).status_code
-        return status
+            return int(TestClient(shop.application).request(method, path).status_code)
+        answer: TestResponse = Client(shop.application).open(path, method=method)
+        return int(answer.status_code)
 
     return send
 
