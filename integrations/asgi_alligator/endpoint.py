@@ -30,7 +30,7 @@ class AlligatorEndpoint:
         token: str | None = None,
         authorize: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.endpoint = Endpoint(gator, token=token)
+        self.endpoint: Endpoint = Endpoint(gator, token=token)
         self.authorize = authorize
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from flask import Flask
 from alligator import Gator, veto_errors
 from alligator.exceptions import ConfigurationError
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "ALLIGATOR_URL_PREFIX": "/alligator",
     "ALLIGATOR_OPTIONS": None,
     "ALLIGATOR_COMMIT_AT": "start",

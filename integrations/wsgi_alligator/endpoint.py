@@ -27,7 +27,7 @@ class AlligatorEndpoint:
         token: str | None = None,
         authorize: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.endpoint = Endpoint(gator, token=token)
+        self.endpoint: Endpoint = Endpoint(gator, token=token)
         self.authorize = authorize
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
