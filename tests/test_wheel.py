@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 import zipfile
@@ -34,8 +35,8 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of what is checked out, built in a place where nothing else lies about."""
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is checked out, in a place where nothing else lies about."""
     folder = tmp_path_factory.mktemp("checkout")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
@@ -49,10 +50,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if source.is_file():  # a file may be deleted and not committed yet
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
-    run(command, folder)
-    (built,) = (folder / "dist").glob("*.whl")
+    return folder
+
+
+def build(target: str, folder: Path, to: str = "dist") -> Path:
+    """Build the wheel or the sdist of what is in *folder*."""
+    run([sys.executable, "-m", "hatchling", "build", "-t", target, "-d", to], folder)
+    (built,) = (folder / to).glob("*.whl" if target == "wheel" else "*.tar.gz")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> Path:
+    return build("wheel", checkout)
+
+
+@pytest.fixture(scope="module")
+def sdist(checkout: Path) -> Path:
+    return build("sdist", checkout, "dist/sdist")
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +184,32 @@ def test_the_wheel_holds_every_file_that_a_package_has(wheel: Path) -> None:
     assert sources <= names
 
 
+def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+
+    again = build("wheel", unpacked)
+
+    assert again.name == wheel.name
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_what_is_built_twice_is_the_same(checkout: Path, wheel: Path) -> None:
+    os.utime(checkout / "alligator" / "gator.py", (2_000_000_000, 2_000_000_000))
+
+    again = build("wheel", checkout, "dist/again")
+
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_the_sdist_holds_what_its_tests_and_pages_need(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"tests/pages.py", "docs/conf.py", "noxfile.py", "README.md", "LICENSE"} <= names
+    assert not {name for name in names if name.startswith(("dist/", ".hypothesis/"))}
+
+
 def test_the_wheel_says_what_it_needs_and_what_it_brings(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
@@ -179,6 +220,10 @@ def test_the_wheel_says_what_it_needs_and_what_it_brings(wheel: Path) -> None:
     assert {re.split(r"[^\w-]", line)[0] for line in needed} == {"click", "rich"}
     extras = set(metadata.get_all("Provides-Extra", []))
     assert extras >= {"redis", "flask", "starlette", "test", "dev"}
+    assert metadata["Requires-Python"] == ">=3.11"
+    links = {line.partition(",")[0] for line in metadata.get_all("Project-URL", [])}
+    assert links >= {"Documentation", "Source", "Issues", "Changelog"}
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     for script in ("latergator = ", "latergator.py = ", "alligator = pytest_alligator"):
         assert script in entry_points
 
