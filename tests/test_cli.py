@@ -7,6 +7,7 @@ import sys
 from inspect import signature
 from json import loads
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -52,7 +53,9 @@ def log(tmp_path: Path) -> Path:
 
 def invoke(*arguments: str, answer: str | None = None) -> Result:
     # Before click 8.2 a runner keeps stderr apart only when it is told to.
-    apart = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+    apart: dict[str, Any] = (
+        {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+    )
     return CliRunner(**apart).invoke(main, arguments, input=answer)
 
 
