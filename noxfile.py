@@ -91,3 +91,12 @@ def frameworks(session: nox.Session) -> None:
     """Run the examples of the frameworks that have no adapter of their own."""
     session.install("-e", ".[test]", "pyramid", "bottle", "falcon", "quart", "litestar")
     session.run("python", "-m", "pytest", "tests/integrations/test_frameworks.py")
+
+
+@nox.session
+def tutorial(session: nox.Session) -> None:
+    """Follow the tutorial in each of its tabs."""
+    session.install("-e", ".[test]", "hatchling>=1.26")
+    session.run(
+        "python", "-m", "pytest", "tests/test_tutorial.py", env={"ALLIGATOR_TUTORIAL": "all"}
+    )

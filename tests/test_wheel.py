@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -12,13 +10,14 @@ import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 
 from tests.pages import ROOT, blocks
+from tests.wheels import build, copy_checkout, environment, free_port, listens, run
 
 PACKAGES = {
     "alligator",
@@ -38,26 +37,8 @@ pytestmark = pytest.mark.timeout(240)
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is checked out, in a place where nothing else lies about."""
     folder = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        source, target = ROOT / name, folder / name
-        if source.is_file():  # a file may be deleted and not committed yet
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    copy_checkout(folder)
     return folder
-
-
-def build(target: str, folder: Path, to: str = "dist") -> Path:
-    """Build the wheel or the sdist of what is in *folder*."""
-    run([sys.executable, "-m", "hatchling", "build", "-t", target, "-d", to], folder)
-    (built,) = (folder / to).glob("*.whl" if target == "wheel" else "*.tar.gz")
-    return built
 
 
 @pytest.fixture(scope="module")
@@ -102,20 +83,6 @@ def python_of(folder: Path) -> str:
     return str(folder / "venv" / "bin" / "python")
 
 
-def run(command: list[str], folder: Path) -> str:
-    """Run *command* as if this checkout did not exist; return what it prints."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def environment() -> dict[str, str]:
-    ours = ("PYTHON", "ALLIGATOR_", "FLASK_", "COV_", "COVERAGE_", "VIRTUAL_ENV")
-    return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-
-
 @contextmanager
 def running(command: list[str], folder: Path, log: Path) -> Iterator[None]:
     with log.open("wb") as out:
@@ -145,18 +112,6 @@ def eventually(found: Callable[[], bool], *logs: Path) -> None:
         if time.monotonic() > end:
             pytest.fail("\n".join(log.read_text(errors="replace") for log in logs))
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def listens(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_wheel_holds_every_package_and_nothing_else(wheel: Path) -> None:
