@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import ROOT, blocks
-from tests.wheels import build, copy_checkout, environment, free_port, listens, run
+from tests.wheels import build, copy_checkout, environment, free_port, listens, python_of, run
 
 PACKAGES = {
     "alligator",
@@ -77,10 +77,6 @@ def note(*words):
     with open("sent.txt", "a") as file:
         print(*words, file=file)
 """
-
-
-def python_of(folder: Path) -> str:
-    return str(folder / "venv" / "bin" / "python")
 
 
 @contextmanager

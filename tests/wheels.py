@@ -34,10 +34,20 @@ def build(target: str, folder: Path, to: str = "dist") -> Path:
     return built
 
 
-def run(command: list[str], folder: Path) -> str:
-    """Run *command* as if this checkout did not exist; return what it prints."""
+def python_of(folder: Path) -> str:
+    return str(folder / "venv" / "bin" / "python")
+
+
+def run(command: list[str], folder: Path, answer: str | None = None) -> str:
+    """Run *command* as if this checkout did not exist; return what it prints. *answer* is typed."""
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=environment(),
+        input=answer,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
