@@ -4,6 +4,7 @@
 installed is skipped.
 """
 
+import sys
 from pathlib import Path
 
 import nox
@@ -49,11 +50,12 @@ EXTRAS = {
 
 
 def wheel(session: nox.Session) -> Path:
-    """Build the wheel of what is checked out."""
-    session.install("hatchling>=1.26")
+    """Build the wheel of what is checked out, with the hatchling that stands beside nox."""
     folder = session.create_tmp()
-    session.run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", folder, silent=True)
-    return max(Path(folder).glob("*.whl"), key=lambda file: file.stat().st_mtime)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    session.run(*command, silent=True, external=True)
+    (built,) = Path(folder).glob("*.whl")
+    return built
 
 
 @nox.session(python=PYTHONS)
@@ -76,9 +78,6 @@ def lowest(session: nox.Session) -> None:
 def extras(session: nox.Session, extra: str) -> None:
     """Install the wheel with one extra into an empty environment, and use it."""
     built = wheel(session)
-    session.run(
-        "python", "-m", "pip", "uninstall", "-qy", "hatchling", "pathspec", "pluggy", "packaging"
-    )
     session.install(f"{built}[{extra}]" if extra else str(built))
     session.cd(session.create_tmp())
     session.run("python", "-W", "error", "-c", EXTRAS[extra])
