@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,9 @@ class Reader:
                 self.start("server", command)
             elif WORKER.search(command):
                 self.start("worker", command)
-                eventually(lambda output=output: shows(self.log("worker"), output))
+                eventually(partial(self.is_logged, output))
             elif output and "curl" not in command:
-                eventually(lambda command=command, output=output: shows(self.give(command), output))
+                eventually(partial(self.prints, command, output))
             else:
                 printed = self.give(command)
                 assert shows(printed, output), printed
@@ -77,6 +78,12 @@ class Reader:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}{self.log('server')}"
         return done.stdout
+
+    def prints(self, command: str, output: str) -> bool:
+        return shows(self.give(command), output)
+
+    def is_logged(self, output: str) -> bool:
+        return shows(self.log("worker"), output)
 
     def start(self, kind: str, command: str) -> None:
         """Start a server or a worker in place of the one that runs."""
