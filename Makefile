@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test faults bench bench-quick check types format wheel clean
+.PHONY: help demo serve test faults bench bench-quick check types format docs changelog wheel clean
 
 help:  ## Say what there is to make.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -44,6 +44,12 @@ check: $(STAMP)  ## Lint and type-check.
 format: $(STAMP)  ## Put the code in its usual form.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)  ## Build the documentation into build/docs/; a warning is an error.
+	$(BIN)/python -m sphinx -W -n -q --keep-going -b html docs build/docs
+
+changelog: $(STAMP)  ## Show what the changelog will say of the next version.
+	$(BIN)/towncrier build --draft --version next
 
 wheel: $(STAMP)  ## Build the sdist and the wheel into dist/.
 	$(BIN)/python -m hatchling build

@@ -75,25 +75,25 @@ class Gator:
         tracing: bool = True,
     ) -> None:
         self.conn_string = conn_string
-        self.queue_name = check_name("queue_name", queue_name)
+        self.queue_name: str = check_name("queue_name", queue_name)
         self.task_class = task_class
         self.backend_class = backend_class
         self.max_task_bytes = max_task_bytes
         self.task_context = task_context
         self.is_async = is_async
         self.tracing = tracing
-        self.defaults = self.check_options(defaults or {})
-        self.guard = Guard(_several(secret), _several(allow))
-        self.backend = self.build_backend(conn_string)
+        self.defaults: dict[str, Any] = self.check_options(defaults or {})
+        self.guard: Guard = Guard(_several(secret), _several(allow))
+        self.backend: Any = self.build_backend(conn_string)
         """The store: a `Client`, or what *backend_class* made."""
         self.client: Client = (
             self.backend if isinstance(self.backend, Client) else FiveMethodClient(self.backend)
         )
-        self.tally = Tally(self.client)
+        self.tally: Tally = Tally(self.client)
         group = GroupCommit(self.client)
-        self.breaker = Breaker(group) if breaker else None
+        self.breaker: Breaker | None = Breaker(group) if breaker else None
         direct = self.breaker or group
-        self.spool = self._open_spool(spool, direct) if spool else None
+        self.spool: Spool | None = self._open_spool(spool, direct) if spool else None
         self._apush = direct.apush_many if self.client.gathers and not spool else None
         self._pusher = self.spool or direct
 

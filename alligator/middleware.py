@@ -64,7 +64,7 @@ class Middleware(Generic[App]):
         if inspect.iscoroutinefunction(options):
             raise ConfigurationError("options is a mapping or a plain function, not an async one.")
         self.app = app
-        self.gators = as_gators(gator)
+        self.gators: tuple[Gator, ...] = as_gators(gator)
         self.commit_veto = commit_veto
         self.commit_at = commit_at
         self._switch = {} if is_async is None else {"is_async": is_async}

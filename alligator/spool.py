@@ -117,7 +117,7 @@ class Spool:
             raise ConfigurationError(
                 f"spool is the path of a file, such as /var/lib/app/spool.db, not {path!r}."
             )
-        self.path = os.path.realpath(path)
+        self.path: str = os.path.realpath(path)
         self.max_tasks = MAX_TASKS
         self.max_bytes = MAX_BYTES
         self.max_age = MAX_AGE

@@ -88,20 +88,24 @@ class Task:
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.task_id = new_id() if task_id is None else check_name("task_id", task_id)
-        self.retries = check_whole("retries", retries) if retries else 0
-        self.is_async = is_async if is_async is True else to_bool("is_async", is_async)
+        self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
+        self.retries: int = check_whole("retries", retries) if retries else 0
+        self.is_async: bool = is_async if is_async is True else to_bool("is_async", is_async)
         self.status: int = WAITING
-        self.on_start = None if on_start is None else check_hook("on_start", on_start)
-        self.on_success = None if on_success is None else check_hook("on_success", on_success)
-        self.on_error = None if on_error is None else check_hook("on_error", on_error)
+        self.on_start: Hook | None = None if on_start is None else check_hook("on_start", on_start)
+        self.on_success: Hook | None = (
+            None if on_success is None else check_hook("on_success", on_success)
+        )
+        self.on_error: Hook | None = None if on_error is None else check_hook("on_error", on_error)
         self.depends_on = depends_on
         self.delay_until: float | None = None
-        self.queue_name = queue_name and check_name("queue_name", queue_name)
-        self.backoff = 1.0 if backoff is None else check_pauses("backoff", backoff)
-        self.timeout = None if timeout is None else check_timeout("timeout", timeout)
-        self.headers = check_headers("headers", headers) if headers else {}
-        self.attempt = 1
+        self.queue_name: str | None = queue_name and check_name("queue_name", queue_name)
+        self.backoff: float | Sequence[float] = (
+            1.0 if backoff is None else check_pauses("backoff", backoff)
+        )
+        self.timeout: float | None = None if timeout is None else check_timeout("timeout", timeout)
+        self.headers: dict[str, str] = check_headers("headers", headers) if headers else {}
+        self.attempt: int = 1
         """Which attempt this is, from 1; attempts that were lost with their worker count."""
         self.result: Any = None
         self.func: Callable[..., Any] | None = None

@@ -83,15 +83,15 @@ class Transaction:
 
     def __init__(self, gator: Delivers, options: Mapping[str, Any], request: Any = None) -> None:
         self.gator = gator
-        self.request = request
+        self.request: Any = request
         """The request that it was begun for, in the words of its protocol: see `tracing`."""
-        self.options = dict(options)
+        self.options: dict[str, Any] = dict(options)
         self._held: list[Held] = []
         self._callbacks: list[Callable[[], object]] = []
         self._lock = Lock()
 
     # Defaults stand here: one of these is made for each request, and most hold nothing.
-    doomed = False
+    doomed: bool = False
     _commit_id = ""
     _ended = False
     _committed = False

@@ -75,7 +75,7 @@ class Worker:
                 "memory is for tasks with a process of their own: say isolate, too."
             )
         self.gator = gator
-        self.max_tasks = int(max_tasks)
+        self.max_tasks: int = int(max_tasks)
         self.to_consume = to_consume
         self.nap_time = nap_time
         self.concurrency = concurrency
@@ -85,16 +85,16 @@ class Worker:
         self.max_lost = max_lost
         self.isolate = isolate
         self.memory = memory
-        self.tasks_complete = 0
+        self.tasks_complete: int = 0
         """How many tasks this worker has brought to an end, good or bad, or put back to be retried."""
-        self.keep_running = False
-        self.started_at = time()
+        self.keep_running: bool = False
+        self.started_at: float = time()
         from socket import gethostname  # a program that only starts tasks does not pay for it
 
         self._host = gethostname()
-        self.name = f"{self._host}:{os.getpid()}:{os.urandom(3).hex()}"
+        self.name: str = f"{self._host}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
-        self.log = self.get_log(log_level)
+        self.log: logging.Logger = self.get_log(log_level)
         self.lanes: list[Lane] = []
         """What each of its threads has in hand."""
         self._own = local()
@@ -110,7 +110,7 @@ class Worker:
         self._isolation: Isolation | None = None
         self._is_running = False
         self._watch: Watch | None = None
-        self.stops = 0
+        self.stops: int = 0
         """How often it was asked to stop: once is gracefully, twice is at once."""
 
     @property

@@ -1,10 +1,13 @@
 """The code in the documentation, and a program that runs it: ``python -m tests.pages docs/tutorial.md``.
 
+A page with tabs, one for each framework, is run once for each: ``docs/tutorial.md FastAPI``.
+
 How the code of a page is taken:
 
 - Its python blocks are run in their order, in one namespace and in an empty folder.
 - A block whose first line is the name of a file (``# shop.py``) is that file: it is written down, for
   other blocks to import. Files called ``test_….py`` are run by pytest.
+- A block in a tab belongs to the runs of that tab, and all others to every run.
 - A block after the line ``<!-- compiles -->`` needs what only a reader has, and is just compiled.
 """
 
@@ -25,8 +28,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 FENCE = re.compile(
-    r"^(?P<mark><!-- compiles -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
+    r"^(?P<mark><!-- compiles -->\n)?```(?P<language>[^\n`]*)\n(?P<code>.*?)^```$", re.M | re.S
 )
+TAB = re.compile(r"^:::\{tab-item\} (?P<name>.+?)\n(?P<text>.*?)^:::$", re.M | re.S)
 FILE = re.compile(r"# (?P<name>[\w/.]+\.\w+)\n")
 
 # What the README uses without saying where it comes from: it is a tour, not a program.
@@ -60,6 +64,8 @@ class Block(NamedTuple):
     language: str
     code: str
     runs: bool
+    tab: str = ""
+    """The name of the tab that it stands in."""
 
     @property
     def file(self) -> str:
@@ -74,23 +80,32 @@ class Block(NamedTuple):
         return compile(padding + self.code, self.page, "exec", flags, dont_inherit=True)
 
 
-def blocks(page: Path, language: str) -> list[Block]:
-    """List the blocks of *page* in that language."""
+def blocks(page: Path, *languages: str, tab: str | None = None) -> list[Block]:
+    """List the blocks of *page* in these languages; with *tab*, those that belong to its run."""
     text = page.read_text("utf-8")
-    return [
+    tabs = [(found.start("text"), found.end("text"), found["name"]) for found in TAB.finditer(text)]
+    found_blocks = [
         Block(
             page,
             text.count("\n", 0, found.start("code")) + 1,
             found["language"],
             found["code"],
             found["mark"] is None,
+            next((name for start, end, name in tabs if start <= found.start() < end), ""),
         )
         for found in FENCE.finditer(text)
-        if found["language"] == language
+        if found["language"] in languages
     ]
+    return [block for block in found_blocks if tab is None or block.tab in ("", tab)]
 
 
-def run(page: Path) -> None:
+def tabs(page: Path) -> list[str]:
+    """Name the tabs of *page* in their order; a page without any has the empty name."""
+    names = (found["name"] for found in TAB.finditer(page.read_text("utf-8")))
+    return list(dict.fromkeys(names)) or [""]
+
+
+def run(page: Path, tab: str = "") -> None:
     """Run the examples of *page* in this folder, which is empty; raise what they raise."""
     sys.path.insert(0, os.getcwd())
     sys.dont_write_bytecode = True  # a file may be replaced within the second
@@ -99,7 +114,7 @@ def run(page: Path) -> None:
         Path("mail.py").write_text(README_MAIL)
         exec(README_NAMES, namespace)
     tests: dict[str, None] = {}
-    for block in blocks(page, "python"):
+    for block in blocks(page, "python", tab=tab):
         if not block.runs:
             continue
         if block.file:
@@ -134,9 +149,10 @@ def _write(block: Block) -> None:
 
 
 if __name__ == "__main__":
-    chosen = [Path(name).resolve() for name in sys.argv[1:]] or PAGES
+    chosen = [Path(name).resolve() for name in sys.argv[1:2]] or PAGES
     for one in chosen:
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            run(one)
-            os.chdir(ROOT)
+        for tab in sys.argv[2:] or tabs(one):
+            with tempfile.TemporaryDirectory() as folder:
+                os.chdir(folder)
+                run(one, tab)
+                os.chdir(ROOT)

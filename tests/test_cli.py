@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+from inspect import signature
 from json import loads
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -50,7 +52,11 @@ def log(tmp_path: Path) -> Path:
 
 
 def invoke(*arguments: str, answer: str | None = None) -> Result:
-    return CliRunner().invoke(main, arguments, input=answer)
+    # Before click 8.2 a runner keeps stderr apart only when it is told to.
+    apart: dict[str, Any] = (
+        {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+    )
+    return CliRunner(**apart).invoke(main, arguments, input=answer)
 
 
 def bury(gator: Gator, message: str = "no luck", queue_name: str = "all") -> str:

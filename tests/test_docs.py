@@ -18,7 +18,7 @@ import pytest
 
 from alligator.cli import main as latergator
 from alligator.options import TaskOptions
-from tests.pages import PAGES, ROOT, Block, blocks
+from tests.pages import PAGES, ROOT, Block, blocks, tabs
 
 PROGRAMS = [*(ROOT / "alligator").rglob("*.py"), *(ROOT / "integrations").rglob("*.py")]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -58,13 +58,17 @@ def commands(command: click.Command, *names: str) -> Iterator[tuple[str, click.C
 # Examples.
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+@pytest.mark.parametrize(
+    ("page", "tab"),
+    [(page, tab) for page in PAGES if blocks(page, "python") for tab in tabs(page)],
+    ids=name_of,
+)
 @pytest.mark.timeout(120)
-def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
+def test_the_examples_of_a_page_run(page: Path, tab: str, tmp_path: Path) -> None:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("ALLIGATOR_")}
     paths = [str(ROOT), str(ROOT / "integrations"), environ.get("PYTHONPATH", "")]
     warnings = ["-W", "error", "-W", "ignore:Using `httpx` with `starlette.testclient`"]
-    command = [sys.executable, *warnings, "-m", "tests.pages", str(page)]
+    command = [sys.executable, *warnings, "-m", "tests.pages", str(page), tab]
 
     done = subprocess.run(
         command,
@@ -150,7 +154,10 @@ def test_a_link_leads_somewhere(page: Path, target: str) -> None:
     assert not anchor or anchor in anchors(found)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.parent != ROOT], ids=name_of)
+WRITTEN = [p for p in PAGES if p.parent != ROOT and not p.read_text().startswith("```{include}")]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
 def test_a_page_is_reached_from_the_index(page: Path) -> None:
     index = ROOT / "docs" / "index.md"
 

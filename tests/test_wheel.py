@@ -3,21 +3,21 @@
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 
 from tests.pages import ROOT, blocks
+from tests.wheels import build, copy_checkout, environment, free_port, listens, python_of, run
 
 PACKAGES = {
     "alligator",
@@ -34,25 +34,21 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of what is checked out, built in a place where nothing else lies about."""
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is checked out, in a place where nothing else lies about."""
     folder = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        source, target = ROOT / name, folder / name
-        if source.is_file():  # a file may be deleted and not committed yet
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
-    run(command, folder)
-    (built,) = (folder / "dist").glob("*.whl")
-    return built
+    copy_checkout(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> Path:
+    return build("wheel", checkout)
+
+
+@pytest.fixture(scope="module")
+def sdist(checkout: Path) -> Path:
+    return build("sdist", checkout, "dist/sdist")
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +77,6 @@ def note(*words):
     with open("sent.txt", "a") as file:
         print(*words, file=file)
 """
-
-
-def python_of(folder: Path) -> str:
-    return str(folder / "venv" / "bin" / "python")
-
-
-def run(command: list[str], folder: Path) -> str:
-    """Run *command* as if this checkout did not exist; return what it prints."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def environment() -> dict[str, str]:
-    ours = ("PYTHON", "ALLIGATOR_", "FLASK_", "COV_", "COVERAGE_", "VIRTUAL_ENV")
-    return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
 
 
 @contextmanager
@@ -132,18 +110,6 @@ def eventually(found: Callable[[], bool], *logs: Path) -> None:
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def listens(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def test_the_wheel_holds_every_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -169,6 +135,32 @@ def test_the_wheel_holds_every_file_that_a_package_has(wheel: Path) -> None:
     assert sources <= names
 
 
+def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+
+    again = build("wheel", unpacked)
+
+    assert again.name == wheel.name
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_what_is_built_twice_is_the_same(checkout: Path, wheel: Path) -> None:
+    os.utime(checkout / "alligator" / "gator.py", (2_000_000_000, 2_000_000_000))
+
+    again = build("wheel", checkout, "dist/again")
+
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_the_sdist_holds_what_its_tests_and_pages_need(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"tests/pages.py", "docs/conf.py", "noxfile.py", "README.md", "LICENSE"} <= names
+    assert not {name for name in names if name.startswith(("dist/", ".hypothesis/"))}
+
+
 def test_the_wheel_says_what_it_needs_and_what_it_brings(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
@@ -179,6 +171,10 @@ def test_the_wheel_says_what_it_needs_and_what_it_brings(wheel: Path) -> None:
     assert {re.split(r"[^\w-]", line)[0] for line in needed} == {"click", "rich"}
     extras = set(metadata.get_all("Provides-Extra", []))
     assert extras >= {"redis", "flask", "starlette", "test", "dev"}
+    assert metadata["Requires-Python"] == ">=3.11"
+    links = {line.partition(",")[0] for line in metadata.get_all("Project-URL", [])}
+    assert links >= {"Documentation", "Source", "Issues", "Changelog"}
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     for script in ("latergator = ", "latergator.py = ", "alligator = pytest_alligator"):
         assert script in entry_points
 

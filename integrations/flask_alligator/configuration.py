@@ -9,7 +9,7 @@ from alligator import Gator, veto_errors
 from alligator.exceptions import ConfigurationError
 from alligator.health import BACKLOG_SECONDS
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "ALLIGATOR_URL_PREFIX": "/alligator",
     "ALLIGATOR_OPTIONS": None,
     "ALLIGATOR_COMMIT_AT": "start",

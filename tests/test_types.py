@@ -1,0 +1,102 @@
+"""What the types of Alligator are worth to those who use it: they are complete, and refuse mistakes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from inspect import isclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pages import ROOT
+
+PACKAGES = [
+    "alligator",
+    "asgi_alligator",
+    "flask_alligator",
+    "pytest_alligator",
+    "starlette_alligator",
+    "wsgi_alligator",
+]
+MODULES = {
+    "alligator": ["alligator", "alligator.exceptions", "alligator.testing"],
+    "pytest_alligator": ["pytest_alligator.plugin"],
+}
+"""Where a package has its public names, if that is not the package itself."""
+
+REFUSED = ROOT / "tests" / "typing" / "refused.py"
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def run(*command: str) -> str:
+    """Run a type checker on this checkout; return what it prints."""
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'integrations'}"
+    # Pyright looks for the packages of the first python on the way.
+    way = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": paths,
+            "MYPYPATH": str(ROOT / "integrations"),
+            "PATH": way,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+def public_names(package: str) -> Iterator[str]:
+    """Name what *package* offers, by where it is defined: a checker knows it by that name."""
+    for module in MODULES.get(package, [package]):
+        for name, value in vars(import_module(module)).items():
+            home = getattr(value, "__module__", "") or ""
+            if not name.startswith("_") and home.partition(".")[0] == package:
+                yield f"{home}.{value.__name__}" if isclass(value) else f"{home}.{name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_public_types_of_a_package_are_complete(package: str) -> None:
+    pytest.importorskip("pyright")
+
+    found: dict[str, Any] = json.loads(
+        run("pyright", "--verifytypes", package, "--ignoreexternal", "--outputjson")
+    )["typeCompleteness"]
+
+    names = tuple(public_names(package))
+    symbols = {symbol["name"]: symbol for symbol in found["symbols"]}
+    assert names
+    assert set(names) <= set(symbols)
+    # A name, and what belongs to it: its methods and attributes.
+    unknown = [
+        name
+        for name, symbol in symbols.items()
+        if name.startswith(tuple(f"{name}." for name in names)) or name in names
+        if not symbol["isTypeKnown"]
+    ]
+    assert unknown == []
+
+
+@pytest.mark.parametrize(
+    ("checker", "target"), [("mypy", REFUSED), ("pyright", REFUSED.parent)], ids=["mypy", "pyright"]
+)
+def test_an_editor_refuses_exactly_the_mistakes(checker: str, target: Path) -> None:
+    pytest.importorskip(checker)
+
+    printed = run(checker, "-p" if target.is_dir() else "--", str(target))
+
+    lines = REFUSED.read_text().splitlines()
+    marked = {number for number, line in enumerate(lines, 1) if line.endswith("  # refused")}
+    refused = {int(line) for line in re.findall(r"refused\.py:(\d+):.*\berror: ", printed)}
+    assert marked
+    assert refused == marked, printed
