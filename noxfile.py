@@ -44,6 +44,10 @@ EXTRAS = {
     "flask": "import flask, flask_alligator; app = flask.Flask('shop'); "
     "app.config['ALLIGATOR_CONN'] = 'locmem://'; flask_alligator.Alligator(app); "
     "assert app.test_client().get('/alligator/health/live').status_code == 200",
+    "dashboard": "import alligator; from alligator.endpoint import Endpoint; "
+    "from alligator.dashboard import page",
+    "metrics": "import alligator; from alligator.metrics import Metrics",
+    "otel": "import alligator, opentelemetry.trace, alligator.spans",
     "starlette": "import alligator, starlette_alligator as s; "
     "s.AlligatorMiddleware(s.AlligatorEndpoint(alligator.Gator('locmem://')), alligator.Gator('locmem://'))",
 }
