@@ -7,8 +7,8 @@ from alligator.middleware import Middleware, away
 from .responses import HeldResponse, PassedResponse
 from .types import ASGIApp, Receive, Scope, Send
 
-KEY = "alligator.transaction"
-"""Where a middleware inside of this one finds that it is the inner one."""
+KEY = "alligator"
+"""Where the state of a request has its transaction; a middleware inside of this one finds it there."""
 
 
 class AlligatorMiddleware(Middleware[ASGIApp]):
@@ -27,20 +27,21 @@ class AlligatorMiddleware(Middleware[ASGIApp]):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        transactions = self.begin(scope, scope.get(KEY))
+        state = scope.get("state")
+        transactions = self.begin(scope, state and state.get(KEY))
         if not transactions:
             await self.app(scope, receive, send)
             return
         # The scope is the server's, its state the request's: what the application puts there is
         # seen by whoever stands around this.
-        state = scope.get("state")
         if state is None:
             state = {}
-        state["alligator"] = transactions[0]
+            scope = {**scope, "state": state}
+        state[KEY] = transactions[0]
         kind = HeldResponse if self.commit_at == "start" else PassedResponse
         response = kind(self, transactions, scope, send)
         try:
-            await self.app({**scope, "state": state, KEY: transactions[0]}, receive, response.send)
+            await self.app(scope, receive, response.send)
             if not response.is_over:
                 await response.end()
         except GeneratorExit as error:

@@ -129,14 +129,14 @@ MUTANTS = [
     Mutant(
         "a late ack is not heard",
         "sqlite_turn.py",
-        'if verdict == "ack":',
-        'if verdict == "ack" and token == lease_token:',
+        "if gone == len(ids):",
+        "if True:",
     ),
     Mutant(
         "no fence for outcomes",
         "sqlite_turn.py",
-        "elif (state, token) != (LEASED, lease_token):",
-        "elif state != LEASED:",
+        "if (state, token) != (LEASED, lease_token):",
+        "if state != LEASED:",
     ),
     Mutant("one lease too many", "sqlite_turn.py", "if lost < max_lost:", "if lost <= max_lost:"),
     Mutant(
@@ -169,8 +169,8 @@ MUTANTS = [
     Mutant(
         "the other way round",
         "sqlite_tables.py",
-        "WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?",
-        "WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
+        "lost, at FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?",
+        "lost, at FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
     ),
 ]
 
