@@ -1,5 +1,6 @@
 """What can happen to an exchange with Redis at each of its bytes: a cut, a stall, a delay."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from unittest.mock import patch
 
 from alligator import Gator
 from alligator.backends import redis_backend, redis_pushes
-from alligator.backends.base import Client, Message
+from alligator.backends.base import Client, Commit, Message
 from alligator.exceptions import BackendError
 from alligator.lanes import Lane
 from tests.faults import tasks
@@ -26,7 +27,7 @@ LINES = 16
 """How many exchanges go on at a time, for most of a stall is waiting."""
 
 MESSAGES = 3
-"""How many tasks a push has here."""
+"""How many tasks a push has here, or a trip of commits that have one each."""
 
 PATIENT_SECONDS = 5.0
 """How long tasks are leased where many lines make each other wait."""
@@ -78,6 +79,20 @@ class Line:
         else:
             self.note(messages, 201)
 
+    def push_commits(self) -> None:
+        """Push three commits in one trip, and write down which were taken."""
+        commits = self.commits()
+        self.note_each(commits, self.client.push_commits(commits))
+
+    def apush_commits(self) -> None:
+        """Do so beside an event loop."""
+        commits = self.commits()
+        self.note_each(commits, asyncio.run(self.client.apush_commits(commits)))
+
+    def commits(self) -> list[Commit]:
+        messages = self.messages(MESSAGES)
+        return [Commit([message], f"commit-{message.task_id}") for message in messages]
+
     def feed(self, number: int) -> None:
         """Push tasks past the network."""
         messages = self.messages(number)
@@ -87,6 +102,10 @@ class Line:
     def note(self, messages: Iterable[Message], status: int) -> None:
         ids = tuple(message.task_id for message in messages)
         self.house.books.answers.append(Answer(ids, status))
+
+    def note_each(self, commits: Iterable[Commit], errors: Iterable[Exception | None]) -> None:
+        for commit, error in zip(commits, errors, strict=True):
+            self.note(commit.messages, 201 if error is None else 503)
 
     def take(self) -> bool:
         """Run the next task, if there is one."""
@@ -153,21 +172,25 @@ def share(
 
 
 def push_at_every_byte(
-    house: House, what: What, times: Iterable[int] = (1,), timeout: float = 1.0
+    house: House,
+    what: What,
+    times: Iterable[int] = (1,),
+    timeout: float = 1.0,
+    push: Callable[[Line], None] = Line.push,
 ) -> None:
     """Push through a mishap at each byte, which befalls so many attempts; then compare."""
     with opened(house, LINES, timeout) as lines:
         first = lines[0]
-        first.push()  # teaches the server the script
+        push(first)  # teaches the server the script
         first.client.abort("none", [])
-        mishaps = places(house, what, first.measure(first.push))
+        mishaps = places(house, what, first.measure(lambda: push(first)))
         for often in times:
 
-            def push(line: Line, mishap: Mishap, often: int = often) -> None:
+            def suffer(line: Line, mishap: Mishap, often: int = often) -> None:
                 line.meet(mishap, often)
-                line.push()
+                push(line)
 
-            share(house, lines, mishaps, push)
+            share(house, lines, mishaps, suffer)
         for line in lines:
             line.proxy.mishaps.clear()
         eventually(undone, "what failed is taken back", seconds=20)
@@ -175,7 +198,7 @@ def push_at_every_byte(
     if wrong:
         raise Broken(f"I1, I2: {len(wrong)} tasks are not as was answered")
     refused = sum(answer.status == 503 for answer in house.books.answers)
-    house.notes.append(f"{refused} of {len(house.books.answers)} pushes failed")
+    house.notes.append(f"{refused} of {len(house.books.answers)} commits failed")
     house.mark()
     house.worker()
 
@@ -203,8 +226,55 @@ def push_stalled_at_every_byte(house: House) -> None:
 def push_delayed_at_every_byte(house: House) -> None:
     """Let a push, and its reply, stop for a moment after each byte: all of them succeed."""
     push_at_every_byte(house, "delay")
+    check_all_taken(house)
+
+
+def check_all_taken(house: House) -> None:
     if house.books.refused():
         raise Broken(f"{len(house.books.refused())} tasks were refused")
+
+
+# Trips of several commits, each with an outcome of its own.
+
+
+@fault(*REDIS, quick=True)
+def commits_cut_at_every_byte(house: House) -> None:
+    """Cut a trip of three commits, and its replies, after each byte: once, twice, with its undoing."""
+    push_at_every_byte(house, "cut", (1, 2, 3), push=Line.push_commits)
+
+
+@fault(*REDIS)
+def commits_stalled_at_every_byte(house: House) -> None:
+    """Let a trip of three commits, and its replies, get no further than each byte: just so often."""
+    with patch.object(redis_pushes, "COMMIT_SECONDS", 0.3):
+        push_at_every_byte(house, "stall", (1, 2, 3), timeout=0.1, push=Line.push_commits)
+
+
+@fault(*REDIS)
+def commits_delayed_at_every_byte(house: House) -> None:
+    """Let a trip of three commits, and its replies, stop for a moment after each byte."""
+    push_at_every_byte(house, "delay", push=Line.push_commits)
+    check_all_taken(house)
+
+
+@fault(*REDIS, quick=True)
+def loop_commits_cut_at_every_byte(house: House) -> None:
+    """Cut such a trip beside an event loop, which has one more attempt than a thread."""
+    push_at_every_byte(house, "cut", (1, 2, 3, 4), push=Line.apush_commits)
+
+
+@fault(*REDIS)
+def loop_commits_stalled_at_every_byte(house: House) -> None:
+    """Let such a trip beside an event loop, and its replies, get no further than each byte."""
+    with patch.object(redis_pushes, "COMMIT_SECONDS", 0.4):
+        push_at_every_byte(house, "stall", (1, 2, 3, 4), timeout=0.1, push=Line.apush_commits)
+
+
+@fault(*REDIS)
+def loop_commits_delayed_at_every_byte(house: House) -> None:
+    """Let such a trip beside an event loop, and its replies, stop for a moment after each byte."""
+    push_at_every_byte(house, "delay", push=Line.apush_commits)
+    check_all_taken(house)
 
 
 # Steps.
