@@ -280,6 +280,44 @@ def loop_commits_delayed_at_every_byte(house: House) -> None:
 # Steps.
 
 
+def wait_at_every_byte(house: House, what: What, lines: int, timeout: float = 1.0) -> None:
+    """Have idle workers' waits, with the step behind each, suffer a mishap at each byte."""
+    os.environ["LEDGER"] = str(house.books.ledger)
+    with opened(house, lines, timeout) as opened_lines:
+
+        def wait(line: Line) -> None:
+            line.lane.wait(1)
+
+        first = opened_lines[0]
+        first.feed(1)
+        first.run_all()  # teaches the server the script
+        first.feed(1)
+        mishaps = places(house, what, first.measure(lambda: wait(first)))
+
+        def suffer(line: Line, mishap: Mishap) -> None:
+            line.run_all()  # what was lost before, and until the lane is idle
+            line.feed(1)
+            line.meet(mishap)
+            with suppress(BackendError):
+                wait(line)
+            line.meet(mishap, 0)  # if there was less to carry than that, it is over, too
+
+        share(house, opened_lines, mishaps, suffer)
+        finish(house, opened_lines)
+
+
+def finish(house: House, lines: list[Line]) -> None:
+    """Run what is left, some of it when its lease has ended."""
+    house.mark()
+    for line in lines:
+        line.run_all()  # which also reports what it has run
+    end = monotonic() + 2 * PATIENT_SECONDS
+    while house.store.census() and monotonic() < end:
+        lines[0].lane.wait(1)
+        lines[0].run_all()
+    house.notes.append(f"{house.gator.stats().lost} leases ended unheard of")
+
+
 def step_at_every_byte(house: House, what: What, lines: int, timeout: float = 1.0) -> None:
     """Have workers' steps suffer a mishap at each byte, and run what there is in the end."""
     os.environ["LEDGER"] = str(house.books.ledger)
@@ -302,13 +340,7 @@ def step_at_every_byte(house: House, what: What, lines: int, timeout: float = 1.
                     line.take()
 
         share(house, opened_lines, mishaps, step)
-        house.mark()
-        for line in opened_lines:
-            line.run_all()  # which also reports what it has run
-        end = monotonic() + 2 * PATIENT_SECONDS
-        while house.store.census() and monotonic() < end:
-            first.lane.wait(1)
-            first.run_all()
+        finish(house, opened_lines)
 
 
 @fault(*REDIS, quick=True)
@@ -328,5 +360,32 @@ def step_stalled_at_every_byte(house: House) -> None:
 def step_delayed_at_every_byte(house: House) -> None:
     """Let a worker's step, and its reply, stop for a moment after each byte: nobody notices."""
     step_at_every_byte(house, "delay", 1)
+    check_none_lost(house)
+
+
+def check_none_lost(house: House) -> None:
     if house.gator.stats().lost:
         raise Broken("a worker lost a task")
+
+
+# The waits of idle workers, each with a step behind it in the same buffer.
+
+
+@fault(*REDIS, quick=True)
+def wait_cut_at_every_byte(house: House) -> None:
+    """Cut an idle worker's wait and step, and both replies, after each byte: leases bring all back."""
+    wait_at_every_byte(house, "cut", 1)
+
+
+@fault(*REDIS)
+def wait_stalled_at_every_byte(house: House) -> None:
+    """Let an idle worker's wait and step, and both replies, get no further than each byte."""
+    with patch.object(redis_backend, "WAIT_SECONDS", 0.1):
+        wait_at_every_byte(house, "stall", LINES, timeout=0.2)
+
+
+@fault(*REDIS)
+def wait_delayed_at_every_byte(house: House) -> None:
+    """Let an idle worker's wait and step, and both replies, stop for a moment after each byte."""
+    wait_at_every_byte(house, "delay", 1)
+    check_none_lost(house)
