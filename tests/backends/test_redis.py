@@ -113,7 +113,7 @@ class Thread(threading.Thread):
 class Cutter:
     """A network between client and server that loses what it is told to lose."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: str) -> None:
         parts = urlsplit(server)
         self._server = (parts.hostname, parts.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
