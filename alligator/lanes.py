@@ -125,17 +125,22 @@ class Lane:
     def wait(self, nap_time: float) -> None:
         """Sleep until there may be something to do; one task may be in hand then, for `next`."""
         client = self.gator.client
-        pause = min(self._pause, MAX_WAIT if client.wakes else nap_time)
+        pause = min(self._pause, MAX_WAIT if client.wakes else nap_time, self.lease_for)
         if pause <= 0:
             return
         if not self._is_used:  # a subclass takes its tasks in another way, and would leave it lying
             client.wait(self.queue_names, pause)
             return
         self._is_used = False
+        began = perf_counter()
         # One, for the store counts it as taken if this process is cut off while it sleeps.
         step = client.wait_then_step(
             self.queue_names, pause, 1, lease_for=self.lease_for, max_lost=self.max_lost
         )
+        if perf_counter() - began > self.lease_for:
+            # This process was frozen, perhaps after the step: another may have run it since.
+            self._outcomes.extend(Outcome("release", lease) for lease in step.leases)
+            step = Step((), 0.0)
         self._keep(step)
         self._is_told = True
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from alligator import FAILED, Gator, Lease, Task, Worker
-from alligator.backends.base import Outcome, Step
+from alligator.backends.base import Message, Outcome, Step
 from alligator.backends.locmem_backend import Client as Locmem
 from alligator.constants import LEASE_SECONDS, MAX_LOST
 from alligator.exceptions import BackendUnavailable, InvalidOption
@@ -1242,6 +1242,31 @@ def test_a_lane_survives_the_watch_at_any_moment() -> None:
 
     assert sorted(ran) == list(range(1000))
     assert gator.stats().succeeded == 1000
+
+
+def test_a_lane_that_slept_for_longer_than_its_lease_gives_back_what_it_woke_up_to() -> None:
+    class Slow(Locmem):
+        """A store whose reply lies there while its worker is frozen, and another does the work."""
+
+        def wait_then_step(self, *args: Any, **options: Any) -> Step:
+            self.push_many(messages)
+            step = super().wait_then_step(*args, **options)
+            time.sleep(2 * options["lease_for"])
+            for lease in self.reserve("all"):
+                self.ack(lease)
+            return step
+
+    gator = Gator("locmem://", backend_class=Slow)
+    task = gator.task_class("a")
+    task.to_call(note, 1)
+    messages = [Message("all", "a", gator.write(task, "all"))]
+    lane = Lane(gator, ["all"], 0.05, 5)
+    lane.next(1)
+
+    lane.wait(5)
+
+    assert lane.next(1) is None
+    assert gator.stats().lost == gator.stats().succeeded == 1
 
 
 def test_the_log_level_is_the_workers(gator: Gator) -> None:

@@ -57,12 +57,13 @@ class Wires:
 
     def _open(self, wire: "Wire | None", deadline: float) -> "Wire | None":
         """Open a connection, or ask the server of an open one for the time once more."""
+        until = min(deadline, monotonic() + self._connections.answer)  # the rest is for a try anew
         try:
             if wire is None or wire.is_closed:
-                connection = self._connections.take(deadline)
+                connection = self._connections.take(until)
             else:
                 connection = wire.connection
-            offset = self._connections.server_time(connection, 0.0, deadline)
+            offset = self._connections.server_time(connection, 0.0, until)
         except errors.RedisError:
             return None  # whoever tries again finds the words for it
         if isinstance(connection._sock, SSLSocket):

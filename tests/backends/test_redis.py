@@ -32,6 +32,7 @@ from alligator.exceptions import (
     ConfigurationError,
     TooManyTasks,
 )
+from tests.faults.proxy import Mishap, Proxy
 from tests.servers import Missing, Server, redis_server, valkey_server
 
 ABORTED_BY = "alligator-abort"
@@ -112,7 +113,7 @@ class Thread(threading.Thread):
 class Cutter:
     """A network between client and server that loses what it is told to lose."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: str) -> None:
         parts = urlsplit(server)
         self._server = (parts.hostname, parts.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -337,6 +338,15 @@ def beside(pusher: Client, *trips: list[Commit]) -> list[list[AlligatorException
         return [await pusher.apush_commits(trip) for trip in trips]
 
     return asyncio.run(push())
+
+
+def test_a_connection_for_an_event_loop_that_hangs_leaves_time_for_another(client: Client) -> None:
+    with Proxy(client.conn_string) as network:
+        network.mishaps.append(Mishap(upwards=True, after=0, what="stall"))
+
+        errors = beside(Client(f"{network.dsn}?timeout=0.2"), commits("a", "b"))
+
+    assert errors == [[None, None]]
 
 
 def test_commits_beside_an_event_loop_share_one_connection(client: Client, network: Cutter) -> None:

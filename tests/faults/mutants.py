@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from hashlib import sha1
 from pathlib import Path
 from time import monotonic
+from types import ModuleType
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ from alligator.backends import (
 from alligator.backends.base import Client
 from tests.backends import test_contract
 from tests.backends.test_model import Store
+from tests.backends.test_redis import Cutter
 from tests.servers import valkey_server
 
 Judge = Callable[[Client], object]
@@ -68,6 +70,17 @@ class Mutant(NamedTuple):
     wrong: str
     judge: Judge = model
 
+    @property
+    def is_of_sqlite(self) -> bool:
+        return self.file.startswith("sqlite_")
+
+
+MODULES: dict[str, ModuleType] = {
+    "redis_pushes.py": redis_pushes,
+    "sqlite_turn.py": sqlite_turn,
+    "sqlite_tables.py": sqlite_tables,
+}
+"""Those of the files that are Python."""
 
 FENCE = "(call('HGET', queue .. ':try', id) or '0') == fence"
 
@@ -125,6 +138,20 @@ MUTANTS = [
         "if taken > 0 and",
         "if taken > 1 and",
         lambda client: begun_then_undone(client),
+    ),
+    Mutant(
+        "a lost reply is taken for success",
+        "redis_pushes.py",
+        "return not isinstance(self.reply, REFUSED)",
+        "self.reply, self.is_in_doubt = TAKEN, False",
+        lambda client: cut_in_both_attempts(client),
+    ),
+    Mutant(
+        "only the first push of a trip is undone",
+        "redis_pushes.py",
+        "for push in pushes:\n                if push.is_in_doubt",
+        "for push in pushes[:1]:\n                if push.is_in_doubt",
+        lambda client: cut_in_both_attempts(client),
     ),
     Mutant(
         "a late ack is not heard",
@@ -199,6 +226,22 @@ def begun_then_undone(client: Client) -> None:
     assert client.len("all") == 1
 
 
+def cut_in_both_attempts(client: Client) -> None:
+    """See to it that of a trip whose bytes are lost twice that is queued which did not fail."""
+    from alligator.backends.base import Commit, Message
+
+    client.push_many([Message("all", "x", "{}")], commit_id="x")
+    client.abort("x", [Message("all", "x", "{}")])  # now the server knows both scripts
+    server, _, options = client.conn_string.partition("?")
+    for lost in ("request", "reply"):
+        commits = [Commit([Message("all", lost + name, "{}")], lost + name) for name in "abc"]
+        with closing(Cutter(server)) as network:
+            network.lose.extend([lost, lost])
+            with closing(open_client(f"{network.dsn}?{options}")) as pusher:
+                errors = pusher.push_commits(commits)
+        assert client.len("all") == errors.count(None)
+
+
 @contextmanager
 def applied(mutant: Mutant) -> Iterator[None]:
     """Make the mistake during the block."""
@@ -210,7 +253,7 @@ def applied(mutant: Mutant) -> Iterator[None]:
             patch.setattr(script, "source", changed(mutant, script.source))
             patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
         else:
-            module = sqlite_turn if mutant.file == "sqlite_turn.py" else sqlite_tables
+            module = MODULES[mutant.file]
             assert module.__file__ is not None
             mistaken: dict[str, object] = {
                 "__name__": module.__name__,
@@ -220,8 +263,9 @@ def applied(mutant: Mutant) -> Iterator[None]:
             for name in mistaken.keys() & vars(module).keys():
                 if name.isupper():
                     patch.setattr(module, name, mistaken[name])
-            if "Turn" in mistaken:
-                patch.setattr(sqlite_backend, "Turn", mistaken["Turn"])
+            for backend, name in ((sqlite_backend, "Turn"), (redis_backend, "Pushes")):
+                if name in mistaken and hasattr(module, name):
+                    patch.setattr(backend, name, mistaken[name])
         yield
 
 
@@ -246,8 +290,8 @@ def try_all(console: Console) -> int:
     survivors = 0
     with valkey_server() as server, tempfile.TemporaryDirectory() as folder:
         for number, mutant in enumerate(MUTANTS):
-            is_lua = mutant.file.endswith(".lua")
-            dsn = f"{server}?ns={uuid4().hex}" if is_lua else f"sqlite://{folder}/{number}.db"
+            redis, sqlite = f"{server}?ns={uuid4().hex}", f"sqlite://{folder}/{number}.db"
+            dsn = sqlite if mutant.is_of_sqlite else redis
             alive = survives(mutant, dsn)
             survivors += alive
             verdict = "[red]survives[/]" if alive else "[green]is noticed[/]"

@@ -1,5 +1,6 @@
 """What can happen to an exchange with Redis at each of its bytes: a cut, a stall, a delay."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from unittest.mock import patch
 
 from alligator import Gator
 from alligator.backends import redis_backend, redis_pushes
-from alligator.backends.base import Client, Message
+from alligator.backends.base import Client, Commit, Message
 from alligator.exceptions import BackendError
 from alligator.lanes import Lane
 from tests.faults import tasks
@@ -26,7 +27,7 @@ LINES = 16
 """How many exchanges go on at a time, for most of a stall is waiting."""
 
 MESSAGES = 3
-"""How many tasks a push has here."""
+"""How many tasks a push has here, or a trip of commits that have one each."""
 
 PATIENT_SECONDS = 5.0
 """How long tasks are leased where many lines make each other wait."""
@@ -78,6 +79,20 @@ class Line:
         else:
             self.note(messages, 201)
 
+    def push_commits(self) -> None:
+        """Push three commits in one trip, and write down which were taken."""
+        commits = self.commits()
+        self.note_each(commits, self.client.push_commits(commits))
+
+    def apush_commits(self) -> None:
+        """Do so beside an event loop."""
+        commits = self.commits()
+        self.note_each(commits, asyncio.run(self.client.apush_commits(commits)))
+
+    def commits(self) -> list[Commit]:
+        messages = self.messages(MESSAGES)
+        return [Commit([message], f"commit-{message.task_id}") for message in messages]
+
     def feed(self, number: int) -> None:
         """Push tasks past the network."""
         messages = self.messages(number)
@@ -87,6 +102,10 @@ class Line:
     def note(self, messages: Iterable[Message], status: int) -> None:
         ids = tuple(message.task_id for message in messages)
         self.house.books.answers.append(Answer(ids, status))
+
+    def note_each(self, commits: Iterable[Commit], errors: Iterable[Exception | None]) -> None:
+        for commit, error in zip(commits, errors, strict=True):
+            self.note(commit.messages, 201 if error is None else 503)
 
     def take(self) -> bool:
         """Run the next task, if there is one."""
@@ -131,8 +150,8 @@ def places(house: House, what: What, size: dict[bool, int]) -> list[Mishap]:
     house.notes.append(f"an exchange is {size[True]} bytes and {size[False]} back")
     if house.thorough:
         return up + back
-    # All of the way back, for there the server knows what the client does not.
-    return house.random.sample(up, 60) + back[-40:]
+    # The end of the way back, for there the server knows what the client does not.
+    return house.random.sample(up, 30) + back[-20:]
 
 
 def share(
@@ -153,21 +172,27 @@ def share(
 
 
 def push_at_every_byte(
-    house: House, what: What, times: Iterable[int] = (1,), timeout: float = 1.0
+    house: House,
+    what: What,
+    times: Iterable[int] = (1,),
+    timeout: float = 1.0,
+    push: Callable[[Line], None] = Line.push,
 ) -> None:
     """Push through a mishap at each byte, which befalls so many attempts; then compare."""
     with opened(house, LINES, timeout) as lines:
         first = lines[0]
-        first.push()  # teaches the server the script
+        push(first)  # teaches the server the script
         first.client.abort("none", [])
-        mishaps = places(house, what, first.measure(first.push))
+        mishaps = places(house, what, first.measure(lambda: push(first)))
         for often in times:
 
-            def push(line: Line, mishap: Mishap, often: int = often) -> None:
+            def suffer(line: Line, mishap: Mishap, often: int = often) -> None:
                 line.meet(mishap, often)
-                line.push()
+                push(line)
 
-            share(house, lines, mishaps, push)
+            share(house, lines, mishaps, suffer)
+            if often == 1 and what != "stall":  # then a busy machine may be too slow
+                check_all_taken(house)  # for there is a second attempt
         for line in lines:
             line.proxy.mishaps.clear()
         eventually(undone, "what failed is taken back", seconds=20)
@@ -175,9 +200,14 @@ def push_at_every_byte(
     if wrong:
         raise Broken(f"I1, I2: {len(wrong)} tasks are not as was answered")
     refused = sum(answer.status == 503 for answer in house.books.answers)
-    house.notes.append(f"{refused} of {len(house.books.answers)} pushes failed")
+    house.notes.append(f"{refused} of {len(house.books.answers)} commits failed")
     house.mark()
     house.worker()
+
+
+def check_all_taken(house: House) -> None:
+    if house.books.refused():
+        raise Broken(f"{len(house.books.refused())} tasks were refused")
 
 
 def undone() -> bool:
@@ -203,11 +233,88 @@ def push_stalled_at_every_byte(house: House) -> None:
 def push_delayed_at_every_byte(house: House) -> None:
     """Let a push, and its reply, stop for a moment after each byte: all of them succeed."""
     push_at_every_byte(house, "delay")
-    if house.books.refused():
-        raise Broken(f"{len(house.books.refused())} tasks were refused")
+
+
+# Trips of several commits, each with an outcome of its own.
+
+
+@fault(*REDIS)
+def commits_cut_at_every_byte(house: House) -> None:
+    """Cut a trip of three commits, and its replies, after each byte: once, twice, with its undoing."""
+    push_at_every_byte(house, "cut", (1, 2, 3), push=Line.push_commits)
+
+
+@fault(*REDIS)
+def commits_stalled_at_every_byte(house: House) -> None:
+    """Let a trip of three commits, and its replies, get no further than each byte: just so often."""
+    with patch.object(redis_pushes, "COMMIT_SECONDS", 0.3):
+        push_at_every_byte(house, "stall", (1, 2, 3), timeout=0.1, push=Line.push_commits)
+
+
+@fault(*REDIS)
+def commits_delayed_at_every_byte(house: House) -> None:
+    """Let a trip of three commits, and its replies, stop for a moment after each byte."""
+    push_at_every_byte(house, "delay", push=Line.push_commits)
+
+
+@fault(*REDIS, quick=True)
+def loop_commits_cut_at_every_byte(house: House) -> None:
+    """Cut such a trip beside an event loop, which has one more attempt than a thread."""
+    push_at_every_byte(house, "cut", (1, 2, 3, 4), push=Line.apush_commits)
+
+
+@fault(*REDIS)
+def loop_commits_stalled_at_every_byte(house: House) -> None:
+    """Let such a trip beside an event loop, and its replies, get no further than each byte."""
+    with patch.object(redis_pushes, "COMMIT_SECONDS", 0.4):
+        push_at_every_byte(house, "stall", (1, 2, 3, 4), timeout=0.1, push=Line.apush_commits)
+
+
+@fault(*REDIS)
+def loop_commits_delayed_at_every_byte(house: House) -> None:
+    """Let such a trip beside an event loop, and its replies, stop for a moment after each byte."""
+    push_at_every_byte(house, "delay", push=Line.apush_commits)
 
 
 # Steps.
+
+
+def wait_at_every_byte(house: House, what: What, lines: int, timeout: float = 1.0) -> None:
+    """Have idle workers' waits, with the step behind each, suffer a mishap at each byte."""
+    os.environ["LEDGER"] = str(house.books.ledger)
+    with opened(house, lines, timeout) as opened_lines:
+
+        def wait(line: Line) -> None:
+            line.lane.wait(1)
+
+        first = opened_lines[0]
+        first.feed(1)
+        first.run_all()  # teaches the server the script
+        first.feed(1)
+        mishaps = places(house, what, first.measure(lambda: wait(first)))
+
+        def suffer(line: Line, mishap: Mishap) -> None:
+            line.run_all()  # what was lost before, and until the lane is idle
+            line.feed(1)
+            line.meet(mishap)
+            with suppress(BackendError):
+                wait(line)
+            line.meet(mishap, 0)  # if there was less to carry than that, it is over, too
+
+        share(house, opened_lines, mishaps, suffer)
+        finish(house, opened_lines)
+
+
+def finish(house: House, lines: list[Line]) -> None:
+    """Run what is left, some of it when its lease has ended."""
+    house.mark()
+    for line in lines:
+        line.run_all()  # which also reports what it has run
+    end = monotonic() + 2 * PATIENT_SECONDS
+    while house.store.census() and monotonic() < end:
+        lines[0].lane.wait(1)
+        lines[0].run_all()
+    house.notes.append(f"{house.gator.stats().lost} leases ended unheard of")
 
 
 def step_at_every_byte(house: House, what: What, lines: int, timeout: float = 1.0) -> None:
@@ -232,13 +339,7 @@ def step_at_every_byte(house: House, what: What, lines: int, timeout: float = 1.
                     line.take()
 
         share(house, opened_lines, mishaps, step)
-        house.mark()
-        for line in opened_lines:
-            line.run_all()  # which also reports what it has run
-        end = monotonic() + 2 * PATIENT_SECONDS
-        while house.store.census() and monotonic() < end:
-            first.lane.wait(1)
-            first.run_all()
+        finish(house, opened_lines)
 
 
 @fault(*REDIS, quick=True)
@@ -258,5 +359,32 @@ def step_stalled_at_every_byte(house: House) -> None:
 def step_delayed_at_every_byte(house: House) -> None:
     """Let a worker's step, and its reply, stop for a moment after each byte: nobody notices."""
     step_at_every_byte(house, "delay", 1)
+    check_none_lost(house)
+
+
+def check_none_lost(house: House) -> None:
     if house.gator.stats().lost:
         raise Broken("a worker lost a task")
+
+
+# The waits of idle workers, each with a step behind it in the same buffer.
+
+
+@fault(*REDIS, quick=True)
+def wait_cut_at_every_byte(house: House) -> None:
+    """Cut an idle worker's wait and step, and both replies, after each byte: leases bring all back."""
+    wait_at_every_byte(house, "cut", 1)
+
+
+@fault(*REDIS)
+def wait_stalled_at_every_byte(house: House) -> None:
+    """Let an idle worker's wait and step, and both replies, get no further than each byte."""
+    with patch.object(redis_backend, "WAIT_SECONDS", 0.1):
+        wait_at_every_byte(house, "stall", LINES, timeout=0.2)
+
+
+@fault(*REDIS)
+def wait_delayed_at_every_byte(house: House) -> None:
+    """Let an idle worker's wait and step, and both replies, stop for a moment after each byte."""
+    wait_at_every_byte(house, "delay", 1)
+    check_none_lost(house)

@@ -100,6 +100,31 @@ def worker_frozen(house: House) -> None:
             house.strike(victim, signal.SIGCONT)
 
 
+@fault()
+def idle_worker_frozen(house: House) -> None:
+    """Freeze a worker that waits for work, and ask for some, which another does: once its lease ends."""
+    house.web()
+    victim = house.worker()
+    house.ask(1)
+    house.drain()
+    house.pause(0.1, 0.2)  # until it waits
+    house.strike(victim, signal.SIGSTOP)
+    (name,) = house.ask(1).ids
+    if house.kind == "redis":
+        eventually(
+            lambda: house.store.census()[name] == "leased", "the frozen worker is given it", 10
+        )
+    house.worker()
+    eventually(lambda: name in house.books.ended(), "another worker runs it", seconds=10)
+    house.strike(victim, signal.SIGCONT)
+    house.drain()
+    house.strike(victim, signal.SIGTERM)
+    check_runs(house, name, 1)
+    lost = house.gator.stats().lost
+    if lost != (house.kind == "redis"):
+        raise Broken(f"{lost} leases were lost")
+
+
 @fault(quick=True)
 def late_failure_of_a_frozen_worker(house: House) -> None:
     """Let a worker wake up and report a failure when another has run the task: it is not heard."""

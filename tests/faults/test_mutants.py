@@ -24,9 +24,9 @@ def valkey() -> Iterator[str]:
 def test_a_mistake_is_noticed(
     mutant: Mutant, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    if mutant.file.endswith(".lua"):
-        dsn = f"{request.getfixturevalue('valkey')}?ns={uuid4().hex}"
-    else:
+    if mutant.is_of_sqlite:
         dsn = f"sqlite://{tmp_path}/queue.db"
+    else:
+        dsn = f"{request.getfixturevalue('valkey')}?ns={uuid4().hex}"
 
     assert not survives(mutant, dsn)
