@@ -50,6 +50,8 @@ class Wires:
         loop = asyncio.get_running_loop()
         wire = self._wires.get(loop)
         if wire is None or not wire.is_fresh:
+            # Forgotten meanwhile: it is closed, or among the idle ones, when it is not returned.
+            self._wires.pop(loop, None)
             wire = await offload(partial(self._open, wire, deadline))
             if wire is not None:
                 self._wires[loop] = wire
@@ -103,7 +105,8 @@ class Wire:
     async def exchange(self, calls: Sequence[Call], deadline: float) -> list[Any]:
         """Run scripts in one trip; return for each its reply, or the error there was in its place.
 
-        What the server refused is None: the script was not run, for whichever reason.
+        What the server refused is None: the script was not run, for whichever reason. To be cancelled
+        is to lose the connection: whoever has the next try finds out what became of this one.
         """
         loop = asyncio.get_running_loop()
         commands = [
@@ -119,7 +122,7 @@ class Wire:
                     self._reader.feed(await _received(loop, sock))
                     while (reply := self._reader.gets()) is not False:
                         replies.append(reply if isinstance(reply, int) else None)
-        except OSError as error:
+        except (OSError, asyncio.CancelledError) as error:
             self.close()
             lost = (
                 errors.TimeoutError if isinstance(error, TimeoutError) else errors.ConnectionError

@@ -445,6 +445,26 @@ def test_an_event_loop_that_ends_in_the_middle_of_a_push_has_it_undone(server: S
     assert ids(client.reserve("all", limit=9)) == ["before"]
 
 
+def test_an_event_loop_that_ends_in_the_middle_of_a_push_hears_what_became_of_it(
+    server: Server,
+) -> None:
+    client = Client(server)
+    trips: list[asyncio.Task[list[AlligatorException | None]]] = []
+
+    async def main() -> None:
+        client.push_many(messages("known"))  # the script is, from now on
+        await client.apush_commits(commits("before"))
+        server.freeze()
+        trips.append(asyncio.create_task(client.apush_commits(commits("a", "b"))))
+        await asyncio.sleep(0.05)
+        threading.Timer(0.1, server.thaw).start()
+
+    asyncio.run(main())
+
+    assert trips[0].result() == [None, None]
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "a", "b"]
+
+
 def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client) -> None:
     async def main() -> int:
         await client.apush_commits(commits("parent"))
@@ -460,6 +480,58 @@ def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client
 
     assert asyncio.run(main()) == 0
     assert ids(client.reserve("all", limit=9)) == ["parent", "child", "after"]
+
+
+@pytest.fixture
+def forgetful_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the server for the time at each push, as after a long pause."""
+    monkeypatch.setattr("alligator.backends.redis_connection.CLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("alligator.backends.redis_wire.CLOCK_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("forgetful_clocks")
+def test_an_event_loop_goes_on_when_the_server_has_closed_its_idle_connection(
+    client: Client,
+) -> None:
+    async def main() -> list[AlligatorException | None]:
+        client.push_many(messages("known"))  # the script is, from now on
+        errors = await client.apush_commits(commits("before"))
+        client.conn.client_kill_filter(_type="normal", skipme=True)
+        for name in "abc":
+            errors += await client.apush_commits(commits(name))
+        return errors
+
+    assert asyncio.run(main()) == [None] * 4
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "a", "b", "c"]
+
+
+@pytest.mark.usefixtures("forgetful_clocks")
+def test_a_connection_that_was_refused_the_time_is_not_shared_with_an_event_loop(
+    server: Server,
+) -> None:
+    client = Client(server)
+    waiter = threading.Thread(target=client.wait, args=(["other"], 20))
+
+    async def main() -> list[AlligatorException | None]:
+        client.push_many(messages("known"))  # the script is, from now on
+        [before] = await client.apush_commits(commits("before"))
+        client.conn.execute_command("ACL", "SETUSER", "default", "-time")
+        [refused] = await client.apush_commits(commits("refused"))
+        client.conn.execute_command("ACL", "SETUSER", "default", "+time")
+        waiter.start()
+        until(lambda: client.conn.info("clients")["blocked_clients"] == 1)
+        [after] = await client.apush_commits(commits("after"))
+        return [before, refused, after]
+
+    before, refused, after = asyncio.run(main())
+    still_waits = client.conn.info("clients")["blocked_clients"] == 1
+    client.interrupt()
+    waiter.join(20)
+
+    assert isinstance(refused, BackendError)
+    assert before is after is None
+    assert still_waits
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "after"]
 
 
 def test_without_hiredis_commits_beside_an_event_loop_take_a_thread(
