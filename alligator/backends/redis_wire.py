@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from socket import SHUT_RDWR
 from ssl import SSLSocket
 from time import monotonic
 from typing import Any
@@ -77,14 +78,16 @@ class Wires:
     def close(self) -> None:
         """Close those that there are."""
         wires, self._wires = self._wires, WeakKeyDictionary()
-        for wire in wires.values():
-            wire.close()
+        for wire in list(wires.values()):
+            wire.hang_up()
 
 
 class Wire:
     """A connection of one event loop, for one exchange at a time."""
 
     is_closed = False
+    is_busy = False
+    """Whether an exchange is under way."""
 
     def __init__(self, connections: Connections, connection: Any, offset: int, reader: Any) -> None:
         self.connection = connection
@@ -115,6 +118,7 @@ class Wire:
         data = b"".join(part for words in commands for part in packed(self.connection, words))
         sock = self.connection._sock
         replies: list[Any] = []
+        self.is_busy = True
         try:
             async with asyncio.timeout(left(deadline)):
                 await loop.sock_sendall(sock, data)
@@ -131,9 +135,23 @@ class Wire:
         except BaseException:
             self.close()
             raise
+        finally:
+            self.is_busy = False
         if None in replies:  # this server may not be the one to ask any more
             self.close()
         return replies
+
+    def hang_up(self) -> None:
+        """Close it, from any thread: its event loop sees to that itself while it waits for replies.
+
+        For the loop knows the socket by its number, which the next file to be opened would get.
+        """
+        sock = self.connection._sock
+        if not self.is_busy:
+            self.close()
+        elif sock is not None:
+            with suppress(OSError):  # it has ended
+                sock.shutdown(SHUT_RDWR)
 
     def close(self) -> None:
         """Close it for good."""

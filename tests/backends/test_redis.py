@@ -465,6 +465,36 @@ def test_an_event_loop_that_ends_in_the_middle_of_a_push_hears_what_became_of_it
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "a", "b"]
 
 
+def test_to_close_a_client_does_not_take_a_socket_from_under_its_event_loop(
+    server: Server,
+) -> None:
+    client = Client(server)
+
+    async def main() -> tuple[bytes, list[AlligatorException | None]]:
+        loop = asyncio.get_running_loop()
+        client.push_many(messages("known"))  # the script is, from now on
+        await client.apush_commits(commits("before"))
+        server.freeze()
+        trip = asyncio.create_task(client.apush_commits(commits("a")))
+        await asyncio.sleep(0.05)
+        client.close()
+        here, there = socket.socketpair()  # with the lowest number of a file that is free
+        with here, there:
+            here.setblocking(False)
+            reading = asyncio.create_task(loop.sock_recv(here, 1))
+            await asyncio.sleep(0)
+            there.send(b"x")
+            read = await asyncio.wait_for(reading, 5)
+        server.thaw()
+        return read, await trip
+
+    read, errors = asyncio.run(main())
+
+    assert read == b"x"
+    assert errors == [None]
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "a"]
+
+
 def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client) -> None:
     async def main() -> int:
         await client.apush_commits(commits("parent"))
