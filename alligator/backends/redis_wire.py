@@ -65,7 +65,7 @@ class Wires:
                 connection = self._connections.take(deadline)
             else:
                 connection = wire.connection
-            offset = self._connections.server_time(connection, 0.0, deadline)
+            offset = self._connections.server_time(connection, 0.0, deadline, anew=True)
         except errors.RedisError:
             return None  # whoever tries again finds the words for it
         if isinstance(connection._sock, SSLSocket):

@@ -545,9 +545,9 @@ def test_a_connection_that_was_refused_the_time_is_not_shared_with_an_event_loop
     async def main() -> list[AlligatorException | None]:
         client.push_many(messages("known"))  # the script is, from now on
         [before] = await client.apush_commits(commits("before"))
-        client.conn.execute_command("ACL", "SETUSER", "default", "-time")
+        client.conn.acl_setuser("default", enabled=True, commands=["-time"])
         [refused] = await client.apush_commits(commits("refused"))
-        client.conn.execute_command("ACL", "SETUSER", "default", "+time")
+        client.conn.acl_setuser("default", enabled=True, commands=["+time"])
         waiter.start()
         until(lambda: client.conn.info("clients")["blocked_clients"] == 1)
         [after] = await client.apush_commits(commits("after"))
