@@ -41,8 +41,8 @@ class Wires:
     async def get(self, deadline: float) -> "Wire | None":
         """Return a connection for this event loop; None when there can be none.
 
-        That is so without hiredis and with TLS, whose socket a loop cannot use as it is, and when
-        the server cannot be reached.
+        That is so without hiredis and with TLS, whose socket a loop cannot use as it is; when the
+        server cannot be reached; and while another exchange is under way.
         """
         if self._parser is None:
             return None
@@ -50,6 +50,8 @@ class Wires:
             self._forget()
         loop = asyncio.get_running_loop()
         wire = self._wires.get(loop)
+        if wire is not None and wire.is_busy:
+            return None
         if wire is None or not wire.is_fresh:
             # Forgotten meanwhile: it is closed, or among the idle ones, when it is not returned.
             self._wires.pop(loop, None)

@@ -495,6 +495,25 @@ def test_to_close_a_client_does_not_take_a_socket_from_under_its_event_loop(
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "a"]
 
 
+def test_commits_side_by_side_in_one_event_loop_do_not_take_each_others_replies(
+    client: Client,
+) -> None:
+    names = [f"{number:02}" for number in range(20)]
+    for name in names[::2]:
+        client.abort(f"commit-{name}", messages(name))
+
+    async def main() -> list[list[AlligatorException | None]]:
+        client.push_many(messages("known"))  # the script is, from now on
+        await client.apush_commits(commits("before"))
+        return await asyncio.gather(*(client.apush_commits(commits(name)) for name in names))
+
+    errors = [error for [error] in asyncio.run(main())]
+
+    assert all(type(error) is BackendError for error in errors[::2])
+    assert errors[1::2] == [None] * 10
+    assert sorted(ids(client.reserve("all", limit=99))) == [*names[1::2], "before", "known"]
+
+
 def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client) -> None:
     async def main() -> int:
         await client.apush_commits(commits("parent"))
