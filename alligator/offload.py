@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 THREADS = 32
-"""As many commits can wait for a store that does not answer; each for at most two seconds."""
+"""As many calls can wait for stores that do not answer; that of a commit for at most two seconds."""
 
 # A pool of our own: asyncio's is small, and the application may keep it busy for longer than a
 # commit may take.
