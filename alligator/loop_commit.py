@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextvars import Context
 from logging import getLogger
 from time import monotonic
@@ -31,34 +31,30 @@ class LoopCommit:
             line = self._lines[loop] = _Line()
         entry = _Entry(commit)
         line.waiting.append(entry)
-        if line.driver is None:
+        if line.driver is None or line.driver.done():
             # In a context of its own, for it outlives the request that happens to begin it.
             line.driver = loop.create_task(self._drive(line), context=Context())
+            line.driver.add_done_callback(line.end)
         await entry
         if entry.error is not None:
             raise entry.error
 
     async def _drive(self, line: "_Line") -> None:
-        """Make trips until nobody waits for one."""
-        entries: list[_Entry] = []
-        try:
-            while line.waiting:
-                count = min(COMMITS_A_TRIP, len(line.waiting))
-                entries = [line.waiting.popleft() for _ in range(count)]
-                commits = [entry.commit for entry in entries]
-                waited = monotonic() - entries[0].began
+        """Make trips until nobody waits for one, or the event loop ends."""
+        driver = asyncio.current_task()
+        assert driver is not None
+        while line.waiting and not driver.cancelling():
+            count = min(COMMITS_A_TRIP, len(line.waiting))
+            entries = [line.waiting.popleft() for _ in range(count)]
+            commits = [entry.commit for entry in entries]
+            waited = monotonic() - entries[0].began
+            try:
                 _settle(entries, await self._client.apush_commits(commits, waited=waited))
-        except BaseException as error:  # the event loop ends, for instance
-            entries += line.waiting
-            line.waiting.clear()
-            reason = f"the push was broken off: {type(error).__name__}"
-            _settle(entries, [BackendUnavailable(reason) for _ in entries])
-            if isinstance(error, Exception):
+            except BaseException as error:
+                _break_off(entries, type(error).__name__)
+                if not isinstance(error, Exception):
+                    raise
                 log.exception("%d pushes were broken off", len(entries))
-            elif not isinstance(error, asyncio.CancelledError):
-                raise
-        finally:
-            line.driver = None
 
 
 class _Line:
@@ -67,6 +63,13 @@ class _Line:
     def __init__(self) -> None:
         self.waiting: deque[_Entry] = deque()
         self.driver: asyncio.Task[None] | None = None
+
+    def end(self, driver: "asyncio.Task[None]") -> None:
+        """Be told that *driver* has ended: with the event loop if some still wait, maybe unbegun."""
+        if self.driver is driver:
+            self.driver = None  # a task holds its event loop, and we would hold the task
+            _break_off(self.waiting, "the event loop ends")
+            self.waiting.clear()
 
 
 class _Entry(asyncio.Future[None]):
@@ -94,8 +97,12 @@ class _Entry(asyncio.Future[None]):
             task.cancel()
 
 
-def _settle(entries: Sequence[_Entry], errors: Sequence[AlligatorException | None]) -> None:
+def _settle(entries: Collection[_Entry], errors: Sequence[AlligatorException | None]) -> None:
     for entry, error in zip(entries, errors, strict=True):
         if not entry.done():
             entry.error = error
             entry.set_result(None)
+
+
+def _break_off(entries: Collection[_Entry], why: str) -> None:
+    _settle(entries, [BackendUnavailable(f"the push was broken off: {why}") for _ in entries])

@@ -155,7 +155,7 @@ class Middleware(Generic[App]):
         except BackendError as error:
             return _unqueued(tasks, error)
         except BaseException as error:
-            self.discard(transactions, error)
+            await away(transactions, partial(self.discard, transactions, error))
             raise
         return None
 

@@ -1,9 +1,10 @@
 """Ask a question that may never be answered, without waiting for longer than one likes."""
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -72,16 +73,18 @@ class Watch(Generic[P]):
     def __init__(self, make: Callable[[], P], fresh_for: float) -> None:
         self._make = make
         self._fresh_for = fresh_for
-        self._lock = Lock()
+        self._locks: dict[int, threading.Lock] = {}
         self._latest: P | None = None
         self._pid = os.getpid()
 
     def probe(self) -> P:
         """Return the probe that is under way or still fresh, or start one."""
-        if self._pid != os.getpid():
-            # After a fork: the parent's thread is not here, and may have held the lock.
-            self._lock, self._latest, self._pid = Lock(), None, os.getpid()
-        with self._lock:
+        pid = os.getpid()
+        # Of this process, for the parent's may be held by a thread that is not here. And made at the
+        # first use, through its module, for gevent may have patched it since.
+        with self._locks.get(pid) or self._locks.setdefault(pid, threading.Lock()):
+            if self._pid != pid:
+                self._latest, self._pid = None, pid
             if self._latest is None or self._latest.is_older_than(self._fresh_for):
                 self._latest = self._make()
                 self._latest.start()

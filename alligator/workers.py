@@ -384,11 +384,12 @@ class Worker:
             concurrency=self.concurrency,
             memory=memory_used(),
         )
+        answers = False  # till now it is as it was: somebody may ask meanwhile
         try:
-            self._store_answers = False
             self.gator.client.beat(info, self.lease_for if alive else 0)
-            self._store_answers = True
+            answers = True
         finally:
+            self._store_answers = answers
             self._beaten_at = monotonic()
         self._note_timings()
 

@@ -337,6 +337,39 @@ def test_an_event_loop_that_ends_takes_its_pushes_with_it(store: Store, group: G
     assert store.trips == [["a"], ["c"]]
 
 
+def test_an_event_loop_that_ends_lets_the_trip_under_way_have_its_outcome(
+    store: Store, group: GroupCommit
+) -> None:
+    seen: list[str] = []
+
+    async def request() -> None:
+        await group.apush_many([Message("all", "a", "{}")], commit_id="a")
+        seen.append("queued")
+
+    async def main() -> None:
+        store.free.clear()
+        requests.append(asyncio.create_task(request()))
+        await away(store, "a")
+        Timer(0.05, store.free.set).start()
+
+    requests: list[asyncio.Task[None]] = []
+    asyncio.run(main())
+
+    assert seen == ["queued"]
+
+
+def test_an_event_loop_may_end_before_a_trip_has_begun(store: Store, group: GroupCommit) -> None:
+    requests: list[asyncio.Task[None]] = []
+
+    async def main() -> None:
+        requests.append(in_loop(group, "a"))
+
+    asyncio.run(main())
+
+    assert isinstance(requests[0].exception(), BackendUnavailable)
+    assert store.len("all") == 0
+
+
 def test_without_a_thread_nothing_is_pushed(
     store: Store, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

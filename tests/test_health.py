@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from threading import Barrier, Event, Thread
@@ -15,7 +17,7 @@ from alligator.backends.base import QueueStats, WorkerInfo
 from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
 from alligator.health import Health
 from tests import sample_tasks
-from tests.programs import eventually
+from tests.programs import environment, eventually
 
 
 class Durable(locmem_backend.Client):
@@ -455,3 +457,27 @@ def test_tasks_that_were_refused_lately_are_a_reason_to_look() -> None:
 
     assert before.checks["commits:failed"][0]["status"] == "pass"
     assert after.checks["commits:failed"][0]["status"] == after.status == "warn"
+
+
+PATCHED_LATE = """
+from alligator import Gator
+from alligator.health import Health
+
+health = Health(Gator("locmem://"))
+
+from gevent import joinall, monkey, spawn
+
+monkey.patch_all()
+probes = [spawn(health.verdict) for _ in range(5)]
+assert len(joinall(probes, timeout=10, raise_error=True)) == 5
+"""
+
+
+def test_greenlets_may_probe_at_once_when_gevent_came_after_the_import() -> None:
+    pytest.importorskip("gevent", reason="it is not installed: pip install gevent")
+
+    done = subprocess.run(
+        [sys.executable, "-c", PATCHED_LATE], env=environment(), timeout=30, check=False
+    )
+
+    assert done.returncode == 0

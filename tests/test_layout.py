@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, and what every package and module has."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -342,3 +343,14 @@ def test_a_test_lies_where_no_package_is() -> None:
     folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
 
     assert not any((folder / "__init__.py").exists() for folder in folders)
+
+
+def test_the_house_is_shown_with_all_of_its_files() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    shown = {Path(name).name for name in re.findall(r"`([\w/]+\.py)`", rows)}
+
+    folders = (CORE, CORE / "backends")
+    files = {path.name for folder in folders for path in folder.glob("[!_]*.py")}
+
+    assert shown == files

@@ -96,6 +96,24 @@ def test_a_worker_lives_while_its_store_is_away() -> None:
     assert away.sign() == Sign(True, False)
 
 
+def test_a_worker_is_ready_while_it_beats() -> None:
+    signs_of_life: list[Sign] = []
+
+    class Curious(Client):
+        """A store during whose answer somebody asks how the worker is."""
+
+        def beat(self, worker: WorkerInfo, ttl: float) -> None:
+            signs_of_life.append(curious.sign())
+            super().beat(worker, ttl)
+
+    curious = Worker(Gator("locmem://", backend_class=Curious))
+
+    curious._announce(alive=True)
+    curious._announce(alive=True)
+
+    assert [sign.store for sign in signs_of_life] == [False, True]
+
+
 def test_a_worker_that_does_not_beat_is_stuck() -> None:
     worker = Worker(Gator("locmem://"))
     worker._announce(alive=True)

@@ -351,11 +351,11 @@ class Client(ABC):
     async def apush_commits(
         self, commits: Sequence[Commit], *, waited: float = 0.0
     ) -> list[AlligatorException | None]:
-        """Be `push_commits`, while the event loop goes on."""
+        """Be `push_commits`, while the event loop goes on; a cancellation is no reason not to say."""
         # asyncio: a program without coroutines does not pay for it
-        from ..offload import offload
+        from ..offload import outlast
 
-        return await offload(lambda: self.push_commits(commits, waited=waited))
+        return await outlast(lambda: self.push_commits(commits, waited=waited))
 
     # The calls of Alligator 1.0 that those above do not cover already.
 

@@ -18,7 +18,7 @@ from redis import exceptions as errors
 
 from ..constants import MAX_TASKS
 from ..exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
-from ..offload import offload
+from ..offload import outlast
 from .base import Commit, Message
 from .redis_connection import Call, Connections, Script
 from .redis_wire import Wire, Wires
@@ -68,7 +68,7 @@ class Pushes:
             await self._try_on(wire, [push for push in pushes if push.reply is None], deadline)
         if all(push.is_taken for push in pushes):
             return [self._outcome(push) for push in pushes]
-        return await offload(lambda: self._settle(pushes, deadline))
+        return await outlast(lambda: self._settle(pushes, deadline))
 
     async def _try_on(self, wire: Wire, pushes: "Sequence[_Push]", deadline: float) -> None:
         until = min(deadline, monotonic() + self._connections.answer)
@@ -77,7 +77,7 @@ class Pushes:
             push.leave(latest)
         try:
             replies = await wire.exchange([push.call for push in pushes], until)
-        except BaseException:  # the event loop ends, so nobody waits for another try
+        except BaseException:  # nobody waits for another try
             for push in pushes:
                 self._undo_later(push)
             raise

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from socket import SHUT_RDWR
 from ssl import SSLSocket
 from time import monotonic
 from typing import Any
@@ -40,8 +41,8 @@ class Wires:
     async def get(self, deadline: float) -> "Wire | None":
         """Return a connection for this event loop; None when there can be none.
 
-        That is so without hiredis and with TLS, whose socket a loop cannot use as it is, and when
-        the server cannot be reached.
+        That is so without hiredis and with TLS, whose socket a loop cannot use as it is; when the
+        server cannot be reached; and while another exchange is under way.
         """
         if self._parser is None:
             return None
@@ -49,7 +50,11 @@ class Wires:
             self._forget()
         loop = asyncio.get_running_loop()
         wire = self._wires.get(loop)
+        if wire is not None and wire.is_busy:
+            return None
         if wire is None or not wire.is_fresh:
+            # Forgotten meanwhile: it is closed, or among the idle ones, when it is not returned.
+            self._wires.pop(loop, None)
             wire = await offload(partial(self._open, wire, deadline))
             if wire is not None:
                 self._wires[loop] = wire
@@ -63,7 +68,7 @@ class Wires:
                 connection = self._connections.take(until)
             else:
                 connection = wire.connection
-            offset = self._connections.server_time(connection, 0.0, until)
+            offset = self._connections.server_time(connection, 0.0, until, anew=True)
         except errors.RedisError:
             return None  # whoever tries again finds the words for it
         if isinstance(connection._sock, SSLSocket):
@@ -76,14 +81,16 @@ class Wires:
     def close(self) -> None:
         """Close those that there are."""
         wires, self._wires = self._wires, WeakKeyDictionary()
-        for wire in wires.values():
-            wire.close()
+        for wire in list(wires.values()):
+            wire.hang_up()
 
 
 class Wire:
     """A connection of one event loop, for one exchange at a time."""
 
     is_closed = False
+    is_busy = False
+    """Whether an exchange is under way."""
 
     def __init__(self, connections: Connections, connection: Any, offset: int, reader: Any) -> None:
         self.connection = connection
@@ -104,7 +111,8 @@ class Wire:
     async def exchange(self, calls: Sequence[Call], deadline: float) -> list[Any]:
         """Run scripts in one trip; return for each its reply, or the error there was in its place.
 
-        What the server refused is None: the script was not run, for whichever reason.
+        What the server refused is None: the script was not run, for whichever reason. To be cancelled
+        is to lose the connection: whoever has the next try finds out what became of this one.
         """
         loop = asyncio.get_running_loop()
         commands = [
@@ -113,6 +121,7 @@ class Wire:
         data = b"".join(part for words in commands for part in packed(self.connection, words))
         sock = self.connection._sock
         replies: list[Any] = []
+        self.is_busy = True
         try:
             async with asyncio.timeout(left(deadline)):
                 await loop.sock_sendall(sock, data)
@@ -120,7 +129,7 @@ class Wire:
                     self._reader.feed(await _received(loop, sock))
                     while (reply := self._reader.gets()) is not False:
                         replies.append(reply if isinstance(reply, int) else None)
-        except OSError as error:
+        except (OSError, asyncio.CancelledError) as error:
             self.close()
             lost = (
                 errors.TimeoutError if isinstance(error, TimeoutError) else errors.ConnectionError
@@ -129,9 +138,23 @@ class Wire:
         except BaseException:
             self.close()
             raise
+        finally:
+            self.is_busy = False
         if None in replies:  # this server may not be the one to ask any more
             self.close()
         return replies
+
+    def hang_up(self) -> None:
+        """Close it, from any thread: its event loop sees to that itself while it waits for replies.
+
+        For the loop knows the socket by its number, which the next file to be opened would get.
+        """
+        sock = self.connection._sock
+        if not self.is_busy:
+            self.close()
+        elif sock is not None:
+            with suppress(OSError):  # it has ended
+                sock.shutdown(SHUT_RDWR)
 
     def close(self) -> None:
         """Close it for good."""

@@ -1,12 +1,13 @@
 """Keep tasks in Amazon SQS: nothing to run, and what a queue without ids and counters can promise."""
 
 import os
+import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import count
 from logging import getLogger
 from math import ceil
-from threading import Lock, local
+from threading import local
 from time import monotonic, sleep
 from typing import ClassVar, NamedTuple, NoReturn
 
@@ -103,7 +104,7 @@ class Client(base.Client):
     def _begin(self) -> None:
         """Begin anew: what a parent process has received or is sending is not its child's."""
         self._pid = os.getpid()
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._commits: dict[str, _Commit] = {}
         self._moved: dict[int, None] = {}
         self._own = local()
@@ -524,7 +525,8 @@ class _Commit:
     """What this process remembers of a push."""
 
     def __init__(self) -> None:
-        self.lock = Lock()
+        # Through its module, for gevent may have patched it since: it is held while SQS is waited for.
+        self.lock = threading.Lock()
         self.began = monotonic()
         self.sent = 0
         """How many of its messages have arrived."""

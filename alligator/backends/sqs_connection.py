@@ -2,8 +2,8 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from threading import Lock
 from typing import Any
 
 from boto3.session import Session  # type: ignore[import-untyped]
@@ -86,7 +86,8 @@ class Connection:
     def _forget(self) -> None:
         """Begin anew: what a parent process has open is not for its child."""
         self._pid = os.getpid()
-        self._lock = Lock()
+        # Through its module, for gevent may have patched it since: credentials are waited for in it.
+        self._lock = threading.Lock()
         self._session: Any = None
         self._clients: dict[bool, Any] = {}
         self._urls: dict[str, str] = {}

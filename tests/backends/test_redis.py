@@ -455,6 +455,75 @@ def test_an_event_loop_that_ends_in_the_middle_of_a_push_has_it_undone(server: S
     assert ids(client.reserve("all", limit=9)) == ["before"]
 
 
+def test_an_event_loop_that_ends_in_the_middle_of_a_push_hears_what_became_of_it(
+    server: Server,
+) -> None:
+    client = Client(server)
+    trips: list[asyncio.Task[list[AlligatorException | None]]] = []
+
+    async def main() -> None:
+        client.push_many(messages("known"))  # the script is, from now on
+        await client.apush_commits(commits("before"))
+        server.freeze()
+        trips.append(asyncio.create_task(client.apush_commits(commits("a", "b"))))
+        await asyncio.sleep(0.05)
+        threading.Timer(0.1, server.thaw).start()
+
+    asyncio.run(main())
+
+    assert trips[0].result() == [None, None]
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "a", "b"]
+
+
+def test_to_close_a_client_does_not_take_a_socket_from_under_its_event_loop(
+    server: Server,
+) -> None:
+    client = Client(server)
+
+    async def main() -> tuple[bytes, list[AlligatorException | None]]:
+        loop = asyncio.get_running_loop()
+        client.push_many(messages("known"))  # the script is, from now on
+        await client.apush_commits(commits("before"))
+        server.freeze()
+        trip = asyncio.create_task(client.apush_commits(commits("a")))
+        await asyncio.sleep(0.05)
+        client.close()
+        here, there = socket.socketpair()  # with the lowest number of a file that is free
+        with here, there:
+            here.setblocking(False)
+            reading = asyncio.create_task(loop.sock_recv(here, 1))
+            await asyncio.sleep(0)
+            there.send(b"x")
+            read = await asyncio.wait_for(reading, 5)
+        server.thaw()
+        return read, await trip
+
+    read, errors = asyncio.run(main())
+
+    assert read == b"x"
+    assert errors == [None]
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "a"]
+
+
+def test_commits_side_by_side_in_one_event_loop_do_not_take_each_others_replies(
+    client: Client,
+) -> None:
+    names = [f"{number:02}" for number in range(20)]
+    for name in names[::2]:
+        client.abort(f"commit-{name}", messages(name))
+
+    async def main() -> list[list[AlligatorException | None]]:
+        client.push_many(messages("known"))  # the script is, from now on
+        await client.apush_commits(commits("before"))
+        return await asyncio.gather(*(client.apush_commits(commits(name)) for name in names))
+
+    errors = [error for [error] in asyncio.run(main())]
+
+    assert all(type(error) is BackendError for error in errors[::2])
+    assert errors[1::2] == [None] * 10
+    assert sorted(ids(client.reserve("all", limit=99))) == [*names[1::2], "before", "known"]
+
+
 def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client) -> None:
     async def main() -> int:
         await client.apush_commits(commits("parent"))
@@ -470,6 +539,58 @@ def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client
 
     assert asyncio.run(main()) == 0
     assert ids(client.reserve("all", limit=9)) == ["parent", "child", "after"]
+
+
+@pytest.fixture
+def forgetful_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the server for the time at each push, as after a long pause."""
+    monkeypatch.setattr("alligator.backends.redis_connection.CLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("alligator.backends.redis_wire.CLOCK_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("forgetful_clocks")
+def test_an_event_loop_goes_on_when_the_server_has_closed_its_idle_connection(
+    client: Client,
+) -> None:
+    async def main() -> list[AlligatorException | None]:
+        client.push_many(messages("known"))  # the script is, from now on
+        errors = await client.apush_commits(commits("before"))
+        client.conn.client_kill_filter(_type="normal", skipme=True)
+        for name in "abc":
+            errors += await client.apush_commits(commits(name))
+        return errors
+
+    assert asyncio.run(main()) == [None] * 4
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "a", "b", "c"]
+
+
+@pytest.mark.usefixtures("forgetful_clocks")
+def test_a_connection_that_was_refused_the_time_is_not_shared_with_an_event_loop(
+    server: Server,
+) -> None:
+    client = Client(server)
+    waiter = threading.Thread(target=client.wait, args=(["other"], 20))
+
+    async def main() -> list[AlligatorException | None]:
+        client.push_many(messages("known"))  # the script is, from now on
+        [before] = await client.apush_commits(commits("before"))
+        client.conn.acl_setuser("default", enabled=True, commands=["-time"])
+        [refused] = await client.apush_commits(commits("refused"))
+        client.conn.acl_setuser("default", enabled=True, commands=["+time"])
+        waiter.start()
+        until(lambda: client.conn.info("clients")["blocked_clients"] == 1)
+        [after] = await client.apush_commits(commits("after"))
+        return [before, refused, after]
+
+    before, refused, after = asyncio.run(main())
+    still_waits = client.conn.info("clients")["blocked_clients"] == 1
+    client.interrupt()
+    waiter.join(20)
+
+    assert isinstance(refused, BackendError)
+    assert before is after is None
+    assert still_waits
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "after"]
 
 
 def test_without_hiredis_commits_beside_an_event_loop_take_a_thread(
