@@ -29,7 +29,7 @@ test: $(STAMP)  ## Run every test, against real servers that the tests start.
 faults: $(STAMP)  ## Kill, freeze and cut real processes, and count what was lost: some minutes.
 	$(BIN)/python -m tests.faults $(FAULTS)
 
-bench: $(STAMP)  ## Measure against the raw limits and the other queues: half an hour.
+bench: $(STAMP)  ## Measure against the raw limits and the other queues: an hour or so.
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 bench-quick: $(STAMP)  ## Measure against the raw limits only: a few minutes.
