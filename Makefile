@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test faults bench bench-quick check types format docs changelog wheel clean
+.PHONY: help demo serve test test-all faults bench bench-quick check types format docs changelog wheel clean
 
 help:  ## Say what there is to make.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -23,13 +23,19 @@ demo: $(STAMP)  ## Show the whole path with a real server and a real worker; RED
 serve: $(STAMP)  ## The demo's server and worker, left running.
 	@$(BIN)/python -m examples.demo --serve $(if $(REDIS),--redis '$(REDIS)')
 
-test: $(STAMP)  ## Run every test, against real servers that the tests start.
-	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+# More processes than cores: half of the tests wait for a server, a lease or a process that was killed.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+
+test: $(STAMP)  ## Run the tests, against real servers that the tests start.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+test-all: $(STAMP)  ## Run those as well that take long and seldom say something new.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "" $(TESTS)
 
 faults: $(STAMP)  ## Kill, freeze and cut real processes, and count what was lost: some minutes.
 	$(BIN)/python -m tests.faults $(FAULTS)
 
-bench: $(STAMP)  ## Measure against the raw limits and the other queues: half an hour.
+bench: $(STAMP)  ## Measure against the raw limits and the other queues: an hour or so.
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 bench-quick: $(STAMP)  ## Measure against the raw limits only: a few minutes.

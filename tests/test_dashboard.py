@@ -169,7 +169,7 @@ def test_rates_percentiles_and_history_are_drawn_when_the_store_has_them(
     text = text_of(html)
     assert "2.5/s · 1.0/s · —" in text
     assert "250 ms · 3.0 s · —" in text
-    assert "shop.send on w for 0 ms" in text
+    assert "shop.send on w for 0 ms, as of 100 ms ago" in text
     assert "1 of 4 1.0 MiB" in text
     assert "Committed 5 Discarded: veto 6 Failed 7" in text
     assert 'aria-label="Depth over time: ready 4, at most 4; leased 1, at most 1"' in html

@@ -23,8 +23,11 @@ PAGE = ROOT / "docs" / "tutorial.md"
 SERVER = re.compile(r"^(flask --app social run|uvicorn )")
 WORKER = re.compile(r"alligator worker|latergator --app social:gator$")
 
-#: Flask's is followed in each run, the others where there is time: `nox -s tutorial`.
-FOLLOWED = tabs(PAGE) if os.environ.get("ALLIGATOR_TUTORIAL") == "all" else tabs(PAGE)[:1]
+#: Flask's is followed in each run, the others where there is time.
+FOLLOWED = [
+    tabs(PAGE)[0],
+    *(pytest.param(tab, marks=pytest.mark.thorough) for tab in tabs(PAGE)[1:]),
+]
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -65,7 +65,10 @@ def public_names(package: str) -> Iterator[str]:
                 yield f"{home}.{value.__name__}" if isclass(value) else f"{home}.{name}"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize(
+    "package",
+    [PACKAGES[0], *(pytest.param(package, marks=pytest.mark.thorough) for package in PACKAGES[1:])],
+)
 def test_the_public_types_of_a_package_are_complete(package: str) -> None:
     pytest.importorskip("pyright")
 

@@ -110,7 +110,7 @@ class View:
         self.counts = {state: _sum(row.stats[state] for row in self.queues) for state in STATES}
         self.workers = [worker for store in self.stores for worker in store["workers"] or ()]
         self.running = [
-            {**_running(task, self.time), "worker": worker["name"]}
+            _running(task, worker, self.time)
             for worker in self.workers
             for task in worker["running"]
         ]
@@ -228,11 +228,14 @@ def _draw(series: Mapping[str, Sequence[float]]) -> dict[str, Chart | None]:
     return {name: draw(values, top) for name, values in series.items()}
 
 
-def _running(task: Mapping[str, Any], now: str) -> dict[str, Any]:
+def _running(task: Mapping[str, Any], worker: Mapping[str, Any], now: str) -> dict[str, Any]:
+    # What a worker runs is known as of its last sign of life; a short task has ended since.
+    age, seen_ago = words.since(task["since"], now), worker["seen_ago"]
     return {
         "function": task["function"],
-        "task_id": task["task_id"],
-        "seconds": words.since(task["since"], now),
+        "worker": worker["name"],
+        "seconds": None if age is None else age - seen_ago,
+        "seen_ago": seen_ago,
     }
 
 
