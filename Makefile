@@ -23,8 +23,8 @@ demo: $(STAMP)  ## Show the whole path with a real server and a real worker; RED
 serve: $(STAMP)  ## The demo's server and worker, left running.
 	@$(BIN)/python -m examples.demo --serve $(if $(REDIS),--redis '$(REDIS)')
 
-# More processes than cores: half of the tests wait for a server, a lease or a process that was killed.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# One more than there are cores: many tests wait for a server, a lease or a process that was killed.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 
 test: $(STAMP)  ## Run the tests, against real servers that the tests start.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)

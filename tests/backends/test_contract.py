@@ -863,11 +863,11 @@ def test_waiting_then_stepping_tells_how_long_there_is_nothing(client: Client) -
 def test_an_interrupt_ends_a_wait_before_a_step(client: Client) -> None:
     began = time.monotonic()
 
-    with elsewhere(lambda: client.wait_then_step(["mail"], 20, 1)):
+    with elsewhere(lambda: client.wait_then_step(["mail"], 60, 1)):
         time.sleep(0.1)
         client.interrupt()
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_waiting_costs_no_time_of_the_processor(client: Client) -> None:
