@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -34,7 +34,7 @@ class GroupCommit:
 
     def _begin(self) -> None:
         self._waiting: deque[_Entry] = deque()
-        self._locks: dict[str, threading.Lock] = {}
+        self._locks: dict[str, AbstractContextManager[bool]] = {}
         self._loops: LoopCommit | None = None
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
@@ -72,10 +72,11 @@ class GroupCommit:
         """Take back a push."""
         self._client.abort(commit_id, messages)
 
-    def _turn(self) -> threading.Lock:
+    def _turn(self) -> AbstractContextManager[bool]:
         """Return the lock that is held during a trip."""
-        # Made at the first use, through its module, for gevent may have patched it since.
-        return self._locks.get("turn") or self._locks.setdefault("turn", threading.Lock())
+        # Made at the first use, through its module, for gevent may have patched it since. One that its
+        # holder may take again: a signal handler may push while its own thread is on a trip.
+        return self._locks.get("turn") or self._locks.setdefault("turn", threading.RLock())
 
     def _travel(self) -> None:
         """Push what is waiting, for whoever has the turn."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Timer
@@ -31,12 +32,16 @@ class Store(locmem_backend.Client):
         self.free = Event()
         self.free.set()
         self.error: BaseException | None = None
+        self.on_trip: Callable[[], object] | None = None
 
     def push_commits(
         self, commits: Sequence[Commit], *, waited: float = 0.0
     ) -> list[AlligatorException | None]:
         self.trips.append([commit_id for _, commit_id in commits])
         self.waited.append(waited)
+        if self.on_trip is not None:
+            call, self.on_trip = self.on_trip, None
+            call()
         assert self.free.wait(20)
         if self.error is not None:
             raise self.error
@@ -208,6 +213,23 @@ def test_who_gives_up_when_another_has_taken_him_along_is_undone(
 
     with pytest.raises(BackendError):  # should it still arrive
         store.push_many([Message("all", "gone", "{}")], commit_id="gone")
+
+
+def test_a_signal_handler_may_push_while_its_thread_is_on_a_trip(
+    store: Store, group: GroupCommit
+) -> None:
+    def handle(*args: object) -> None:
+        group.push_many([Message("all", "handler", "{}")], commit_id="handler")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        store.on_trip = lambda: os.kill(os.getpid(), signal.SIGUSR1)
+        group.push_many([Message("all", "thread", "{}")], commit_id="thread")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert store.trips == [["thread"], ["handler"]]
+    assert store.len("all") == 2
 
 
 def test_a_child_does_not_wait_for_the_turn_of_its_parent(
