@@ -65,7 +65,7 @@ def wheel(session: nox.Session) -> Path:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run every test with the newest libraries."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".[test]", "hatchling>=1.26")  # some build the wheel
     session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
