@@ -70,6 +70,12 @@ class Call(NamedTuple):
     keys: Sequence[str]
     args: Sequence[str | int] = ()
 
+    @property
+    def command(self) -> tuple[str | int, ...]:
+        """The words of it, for a server that has seen the script."""
+        script, keys, args = self
+        return ("EVALSHA", script.sha, len(keys), *keys, *args)
+
 
 class Connections:
     """The connections of a process to one master, used by one thread at a time each.
@@ -194,14 +200,12 @@ class Connections:
 
     def run(self, connection: Any, call: Call, deadline: float) -> Any:
         """Run a script, teaching it to the server if need be, and going after it if it moved."""
-        script, keys, args = call
-        rest = (len(keys), *keys, *args)
-        words: tuple[str | int, ...] = ("EVALSHA", script.sha)
+        command = call.command
         while True:
             try:
-                return self.exchange(connection, (*words, *rest), left(deadline))
+                return self.exchange(connection, command, left(deadline))
             except NoScriptError:
-                words = ("EVAL", script.source)
+                command = ("EVAL", call.script.source, *command[2:])
             except ResponseError as error:
                 if not self._is_elsewhere(error, deadline):
                     raise
@@ -214,10 +218,7 @@ class Connections:
                 return [self.run(connection, calls[0], deadline)]
             except RedisError as error:
                 return [error]
-        commands = [
-            ("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls
-        ]
-        replies = self._ask_all(connection, commands, deadline)
+        replies = self._ask_all(connection, [call.command for call in calls], deadline)
         if not is_lost(replies):
             self._idle.append(connection)
         for place, reply in enumerate(replies):
@@ -284,8 +285,7 @@ class Connections:
         """
         commands: list[Sequence[Any]] = [command]
         if call is not None:
-            script, keys, args = call
-            commands.append(("EVALSHA", script.sha, len(keys), *keys, *args))
+            commands.append(call.command)
         connection = self.take(monotonic() + self.answer)
         # In this order: `interrupt` either finds the connection, or has changed what is wanted.
         interrupts = self._waiting[connection] = []

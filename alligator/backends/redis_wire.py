@@ -115,10 +115,7 @@ class Wire:
         is to lose the connection: whoever has the next try finds out what became of this one.
         """
         loop = asyncio.get_running_loop()
-        commands = [
-            ("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls
-        ]
-        data = b"".join(part for words in commands for part in packed(self.connection, words))
+        data = b"".join(part for call in calls for part in packed(self.connection, call.command))
         sock = self.connection._sock
         replies: list[Any] = []
         self.is_busy = True
