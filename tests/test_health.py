@@ -17,7 +17,7 @@ from alligator.backends.base import QueueStats, WorkerInfo
 from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
 from alligator.health import Health
 from tests import sample_tasks
-from tests.programs import environment, eventually
+from tests.programs import SLACK, environment, eventually
 
 
 class Durable(locmem_backend.Client):
@@ -151,7 +151,7 @@ def test_a_store_that_hangs_fails_within_the_time_of_a_probe(frozen: Frozen) -> 
     began = monotonic()
     verdict = health.verdict()
 
-    assert monotonic() - began < 2
+    assert monotonic() - began < 0.5 + SLACK
     assert verdict.status == "fail"
     assert verdict.checks["backend:responseTime"][0]["output"] == "no answer within 500 ms"
 
@@ -314,13 +314,13 @@ def test_the_worst_of_several_stores_decides(gator: Gator) -> None:
 
 
 def test_several_stores_that_hang_are_waited_for_together(frozen: Frozen) -> None:
-    gators = [gator_on(Frozen) for _ in range(4)]
+    gators = [gator_on(Frozen) for _ in range(10)]
     health = Health(gators)
 
     began = monotonic()
     verdict = health.verdict()
 
-    assert monotonic() - began < 1.9
+    assert monotonic() - began < 0.5 + SLACK  # one after the other it would be five seconds
     assert verdict.status == "fail"
     for gator in gators:
         gator.backend.thawed.set()

@@ -512,4 +512,4 @@ def test_no_descriptor_is_left_open(gator: Gator) -> None:
 
     burst(gator)
 
-    assert count() <= before
+    eventually(lambda: count() <= before)

@@ -88,13 +88,13 @@ def test_a_child_that_dies_is_replaced_after_a_pause(out: Path) -> None:
 def test_a_child_that_had_its_share_is_replaced_at_once(out: Path) -> None:
     program = start(out, "return 0", count=1, renew=True)
     began = monotonic()
-    eventually(lambda: len(lines(out)) >= 5)
+    eventually(lambda: len(lines(out)) >= 7)
     took = monotonic() - began
 
     program.terminate()
 
     assert ending(program) == 0
-    assert took < 3  # with pauses it would be seven and a half
+    assert took < 20  # with pauses it would be half a minute
     assert "another starts" not in log_of(out).read_text()
 
 

@@ -14,7 +14,7 @@ from tests.pages import ROOT
 
 pytest.importorskip("sphinx")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Links(HTMLParser):

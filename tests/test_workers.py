@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from alligator.backends.locmem_backend import Client as Locmem
 from alligator.constants import LEASE_SECONDS, MAX_LOST
 from alligator.exceptions import BackendUnavailable, InvalidOption
 from alligator.lanes import Lane
+from tests.programs import SLACK, eventually
 from tests.sample_tasks import (
     add,
     crash,
@@ -113,14 +113,6 @@ def try_once_more(task: Task, error: BaseException) -> None:
         task.retries = 1
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for something that other threads or processes bring about."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.005)
-
-
 @contextmanager
 def running(*workers: Worker) -> Iterator[None]:
     """Run workers in threads during the block."""
@@ -182,10 +174,10 @@ def test_a_task_for_the_first_queue_goes_before_what_waits_in_the_second(gator: 
         low.task(note, "low")
 
     with running(Worker(gator, to_consume=["high", "low"])):
-        until(lambda: ran == ["first"])
+        eventually(lambda: ran == ["first"])
         gator.options(queue_name="high").task(note, "high")
         gates["first"].set()
-        until(lambda: len(ran) == 3)
+        eventually(lambda: len(ran) == 3)
 
     assert ran == ["first", "high", "low"]
 
@@ -223,9 +215,9 @@ def test_it_stops_after_so_many_tasks_side_by_side(gator: Gator) -> None:
 def test_a_maximum_that_is_not_reached_does_not_end_it(gator: Gator) -> None:
     with running(Worker(gator, max_tasks=3, concurrency=4)):
         gator.task(note, 1)
-        until(lambda: ran == [1])
+        eventually(lambda: ran == [1])
         gator.task(note, 2)
-        until(lambda: ran == [1, 2])
+        eventually(lambda: ran == [1, 2])
 
 
 def test_failed_tasks_count_towards_the_maximum(gator: Gator) -> None:
@@ -244,7 +236,7 @@ def test_several_tasks_run_side_by_side(gator: Gator) -> None:
         gator.task(note_and_wait, name)
 
     with running(Worker(gator, concurrency=3)):
-        until(lambda: sorted(ran) == names)
+        eventually(lambda: sorted(ran) == names)
 
     assert gator.stats().succeeded == 3
 
@@ -281,21 +273,25 @@ def test_a_scheduled_task_runs_when_its_time_has_come(gator: Gator) -> None:
     start = time.monotonic()
 
     with running(Worker(gator)):
-        until(lambda: ran)
+        eventually(lambda: ran)
 
-    assert 0.1 < time.monotonic() - start < 1
+    assert 0.1 < time.monotonic() - start < 10
 
 
 def test_a_task_is_picked_up_at_once_by_a_worker_that_waits(gator: Gator) -> None:
     with running(Worker(gator)):
-        until(lambda: gator.client.workers())
+        eventually(lambda: gator.client.workers())
         time.sleep(0.1)  # let it go to sleep
-        start = time.monotonic()
-        gator.task(note, 1)
-        until(lambda: ran)
-        took = time.monotonic() - start
+        took = []
+        for n in range(3):
+            start = time.monotonic()
+            gator.task(note, n)
+            eventually(lambda: ran)
+            took.append(time.monotonic() - start)
+            ran.clear()
+            time.sleep(0.1)
 
-    assert took < 0.5
+    assert min(took) < 0.5  # other work of the machine can only add to it
 
 
 # What goes wrong.
@@ -354,7 +350,7 @@ def test_a_task_that_does_not_heed_its_timeout_is_kept_and_told_of_once(
     gator.task(note_pause, "has none", 0.5)
 
     with running(Worker(gator, lease_for=0.4, concurrency=2), Worker(gator, lease_for=0.4)):
-        until(lambda: gator.stats().dead == 1 and gator.stats().succeeded == 1)
+        eventually(lambda: gator.stats().dead == 1 and gator.stats().succeeded == 1)
 
     told = [record for record in caplog.records if "does not heed" in record.getMessage()]
     assert [record.__dict__["task_id"] for record in told] == [task.task_id]
@@ -505,7 +501,7 @@ def test_a_subclass_that_keeps_running_in_interrupt_is_stopped_all_the_same(gato
     worker = Own(gator)
 
     with running(worker):
-        until(lambda: "check" in worker.calls)
+        eventually(lambda: "check" in worker.calls)
 
     assert worker.calls[-2:] == ["interrupt", "stopping"]
 
@@ -535,7 +531,7 @@ def test_a_subclass_that_raises_what_a_task_raises_lives_on(gator: Gator) -> Non
     gator.task(note, "next")
 
     with running(Popping(gator)):
-        until(lambda: ran)
+        eventually(lambda: ran)
 
     assert gator.stats().dead == 1
 
@@ -571,9 +567,9 @@ def test_nothing_waits_behind_a_long_task_while_another_worker_is_idle() -> None
         gators[0].task(note, number)
 
     with running(Worker(gators[0])):
-        until(lambda: "long" in ran)
+        eventually(lambda: "long" in ran)
         with running_only(Worker(gators[1])):
-            until(lambda: len(ran) == 211, seconds=2)
+            eventually(lambda: len(ran) == 211, seconds=2)
 
     assert {name for name in ran if name != "long"} == set(range(210))
     assert len(ran) == 211
@@ -635,10 +631,10 @@ def test_what_is_given_back_keeps_its_order() -> None:
         gator.task(note, number)
 
     with running(Worker(gator)):
-        until(lambda: "long" in ran)
-        until(lambda: gator.stats().leased == 1)
+        eventually(lambda: "long" in ran)
+        eventually(lambda: gator.stats().leased == 1)
         gates["long"].set()
-        until(lambda: len(ran) == 261)
+        eventually(lambda: len(ran) == 261)
 
     assert [number for number in ran if number != "long"] == list(range(260))
 
@@ -650,8 +646,8 @@ def test_a_long_task_is_kept_by_its_worker(gator: Gator) -> None:
     gator.task(note_pause, "long", 1.2)
 
     with running(Worker(gator, lease_for=0.3), Worker(gator, lease_for=0.3)):
-        until(lambda: ran)
-        until(lambda: gator.stats().succeeded)
+        eventually(lambda: ran)
+        eventually(lambda: gator.stats().succeeded)
 
     assert ran == ["long"]
     assert gator.stats().lost == 0
@@ -662,7 +658,7 @@ def test_a_task_whose_worker_is_gone_runs_again_when_its_lease_ends(gator: Gator
     gator.client.reserve("all", lease_for=0.1)
 
     with running(Worker(gator)):
-        until(lambda: ran, seconds=2)
+        eventually(lambda: ran, seconds=2)
 
     assert gator.stats().lost == 1
 
@@ -684,7 +680,7 @@ def test_the_heart_beats_on_when_the_store_breaks_for_a_moment() -> None:
     gator.task(note_pause, "long", 0.8)
 
     with running(Worker(gator, lease_for=0.4)):
-        until(lambda: gator.stats().succeeded)
+        eventually(lambda: gator.stats().succeeded)
 
     assert gator.backend.hiccups > 1
     assert ran == ["long"]
@@ -706,7 +702,7 @@ def test_a_worker_shows_that_it_lives_and_then_that_it_does_not(gator: Gator) ->
     worker = Worker(gator)
 
     with running(worker):
-        until(lambda: gator.client.workers())
+        eventually(lambda: gator.client.workers())
         [info] = gator.client.workers()
     after = gator.client.workers()
 
@@ -721,12 +717,12 @@ def test_a_long_task_is_shown_before_the_next_heartbeat(gator: Gator) -> None:
     gates["long"] = Event()
 
     with running(Worker(gator)):
-        until(lambda: gator.client.workers())
+        eventually(lambda: gator.client.workers())
         gator.task(note_and_wait, "long")
-        until(shown, seconds=4)
+        eventually(shown, seconds=4)
         assert shown()[0].endswith("note_and_wait")
         gates["long"].set()
-        until(lambda: not shown(), seconds=4)
+        eventually(lambda: not shown(), seconds=4)
 
 
 # A store that goes away.
@@ -764,15 +760,15 @@ def test_a_worker_outlives_its_store(caplog: pytest.LogCaptureFixture) -> None:
     gator.task(note_and_wait, "first")
 
     with running(Worker(gator)):
-        until(lambda: ran == ["first"])
+        eventually(lambda: ran == ["first"])
         store.away.set()
         gates["first"].set()
         gator.task(note, "second")
         time.sleep(0.5)
         asked = store.asked
         store.away.clear()
-        until(lambda: ran == ["first", "second"])
-        until(lambda: gator.stats().succeeded == 2)
+        eventually(lambda: ran == ["first", "second"])
+        eventually(lambda: gator.stats().succeeded == 2)
 
     assert 1 < asked < 8
     assert caplog.text.count("gone fishing") == 1
@@ -788,9 +784,9 @@ def test_of_a_store_that_is_away_one_thread_speaks_for_all(
     gator.task(note, 1)
 
     with running(Worker(gator, concurrency=4)):
-        until(lambda: store.asked >= 8)
+        eventually(lambda: store.asked >= 8)
         store.away.clear()
-        until(lambda: "well again" in caplog.text)
+        eventually(lambda: "well again" in caplog.text)
         time.sleep(0.1)
 
     assert caplog.text.count("gone fishing") == 1
@@ -826,7 +822,7 @@ def test_a_worker_stops_though_its_store_is_away(caplog: pytest.LogCaptureFixtur
     gator.task(note_and_wait, "long")
 
     with running(Worker(gator)):
-        until(lambda: ran)
+        eventually(lambda: ran)
         store.away.set()
 
     assert "gone fishing" in caplog.text
@@ -847,9 +843,9 @@ def test_a_stop_lets_what_runs_finish_and_gives_the_rest_back(gator: Gator) -> N
     thread = Thread(target=worker.run_forever)
 
     thread.start()
-    until(lambda: "running" in ran)
+    eventually(lambda: "running" in ran)
     worker.stop()
-    until(lambda: not worker.keep_running)
+    eventually(lambda: not worker.keep_running)
     gates["running"].set()
     thread.join(5)
 
@@ -861,13 +857,13 @@ def test_a_stop_wakes_a_worker_that_waits(gator: Gator) -> None:
     worker = Worker(gator)
     thread = Thread(target=worker.run_forever)
     thread.start()
-    until(lambda: gator.client.workers())
+    eventually(lambda: gator.client.workers())
 
     start = time.monotonic()
     worker.stop()
-    thread.join(5)
+    thread.join(20)
 
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < SLACK
 
 
 def test_a_stop_that_comes_before_the_start_is_not_lost(gator: Gator) -> None:
@@ -892,11 +888,11 @@ def test_a_second_stop_gives_back_what_runs(
     worker = Worker(gator, concurrency=concurrency)
     thread = Thread(target=worker.run_forever)
     thread.start()
-    until(lambda: ran == ["running"])
+    eventually(lambda: ran == ["running"])
 
     worker.stop()
     worker.stop()
-    until(lambda: gator.stats().ready == 1)
+    eventually(lambda: gator.stats().ready == 1)
     time.sleep(0.2)
     gates["running"].set()
     thread.join(5)
@@ -912,7 +908,7 @@ def test_a_stop_gives_back_what_takes_longer_than_the_time_out(gator: Gator) -> 
     worker = Worker(gator, shutdown_timeout=0.1, concurrency=2)
     thread = Thread(target=worker.run_forever)
     thread.start()
-    until(lambda: ran == ["running"])
+    eventually(lambda: ran == ["running"])
 
     worker.stop()
     thread.join(5)
@@ -924,11 +920,11 @@ def test_a_stop_gives_back_what_takes_longer_than_the_time_out(gator: Gator) -> 
 def test_a_worker_may_run_again_after_a_stop(gator: Gator) -> None:
     worker = Worker(gator)
     with running(worker):
-        until(lambda: gator.client.workers())
+        eventually(lambda: gator.client.workers())
 
     with running(worker):
         gator.task(note, "again")
-        until(lambda: ran)
+        eventually(lambda: ran)
 
     assert ran == ["again"]
 
@@ -1055,14 +1051,14 @@ def test_a_task_whose_worker_was_killed_runs_again(dsn: str, tmp_path: Path, sta
     gator, out = Gator(dsn), tmp_path / "out"
     gator.task(record_both_ends, str(out), "task", 0.8)
     first = start(lease_for=0.6)
-    until(lambda: lines(out))
+    eventually(lambda: lines(out))
 
     first.signal(signal.SIGKILL)
     killed = time.monotonic()
     start(lease_for=0.6)
-    until(lambda: len(lines(out)) == 2)
+    eventually(lambda: len(lines(out)) == 2)
     waited = time.monotonic() - killed
-    until(lambda: "end task" in lines(out))
+    eventually(lambda: "end task" in lines(out))
 
     assert waited < 5
     assert lines(out) == ["begin task", "begin task", "end task"]
@@ -1077,10 +1073,10 @@ def test_a_terminated_worker_finishes_what_it_runs_and_gives_back_the_rest(
     for _ in range(3):
         gator.task(record, str(out), "after")
     worker = start()
-    until(lambda: lines(out) and gator.stats().leased == 1)
+    eventually(lambda: lines(out) and gator.stats().leased == 1)
 
     worker.signal(signal.SIGTERM)
-    until(lambda: "is stopping" in worker.log.read_text())
+    eventually(lambda: "is stopping" in worker.log.read_text())
     gate.touch()
     code = worker.wait()
 
@@ -1092,13 +1088,13 @@ def test_a_terminated_worker_finishes_what_it_runs_and_gives_back_the_rest(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_worker_ends_at_once_when_told_to(start: Start, number: int) -> None:
     worker = start()
-    until(worker.is_up)
+    eventually(worker.is_up)
 
     told = time.monotonic()
     worker.signal(number)
 
     assert worker.wait() == 0
-    assert time.monotonic() - told < 2
+    assert time.monotonic() - told < 10  # of the minute that it has for tasks
     assert "has stopped after 0 tasks" in worker.log.read_text()
 
 
@@ -1109,11 +1105,11 @@ def test_a_task_that_does_not_end_goes_back_and_the_status_says_so(
     gator = Gator(dsn)
     gator.task(sleep_for, 60)
     worker = start(shutdown_timeout=0.2 if ending == "time-out" else 60)
-    until(lambda: gator.stats().leased == 1)
+    eventually(lambda: gator.stats().leased == 1)
 
     worker.signal(signal.SIGTERM)
     if ending == "second signal":
-        until(lambda: "is stopping" in worker.log.read_text())
+        eventually(lambda: "is stopping" in worker.log.read_text())
         worker.signal(signal.SIGTERM)
 
     assert worker.wait() == 1
@@ -1129,7 +1125,7 @@ def test_what_a_terminated_worker_has_not_begun_is_run_by_others_at_once(
         for number in range(900):
             gator.task(record, str(out), str(number))
     first = start()
-    until(lambda: len(lines(out)) > 50)
+    eventually(lambda: len(lines(out)) > 50)
 
     first.signal(signal.SIGTERM)
     code = first.wait()
@@ -1152,7 +1148,7 @@ def test_a_task_that_takes_its_workers_with_it_is_dead_after_so_many(
 
     codes = [start(lease_for=0.3, max_lost=2).wait() for _ in range(2)]
     start(lease_for=0.3, max_lost=2)
-    until(lambda: gator.stats().dead == 1 and lines(out))
+    eventually(lambda: gator.stats().dead == 1 and lines(out))
 
     assert codes == [3, 3]
     assert "lost 2 times" in gator.dead_letters()[0].reason
@@ -1178,30 +1174,28 @@ def test_a_dead_worker_does_not_keep_its_tasks_from_a_live_one(
     gator.task(record_and_die, str(out), "ran")
 
     workers = [start(lease_for=0.3, max_lost=2) for _ in range(3)]
-    until(lambda: gator.stats().dead == 1)
+    eventually(lambda: gator.stats().dead == 1)
 
     assert lines(out) == ["ran", "ran"]
     assert sum(worker.process.poll() is None for worker in workers) == 1
 
 
+def cpu_seconds(pid: int) -> float:
+    """Ask how long a process has had a core."""
+    facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 def test_waiting_costs_next_to_nothing(start: Start) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    short = start()
-    until(short.is_up)
-    short.signal(signal.SIGTERM)
-    short.wait()
-    middle = resource.getrusage(resource.RUSAGE_CHILDREN)
-    long = start()
-    until(long.is_up)
+    worker = start()
+    eventually(worker.is_up)
+    time.sleep(0.5)  # until it has begun to wait
+    before = cpu_seconds(worker.process.pid)
+
     time.sleep(2)
-    long.signal(signal.SIGTERM)
-    long.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
-    beginning = middle.ru_utime + middle.ru_stime - before.ru_utime - before.ru_stime
-    waiting = after.ru_utime + after.ru_stime - middle.ru_utime - middle.ru_stime - beginning
-
-    assert waiting < 0.15
+    assert cpu_seconds(worker.process.pid) - before < 0.15
 
 
 def test_statuses_are_left_as_hooks_see_them(gator: Gator) -> None:

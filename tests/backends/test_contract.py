@@ -52,7 +52,7 @@ def drain(client: Client, queue: str = "mail") -> list[str]:
     return ids(client.reserve(queue, limit=MAX_TASKS))
 
 
-def becomes(question: Callable[[], bool], within: float = 10.0) -> bool:
+def becomes(question: Callable[[], bool], within: float = 30.0) -> bool:
     end = time.monotonic() + within
     while not (answer := question()) and time.monotonic() < end:
         time.sleep(0.005)
@@ -736,16 +736,25 @@ def reserve_by_waiting(client: Client, queue: str = "mail", within: float = 20.0
     raise TimeoutError
 
 
+def reserved_at(client: Client) -> float:
+    """Wait for a task and say when it was there."""
+    reserve_by_waiting(client)
+    return time.monotonic()
+
+
 def test_waiting_ends_when_another_client_pushes(connect: Connect) -> None:
     worker, web = connect(), connect()
-    found: list[float] = []
+    took: list[float] = []
 
-    with elsewhere(lambda: found.append(len(reserve_by_waiting(worker)) and time.monotonic())):
-        time.sleep(0.1)
-        pushed = time.monotonic()
-        push(web, "a")
+    with ThreadPoolExecutor() as pool:
+        for task_id in "abc":
+            found = pool.submit(reserved_at, worker)
+            time.sleep(0.1)
+            pushed = time.monotonic()
+            push(web, task_id)
+            took.append(found.result(20) - pushed)
 
-    assert found[0] - pushed < 0.8
+    assert min(took) < 0.8  # other work of the machine can only add to it
 
 
 def test_waiting_ends_when_the_same_client_pushes_in_another_thread(client: Client) -> None:
@@ -772,19 +781,21 @@ def test_no_push_is_missed_between_a_step_and_the_wait(connect: Connect) -> None
 
 def test_a_push_reaches_who_waits_for_its_queue(connect: Connect) -> None:
     mail, other, web = connect(), connect(), connect()
-    found: list[float] = []
+    took: list[float] = []
 
-    with (
-        elsewhere(lambda: other.wait(["print"], 3)),
-        elsewhere(lambda: found.append(len(reserve_by_waiting(mail)) and time.monotonic())),
-    ):
-        time.sleep(0.1)
-        pushed = time.monotonic()
-        push(web, "a")
-        assert becomes(lambda: bool(found))
-        push(web, "b", queue="print")
+    with ThreadPoolExecutor() as pool:
+        for task_id in "abc":
+            waiting = pool.submit(other.wait, ["print"], 3)
+            found = pool.submit(reserved_at, mail)
+            time.sleep(0.1)
+            pushed = time.monotonic()
+            push(web, task_id)
+            took.append(found.result(20) - pushed)
+            push(web, task_id + "2", queue="print")
+            waiting.result(20)
+            assert reserve_by_waiting(other, "print")
 
-    assert found[0] - pushed < 0.8
+    assert min(took) < 0.8
 
 
 def test_several_pushes_reach_several_who_wait(connect: Connect) -> None:
@@ -798,7 +809,7 @@ def test_several_pushes_reach_several_who_wait(connect: Connect) -> None:
         taken = sorted(future.result(20) for future in found)
 
     assert taken == ["a", "b", "c", "d"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10  # of the twenty that they would wait
 
 
 def test_waiting_ends_when_a_scheduled_task_is_due(connect: Connect) -> None:
@@ -809,7 +820,7 @@ def test_waiting_ends_when_a_scheduled_task_is_due(connect: Connect) -> None:
         began = time.monotonic()
         push(web, "a", delay=0.1)
 
-    assert 0.09 < time.monotonic() - began < 3
+    assert 0.09 < time.monotonic() - began < 10
 
 
 def test_an_interrupt_ends_the_waits_of_all_threads(client: Client) -> None:
@@ -878,7 +889,7 @@ def test_waiting_costs_no_time_of_the_processor(client: Client) -> None:
 
     client.wait(["mail"], 1.0)
 
-    assert time.process_time() - spent < 0.1
+    assert time.process_time() - spent < 0.25
 
 
 # Taking off, dropping, and the calls of Alligator 1.0.
@@ -1130,9 +1141,10 @@ def test_the_age_is_that_of_the_oldest_ready_task(client: Client) -> None:
     time.sleep(0.05)
     push(client, "b")
 
-    assert 0.04 < client.stats("mail").oldest < 10
+    before, then = client.stats("mail").oldest, time.monotonic()
+    assert 0.04 < before < 10
     take(client)
-    assert client.stats("mail").oldest < 0.04
+    assert client.stats("mail").oldest - (time.monotonic() - then) < before - 0.04
 
 
 def test_a_scheduled_task_ages_from_when_it_was_due(client: Client) -> None:
@@ -1269,23 +1281,28 @@ def test_a_process_that_waits_is_woken_by_the_push_of_another(
 ) -> None:
     worker = start(
         """
-while not client.step(["ready"], 1).leases:
-    print("waiting", flush=True)
-    client.wait(["ready"], 20)
-print(time.time(), flush=True)
+for _ in range(3):
+    while not client.step(["ready"], 1).leases:
+        print("waiting", flush=True)
+        client.wait(["ready"], 20)
+    print(time.time(), flush=True)
 client.close()
 """,
         shared_dsn,
     )
+    took: list[float] = []
     with worker:
         assert worker.stdout is not None
-        assert worker.stdout.readline() == "waiting\n"
-        time.sleep(0.2)
-        pushed = time.time()
-        push(client, "a", queue="ready")
-        woken = float(worker.communicate(timeout=20)[0].split()[-1])
+        for task_id in "abc":
+            assert worker.stdout.readline() == "waiting\n"
+            time.sleep(0.2)
+            pushed = time.time()
+            push(client, task_id, queue="ready")
+            while (line := worker.stdout.readline()) == "waiting\n":
+                pass
+            took.append(float(line) - pushed)
 
-    assert woken - pushed < 0.8
+    assert min(took) < 0.8
 
 
 def test_several_processes_run_every_task_once(shared_dsn: str, client: Client) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import BackendUnavailable
-from tests.backends.test_redis import ids, messages, until
+from tests.backends.test_redis import ids, messages
+from tests.programs import eventually
 from tests.servers import Missing, Server, redis_server, sentinel
 
 FOREVER = "3650"
@@ -173,7 +174,7 @@ def test_a_cluster_speaks_tls(server: Server, authority: Authority) -> None:
         dsn = f"rediss+cluster://{place}?ssl_ca_certs={authority.certificate}"
         with closing(Client(f"{node}?ssl_ca_certs={authority.certificate}")) as admin:
             admin.conn.cluster("ADDSLOTSRANGE", 0, 16383)
-            until(lambda: "'ok'" in str(admin.conn.cluster("INFO")))
+            eventually(lambda: "'ok'" in str(admin.conn.cluster("INFO")))
         with closing(Client(dsn)) as client:
             client.push_many(messages("a"))
 

@@ -25,7 +25,8 @@ from alligator.exceptions import BackendError, BackendUnavailable
 
 # All that a store must do, over a cluster: see `dsn` below.
 from tests.backends.test_contract import *  # noqa: F403
-from tests.backends.test_redis import CLUSTER_RIGHTS, LEAST_RIGHTS, ids, messages, until
+from tests.backends.test_redis import CLUSTER_RIGHTS, LEAST_RIGHTS, ids, messages
+from tests.programs import SLACK, eventually
 from tests.sample_tasks import record
 from tests.servers import Server, Watched, redis_server, sentinel, valkey_server
 from tests.topologies import SLOTS, Nodes, ask, cluster, facts_of, migrate, watched_by_sentinels
@@ -189,16 +190,16 @@ def test_a_slot_that_nobody_has_fails_in_time(nodes: Nodes, namespace: str) -> N
                 began = time.monotonic()
                 with pytest.raises(BackendUnavailable, match="lost a part"):
                     client.push_many(messages("b"))
-                assert time.monotonic() - began < 2.3
+                assert time.monotonic() - began < 2 + SLACK
                 if connected:
                     client.close()
         finally:
             for server in nodes.servers:
                 command = ("SETSLOT", slot, "NODE", nodes.ids[nodes.servers.index(owner)])
                 ask(server, "CLUSTER", *command)
-        until(lambda: "state:ok" in facts_of(owner, "CLUSTER", "INFO"))
+        eventually(lambda: "state:ok" in facts_of(owner, "CLUSTER", "INFO"))
 
-        until(lambda: succeeds(lambda: client.push_many(messages("c"))))
+        eventually(lambda: succeeds(lambda: client.push_many(messages("c"))))
         assert "b" not in ids(client.reserve("all", limit=9))
 
 
@@ -213,7 +214,7 @@ def test_a_wait_ends_when_its_slot_has_moved(nodes: Nodes, namespace: str) -> No
         worker.step(["all"], 1)
         waiting = pool.submit(worker.wait, ["all"], 4.9)
         old = nodes.servers[nodes.owner(slot_of(worker))]
-        until(lambda: "blocked_clients:1" in facts_of(old, "INFO", "clients"))
+        eventually(lambda: "blocked_clients:1" in facts_of(old, "INFO", "clients"))
 
         nodes.move(slot_of(worker), 0.0)
         began = time.monotonic()
@@ -221,7 +222,7 @@ def test_a_wait_ends_when_its_slot_has_moved(nodes: Nodes, namespace: str) -> No
         assert time.monotonic() - began < 3.5  # the old node looks after its clients each second
         again = pool.submit(worker.wait, ["all"], 4.9)
         new = nodes.servers[nodes.owner(slot_of(worker))]
-        until(lambda: "blocked_clients:1" in facts_of(new, "INFO", "clients"))
+        eventually(lambda: "blocked_clients:1" in facts_of(new, "INFO", "clients"))
         pusher.push_many(messages("b"))
         again.result()
 
@@ -320,7 +321,7 @@ class Load:
                         self.recovered, failed = time.monotonic(), False
                     time.sleep(0.001)
                 self.slowest = max(self.slowest, time.monotonic() - began)
-            until(lambda: not client._pushes._undone, 20)
+            eventually(lambda: not client._pushes._undone, 20)
 
     def _work(self) -> None:
         with closing(RedisClient(self._dsn)) as client:
@@ -341,7 +342,7 @@ class Load:
         for pusher in self._pushers:
             pusher.result(30)
         with closing(RedisClient(self._dsn)) as client:
-            until(lambda: is_drained(client), 20)
+            eventually(lambda: is_drained(client), 20)
         self._working = False
         for worker in self._workers:
             worker.result(30)
@@ -380,18 +381,18 @@ def test_nothing_is_lost_or_doubled_when_a_slot_moves(
         )
         load = Load(nodes.dsn + namespace, lease_for=60.0)
         client = stack.enter_context(closing(RedisClient(nodes.dsn + namespace)))
-        until(lambda: len(load.runs) > 200)
+        eventually(lambda: len(load.runs) > 200)
 
         nodes.move(slot_of(client), 0.0)
         refused_by_a_short_one = len(load.refused)
-        until(lambda: len(load.runs) > 400)
+        eventually(lambda: len(load.runs) > 400)
         if kind == "valkey":
             nodes.move_in_one_piece(slot_of(client))
             assert len(load.refused) == 0
-            until(lambda: len(load.runs) > 600)
+            eventually(lambda: len(load.runs) > 600)
         nodes.move(slot_of(client), 0.4)
         seen = len(load.runs)
-        until(lambda: len(load.runs) > seen + 200)
+        eventually(lambda: len(load.runs) > seen + 200)
         load.stop()
 
         print(f"\na slot moves: {load}")
@@ -440,23 +441,23 @@ def test_when_the_master_dies_its_replica_is_found_and_work_goes_on(
         worker = Worker(gator)
         running = pool.submit(worker.run_forever)
         gator.task(record, str(ledger), "before")
-        until(ledger.exists)
+        eventually(ledger.exists)
         # What the new master does not know to be done is run again when its lease has ended.
         load = Load(dsn, lease_for=2.0)
-        until(lambda: len(load.runs) > 300)
+        eventually(lambda: len(load.runs) > 300)
 
         fault(master)
         began = time.monotonic()
-        until(lambda: load.recovered, 30)
+        eventually(lambda: load.recovered, 30)
         took = load.recovered - began
         seen = len(load.runs)
-        until(lambda: len(load.runs) > seen + 200, 20)
+        eventually(lambda: len(load.runs) > seen + 200, 20)
         if fault is Server.freeze:
             master.thaw()  # it believes itself to be the master still
             time.sleep(0.5)
         load.stop()
         gator.task(record, str(ledger), "after")
-        until(lambda: "after\n" in ledger.read_text())
+        eventually(lambda: "after\n" in ledger.read_text())
         worker.stop()
         assert running.result(10) == 0
 

@@ -12,10 +12,14 @@ HAVE_BATCHES = ("streaq", "rq", "dramatiq", "celery")
 """The peers that can send several tasks in one call."""
 
 
-def push(bench: Bench, case: str, batch: int = 0) -> Metrics:
+SCRIPT = "raw, a script that does nothing"
+"""What any push costs that is to be atomic, and more than one command: the call of a script."""
+
+
+def push(bench: Bench, case: str, batch: int = 0, name: str = "") -> Metrics:
     """Let a producer push tasks, and say how many it pushes in a second."""
     bench.empty()
-    name = "push_batches" if batch else "push"
+    name = name or ("push_batches" if batch else "push")
     arguments = (batch,) if batch else ()
     n = bench.sizes.tasks * (5 if batch and case in {OURS, RAW} else 1)
     with bench.agent(case) as agent:
@@ -35,10 +39,24 @@ def push(bench: Bench, case: str, batch: int = 0) -> Metrics:
         goals=[Goal(at_least=1.0, to=RAW)],
         raw_title="one LPUSH each",
     ),
+    Figure(
+        number="6b",
+        title="the same, beside a script that does nothing",
+        metric="rate",
+        unit="tasks/s",
+        goals=[],
+        raw=SCRIPT,
+        raw_title="one call of it each",
+        peers=False,
+    ),
 )
 def push_one(bench: Bench) -> Sequence[Shot]:
     """Push tasks one at a time, without a transaction."""
-    return [single(case, partial(push, case=case)) for case in (OURS, RAW, *bench.peers)]
+    return [
+        *(single(case, partial(push, case=case)) for case in (OURS, RAW)),
+        single(SCRIPT, partial(push, case=RAW, name="push_scripts")),
+        *(single(case, partial(push, case=case)) for case in bench.peers),
+    ]
 
 
 @experiment(
@@ -51,8 +69,22 @@ def push_one(bench: Bench) -> Sequence[Shot]:
         goals=[Goal(at_least=0.7, to=RAW), Goal(at_least=3.0, to="best peer")],
         raw_title="pipeline of 10 LPUSH",
     ),
+    Figure(
+        number="7b",
+        title="the same, beside a script that does nothing",
+        metric="rate",
+        unit="tasks/s",
+        goals=[],
+        raw=SCRIPT,
+        raw_title="given all 10",
+        peers=False,
+    ),
 )
 def push_ten(bench: Bench) -> Sequence[Shot]:
     """Push tasks in transactions of ten."""
     peers = [name for name in bench.peers if name in HAVE_BATCHES]
-    return [single(case, partial(push, case=case, batch=BATCH)) for case in (OURS, RAW, *peers)]
+    return [
+        *(single(case, partial(push, case=case, batch=BATCH)) for case in (OURS, RAW)),
+        single(SCRIPT, partial(push, case=RAW, batch=BATCH, name="push_script_batches")),
+        *(single(case, partial(push, case=case, batch=BATCH)) for case in peers),
+    ]

@@ -28,7 +28,7 @@ def results() -> dict[str, Any]:
 def test_the_cheapest_figures_are_measured(results: dict[str, Any]) -> None:
     found = table.rows(results)
 
-    assert [row.figure.number for row in found] == ["2", "6", "7", "8", "11a", "14"]
+    assert [row.figure.number for row in found] == ["2", "6", "6b", "7", "7b", "8", "11a", "14"]
     assert all(row.ours is not None and row.ours.middle > 0 for row in found)
     assert all(row.raw is not None and row.ratio is not None for row in found)
     assert not any(each["failures"] for each in results["experiments"].values())

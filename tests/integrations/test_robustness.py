@@ -109,7 +109,9 @@ app = Starlette(
 )
 """
 
-GUNICORN = ["gunicorn", "robust_site:app", "--workers", "2", "-b", "127.0.0.1:0"]
+# A worker that has not had a core for half a minute would be taken for one that hangs.
+GUNICORN = ["gunicorn", "robust_site:app", *("--workers", "2", "--timeout", "120")]
+GUNICORN += ["-b", "127.0.0.1:0"]
 UVICORN = ["uvicorn", "robust_site:app", "--workers", "2", "--host", "127.0.0.1", "--port", "0"]
 SERVERS = {
     "sync": [*GUNICORN, "--preload"],
@@ -140,6 +142,9 @@ def serving(command: Sequence[str], dsn: str, folder: Path) -> Iterator[str]:
         eventually(lambda: url_in(log) or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         yield url_in(log)
+    except BaseException as error:
+        error.add_note(log.read_text()[-2000:])
+        raise
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -19,7 +19,7 @@ import pytest
 from alligator import Gator
 from alligator.stats import measure
 from asgi_alligator import AlligatorEndpoint
-from tests.programs import ROOT, environment, eventually, lines, running
+from tests.programs import ROOT, SLACK, environment, eventually, lines, running
 from tests.servers import Missing, valkey_server
 
 TOKEN = "a token of many characters"
@@ -92,21 +92,18 @@ def test_a_store_that_hangs_fails_in_time_with_one_ping_and_the_loop_goes_on(tok
             server_side(gator).config_resetstat()
             server.freeze()
 
-            async def probe() -> tuple[list[int], float, float]:
-                await asyncio.sleep(
-                    1.1
-                )  # until the answer from before the frost is no longer fresh
+            async def probe() -> tuple[list[int], float, int]:
+                await asyncio.sleep(1.1)  # until what was found before the frost is no longer fresh
                 began = monotonic()
                 probes = [asyncio.create_task(call(endpoint, "/health")) for _ in range(19)]
                 probes.append(asyncio.create_task(call(endpoint, "/metrics")))
-                longest = 0.0
+                requests = 0
                 while not all(each.done() for each in probes):
-                    asked = monotonic()
                     await asyncio.sleep(0.01)  # a request of the application's own
-                    longest = max(longest, monotonic() - asked)
-                return [await each for each in probes], monotonic() - began, longest
+                    requests += 1
+                return [await each for each in probes], monotonic() - began, requests
 
-            statuses, seconds, longest = asyncio.run(probe())
+            statuses, seconds, requests = asyncio.run(probe())
             server.thaw()
             eventually(lambda: pings(gator))
             asked = pings(gator)
@@ -116,8 +113,8 @@ def test_a_store_that_hangs_fails_in_time_with_one_ping_and_the_loop_goes_on(tok
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
 
     assert Counter(statuses) == {503: 19, 200: 1}
-    assert seconds < 2  # 0.5 on an idle machine
-    assert longest < 0.4
+    assert seconds < 0.5 + SLACK
+    assert requests > 5  # a loop that waits for the store serves one or two
     assert asked == 1
 
 

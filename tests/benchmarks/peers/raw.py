@@ -55,6 +55,18 @@ def push_batches(n: int, size: int) -> None:
             pipe.execute()
 
 
+def push_scripts(n: int) -> None:
+    script = client.register_script("return 1")
+    for _ in range(n):
+        script(keys=[QUEUE], args=[message("tick")])
+
+
+def push_script_batches(n: int, size: int) -> None:
+    script = client.register_script("return 1")
+    for _ in range(n // size):
+        script(keys=[QUEUE], args=[message("tick") for _ in range(size)])
+
+
 def push_marks(n: int, pause: float) -> None:
     for _ in range(n):
         time.sleep(pause)
