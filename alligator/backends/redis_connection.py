@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha1
+from importlib import import_module
 from importlib.resources import files
 from time import monotonic, sleep
 from typing import Any, NamedTuple
@@ -15,6 +16,11 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from ..exceptions import BackendError, BackendUnavailable
 from .redis_dsn import read_dsn
 from .redis_topology import NO_TEXT, find_topology, left
+
+hiredis: Any = None
+"""The parser in C, where it is installed."""
+with suppress(ImportError):
+    hiredis = import_module("hiredis")
 
 CLOCK_SECONDS = 10.0
 """For how long a server's clock and ours are taken to run alike."""
@@ -134,7 +140,7 @@ class Connections:
         data = packed(connection, command)
         try:
             connection._sock.settimeout(timeout)
-            connection.send_packed_command(data, check_health=False)
+            connection.send_packed_command([data], check_health=False)
             return connection.read_response()
         except ResponseError:
             raise
@@ -151,9 +157,9 @@ class Connections:
         """
         replies: list[Any] = []
         try:
-            parts = [part for command in commands for part in packed(connection, command)]
+            data = b"".join([packed(connection, command) for command in commands])
             connection._sock.settimeout(left(deadline))
-            connection.send_packed_command([b"".join(parts)], check_health=False)
+            connection.send_packed_command([data], check_health=False)
             while len(replies) < len(commands):
                 connection._sock.settimeout(left(deadline))
                 try:
@@ -320,12 +326,13 @@ class Connections:
         before the server closes its own is read. If that does not, a later interrupt ends it.
         """
         for connection, interrupts in tuple(self._waiting.items()):
-            if connection.pid == os.getpid() and connection._sock:
+            sock = connection._sock  # looked at once, for its thread may be about to close it
+            if connection.pid == os.getpid() and sock is not None:
                 interrupts.append(monotonic())
                 hangs = interrupts[-1] - interrupts[0] > HANG_UP_SECONDS
                 with suppress(OSError):
                     how = socket.SHUT_RDWR if hangs else socket.SHUT_WR
-                    socket.socket.shutdown(connection._sock, how)
+                    socket.socket.shutdown(sock, how)
 
     def explain(self, error: RedisError) -> BackendError:
         """Put *error* into words that say what to do, and never the password."""
@@ -342,14 +349,20 @@ class Connections:
         return BackendError(f"{self.store}: {error}")
 
 
-def packed(connection: Any, command: Sequence[Any]) -> Sequence[bytes]:
+def packed(connection: Any, command: Sequence[Any]) -> bytes:
     """Write *command* down as the protocol has it."""
     try:
-        data: bytes | Sequence[bytes] = connection.pack_command(*command)
+        return _pack(connection, command)
     except UnicodeEncodeError:  # what came as no text goes back as it was
-        raw = (a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command)
-        data = connection.pack_command(*raw)
-    return (data,) if isinstance(data, bytes) else data  # hiredis, or without it
+        raw = [a.encode(errors=NO_TEXT) if isinstance(a, str) else a for a in command]
+        return _pack(connection, raw)
+
+
+def _pack(connection: Any, command: Sequence[Any]) -> bytes:
+    if hiredis is not None:  # redis-py ends there too, having looked at every word
+        data: bytes = hiredis.pack_command(tuple(command))
+        return data
+    return b"".join(connection.pack_command(*command))
 
 
 def is_lost(replies: Sequence[Any]) -> bool:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from socket import SHUT_RDWR
 from ssl import SSLSocket
 from time import monotonic
@@ -18,7 +17,7 @@ from weakref import WeakKeyDictionary
 from redis import exceptions as errors
 
 from ..offload import offload
-from .redis_connection import CLOCK_SECONDS, Call, Connections, packed
+from .redis_connection import CLOCK_SECONDS, Call, Connections, hiredis, packed
 from .redis_topology import left
 
 CHUNK = 65536
@@ -29,9 +28,7 @@ class Wires:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._parser: Any = None
-        with suppress(ImportError):
-            self._parser = import_module("hiredis")
+        self._parser = hiredis
         self._forget()
 
     def _forget(self) -> None:
@@ -115,7 +112,7 @@ class Wire:
         is to lose the connection: whoever has the next try finds out what became of this one.
         """
         loop = asyncio.get_running_loop()
-        data = b"".join(part for call in calls for part in packed(self.connection, call.command))
+        data = b"".join([packed(self.connection, call.command) for call in calls])
         sock = self.connection._sock
         replies: list[Any] = []
         self.is_busy = True
