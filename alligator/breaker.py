@@ -1,8 +1,7 @@
 """Fail fast while a store is away, so that a site does not wait for it with all of its threads."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence
 from threading import Lock
 from time import monotonic
 from typing import Protocol
@@ -23,7 +22,9 @@ class Pusher(Protocol):
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None: ...
 
-    async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None: ...
+    def apush_many(
+        self, messages: Sequence[Message], *, commit_id: str | None
+    ) -> Awaitable[None]: ...
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None: ...
 
@@ -62,32 +63,33 @@ class Breaker:
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
         """Push, or raise `BackendUnavailable` at once while it is open."""
-        with self._watching():
-            self._pusher.push_many(messages, commit_id=commit_id)
-
-    async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None:
-        """Be `push_many`, while the event loop goes on."""
-        with self._watching():
-            await self._pusher.apush_many(messages, commit_id=commit_id)
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Judge by what becomes of the push in the block; raise instead while it is open."""
         trying = self._failures > 0 and self._enter()
         try:
-            yield
-        except BackendUnavailable as error:
-            self._fail(error, trying)
-            raise
-        except BackendError:  # a refusal is an answer
-            self._close()
-            raise
-        except BaseException:
-            if trying:
-                self._is_trying = False
+            self._pusher.push_many(messages, commit_id=commit_id)
+        except BaseException as error:
+            self._judge(error, trying)
             raise
         if self._failures:
             self._close()
+
+    async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None:
+        """Be `push_many`, while the event loop goes on."""
+        trying = self._failures > 0 and self._enter()
+        try:
+            await self._pusher.apush_many(messages, commit_id=commit_id)
+        except BaseException as error:
+            self._judge(error, trying)
+            raise
+        if self._failures:
+            self._close()
+
+    def _judge(self, error: BaseException, trying: bool) -> None:
+        if isinstance(error, BackendUnavailable):
+            self._fail(error, trying)
+        elif isinstance(error, BackendError):  # a refusal is an answer
+            self._close()
+        elif trying:
+            self._is_trying = False
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         """Take back a push, whether it is open or not."""

@@ -7,10 +7,10 @@ and whoever has the next turn takes all of them along. Each commit has an outcom
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractContextManager, suppress
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from .backends.base import Client, Commit, Message
@@ -55,7 +55,9 @@ class GroupCommit:
         if entry.error is not None:
             raise entry.error
 
-    async def apush_many(self, messages: Sequence[Message], *, commit_id: str | None) -> None:
+    def apush_many(
+        self, messages: Sequence[Message], *, commit_id: str | None
+    ) -> Coroutine[Any, Any, None]:
         """Be `push_many`, while the event loop goes on: together with what others of this loop push.
 
         When its task is cancelled, the cancellation is put off until the outcome is known.
@@ -66,7 +68,7 @@ class GroupCommit:
         loop_commit = self._loops
         if loop_commit is None:
             loop_commit = self._loops = LoopCommit(self._client)
-        await loop_commit.push(Commit(messages, commit_id))
+        return loop_commit.push(Commit(messages, commit_id))
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         """Take back a push."""

@@ -151,7 +151,7 @@ class Middleware(Generic[App]):
             if self._is_vetoed(status, headers):
                 await away(transactions, partial(self.discard, transactions))
             else:
-                await transaction.acommit()
+                await transaction.apush()
         except BackendError as error:
             return _unqueued(tasks, error)
         except BaseException as error:

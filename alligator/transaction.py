@@ -113,7 +113,7 @@ class Transaction:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that it holds."""
-        return tuple(held.task for held in self._held)
+        return tuple([held.task for held in self._held])
 
     def update(self, **options: Any) -> None:
         """Give these options to the tasks that are started in it from now on."""
@@ -152,7 +152,8 @@ class Transaction:
         with self._lock:
             if self._ended:
                 return False
-            self._check_room(1)
+            if self._outer is not None or len(self._held) >= MAX_TASKS:
+                self._check_room(1)
             self._held.append(held)
         held.task.to_deferred()
         return True
@@ -279,21 +280,25 @@ class Transaction:
     async def acommit(self) -> None:
         """Be `commit`, while the event loop goes on."""
         if self.is_one_push:
-            held, _ = self._end()
-            self._sent = held
-            ending: Ending = "failed"
-            try:
-                await self.gator.adeliver(held, self.commit_id)
-                ending = "committed"
-            finally:
-                self.gator.count(ending, held)
-            self._committed = True
+            await self.apush()
         elif self.waits:
             from .offload import offload
 
             await offload(self.commit)
         else:
             self.commit()
+
+    async def apush(self) -> None:
+        """Commit one that `is_one_push`, while the event loop goes on."""
+        held, _ = self._end()
+        self._sent = held
+        ending: Ending = "failed"
+        try:
+            await self.gator.adeliver(held, self.commit_id)
+            ending = "committed"
+        finally:
+            self.gator.count(ending, held)
+        self._committed = True
 
     @property
     def is_one_push(self) -> bool:

@@ -155,7 +155,7 @@ class Pushes:
             keys.append(self._prefix + name)
             args += name, len(group)
             for _, task_id, data, delay in group:
-                args += task_id, data, max(0, round(delay * 1e6))
+                args += task_id, data, round(delay * 1e6) if delay > 0 else 0
         push = _Push(commit, keys, args)
         if len(commit.messages) > MAX_TASKS:
             push.reply = TooManyTasks(
