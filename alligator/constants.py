@@ -32,6 +32,9 @@ ALL: Final = "all"
 LEASE_SECONDS: Final = 60.0
 """How long a reserved task is hidden from others, unless a heartbeat extends it."""
 
+COMMIT_MEMORY: Final = 300.0
+"""For how many seconds a store knows a commit again by its id."""
+
 MAX_LOST: Final = 5
 """How many workers a task may take down before it is dead."""
 
@@ -47,5 +50,5 @@ MAX_TASK_BYTES: Final = 256 * 1024
 MAX_TASKS: Final = 1_000
 """How many tasks one transaction takes, and one call of `Client.push_many`."""
 
-COMMITS_A_TRIP = 64
+COMMITS_A_TRIP: Final = 64
 """How many commits leave together at most; the store serves nobody else meanwhile."""
