@@ -14,8 +14,6 @@ from threading import Thread
 from time import monotonic
 from types import FrameType
 
-from .exceptions import ConfigurationError
-
 FIRST_PAUSE = 0.5
 MAX_PAUSE = 30.0
 """Seconds until a child that died is replaced; doubled each time, up to the second."""
@@ -63,8 +61,6 @@ class Processes:
         shutdown_timeout: float = 25.0,
         renew: bool = False,
     ) -> None:
-        if not hasattr(os, "fork"):
-            raise ConfigurationError("--processes needs fork, which this system does not have.")
         self._work = work
         self._patience = shutdown_timeout + GRACE_SECONDS
         self._renew = renew
