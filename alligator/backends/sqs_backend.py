@@ -1,31 +1,21 @@
 """Keep tasks in Amazon SQS: nothing to run, and what a queue without ids and counters can promise."""
 
-import os
-import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import count
 from logging import getLogger
 from math import ceil
-from threading import local
+from threading import Lock, local
 from time import monotonic, sleep
 from typing import ClassVar, NamedTuple, NoReturn
 
-from ..constants import ALL, LEASE_SECONDS, MAX_LOST, MAX_TASKS
-from ..exceptions import BackendError, BackendUnavailable, TooManyTasks
+from ..constants import ALL, LEASE_SECONDS, MAX_LOST
+from ..exceptions import BackendError
+from ..forks import tell_of_forks
 from . import base
 from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
 from .sqs_checks import check
-from .sqs_connection import (
-    BATCH,
-    CONNECT_SECONDS,
-    QUICK_SECONDS,
-    SMALL_BYTES,
-    Connection,
-    NoQueue,
-    Stale,
-    raise_any,
-)
+from .sqs_connection import BATCH, Connection, NoQueue, Stale, raise_any
 from .sqs_dead import Dead
 from .sqs_parcel import (
     ABOUT,
@@ -36,16 +26,12 @@ from .sqs_parcel import (
     server_time,
     times_received,
     write,
-    write_all,
     write_dead,
 )
+from .sqs_pushes import Pushes
 
-COMMIT_SECONDS = 2.0
-"""How long a push may take with a second attempt."""
-MEMORY_SECONDS = 300.0
-"""How long this process knows a commit again."""
 MEMORY = 2_000
-"""How many outcomes it knows again."""
+"""How many outcomes this process knows again."""
 FRESH_SECONDS = 1.0
 """How long a measurement is good for: each is a request that AWS charges."""
 MAX_LEASE = 12 * 60 * 60
@@ -95,101 +81,28 @@ class Client(base.Client):
         super().__init__(conn_string)
         self._sqs = Connection(conn_string)
         self._dead = Dead(self._sqs)
+        self._pushes = Pushes(self._sqs, self._queue)
         self._names: set[str] = set()
         self._stats: dict[str, tuple[float, QueueStats]] = {}
         self._interrupts = count(1)
         self._interrupted = 0
-        self._begin()
+        self.after_fork_in_child()
+        tell_of_forks(self)
 
-    def _begin(self) -> None:
-        """Begin anew: what a parent process has received or is sending is not its child's."""
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._commits: dict[str, _Commit] = {}
+    def after_fork_in_child(self) -> None:
+        """Begin anew: what a parent process has received is not its child's."""
+        self._lock = Lock()
         self._moved: dict[int, None] = {}
         self._own = local()
-
-    def _notice_a_fork(self) -> None:
-        if self._pid != os.getpid():
-            self._begin()
 
     # Tasks in.
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
-        if not messages:
-            return
-        if len(messages) > MAX_TASKS:
-            raise TooManyTasks(f"{len(messages)} tasks in one push: {MAX_TASKS} is the most")
-        groups: dict[str, dict[str, Item]] = {}
-        for queue_name, task_id, data, delay in messages:
-            item = Item(task_id, data, max(0.0, delay))
-            groups.setdefault(queue_name, {}).setdefault(task_id, item)
-        commit = self._commit(commit_id) if commit_id else _Commit()
-        with commit.lock:
-            if commit.aborted:
-                raise BackendError(f"{self._sqs.store}: the commit had been aborted already")
-            if not commit.done:
-                self._send_all({name: [*group.values()] for name, group in groups.items()}, commit)
-                commit.done = True
-
-    def _send_all(self, groups: dict[str, list[Item]], commit: "_Commit") -> None:
-        deadline = monotonic() + COMMIT_SECONDS
-        letters = [
-            (name, body) for name, items in groups.items() for body in self._write(name, items)
-        ]
-        for place, (name, body) in enumerate(letters):
-            if place < commit.sent:
-                continue  # the commit is repeated, and this part of it has arrived
-            try:
-                self._send_one(name, body, deadline)
-            except BackendError as error:
-                if not commit.sent:
-                    raise
-                raise type(error)(
-                    f"{error}; {commit.sent} of {len(letters)} messages of the commit were sent before, "
-                    "and SQS cannot take them back"
-                ) from error
-            commit.sent += 1
-
-    def _write(self, queue_name: str, items: Sequence[Item]) -> list[Body]:
-        bodies = write_all(items)
-        if max(len(body.text) for body in bodies) <= SMALL_BYTES:
-            return bodies
-        return write_all(items, self._sqs.room(self._queue(queue_name)))
-
-    def _send_one(self, queue_name: str, body: Body, deadline: float) -> None:
-        for again in (False, True):
-            try:
-                self._sqs.call(
-                    "send_message",
-                    quick=True,
-                    QueueUrl=self._queue(queue_name),
-                    MessageBody=body.text,
-                    DelaySeconds=body.delay,
-                )
-                return
-            except (BackendUnavailable, NoQueue):
-                # A message that came twice runs twice, which is better than a 503 for one that came.
-                if again or monotonic() + CONNECT_SECONDS + QUICK_SECONDS > deadline:
-                    raise
+        if messages:
+            self._pushes.push(messages, commit_id)
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
-        commit = self._commit(commit_id)
-        with commit.lock:
-            commit.aborted = True
-            if commit.sent:
-                raise BackendError(f"{self._sqs.store} cannot take back what was sent")
-
-    def _commit(self, commit_id: str) -> "_Commit":
-        """Find what this process knows of a commit, and forget old ones."""
-        self._notice_a_fork()
-        with self._lock:
-            old = monotonic() - MEMORY_SECONDS
-            for known in [*self._commits]:
-                if self._commits[known].began > old:
-                    break
-                del self._commits[known]
-            return self._commits.setdefault(commit_id, _Commit())
+        self._pushes.abort(commit_id)
 
     # Tasks out.
 
@@ -202,7 +115,6 @@ class Client(base.Client):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        self._notice_a_fork()
         self._settle(outcomes)
         names = list(queue_names) if limit else []
         poll = self._sqs.settings.poll
@@ -330,7 +242,6 @@ class Client(base.Client):
     # Waiting.
 
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
-        self._notice_a_fork()
         end = monotonic() + timeout
         names = list(queue_names)
         patience = max(1, self._sqs.settings.poll) if len(names) == 1 else 1
@@ -519,19 +430,6 @@ class Client(base.Client):
         if url is not None:
             self._names.add(name)
         return url
-
-
-class _Commit:
-    """What this process remembers of a push."""
-
-    def __init__(self) -> None:
-        # Through its module, for gevent may have patched it since: it is held while SQS is waited for.
-        self.lock = threading.Lock()
-        self.began = monotonic()
-        self.sent = 0
-        """How many of its messages have arrived."""
-        self.done = False
-        self.aborted = False
 
 
 class _Received(NamedTuple):
