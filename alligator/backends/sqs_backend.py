@@ -5,7 +5,7 @@ from contextlib import suppress
 from itertools import count
 from logging import getLogger
 from math import ceil
-from threading import Lock, local
+from threading import local
 from time import monotonic, sleep
 from typing import ClassVar, NamedTuple, NoReturn
 
@@ -17,21 +17,20 @@ from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerI
 from .sqs_checks import check
 from .sqs_connection import BATCH, Connection, NoQueue, Stale, raise_any
 from .sqs_dead import Dead
+from .sqs_outcomes import Outcomes
 from .sqs_parcel import (
     ABOUT,
-    Body,
     Item,
     parcel_of,
+    receipt_of,
     sent_at,
     server_time,
     times_received,
+    token_of,
     write,
-    write_dead,
 )
 from .sqs_pushes import Pushes
 
-MEMORY = 2_000
-"""How many outcomes this process knows again."""
 FRESH_SECONDS = 1.0
 """How long a measurement is good for: each is a request that AWS charges."""
 MAX_LEASE = 12 * 60 * 60
@@ -82,6 +81,7 @@ class Client(base.Client):
         self._sqs = Connection(conn_string)
         self._dead = Dead(self._sqs)
         self._pushes = Pushes(self._sqs, self._queue)
+        self._outcomes = Outcomes(self._sqs, self._queue)
         self._names: set[str] = set()
         self._stats: dict[str, tuple[float, QueueStats]] = {}
         self._interrupts = count(1)
@@ -91,8 +91,6 @@ class Client(base.Client):
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what a parent process has received is not its child's."""
-        self._lock = Lock()
-        self._moved: dict[int, None] = {}
         self._own = local()
 
     # Tasks in.
@@ -182,7 +180,7 @@ class Client(base.Client):
             ]
             if len(items) == 1 and not items[0].delay:
                 lost = items[0].lost + times_received(message) - 1
-                leases.append(Lease(name, items[0].task_id, items[0].data, _token(receipt), lost))
+                leases.append(Lease(name, items[0].task_id, items[0].data, token_of(receipt), lost))
                 continue
             try:
                 self._open(url, receipt, items, lease_for)
@@ -202,42 +200,11 @@ class Client(base.Client):
         raise_any(self._sqs.delete(url, [receipt]))
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
-        errors: dict[int, BackendError] = {}
-        for name in dict.fromkeys(outcome.lease.queue_name for outcome in outcomes):
-            here = [outcome for outcome in outcomes if outcome.lease.queue_name == name]
-            done = [outcome.lease.token for outcome in here if outcome.verdict == "ack"]
-            for dead in (False, True):
-                moved = [o for o in here if o.verdict != "ack" and (o.verdict == "dead") == dead]
-                if moved:
-                    gone, failed = self._move(name, moved, dead)
-                    done += gone
-                    errors |= failed
-            if done:
-                # Only now: what is not yet in its new place stays in the old one.
-                receipts = [_receipt(token) for token in done]
-                errors |= self._sqs.delete(self._queue(name), receipts)
-            self._stats.pop(name, None)
-        raise_any(errors)
-
-    def _move(
-        self, name: str, outcomes: Sequence[Outcome], dead: bool
-    ) -> tuple[list[int], dict[int, BackendError]]:
-        """Send the tasks to where they go; return the tokens of those that are there, and errors.
-
-        An outcome that is told again, because an error was the answer, moves its task once.
-        """
-        todo = [outcome for outcome in outcomes if outcome.lease.token not in self._moved]
-        failed = {}
-        if todo:
-            failed = self._sqs.send(self._queue(name, dead=dead), [_body(each) for each in todo])
-        with self._lock:
-            for place, outcome in enumerate(todo):
-                if place not in failed:
-                    self._moved[outcome.lease.token] = None
-            while len(self._moved) > MEMORY:
-                del self._moved[next(iter(self._moved))]
-        tokens = [outcome.lease.token for outcome in outcomes]
-        return [token for token in tokens if token in self._moved], failed
+        try:
+            self._outcomes.tell(outcomes)
+        finally:
+            for outcome in outcomes:
+                self._stats.pop(outcome.lease.queue_name, None)
 
     # Waiting.
 
@@ -307,7 +274,7 @@ class Client(base.Client):
         lost: list[Lease] = []
         for name in dict.fromkeys(lease.queue_name for lease in leases):
             here = [lease for lease in leases if lease.queue_name == name]
-            receipts = [_receipt(lease.token) for lease in here]
+            receipts = [receipt_of(lease.token) for lease in here]
             failed = self._sqs.hide(self._queue(name), receipts, _seconds(lease_for))
             lost += [here[place] for place, why in failed.items() if isinstance(why, Stale)]
             raise_any({n: why for n, why in failed.items() if not isinstance(why, Stale)})
@@ -439,28 +406,6 @@ class _Received(NamedTuple):
     number: int
     opened: bool
     """Whether a message was among it whose tasks are on the queue now, each for itself."""
-
-
-def _body(outcome: Outcome) -> Body:
-    """Make the message that a task goes on in."""
-    _, task_id, data, _, lost, _ = outcome.lease
-    if outcome.verdict == "dead":
-        return write_dead(Item(task_id, data), outcome.reason, outcome.traceback)
-    if outcome.verdict == "release":
-        return write(Item(task_id, data, 0.0, lost))
-    data = data if outcome.data is None else outcome.data
-    return write(Item(task_id, data, max(0.0, outcome.delay), lost))
-
-
-# The token of a lease is its receipt handle, as a number: so nothing is to be remembered of leases.
-
-
-def _token(receipt: str) -> int:
-    return int.from_bytes(receipt.encode(), "big")
-
-
-def _receipt(token: int) -> str:
-    return token.to_bytes((token.bit_length() + 7) // 8, "big").decode(errors="replace")
 
 
 def _seconds(lease_for: float) -> int:
