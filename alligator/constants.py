@@ -1,5 +1,6 @@
 """The words and numbers that all of Alligator shares."""
 
+import signal
 from typing import Final
 
 # Statuses of a task, as its maker and its hooks see them (`Task.status`).
@@ -25,6 +26,12 @@ FAIL: Final = "fail"
 # How often a store hands out a task that was accepted.
 AT_LEAST_ONCE: Final = "at-least-once"
 AT_MOST_ONCE: Final = "at-most-once"
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What asks a process to end."""
+
+EXIT_USAGE: Final = 2
+"""The exit status of a command that cannot work as it was given."""
 
 ALL: Final = "all"
 """The default queue; for a worker, the queue of its gator."""

@@ -14,6 +14,8 @@ from threading import Thread
 from time import monotonic
 from types import FrameType
 
+from .constants import EXIT_USAGE, STOP_SIGNALS
+
 FIRST_PAUSE = 0.5
 MAX_PAUSE = 30.0
 """Seconds until a child that died is replaced; doubled each time, up to the second."""
@@ -23,11 +25,6 @@ STEADY_SECONDS = 60.0
 
 GRACE_SECONDS = 5.0
 """How much longer than its own shutdown timeout a child may take before it is killed."""
-
-EXIT_USAGE = 2
-"""A child that ends like this would do so again: it is not replaced."""
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("alligator")
 
@@ -159,7 +156,7 @@ class Processes:
             finished = code in (0, -signal.SIGTERM)
             self._status = self._status or (0 if finished else 1)
             place.start_at = inf
-        elif code == EXIT_USAGE:
+        elif code == EXIT_USAGE:  # it would end like this again
             self._status = EXIT_USAGE
             self._signals += 1
             place.start_at = inf

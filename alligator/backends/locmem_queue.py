@@ -10,7 +10,7 @@ from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Sample, Sched
 from .figures import SAMPLE_SECONDS, SAMPLES
 
 Turn = tuple[float, int, int, str]
-"""When, the rank among its like, the entry's order, and the id."""
+"""When, the rank among those of that moment, the entry's order, and the id."""
 
 
 class Entry:
@@ -28,7 +28,7 @@ class Entry:
         self.order: int = 0
         """Its place in its heap; an entry of the heap with another number is stale."""
         self.place: tuple[float, int] = (0.0, 0)
-        """When it was, or will be, ready, and its rank among its like: a release puts it back there."""
+        """When it was, or will be, ready, and its rank among those of that moment: for a release."""
 
 
 class Queue:
