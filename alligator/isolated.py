@@ -12,7 +12,6 @@ from typing import Any
 from .attempts import MAX_REASON, Attempt, Runs, attempt, bury, fail
 from .backends.base import Lease
 from .exceptions import TaskCrashed, TaskTimeout
-from .gator import Gator
 from .nursery import set_limits
 from .tracing import carried, flush_spans
 
@@ -23,7 +22,7 @@ LENGTH = struct.Struct("!I")
 """What stands before each message between a worker and its processes."""
 
 
-def serve(gator: Gator, channel: socket.socket, trace: int, memory: int | None) -> None:
+def serve(gator: Runs, channel: socket.socket, trace: int, memory: int | None) -> None:
     """Run tasks as they come, until the worker has no more or is gone."""
     faulthandler.enable(trace, all_threads=False)
     set_limits(memory)
@@ -32,7 +31,7 @@ def serve(gator: Gator, channel: socket.socket, trace: int, memory: int | None) 
     flush_spans()
 
 
-def _serve_all(gator: Gator, channel: socket.socket, trace: int) -> None:
+def _serve_all(gator: Runs, channel: socket.socket, trace: int) -> None:
     while (request := receive(channel)) is not None:
         send(channel, {})
         if request.get("dump"):
