@@ -1,14 +1,13 @@
 """Fail fast while a store is away, so that a site does not wait for it with all of its threads."""
 
-import os
 from collections.abc import Awaitable, Sequence
 from threading import Lock
 from time import monotonic
 from typing import Protocol
-from weakref import WeakSet
 
 from .backends.base import Message
 from .exceptions import BackendError, BackendUnavailable
+from .forks import tell_of_forks
 
 FAILURES = 5
 """After how many failures in a row the store is left alone."""
@@ -39,10 +38,10 @@ class Breaker:
 
     def __init__(self, pusher: Pusher) -> None:
         self._pusher = pusher
-        self._begin()
-        _breakers.add(self)
+        self.after_fork_in_child()
+        tell_of_forks(self)
 
-    def _begin(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Be closed, with a lock that nobody holds."""
         self._lock = Lock()
         self._failures = 0
@@ -133,14 +132,3 @@ class Breaker:
         )
         refusal.retry_after = seconds
         return refusal
-
-
-_breakers: WeakSet[Breaker] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for breaker in _breakers:
-        breaker._begin()  # a thread that stayed with the parent may have held the lock
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

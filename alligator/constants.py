@@ -1,5 +1,6 @@
 """The words and numbers that all of Alligator shares."""
 
+import signal
 from typing import Final
 
 # Statuses of a task, as its maker and its hooks see them (`Task.status`).
@@ -26,11 +27,20 @@ FAIL: Final = "fail"
 AT_LEAST_ONCE: Final = "at-least-once"
 AT_MOST_ONCE: Final = "at-most-once"
 
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What asks a process to end."""
+
+EXIT_USAGE: Final = 2
+"""The exit status of a command that cannot work as it was given."""
+
 ALL: Final = "all"
 """The default queue; for a worker, the queue of its gator."""
 
 LEASE_SECONDS: Final = 60.0
 """How long a reserved task is hidden from others, unless a heartbeat extends it."""
+
+COMMIT_MEMORY: Final = 300.0
+"""For how many seconds a store knows a commit again by its id."""
 
 MAX_LOST: Final = 5
 """How many workers a task may take down before it is dead."""
@@ -47,5 +57,5 @@ MAX_TASK_BYTES: Final = 256 * 1024
 MAX_TASKS: Final = 1_000
 """How many tasks one transaction takes, and one call of `Client.push_many`."""
 
-COMMITS_A_TRIP = 64
+COMMITS_A_TRIP: Final = 64
 """How many commits leave together at most; the store serves nobody else meanwhile."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from .constants import FAIL, PASS
 from .exceptions import ConfigurationError
+from .http import HEALTH_JSON
 from .signs import Sign
 
 
@@ -55,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         document = {} if passes is None else {"status": PASS if passes else FAIL}
         body = dumps(document).encode() + b"\n"
         self.send_response(status)
-        self.send_header("Content-Type", "application/health+json")
+        self.send_header("Content-Type", HEALTH_JSON)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()

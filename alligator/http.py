@@ -16,6 +16,7 @@ MAX_FIELDS = 20
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+HEALTH_JSON = "application/health+json"
 FORM = "application/x-www-form-urlencoded"
 
 

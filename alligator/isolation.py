@@ -1,26 +1,23 @@
 """Run tasks in processes that may hang, crash or eat memory without harm to their worker."""
 
-import faulthandler
 import json
 import os
 import select
 import signal
 import socket
-import struct
-import sys
 from contextlib import suppress
 from tempfile import TemporaryFile
 from threading import Lock, local
 from time import monotonic
 from typing import Any
 
-from .attempts import MAX_REASON, Attempt, Runs, attempt, bury, fail
+from .attempts import Attempt, bury
 from .backends.base import Lease, Outcome
 from .exceptions import ConfigurationError, TaskCrashed, TaskFailed, TaskTimeout
 from .gator import Gator
-from .nursery import KILL, LEAVE, NOT_STARTED, ORDER, START, STATUS, plant, set_limits
+from .isolated import LENGTH, send, serve
+from .nursery import KILL, LEAVE, NOT_STARTED, ORDER, START, STATUS, plant
 from .tasks import Task, name_in, timeout_in
-from .tracing import carried, flush_spans
 
 GRACE_SECONDS = 5.0
 """How much longer than its timeout a task, hooks included, may take before its process is killed."""
@@ -28,16 +25,11 @@ GRACE_SECONDS = 5.0
 TELL_SECONDS = 30.0
 """How long the hook may take that is told of a killed task; also, how long a child may be deaf."""
 
-MAX_RESULT = 64 * 1024
-"""How long a result may be, as JSON, to reach `Worker.result` as it is."""
-
 MAX_TRACE = 4_000
 """How much is kept of where a process crashed, in characters."""
 
 TRIES = 3
 """How many children may die before they take a task, which is then not to blame."""
-
-LENGTH = struct.Struct("!I")
 
 
 class Isolation:
@@ -49,8 +41,6 @@ class Isolation:
     """
 
     def __init__(self, gator: Gator, memory: int | None = None) -> None:
-        if not hasattr(os, "fork"):
-            raise ConfigurationError("--isolate needs fork, which this system does not have.")
         if gator.conn_string.startswith("locmem:"):
             raise ConfigurationError(
                 "locmem:// lives in one process: what an isolated task puts on it would be lost. "
@@ -63,7 +53,7 @@ class Isolation:
         self._own = local()
         self._children: set[Child] = set()
         self._pid, self._control = plant(
-            lambda channel, trace: _serve(gator, channel, trace, memory)
+            lambda channel, trace: serve(gator, channel, trace, memory)
         )
 
     def run(self, lease: Lease) -> Attempt:
@@ -303,104 +293,6 @@ class Child:
         self._trace.seek(0)
         trace = _shortened(self._trace.read().decode(errors="replace"))
         return Died(_how(code), code, has_taken=has_taken, is_overdue=is_overdue, trace=trace)
-
-
-def send(channel: socket.socket, message: dict[str, Any]) -> None:
-    """Send a message, with its length before it."""
-    data = json.dumps(message).encode()
-    channel.sendall(LENGTH.pack(len(data)) + data)
-
-
-def receive(channel: socket.socket) -> dict[str, Any] | None:
-    """Wait for a message; None when there will be no more."""
-    head = _exactly(channel, LENGTH.size)
-    data = head and _exactly(channel, LENGTH.unpack(head)[0])
-    return json.loads(data) if data else None
-
-
-def _exactly(channel: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = channel.recv(size - len(data))
-        if not part:
-            return b""
-        data += part
-    return data
-
-
-# In the child.
-
-
-def _serve(gator: Gator, channel: socket.socket, trace: int, memory: int | None) -> None:
-    """Run tasks as they come, until the worker has no more or is gone."""
-    faulthandler.enable(trace, all_threads=False)
-    set_limits(memory)
-    with suppress(ConnectionError):
-        _serve_all(gator, channel, trace)
-    flush_spans()
-
-
-def _serve_all(gator: Gator, channel: socket.socket, trace: int) -> None:
-    while (request := receive(channel)) is not None:
-        send(channel, {})
-        if request.get("dump"):
-            faulthandler.dump_traceback_later(request["dump"], file=trace)
-        answer = _answer(gator, Lease(*request["lease"]), request.get("failed"))
-        if request.get("dump"):
-            faulthandler.cancel_dump_traceback_later()
-            os.ftruncate(trace, 0)
-            os.lseek(trace, 0, os.SEEK_SET)
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # a task may have closed it
-                stream.flush()
-        channel.sendall(answer)
-
-
-def _answer(gator: Runs, lease: Lease, failed: tuple[bool, str, str] | None) -> bytes:
-    done = _attempt(gator, lease, failed)
-    try:
-        data = json.dumps(_told(done))
-    except Exception as error:  # a hook may have changed the task in any way
-        data = json.dumps(_told(bury(lease, error)))
-    return LENGTH.pack(len(data)) + data.encode()
-
-
-def _attempt(gator: Runs, lease: Lease, failed: tuple[bool, str, str] | None) -> Attempt:
-    if failed is None:
-        return attempt(gator, lease, interruptible=False)
-    is_overdue, how, trace = failed
-    error = (TaskTimeout if is_overdue else TaskCrashed)(how)
-    if trace:
-        error.add_note(trace)
-    return fail(gator, lease, error)
-
-
-def _told(done: Attempt) -> dict[str, Any]:
-    verdict, _, *more = done.outcome
-    task = done.task
-    return {
-        "outcome": [verdict, *more],
-        "seconds": done.seconds,
-        "number": done.number,
-        "reason": done.reason,
-        "headers": carried(task.headers) if task is not None else {},
-        "result": _sendable(task.result) if task is not None else None,
-        "spent": isinstance(done.error, MemoryError),
-    }
-
-
-def _sendable(result: object) -> object:
-    if result is None:
-        return None
-    try:
-        if len(json.dumps(result)) <= MAX_RESULT:
-            return result
-    except (TypeError, ValueError, RecursionError):
-        pass
-    try:
-        return repr(result)[:MAX_REASON]
-    except Exception:
-        return type(result).__name__
 
 
 def _shortened(trace: str) -> str:

@@ -6,6 +6,7 @@ from time import perf_counter, time
 
 from .attempts import Attempt, attempt
 from .backends.base import Lease, Outcome, Running, Step
+from .backends.figures import LATENCY, RUN
 from .gator import Gator
 from .histogram import Histogram
 from .tasks import name_in, timeout_in
@@ -18,10 +19,6 @@ MAX_WAIT = 5.0
 
 OVERRUN_SECONDS = 30.0
 """How long a task may go on after its timeout before somebody is told."""
-
-RUN = "run"
-LATENCY = "latency"
-"""What the times are called in the figures of a store: from begin to end, from due to begin."""
 
 NAP = 0.1
 """The wait of a lane that was never used, because a subclass takes its tasks in another way."""

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 
+from .constants import STOP_SIGNALS
+
 START, KILL, LEAVE = b"s", b"k", b"l"
 """What a nursery may be asked: to start a child, to kill it, to end with all of them."""
 
@@ -26,8 +28,6 @@ LEAVE_SECONDS = 1.0
 """How long children that nobody needs any more may take to end by themselves."""
 
 log = logging.getLogger("alligator")
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Work = Callable[[socket.socket, int], None]
 """What a child does, with its channel and the file to write to when it crashes."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from . import __version__
+from .http import FORM, HEALTH_JSON, JSON, PROBLEM_JSON
 
 TITLE = "Alligator"
 
@@ -24,9 +25,9 @@ def describe(stores: int) -> dict[str, Any]:
             "/health": {"get": _health("Whether tasks can be put on the queue")},
             "/health/ready": {"get": _health("The same")},
             "/health/live": {"get": _get("Whether the process lives", HEALTH_JSON, [])},
-            "/stats": {"get": _get("Queues and workers", "application/json", closed, also=_BUSY)},
+            "/stats": {"get": _get("Queues and workers", JSON, closed, also=_BUSY)},
             "/metrics": {"get": _get("The same for Prometheus", "text/plain", closed, also=_BUSY)},
-            "/openapi.json": {"get": _get("This document", "application/json", closed)},
+            "/openapi.json": {"get": _get("This document", JSON, closed)},
         },
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -55,9 +56,6 @@ def describe(stores: int) -> dict[str, Any]:
     }
 
 
-HEALTH_JSON = "application/health+json"
-
-
 def _content(media_type: str) -> dict[str, Any]:
     if media_type == HEALTH_JSON:
         return {media_type: {"schema": {"$ref": "#/components/schemas/health"}}}
@@ -71,7 +69,7 @@ def _problem(description: str) -> dict[str, Any]:
     return {
         "description": description,
         "content": {
-            "application/problem+json": {"schema": schema},
+            PROBLEM_JSON: {"schema": schema},
             "text/html": {"schema": {"type": "string"}},
         },
     }
@@ -143,7 +141,7 @@ def _act(stores: int) -> dict[str, Any]:
         "security": [{"token": []}],
         "requestBody": {
             "required": True,
-            "content": {"application/x-www-form-urlencoded": {"schema": {"oneOf": forms}}},
+            "content": {FORM: {"schema": {"oneOf": forms}}},
         },
         "responses": {
             "303": {"description": "It is done; see the page"},

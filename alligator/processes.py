@@ -14,7 +14,7 @@ from threading import Thread
 from time import monotonic
 from types import FrameType
 
-from .exceptions import ConfigurationError
+from .constants import EXIT_USAGE, STOP_SIGNALS
 
 FIRST_PAUSE = 0.5
 MAX_PAUSE = 30.0
@@ -25,11 +25,6 @@ STEADY_SECONDS = 60.0
 
 GRACE_SECONDS = 5.0
 """How much longer than its own shutdown timeout a child may take before it is killed."""
-
-EXIT_USAGE = 2
-"""A child that ends like this would do so again: it is not replaced."""
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("alligator")
 
@@ -63,8 +58,6 @@ class Processes:
         shutdown_timeout: float = 25.0,
         renew: bool = False,
     ) -> None:
-        if not hasattr(os, "fork"):
-            raise ConfigurationError("--processes needs fork, which this system does not have.")
         self._work = work
         self._patience = shutdown_timeout + GRACE_SECONDS
         self._renew = renew
@@ -163,7 +156,7 @@ class Processes:
             finished = code in (0, -signal.SIGTERM)
             self._status = self._status or (0 if finished else 1)
             place.start_at = inf
-        elif code == EXIT_USAGE:
+        elif code == EXIT_USAGE:  # it would end like this again
             self._status = EXIT_USAGE
             self._signals += 1
             place.start_at = inf

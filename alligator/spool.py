@@ -23,6 +23,7 @@ from .backends.base import Message
 from .backends.sqlite_database import Database
 from .breaker import Pusher
 from .exceptions import BackendError, BackendUnavailable, ConfigurationError
+from .forks import tell_of_forks
 
 MAX_TASKS = 100_000
 MAX_BYTES = 256 * 1024 * 1024
@@ -134,6 +135,7 @@ class Spool:
                     f"{path} is the spool of another store: name another file."
                 )
         _spools.add(self)
+        tell_of_forks(self)
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
         """Push, or keep *messages* when the store is away; raise what it raised if that fails too."""
@@ -175,6 +177,10 @@ class Spool:
         except BackendError as error:
             self._is_awake = False
             log.error("the spool cannot be read: %s", error)
+
+    def after_fork_in_child(self) -> None:
+        """Look again at the next push whether there is anything to be sent: the relay is not here."""
+        self._is_awake = False
 
     def content(self) -> Content:
         """Measure what it holds, at a cost that does not grow with it."""
@@ -276,11 +282,3 @@ def _content(row: tuple[int, int, int, float]) -> Content:
 
 
 _spools: WeakSet[Spool] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for spool in _spools:
-        spool._is_awake = False  # its relay stayed with the parent
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -7,11 +7,10 @@ from time import time
 from typing import Any, NamedTuple
 
 from .backends.base import QueueStats, Sample, WorkerInfo
-from .backends.figures import COMMITS
+from .backends.figures import COMMITS, LATENCY, RUN
 from .exceptions import BackendError
 from .gator import Gator
 from .histogram import Histogram
-from .lanes import LATENCY, RUN
 from .stores import Store, find_stores
 from .tally import CAUSES
 

@@ -132,5 +132,4 @@ def _begin_anew() -> None:
 
 
 atexit.register(_tell_the_last)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_begin_anew)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from .attempts import describe
 from .backends.base import Lease
+from .constants import STOP_SIGNALS
 from .gator import Gator
 from .heartbeat import Heartbeat
 from .lanes import Lane
@@ -82,9 +83,7 @@ class Watch:
             self._worker.stops += 1
             self.wake()
 
-        before = {
-            number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
         try:
             yield
         finally:

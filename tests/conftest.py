@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.needs import needed
+from tests.servers import valkey_server
+
 pytest_plugins = ["pytester"]
 
 
@@ -17,3 +20,10 @@ def _log_as_it_was() -> Iterator[None]:
     log.setLevel(level)
     log.handlers[:] = handlers
     log.propagate = propagate
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """Give the DSN of a Valkey that runs as long as the tests do."""
+    with needed(), valkey_server() as dsn:
+        yield dsn

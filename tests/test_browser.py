@@ -21,6 +21,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from alligator import Gator
 from alligator.backends.base import Message
+from tests.needs import do_without
 from tests.programs import ROOT, environment, eventually, lines, running
 from tests.servers import Missing, redis_server, valkey_server
 
@@ -151,16 +152,12 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not run})
 
 
-def skip_or_fail(reason: str) -> None:
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not chromium or not driver:
-        skip_or_fail("no chromium, or no chromedriver")
+        do_without("no chromium, or no chromedriver")
         return
     options = webdriver.ChromeOptions()
     options.binary_location = chromium

@@ -306,7 +306,6 @@ def test_burst_is_over_at_once_when_nothing_is_ready(dsn: str) -> None:
     assert result.returncode == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_burst_draws_its_progress_on_a_terminal(dsn: str, gator: Gator) -> None:
     for _ in range(3):
         gator.task(sample_tasks.add, 1, 2)

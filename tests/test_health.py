@@ -326,7 +326,6 @@ def test_several_stores_that_hang_are_waited_for_together(frozen: Frozen) -> Non
         gator.backend.thawed.set()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_asks_for_itself_while_the_parents_ping_hangs() -> None:
     client = Frozen("locmem://")

@@ -40,11 +40,8 @@ from tests.sample_tasks import (
     start_and_hang,
 )
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
-    # Workers in threads of a test are what a program should not have.
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-]
+# Workers in threads of a test are what a program should not have.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 @pytest.fixture

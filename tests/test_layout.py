@@ -47,7 +47,7 @@ FOREIGN = {
 
 #: The modules that make a core of their own: what lies lower knows nothing of what lies higher.
 FLOORS = [
-    {"exceptions", "constants"},
+    {"exceptions", "constants", "forks"},
     {"importing", "options", "backends.base"},
     {"tasks"},
     {"attempts", "transaction", "guard", "heartbeat"},

@@ -10,8 +10,6 @@ import pytest
 
 from tests.programs import environment, eventually, lines
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-
 PROGRAM = """
 import logging, os, signal, sys, threading, time
 from pathlib import Path

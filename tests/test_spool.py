@@ -24,9 +24,10 @@ from alligator.exceptions import BackendError, BackendUnavailable, Configuration
 from alligator.health import Health
 from alligator.spool import Spool
 from tests.integrations.sites import Reply, Site, asgi, wsgi
+from tests.needs import needed
 from tests.programs import ROOT, environment, eventually, lines
 from tests.sample_tasks import add
-from tests.servers import Missing, Server, valkey_server
+from tests.servers import Server, valkey_server
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
@@ -567,11 +568,8 @@ class Web:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    try:
-        with valkey_server(appendonly="yes") as server:
-            yield server
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+    with needed(), valkey_server(appendonly="yes") as server:
+        yield server
 
 
 @contextmanager

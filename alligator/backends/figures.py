@@ -10,6 +10,10 @@ Figures = Mapping[str, Mapping[str, int]]
 COMMITS: Final = ""
 """Where the figures of transactions are kept, which may be for several queues."""
 
+RUN: Final = "run"
+LATENCY: Final = "latency"
+"""What the times of tasks are called: from begin to end, from due to begin."""
+
 SAMPLE_SECONDS: Final = 10
 """How far apart the samples of a queue are, at the least."""
 

@@ -6,7 +6,7 @@ from sqlite3 import Connection, Cursor
 from time import time
 from typing import Final
 
-from ..constants import LEASED, READY, SCHEDULED
+from ..constants import COMMIT_MEMORY, LEASED, READY, SCHEDULED
 from ..exceptions import BackendError
 from . import sqlite_tables as sql
 from .base import Figures, Lease, Message, Outcome, QueueStats
@@ -14,9 +14,6 @@ from .figures import SAMPLE_SECONDS, SAMPLES
 
 SECOND: Final = 1_000_000
 """Moments in the file are whole microseconds since 1970."""
-
-COMMIT_MEMORY: Final = 300 * SECOND
-"""For how long a commit id is remembered."""
 
 GAP: Final = SAMPLE_SECONDS * SECOND
 """How far apart two samples of a queue are."""
@@ -102,7 +99,7 @@ class Turn:
     def _remember(self, commit_id: str, after: int, last: int) -> None:
         self.execute(sql.REMEMBER_COMMIT, (commit_id, self.now, after, last))
         # A few at a time: more than are added, and never so many that a push is late.
-        self.execute(sql.FORGET_COMMITS, (self.now - COMMIT_MEMORY,))
+        self.execute(sql.FORGET_COMMITS, (self.now - micros(COMMIT_MEMORY),))
 
     def abort(self, commit_id: str) -> None:
         span = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone() or (0, 0)
@@ -160,7 +157,7 @@ class Turn:
                 # To the end of the queue, for it may be what kills the workers.
                 self._put_back(name, seq, self.now, lost)
             else:
-                reason = f"lost {lost} times: its worker died or froze while running it"
+                reason = f"lost {lost} times: its worker died or froze while it ran"
                 self.execute(sql.BURY, (self.now, lost, reason, "", None, seq))
                 self.count(name, dead=1, died=1)
 

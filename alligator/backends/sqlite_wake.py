@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from secrets import token_hex
 from time import monotonic
-from weakref import WeakSet, finalize
+from weakref import finalize
+
+from ..forks import tell_of_forks
 
 LONGEST_NAP = 1.0
 """Seconds after which a sleeper looks for itself: a ring is a hint, the file is the truth."""
@@ -35,7 +37,7 @@ class Bell:
         self._interrupts = 0
         self._seen = threading.local()
         finalize(self, _close_all, self._ears)
-        _bells.add(self)
+        tell_of_forks(self)
 
     def ring(self) -> None:
         """Wake every sleeper of every process."""
@@ -163,14 +165,3 @@ def _write_to(path: str) -> None:
 def _close_all(ears: list[Ear]) -> None:
     while ears:
         ears.pop().close()
-
-
-_bells: WeakSet[Bell] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for bell in tuple(_bells):
-        bell.after_fork_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,7 +1,5 @@
 """Keep tasks in Amazon SQS: nothing to run, and what a queue without ids and counters can promise."""
 
-import os
-import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import count
@@ -11,41 +9,28 @@ from threading import local
 from time import monotonic, sleep
 from typing import ClassVar, NamedTuple, NoReturn
 
-from ..constants import ALL, LEASE_SECONDS, MAX_LOST, MAX_TASKS
-from ..exceptions import BackendError, BackendUnavailable, TooManyTasks
+from ..constants import ALL, LEASE_SECONDS, MAX_LOST
+from ..exceptions import BackendError
+from ..forks import tell_of_forks
 from . import base
 from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
 from .sqs_checks import check
-from .sqs_connection import (
-    BATCH,
-    CONNECT_SECONDS,
-    QUICK_SECONDS,
-    SMALL_BYTES,
-    Connection,
-    NoQueue,
-    Stale,
-    raise_any,
-)
+from .sqs_connection import BATCH, Connection, NoQueue, Stale, raise_any
 from .sqs_dead import Dead
+from .sqs_outcomes import Outcomes
 from .sqs_parcel import (
     ABOUT,
-    Body,
     Item,
     parcel_of,
+    receipt_of,
     sent_at,
     server_time,
     times_received,
+    token_of,
     write,
-    write_all,
-    write_dead,
 )
+from .sqs_pushes import Pushes
 
-COMMIT_SECONDS = 2.0
-"""How long a push may take with a second attempt."""
-MEMORY_SECONDS = 300.0
-"""How long this process knows a commit again."""
-MEMORY = 2_000
-"""How many outcomes it knows again."""
 FRESH_SECONDS = 1.0
 """How long a measurement is good for: each is a request that AWS charges."""
 MAX_LEASE = 12 * 60 * 60
@@ -95,101 +80,27 @@ class Client(base.Client):
         super().__init__(conn_string)
         self._sqs = Connection(conn_string)
         self._dead = Dead(self._sqs)
+        self._pushes = Pushes(self._sqs, self._queue)
+        self._outcomes = Outcomes(self._sqs, self._queue)
         self._names: set[str] = set()
         self._stats: dict[str, tuple[float, QueueStats]] = {}
         self._interrupts = count(1)
         self._interrupted = 0
-        self._begin()
+        self.after_fork_in_child()
+        tell_of_forks(self)
 
-    def _begin(self) -> None:
-        """Begin anew: what a parent process has received or is sending is not its child's."""
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._commits: dict[str, _Commit] = {}
-        self._moved: dict[int, None] = {}
+    def after_fork_in_child(self) -> None:
+        """Begin anew: what a parent process has received is not its child's."""
         self._own = local()
-
-    def _notice_a_fork(self) -> None:
-        if self._pid != os.getpid():
-            self._begin()
 
     # Tasks in.
 
     def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
-        if not messages:
-            return
-        if len(messages) > MAX_TASKS:
-            raise TooManyTasks(f"{len(messages)} tasks in one push: {MAX_TASKS} is the most")
-        groups: dict[str, dict[str, Item]] = {}
-        for queue_name, task_id, data, delay in messages:
-            item = Item(task_id, data, max(0.0, delay))
-            groups.setdefault(queue_name, {}).setdefault(task_id, item)
-        commit = self._commit(commit_id) if commit_id else _Commit()
-        with commit.lock:
-            if commit.aborted:
-                raise BackendError(f"{self._sqs.store}: the commit had been aborted already")
-            if not commit.done:
-                self._send_all({name: [*group.values()] for name, group in groups.items()}, commit)
-                commit.done = True
-
-    def _send_all(self, groups: dict[str, list[Item]], commit: "_Commit") -> None:
-        deadline = monotonic() + COMMIT_SECONDS
-        letters = [
-            (name, body) for name, items in groups.items() for body in self._write(name, items)
-        ]
-        for place, (name, body) in enumerate(letters):
-            if place < commit.sent:
-                continue  # the commit is repeated, and this part of it has arrived
-            try:
-                self._send_one(name, body, deadline)
-            except BackendError as error:
-                if not commit.sent:
-                    raise
-                raise type(error)(
-                    f"{error}; {commit.sent} of {len(letters)} messages of the commit were sent before, "
-                    "and SQS cannot take them back"
-                ) from error
-            commit.sent += 1
-
-    def _write(self, queue_name: str, items: Sequence[Item]) -> list[Body]:
-        bodies = write_all(items)
-        if max(len(body.text) for body in bodies) <= SMALL_BYTES:
-            return bodies
-        return write_all(items, self._sqs.room(self._queue(queue_name)))
-
-    def _send_one(self, queue_name: str, body: Body, deadline: float) -> None:
-        for again in (False, True):
-            try:
-                self._sqs.call(
-                    "send_message",
-                    quick=True,
-                    QueueUrl=self._queue(queue_name),
-                    MessageBody=body.text,
-                    DelaySeconds=body.delay,
-                )
-                return
-            except (BackendUnavailable, NoQueue):
-                # A message that came twice runs twice, which is better than a 503 for one that came.
-                if again or monotonic() + CONNECT_SECONDS + QUICK_SECONDS > deadline:
-                    raise
+        if messages:
+            self._pushes.push(messages, commit_id)
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
-        commit = self._commit(commit_id)
-        with commit.lock:
-            commit.aborted = True
-            if commit.sent:
-                raise BackendError(f"{self._sqs.store} cannot take back what was sent")
-
-    def _commit(self, commit_id: str) -> "_Commit":
-        """Find what this process knows of a commit, and forget old ones."""
-        self._notice_a_fork()
-        with self._lock:
-            old = monotonic() - MEMORY_SECONDS
-            for known in [*self._commits]:
-                if self._commits[known].began > old:
-                    break
-                del self._commits[known]
-            return self._commits.setdefault(commit_id, _Commit())
+        self._pushes.abort(commit_id)
 
     # Tasks out.
 
@@ -202,7 +113,6 @@ class Client(base.Client):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        self._notice_a_fork()
         self._settle(outcomes)
         names = list(queue_names) if limit else []
         poll = self._sqs.settings.poll
@@ -270,7 +180,7 @@ class Client(base.Client):
             ]
             if len(items) == 1 and not items[0].delay:
                 lost = items[0].lost + times_received(message) - 1
-                leases.append(Lease(name, items[0].task_id, items[0].data, _token(receipt), lost))
+                leases.append(Lease(name, items[0].task_id, items[0].data, token_of(receipt), lost))
                 continue
             try:
                 self._open(url, receipt, items, lease_for)
@@ -290,47 +200,15 @@ class Client(base.Client):
         raise_any(self._sqs.delete(url, [receipt]))
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
-        errors: dict[int, BackendError] = {}
-        for name in dict.fromkeys(outcome.lease.queue_name for outcome in outcomes):
-            here = [outcome for outcome in outcomes if outcome.lease.queue_name == name]
-            done = [outcome.lease.token for outcome in here if outcome.verdict == "ack"]
-            for dead in (False, True):
-                moved = [o for o in here if o.verdict != "ack" and (o.verdict == "dead") == dead]
-                if moved:
-                    gone, failed = self._move(name, moved, dead)
-                    done += gone
-                    errors |= failed
-            if done:
-                # Only now: what is not yet in its new place stays in the old one.
-                receipts = [_receipt(token) for token in done]
-                errors |= self._sqs.delete(self._queue(name), receipts)
-            self._stats.pop(name, None)
-        raise_any(errors)
-
-    def _move(
-        self, name: str, outcomes: Sequence[Outcome], dead: bool
-    ) -> tuple[list[int], dict[int, BackendError]]:
-        """Send the tasks to where they go; return the tokens of those that are there, and errors.
-
-        An outcome that is told again, because an error was the answer, moves its task once.
-        """
-        todo = [outcome for outcome in outcomes if outcome.lease.token not in self._moved]
-        failed = {}
-        if todo:
-            failed = self._sqs.send(self._queue(name, dead=dead), [_body(each) for each in todo])
-        with self._lock:
-            for place, outcome in enumerate(todo):
-                if place not in failed:
-                    self._moved[outcome.lease.token] = None
-            while len(self._moved) > MEMORY:
-                del self._moved[next(iter(self._moved))]
-        tokens = [outcome.lease.token for outcome in outcomes]
-        return [token for token in tokens if token in self._moved], failed
+        try:
+            self._outcomes.tell(outcomes)
+        finally:
+            for outcome in outcomes:
+                self._stats.pop(outcome.lease.queue_name, None)
 
     # Waiting.
 
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
-        self._notice_a_fork()
         end = monotonic() + timeout
         names = list(queue_names)
         patience = max(1, self._sqs.settings.poll) if len(names) == 1 else 1
@@ -396,7 +274,7 @@ class Client(base.Client):
         lost: list[Lease] = []
         for name in dict.fromkeys(lease.queue_name for lease in leases):
             here = [lease for lease in leases if lease.queue_name == name]
-            receipts = [_receipt(lease.token) for lease in here]
+            receipts = [receipt_of(lease.token) for lease in here]
             failed = self._sqs.hide(self._queue(name), receipts, _seconds(lease_for))
             lost += [here[place] for place, why in failed.items() if isinstance(why, Stale)]
             raise_any({n: why for n, why in failed.items() if not isinstance(why, Stale)})
@@ -521,19 +399,6 @@ class Client(base.Client):
         return url
 
 
-class _Commit:
-    """What this process remembers of a push."""
-
-    def __init__(self) -> None:
-        # Through its module, for gevent may have patched it since: it is held while SQS is waited for.
-        self.lock = threading.Lock()
-        self.began = monotonic()
-        self.sent = 0
-        """How many of its messages have arrived."""
-        self.done = False
-        self.aborted = False
-
-
 class _Received(NamedTuple):
     """What came of one look at a queue."""
 
@@ -541,28 +406,6 @@ class _Received(NamedTuple):
     number: int
     opened: bool
     """Whether a message was among it whose tasks are on the queue now, each for itself."""
-
-
-def _body(outcome: Outcome) -> Body:
-    """Make the message that a task goes on in."""
-    _, task_id, data, _, lost, _ = outcome.lease
-    if outcome.verdict == "dead":
-        return write_dead(Item(task_id, data), outcome.reason, outcome.traceback)
-    if outcome.verdict == "release":
-        return write(Item(task_id, data, 0.0, lost))
-    data = data if outcome.data is None else outcome.data
-    return write(Item(task_id, data, max(0.0, outcome.delay), lost))
-
-
-# The token of a lease is its receipt handle, as a number: so nothing is to be remembered of leases.
-
-
-def _token(receipt: str) -> int:
-    return int.from_bytes(receipt.encode(), "big")
-
-
-def _receipt(token: int) -> str:
-    return token.to_bytes((token.bit_length() + 7) // 8, "big").decode(errors="replace")
 
 
 def _seconds(lease_for: float) -> int:

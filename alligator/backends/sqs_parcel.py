@@ -142,7 +142,20 @@ def server_time(reply: dict[str, Any]) -> float:
         return time()
 
 
-def batches(bodies: Sequence[Body], most: int = 10) -> Iterable[list[int]]:
+# The token of a lease is its receipt handle, as a number: so nothing is to be remembered of leases.
+
+
+def token_of(receipt: str) -> int:
+    """Make the token of a lease."""
+    return int.from_bytes(receipt.encode(), "big")
+
+
+def receipt_of(token: int) -> str:
+    """Read the receipt handle that a token was made of."""
+    return token.to_bytes((token.bit_length() + 7) // 8, "big").decode(errors="replace")
+
+
+def batches(bodies: Sequence[Body], most: int) -> Iterable[list[int]]:
     """Say which of *bodies* go into a call together, by their places."""
     batch: list[int] = []
     size = 0

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
+from ..constants import EXIT_USAGE
 from ..exceptions import AlligatorException, ConfigurationError
 from ..logs import escape
 
 EXIT_FAILURE = 1
-EXIT_USAGE = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..constants import EXIT_USAGE
 from ..exceptions import ConfigurationError
 from ..logs import escape, get_log
 from .dead import dead_commands
-from .errors import EXIT_USAGE, WrongCommand, plainly
+from .errors import WrongCommand, plainly
 from .show import show_health, show_stats
 from .source import from_source, gator_of_command, import_named
 from .worker import check_store, run_worker, worker_options

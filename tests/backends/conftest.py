@@ -1,6 +1,5 @@
 """Every store that the contract is held against, each test in a namespace of its own."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +8,8 @@ import pytest
 
 from alligator.backends import open_client
 from alligator.backends.base import Client
-from tests.servers import Missing, redis_server, sqs_server, valkey_server
+from tests.needs import needed
+from tests.servers import Missing, redis_server, sqs_server
 
 Connect = Callable[[], Client]
 
@@ -118,16 +118,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[str]:
-    """Give the DSN of a Valkey that runs as long as the tests do."""
-    try:
-        with valkey_server() as dsn:
-            yield dsn
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
-
-
-@pytest.fixture(scope="session")
 def redis() -> Iterator[str]:
     """Give the DSN of a Redis that runs as long as the tests do, where one is installed."""
     try:
@@ -147,11 +137,8 @@ def sqs() -> Iterator[str]:
             patch.setenv(name, "any")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("NO_PROXY", "127.0.0.1")
-        try:
-            with sqs_server() as dsn:
-                yield dsn
-        except Missing as missing:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+        with needed(), sqs_server() as dsn:
+            yield dsn
 
 
 @pytest.fixture(params=["locmem", "sqlite", "valkey", "redis", "sqs"])

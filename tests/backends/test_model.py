@@ -1,9 +1,9 @@
 """Every store against one model of a store, in plain Python, over random histories."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from hypothesis import HealthCheck, Phase, settings
@@ -298,10 +298,13 @@ class Store(RuleBasedStateMachine):
             assert {letter.task_id: letter.data for letter in letters} == dead
 
 
-def test_a_store_does_what_the_model_does(connect: Callable[[], Client]) -> None:
-    class Here(Store):
-        client = connect()
+def compare(client: Client, **more: Any) -> None:
+    """Do at random with a store what the model does too; *more* are settings of Hypothesis."""
 
+    class Here(Store):
+        pass
+
+    Here.client = client
     run_state_machine_as_test(
         Here,
         settings=settings(
@@ -316,5 +319,10 @@ def test_a_store_does_what_the_model_does(connect: Callable[[], Client]) -> None
                 HealthCheck.data_too_large,
                 HealthCheck.filter_too_much,
             ],
+            **more,
         ),
     )
+
+
+def test_a_store_does_what_the_model_does(client: Client) -> None:
+    compare(client)

@@ -34,8 +34,9 @@ from alligator.exceptions import (
     TooManyTasks,
 )
 from tests.faults.proxy import Mishap, Proxy
+from tests.needs import needed
 from tests.programs import SLACK, eventually
-from tests.servers import Missing, Server, redis_server, valkey_server
+from tests.servers import Server, redis_server, valkey_server
 
 ABORTED_BY = "alligator-abort"
 """The thread that undoes what a server was too late for."""
@@ -46,10 +47,8 @@ def run(request: pytest.FixtureRequest) -> Callable[..., Server]:
     """Start a server with the configuration given, until the test is over."""
 
     def start(**config: str) -> Server:
-        try:
+        with needed():
             running = request.param(**config)
-        except Missing as missing:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
         server: Server = running.__enter__()
         request.addfinalizer(lambda: running.__exit__(None, None, None))
         return server

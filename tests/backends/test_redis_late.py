@@ -1,6 +1,5 @@
 """A push that arrives when nobody waits for it any more: Redis refuses it by its own clock."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -12,19 +11,17 @@ from alligator.backends.redis_connection import Connections
 from alligator.backends.redis_pushes import Pushes
 from alligator.exceptions import BackendError, BackendUnavailable
 from tests.faults.proxy import Proxy
+from tests.needs import needed
 from tests.programs import eventually
-from tests.servers import Missing, Server, valkey_server
+from tests.servers import Server, valkey_server
 
 MESSAGES = [Message("all", "a", "{}")]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    try:
-        with valkey_server() as server:
-            yield server
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+    with needed(), valkey_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -46,11 +43,10 @@ def test_a_push_that_was_held_back_is_refused_before_anybody_undoes_it(
     monkeypatch.setattr(Pushes, "_undo", lambda *args: True)  # a worker would be quicker
     with closing(Client(f"{network.dsn}?timeout=0.2")) as pushing:
         pushing.push_many([Message("all", "connects", "{}")])
-        network.stalled.set()
-        with pytest.raises(BackendUnavailable):
-            pushing.push_many(MESSAGES)
-        carried = network.passed
-        network.stalled.clear()
+        with network.stall():
+            with pytest.raises(BackendUnavailable):
+                pushing.push_many(MESSAGES)
+            carried = network.passed
         eventually(lambda: client.conn.info("commandstats")["cmdstat_evalsha"]["calls"] >= 1)
         pushing.ping()
 
@@ -97,8 +93,9 @@ def test_the_clock_is_asked_for_once_by_a_connection_that_is_used(client: Client
 
 
 def test_a_server_that_is_away_is_still_an_error(network: Proxy) -> None:
-    with closing(Client(f"{network.dsn}?timeout=0.2")) as client:
-        network.stalled.set()
-
-        with pytest.raises(BackendError):
-            client.push_many(MESSAGES)
+    with (
+        closing(Client(f"{network.dsn}?timeout=0.2")) as client,
+        network.stall(),
+        pytest.raises(BackendError),
+    ):
+        client.push_many(MESSAGES)

@@ -1,6 +1,5 @@
 """TLS to Redis: certificates are checked, of a server alone, of Sentinels and of a cluster."""
 
-import os
 import shutil
 import subprocess
 import traceback
@@ -14,8 +13,9 @@ import pytest
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import BackendUnavailable
 from tests.backends.test_redis import ids, messages
+from tests.needs import do_without, needed
 from tests.programs import eventually
-from tests.servers import Missing, Server, redis_server, sentinel
+from tests.servers import Server, redis_server, sentinel
 
 FOREVER = "3650"
 
@@ -74,7 +74,7 @@ class Authority(NamedTuple):
 def openssl(*words: object) -> None:
     program = shutil.which("openssl")
     if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("openssl is not on the PATH")
+        do_without("openssl is not on the PATH")
     subprocess.run([program, *map(str, words)], check=True, capture_output=True)
 
 
@@ -86,11 +86,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def server(authority: Authority) -> Iterator[Server]:
     # The Valkey of the wheel is built without TLS.
-    try:
-        with redis_server(**authority.settings()) as server:
-            yield server
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+    with needed(), redis_server(**authority.settings()) as server:
+        yield server
 
 
 def test_a_certificate_of_an_authority_that_is_trusted_will_do(

@@ -4,7 +4,6 @@ import os
 import platform
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -68,11 +67,6 @@ class Watch:
         self._start, self._before = time.monotonic(), _busy() - tree_seconds(os.getpid())
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         used = _busy() - tree_seconds(os.getpid()) - self._before
         self.foreign = max(0.0, used / (time.monotonic() - self._start))

@@ -5,7 +5,7 @@ from functools import partial
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import OURS, RAW, Figure, Goal, Metrics, Shot, experiment, single
-from tests.benchmarks.of_workers import figures, wait_for_marks
+from tests.benchmarks.of_workers import fill_and_drain, wait_for_marks
 
 MODULES = {OURS: "alligator_sqlite", RAW: "raw_sqlite", "huey": "huey_sqlite"}
 
@@ -25,12 +25,7 @@ def push(bench: Bench, case: str) -> Metrics:
 def drain(bench: Bench, case: str) -> Metrics:
     """Let one worker drain what was pushed before."""
     n = bench.sizes.tasks * (1 if case == "huey" else 5)
-    path = bench.result_path()
-    env = {"BENCH_FILE": _file(bench), "BENCH_EXPECTED": str(n), "BENCH_RESULT": str(path)}
-    with bench.agent(MODULES[case], **env) as agent:
-        agent.fill(n)
-        with bench.process(MODULES[case], agent.worker, env) as worker:
-            return figures(bench.result(path, worker))
+    return fill_and_drain(bench, MODULES[case], n, BENCH_FILE=_file(bench))
 
 
 def pick_up(bench: Bench, case: str) -> Metrics:

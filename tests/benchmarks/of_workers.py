@@ -17,18 +17,18 @@ PAUSE = 0.02
 def drain(bench: Bench, case: str, *, words: str = "", times: int = 1) -> Metrics:
     """Fill a queue, start a worker, and time it from the tenth part of the tasks on."""
     bench.empty()
-    n = bench.sizes.tasks * times
+    return fill_and_drain(bench, case, bench.sizes.tasks * times, words=words)
+
+
+def fill_and_drain(bench: Bench, case: str, n: int, *, words: str = "", **more: str) -> Metrics:
+    """Push so many tasks, start a worker, and see how fast it runs them and what that costs."""
     path = bench.result_path()
-    env = {"BENCH_EXPECTED": str(n), "BENCH_RESULT": str(path)}
+    env = {"BENCH_EXPECTED": str(n), "BENCH_RESULT": str(path), **more}
     with bench.agent(case, **env) as agent:
         agent.fill(n)
         command = agent.tell(words or "WORKER")["value"]
         with bench.process(case, command, env) as worker:
-            return figures(bench.result(path, worker))
-
-
-def figures(result: dict[str, float]) -> Metrics:
-    """Turn what a worker has written down into what is asked for."""
+            result = bench.result(path, worker)
     seconds = result["ended"] - result["began"]
     return {"rate": result["timed"] / seconds, "cpu": result["cpu"] / result["timed"] * 1000}
 

@@ -180,6 +180,14 @@ class House:
             os.waitpid(process.pid, os.WUNTRACED)
         self.mark()
 
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Count what the block does as an outage of the store; recovery begins with its end."""
+        self.strikes += 1
+        self.outages += 1
+        yield
+        self.mark()
+
     def mark(self) -> None:
         """Let the time of recovery begin here."""
         self._since = monotonic()

@@ -15,8 +15,6 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 from rich.console import Console
 
 from alligator.backends import (
@@ -29,7 +27,7 @@ from alligator.backends import (
 )
 from alligator.backends.base import Client
 from tests.backends import test_contract
-from tests.backends.test_model import Store
+from tests.backends.test_model import compare
 from tests.backends.test_redis import Cutter
 from tests.servers import valkey_server
 
@@ -38,27 +36,7 @@ Judge = Callable[[Client], object]
 
 def model(client: Client) -> None:
     """Compare the store with the model, over the same histories each time."""
-
-    class Here(Store):
-        pass
-
-    Here.client = client
-    run_state_machine_as_test(
-        Here,
-        settings=settings(
-            max_examples=100,
-            stateful_step_count=40,
-            deadline=None,
-            derandomize=True,
-            phases=(Phase.generate,),
-            database=None,
-            suppress_health_check=[
-                HealthCheck.too_slow,
-                HealthCheck.data_too_large,
-                HealthCheck.filter_too_much,
-            ],
-        ),
-    )
+    compare(client, derandomize=True)
 
 
 class Mutant(NamedTuple):

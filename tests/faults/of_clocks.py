@@ -20,10 +20,8 @@ def clock_jumps(house: House) -> None:
     with house.traffic(2, task="work"):
         for seconds in (HOUR, 0, -HOUR, 0):
             house.pause(0.4, 0.7)
-            house.strikes += 1
-            house.outages += 1
-            clock.put(path, seconds)
-            house.mark()
+            with house.outage():
+                clock.put(path, seconds)
             house.pause(0.4, 0.7)
     house.drain()
     if house.measured is not None and house.measured > 10:

@@ -19,13 +19,10 @@ def network_cuts(house: House) -> None:
         with house.traffic(task="work"):
             for _ in range(40):
                 house.pause(0.01, 0.1)
-                house.strikes += 1
-                house.outages += 1
-                for _ in range(2):
-                    upwards = house.random.random() < 0.5
-                    proxy.mishaps.append(Mishap(upwards, house.random.randrange(1500)))
-                proxy.cut_all()
-                house.mark()
+                with house.outage():
+                    for _ in range(2):
+                        proxy.mishaps.append(Mishap.somewhere(house.random))
+                    proxy.cut_all()
             proxy.mishaps.clear()
         house.drain()
 
@@ -59,11 +56,7 @@ def network_stalls(house: House) -> None:
         with house.traffic():
             for _ in range(2):
                 house.pause(0.2, 0.4)
-                house.strikes += 1
-                house.outages += 1
-                proxy.stalled.set()
-                house.pause(2.5, 3)
-                proxy.stalled.clear()
-                house.mark()
+                with house.outage(), proxy.stall():
+                    house.pause(2.5, 3)
                 house.is_well()
         house.drain()

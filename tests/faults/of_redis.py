@@ -26,12 +26,10 @@ def store_killed(house: House) -> None:
     with house.traffic(task="work"):
         for _ in range(2):
             house.pause(0.3, 0.7)
-            house.strikes += 1
-            house.outages += 1
-            house.valkey.server.kill()
-            house.pause(0.1, 0.5)
-            house.valkey.server.start()
-            house.mark()
+            with house.outage():
+                house.valkey.server.kill()
+                house.pause(0.1, 0.5)
+                house.valkey.server.start()
         house.is_well()
         house.pause(0.2, 0.4)
 
@@ -44,15 +42,13 @@ def store_killed_with_a_spool(house: House) -> None:
     house.worker()
     with house.traffic():
         house.pause(0.3, 0.5)
-        house.strikes += 1
-        house.outages += 1
-        house.valkey.server.kill()
-        house.is_well()  # though the server is away
-        house.pause(0.5, 1)
-        house.web()
-        house.pause(0.5, 1)
-        house.valkey.server.start()
-        house.mark()
+        with house.outage():
+            house.valkey.server.kill()
+            house.is_well()  # though the server is away
+            house.pause(0.5, 1)
+            house.web()
+            house.pause(0.5, 1)
+            house.valkey.server.start()
         house.pause(0.5, 1)
     house.is_well()
     eventually(
@@ -67,12 +63,10 @@ def store_restarted(house: House) -> None:
     house.worker()
     with house.traffic(task="work"):
         house.pause(0.3, 0.7)
-        house.strikes += 1
-        house.outages += 1
-        house.valkey.server.stop()
-        house.pause(0.5, 1)
-        house.valkey.server.start()
-        house.mark()
+        with house.outage():
+            house.valkey.server.stop()
+            house.pause(0.5, 1)
+            house.valkey.server.start()
         house.is_well()
 
 
@@ -101,12 +95,10 @@ def store_frozen(house: House) -> None:
     house.worker()
     with house.traffic():
         house.pause(0.2, 0.4)
-        house.strikes += 1
-        house.outages += 1
-        house.valkey.server.freeze()
-        house.pause(3.5, 4)
-        house.valkey.server.thaw()
-        house.mark()
+        with house.outage():
+            house.valkey.server.freeze()
+            house.pause(3.5, 4)
+            house.valkey.server.thaw()
         house.is_well()
 
 
@@ -118,11 +110,9 @@ def store_paused(house: House) -> None:
     with house.traffic(), closing(house.valkey.connect()) as redis:
         for mode in ("ALL", "WRITE"):
             house.pause(0.2, 0.4)
-            house.strikes += 1
-            house.outages += 1
-            redis.execute_command("CLIENT", "PAUSE", 2500, mode)
-            house.pause(2.5, 2.6)
-            house.mark()
+            with house.outage():
+                redis.execute_command("CLIENT", "PAUSE", 2500, mode)
+                house.pause(2.5, 2.6)
             house.is_well()
 
 
@@ -135,10 +125,8 @@ def clients_killed(house: House) -> None:
     with house.traffic(task="work"), closing(house.valkey.connect()) as redis:
         for _ in range(15):
             house.pause(0.02, 0.2)
-            house.strikes += 1
-            house.outages += 1
-            redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            house.mark()
+            with house.outage():
+                redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
 @fault(*REDIS)
@@ -185,13 +173,11 @@ def turned_replica(house: House) -> None:
     house.worker()
     with house.traffic(), closing(house.valkey.connect()) as redis:
         house.pause(0.2, 0.4)
-        house.strikes += 1
-        house.outages += 1
-        redis.execute_command("REPLICAOF", "127.0.0.1", "1")
-        ask_all_statuses(house, 503)
-        house.pause(1.5, 2)
-        redis.execute_command("REPLICAOF", "NO", "ONE")
-        house.mark()
+        with house.outage():
+            redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+            ask_all_statuses(house, 503)
+            house.pause(1.5, 2)
+            redis.execute_command("REPLICAOF", "NO", "ONE")
         house.is_well()
 
 

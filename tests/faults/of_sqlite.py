@@ -64,13 +64,11 @@ def another_writer(house: House) -> None:
     house.worker()
     with house.traffic(), closing(house.sqlite.connect()) as stranger:
         house.pause(0.2, 0.4)
-        house.strikes += 1
-        house.outages += 1
-        stranger.execute("BEGIN IMMEDIATE")
-        ask_all_statuses(house, 503)
-        house.pause(0.5, 1)
-        stranger.execute("ROLLBACK")
-        house.mark()
+        with house.outage():
+            stranger.execute("BEGIN IMMEDIATE")
+            ask_all_statuses(house, 503)
+            house.pause(0.5, 1)
+            stranger.execute("ROLLBACK")
         house.is_well()
 
 

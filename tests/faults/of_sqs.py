@@ -28,12 +28,8 @@ def sqs_stalls(house: House) -> None:
         with house.traffic():
             for _ in range(2):
                 house.pause(0.3, 0.5)
-                house.strikes += 1
-                house.outages += 1
-                proxy.stalled.set()
-                house.pause(2.5, 3)
-                proxy.stalled.clear()
-                house.mark()
+                with house.outage(), proxy.stall():
+                    house.pause(2.5, 3)
                 house.is_well()
         house.drain()
 
@@ -49,12 +45,9 @@ def sqs_cuts(house: House) -> None:
         with house.traffic(task="work"):
             for _ in range(15):
                 house.pause(0.05, 0.2)
-                house.strikes += 1
-                house.outages += 1
-                upwards = house.random.random() < 0.5
-                proxy.mishaps.append(Mishap(upwards, house.random.randrange(1500)))
-                proxy.cut_all()
-                house.mark()
+                with house.outage():
+                    proxy.mishaps.append(Mishap.somewhere(house.random))
+                    proxy.cut_all()
             proxy.mishaps.clear()
             house.is_well()
         house.drain()

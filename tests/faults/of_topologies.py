@@ -13,10 +13,8 @@ def master_killed(house: House) -> None:
     house.worker()
     with house.traffic(task="work"):
         house.pause(0.5, 1)
-        house.strikes += 1
-        house.outages += 1
-        house.valkey.server.kill()
-        house.mark()
+        with house.outage():
+            house.valkey.server.kill()
         house.is_well(30)
         house.pause(0.5, 1)
 

@@ -115,11 +115,9 @@ def kill_in_commit_redis(house: House) -> tuple[str, ...]:
         house.dsn = proxy.dsn
         house.web()
         house.ask(1)  # so that there is a connection, and what is held back is the push
-        proxy.stalled.set()
-        seen = proxy.passed
-        ids = kill_while_asked(house, lambda: proxy.passed > seen)
-        # What it had sent arrives now that nobody waits for an answer.
-        proxy.stalled.clear()
+        with proxy.stall():  # so that what it has sent arrives when nobody waits for an answer
+            seen = proxy.passed
+            ids = kill_while_asked(house, lambda: proxy.passed > seen)
         house.pause(0.2, 0.2)
     house.dsn = house.store.dsn
     return ids

@@ -4,7 +4,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from random import Random
 from time import sleep
 from typing import Literal, NamedTuple, Self
@@ -27,6 +27,11 @@ class Mishap(NamedTuple):
     after: int
     what: What = "cut"
     """It ends there; or it stays open, and the rest of that direction is lost or comes late."""
+
+    @classmethod
+    def somewhere(cls, random: Random) -> Self:
+        """Choose at random where a connection is cut."""
+        return cls(random.random() < 0.5, random.randrange(1500))
 
     def befall(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Let through what comes before it, and what it leaves of the rest."""
@@ -59,8 +64,7 @@ class Proxy:
         self.dsn = f"redis://127.0.0.1:{self.port}/0"
         self.mishaps: deque[Mishap | None] = deque()
         """What becomes of the next connections, one each; None lets one pass."""
-        self.stalled = threading.Event()
-        """Keeps what arrives, for as long as it is set."""
+        self._stalled = threading.Event()
         self.delay = 0.0
         """Up to how many seconds a piece takes on its way."""
         self.passed = 0
@@ -73,11 +77,20 @@ class Proxy:
     def __enter__(self) -> Self:
         return self
 
+    @contextmanager
+    def stall(self) -> Iterator[None]:
+        """Keep what arrives during the block, and deliver it then."""
+        self._stalled.set()
+        try:
+            yield
+        finally:
+            self._stalled.clear()
+
     def __exit__(self, *error: object) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.stalled.clear()
+        self._stalled.clear()
         self.cut_all()
 
     def cut_all(self) -> None:
@@ -139,7 +152,7 @@ class Proxy:
         """Read what comes, as late as all is late just now."""
         while data := source.recv(CHUNK):
             self.passed += upwards
-            while self.stalled.is_set():
+            while self._stalled.is_set():
                 sleep(0.01)
             if self.delay:
                 sleep(self._random.uniform(0, self.delay))

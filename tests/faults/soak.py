@@ -54,28 +54,23 @@ def kill_the_web(house: House, proxy: Proxy | None) -> None:
 
 
 def kill_the_store(house: House, proxy: Proxy | None) -> None:
-    house.strikes += 1
-    house.outages += 1
-    house.valkey.server.kill()
-    house.pause(0, 0.5)
-    house.valkey.server.start()
+    with house.outage():
+        house.valkey.server.kill()
+        house.pause(0, 0.5)
+        house.valkey.server.start()
 
 
 def stall(house: House, proxy: Proxy | None) -> None:
     assert proxy is not None
-    house.strikes += 1
-    house.outages += 1
-    proxy.stalled.set()
-    house.pause(0, 2.5)
-    proxy.stalled.clear()
+    with house.outage(), proxy.stall():
+        house.pause(0, 2.5)
 
 
 def cut(house: House, proxy: Proxy | None) -> None:
     assert proxy is not None
-    house.strikes += 1
-    house.outages += 1
-    proxy.mishaps.append(Mishap(house.random.random() < 0.5, house.random.randrange(1500)))
-    proxy.cut_all()
+    with house.outage():
+        proxy.mishaps.append(Mishap.somewhere(house.random))
+        proxy.cut_all()
 
 
 def flush(house: House, proxy: Proxy | None) -> None:
@@ -85,9 +80,7 @@ def flush(house: House, proxy: Proxy | None) -> None:
 
 
 def hold_the_lock(house: House, proxy: Proxy | None) -> None:
-    house.strikes += 1
-    house.outages += 1
-    with closing(house.sqlite.connect()) as stranger:
+    with house.outage(), closing(house.sqlite.connect()) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
         house.pause(0, 2.5)
         stranger.execute("ROLLBACK")

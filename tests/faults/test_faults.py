@@ -1,12 +1,10 @@
 """The faults that are done at each run of the tests: a minute of them, always with the same seed."""
 
-import os
-
 import pytest
 
 from tests.faults import every
 from tests.faults.catalogue import EVERYWHERE, FAULTS, Fault, suffer
-from tests.servers import Missing
+from tests.needs import needed
 
 __all__ = ["every"]
 
@@ -23,10 +21,8 @@ QUICK = [
 
 @pytest.mark.parametrize(("fault", "kind"), QUICK)
 def test_the_promise_is_kept(fault: Fault, kind: str) -> None:
-    try:
+    with needed():
         row = suffer(fault, kind, SEED, thorough=False)
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
 
     repeat = f"python -m tests.faults --seed {SEED} --only {fault.name}"
     assert not row.broken, "\n".join([*row.broken, repeat])

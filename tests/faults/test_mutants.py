@@ -1,24 +1,11 @@
 """The tests of the stores notice when a store makes a mistake."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.faults.mutants import MUTANTS, Mutant, survives
-from tests.servers import Missing, valkey_server
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[str]:
-    try:
-        with valkey_server() as server:
-            yield server
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
-
 
 SOME = [
     mutant if number % 3 == 0 else pytest.param(mutant, marks=pytest.mark.thorough)

@@ -27,16 +27,6 @@ from asgi_alligator import AlligatorMiddleware
 from tests.integrations.sites import Reply, asgi, wsgi
 from tests.programs import ROOT, environment, eventually
 from tests.sample_tasks import add, record
-from tests.servers import Missing, valkey_server
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[str]:
-    try:
-        with valkey_server() as dsn:
-            yield dsn
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
 
 
 @pytest.fixture(params=["sqlite", "valkey"])

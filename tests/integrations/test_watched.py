@@ -19,8 +19,9 @@ import pytest
 from alligator import Gator
 from alligator.stats import measure
 from asgi_alligator import AlligatorEndpoint
+from tests.needs import needed
 from tests.programs import ROOT, SLACK, environment, eventually, lines, running
-from tests.servers import Missing, valkey_server
+from tests.servers import valkey_server
 
 TOKEN = "a token of many characters"
 
@@ -84,33 +85,30 @@ async def call(endpoint: AlligatorEndpoint, path: str) -> int:
 
 
 def test_a_store_that_hangs_fails_in_time_with_one_ping_and_the_loop_goes_on(tokens: None) -> None:
-    try:
-        with valkey_server() as server:
-            gator = Gator(server)
-            endpoint = AlligatorEndpoint(gator)
-            assert asyncio.run(call(endpoint, "/health")) == 200
-            server_side(gator).config_resetstat()
-            server.freeze()
+    with needed(), valkey_server() as server:
+        gator = Gator(server)
+        endpoint = AlligatorEndpoint(gator)
+        assert asyncio.run(call(endpoint, "/health")) == 200
+        server_side(gator).config_resetstat()
+        server.freeze()
 
-            async def probe() -> tuple[list[int], float, int]:
-                await asyncio.sleep(1.1)  # until what was found before the frost is no longer fresh
-                began = monotonic()
-                probes = [asyncio.create_task(call(endpoint, "/health")) for _ in range(19)]
-                probes.append(asyncio.create_task(call(endpoint, "/metrics")))
-                requests = 0
-                while not all(each.done() for each in probes):
-                    await asyncio.sleep(0.01)  # a request of the application's own
-                    requests += 1
-                return [await each for each in probes], monotonic() - began, requests
+        async def probe() -> tuple[list[int], float, int]:
+            await asyncio.sleep(1.1)  # until the answer from before the frost is no longer fresh
+            began = monotonic()
+            probes = [asyncio.create_task(call(endpoint, "/health")) for _ in range(19)]
+            probes.append(asyncio.create_task(call(endpoint, "/metrics")))
+            requests = 0
+            while not all(each.done() for each in probes):
+                await asyncio.sleep(0.01)  # a request of the application's own
+                requests += 1
+            return [await each for each in probes], monotonic() - began, requests
 
-            statuses, seconds, requests = asyncio.run(probe())
-            server.thaw()
-            eventually(lambda: pings(gator))
-            asked = pings(gator)
-            eventually(lambda: asyncio.run(call(endpoint, "/health")) == 200)
-            gator.client.close()
-    except Missing as missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+        statuses, seconds, requests = asyncio.run(probe())
+        server.thaw()
+        eventually(lambda: pings(gator))
+        asked = pings(gator)
+        eventually(lambda: asyncio.run(call(endpoint, "/health")) == 200)
+        gator.client.close()
 
     assert Counter(statuses) == {503: 19, 200: 1}
     assert seconds < 0.5 + SLACK
