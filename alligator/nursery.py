@@ -25,7 +25,7 @@ NOT_STARTED = 1 << 16
 LEAVE_SECONDS = 1.0
 """How long children that nobody needs any more may take to end by themselves."""
 
-log = logging.getLogger("alligator")
+log: logging.Logger = logging.getLogger("alligator")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

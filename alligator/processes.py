@@ -31,7 +31,7 @@ EXIT_USAGE = 2
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-log = logging.getLogger("alligator")
+log: logging.Logger = logging.getLogger("alligator")
 
 
 @dataclass(slots=True)
