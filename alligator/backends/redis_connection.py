@@ -320,12 +320,13 @@ class Connections:
         before the server closes its own is read. If that does not, a later interrupt ends it.
         """
         for connection, interrupts in tuple(self._waiting.items()):
-            if connection.pid == os.getpid() and connection._sock:
+            sock = connection._sock  # its thread may end the wait right now, and close it
+            if connection.pid == os.getpid() and sock is not None:
                 interrupts.append(monotonic())
                 hangs = interrupts[-1] - interrupts[0] > HANG_UP_SECONDS
                 with suppress(OSError):
                     how = socket.SHUT_RDWR if hangs else socket.SHUT_WR
-                    socket.socket.shutdown(connection._sock, how)
+                    socket.socket.shutdown(sock, how)
 
     def explain(self, error: RedisError) -> BackendError:
         """Put *error* into words that say what to do, and never the password."""

@@ -850,6 +850,23 @@ def test_an_interrupt_loses_no_task_that_was_just_reserved(client: Client) -> No
     assert sorted([*took, *left]) == names
 
 
+def test_a_wait_may_end_while_it_is_interrupted(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = client._connections.take(time.monotonic() + 5)
+    client._connections._waiting[connection] = []
+
+    def end_it() -> float:
+        connection.disconnect()
+        return time.monotonic()
+
+    monkeypatch.setattr("alligator.backends.redis_connection.monotonic", end_it)
+
+    client.interrupt()
+
+    assert connection._sock is None
+
+
 def test_an_interrupted_wait_leaves_no_broken_connection(client: Client) -> None:
     waiting = Thread(lambda: client.wait_then_step(["all"], 60, 1))
     until(lambda: is_waiting(client.conn))
