@@ -1,6 +1,6 @@
 """Run a leased task once, and decide what the store is to be told of it."""
 
-from logging import getLogger
+from logging import Logger, getLogger
 from time import perf_counter
 from traceback import format_exception
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ from .backends.base import Lease, Outcome
 from .constants import FAILED, SUCCESS
 from .tasks import Task
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 MAX_REASON = 500
 MAX_TRACEBACK = 8_000

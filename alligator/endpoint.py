@@ -8,7 +8,7 @@ owner has asked for it.
 import hmac
 import os
 from collections.abc import Callable, Sequence
-from logging import getLogger
+from logging import Logger, getLogger
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from .openapi import describe
 from .stats import measure
 from .stores import find_stores
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 MIN_TOKEN = 16
 """A token with fewer characters can be guessed; it is taken, with a warning in the log."""
@@ -68,7 +68,7 @@ class Endpoint:
         self.authorize = authorize
         self._gators = [gator] if isinstance(gator, Gator) else list(gator)
         self._token = _check_token(token)
-        self.health = health or Health(self._gators)
+        self.health: Health = health or Health(self._gators)
         self._actions = Actions(self._gators) if actions else None
         self._dashboard = Dashboard(self._gators, actions=actions, details=details)
         # What all processes of a site have in common, and nobody else knows.

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from logging import getLogger
+from logging import Logger, getLogger
 from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, Unpack
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 class Gator:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from logging import getLogger
+from logging import Logger, getLogger
 from threading import Event, Thread
 from time import monotonic
 
@@ -10,7 +10,7 @@ from .backends.base import Client, Lease
 from .constants import LEASE_SECONDS
 from .exceptions import BackendError
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 PATIENCE = 5.0
 """How long the end waits for the last beat, in seconds."""

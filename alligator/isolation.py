@@ -46,7 +46,7 @@ class Isolation:
                 "locmem:// lives in one process: what an isolated task puts on it would be lost. "
                 "Take another store, such as sqlite:///var/lib/app/queue.db."
             )
-        self.gone = False
+        self.gone: bool = False
         """Whether no more processes can be had."""
         self._numbers = 0
         self._sending = Lock()
@@ -168,10 +168,10 @@ class RanElsewhere(Task):
 
     def __init__(self, lease: Lease, answer: dict[str, Any]) -> None:
         super().__init__(lease.task_id)
-        self.attempt = answer["number"]
-        self.result = answer["result"]
+        self.attempt: int = answer["number"]
+        self.result: Any = answer["result"]
         self._name = name_in(lease.data)
-        self.headers = answer["headers"]
+        self.headers: dict[str, str] = answer["headers"]
 
     @property
     def name(self) -> str:
@@ -192,7 +192,7 @@ class Died(Exception):
         trace: str = "",
     ) -> None:
         super().__init__(how)
-        self.is_nursery_gone = code is None
+        self.is_nursery_gone: bool = code is None
         self.has_taken = has_taken
         """Whether it had begun the task."""
         self.is_overdue = is_overdue

@@ -28,8 +28,8 @@ class Timings:
     """How long the tasks of a queue waited and ran in one lane."""
 
     def __init__(self) -> None:
-        self.run = Histogram()
-        self.latency = Histogram()
+        self.run: Histogram = Histogram()
+        self.latency: Histogram = Histogram()
 
     def figures(self) -> Counter[str]:
         """Write it as figures for a store."""
@@ -56,7 +56,7 @@ class Lane:
         self.queue_names = queue_names
         self.lease_for = lease_for
         self.max_lost = max_lost
-        self.idle = True
+        self.idle: bool = True
         """Whether the store had nothing when it was last asked."""
         self.timings: dict[str, Timings] = {}
         """How long the tasks of each queue took; others may read it at any moment."""

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Generator, Sequence
 from contextvars import Context
-from logging import getLogger
+from logging import Logger, getLogger
 from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ from .backends.base import Client, Commit
 from .constants import COMMITS_A_TRIP
 from .exceptions import AlligatorException, BackendUnavailable
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 class LoopCommit:

@@ -6,7 +6,7 @@ Nothing is counted in this process, so that several of one site do not contradic
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from logging import getLogger
+from logging import Logger, getLogger
 from typing import NamedTuple
 
 from .exceptions import MissingExtra
@@ -26,12 +26,12 @@ try:
         Metric,
     )
     from prometheus_client.exposition import choose_encoder
-except ModuleNotFoundError as error:
-    if error.name != "prometheus_client":
+except ModuleNotFoundError as _error:
+    if _error.name != "prometheus_client":
         raise
-    raise MissingExtra("/alligator/metrics needs: pip install 'alligator[metrics]'") from error
+    raise MissingExtra("/alligator/metrics needs: pip install 'alligator[metrics]'") from _error
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 OPENMETRICS = "application/openmetrics-text"
 

@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from logging import getLogger
+from logging import Logger, getLogger
 from math import ceil
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -20,7 +20,7 @@ from .http import Response
 from .tasks import Task
 from .transaction import Transaction, veto_errors
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ NOT_STARTED = 1 << 16
 LEAVE_SECONDS = 1.0
 """How long children that nobody needs any more may take to end by themselves."""
 
-log = logging.getLogger("alligator")
+log: logging.Logger = logging.getLogger("alligator")
 
 Work = Callable[[socket.socket, int], None]
 """What a child does, with its channel and the file to write to when it crashes."""

@@ -20,9 +20,9 @@ class Probe(ABC):
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self.time = moment()
-        self.began = monotonic()
-        self.error = ""
+        self.time: str = moment()
+        self.began: float = monotonic()
+        self.error: str = ""
         """What went wrong, in words that may be shown."""
         self._ended: float | None = None
         self._done = Event()

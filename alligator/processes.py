@@ -26,7 +26,7 @@ STEADY_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 """How much longer than its own shutdown timeout a child may take before it is killed."""
 
-log = logging.getLogger("alligator")
+log: logging.Logger = logging.getLogger("alligator")
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from .workers import Worker
 LOOK_SECONDS = 1.0
 """How often the files are looked at."""
 
-log = logging.getLogger("alligator")
+log: logging.Logger = logging.getLogger("alligator")
 
 
 class Reloader:
@@ -24,7 +24,7 @@ class Reloader:
     """
 
     def __init__(self, worker: Worker, look_every: float = LOOK_SECONDS) -> None:
-        self.has_changed = False
+        self.has_changed: bool = False
         self._worker = worker
         self._look_every = look_every
         self._seen: dict[Path, int] = {}

@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
 from .attempts import describe
 from .tasks import Task
 
-tracer = trace.get_tracer("alligator")
+tracer: trace.Tracer = trace.get_tracer("alligator")
 """Stands for the one of the program's provider, also if that is set later."""
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from logging import ERROR, INFO, getLogger
+from logging import ERROR, INFO, Logger, getLogger
 from threading import Thread
 from typing import Final, Literal, NamedTuple
 from weakref import WeakSet
@@ -90,7 +90,7 @@ CLAIM = """
 """
 LEAVE = "UPDATE relay SET until = 0 WHERE owner = ?"
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 class Content(NamedTuple):

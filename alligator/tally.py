@@ -4,7 +4,7 @@ import atexit
 import os
 import threading
 from collections import Counter, deque
-from logging import getLogger
+from logging import Logger, getLogger
 from time import monotonic
 from typing import Final, Literal
 from weakref import WeakSet
@@ -13,7 +13,7 @@ from .backends.base import Client
 from .backends.figures import COMMITS
 from .exceptions import BackendError
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 FLUSH_SECONDS = 5.0
 """How old news may be, in seconds, when the store is told."""

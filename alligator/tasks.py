@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from datetime import date
 from functools import lru_cache
-from logging import getLogger
+from logging import Logger, getLogger
 from threading import Thread
 from time import time, time_ns
 from types import CoroutineType
@@ -35,7 +35,7 @@ from .options import (
     to_timestamp,
 )
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 T = TypeVar("T")
 

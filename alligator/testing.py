@@ -7,7 +7,7 @@ one of them included. No store is needed nor touched, so a gator may point where
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from json import dumps
-from logging import getLogger
+from logging import Logger, getLogger
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from .in_process import MAX_IN_TURN, run_in_turn
 from .tasks import Task
 from .transaction import Held
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import wraps
-from logging import getLogger
+from logging import Logger, getLogger
 from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
@@ -16,7 +16,7 @@ from .options import merge_options
 from .tally import Ending
 from .tasks import Task
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 P = ParamSpec("P")
 R = TypeVar("R")

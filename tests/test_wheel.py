@@ -110,6 +110,13 @@ def eventually(found: Callable[[], bool], *logs: Path) -> None:
         time.sleep(0.02)
 
 
+def said_in(wheel: Path, name: str) -> str:
+    """Read what the wheel says of itself in *name*."""
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = [path for path in archive.namelist() if path.endswith(f".dist-info/{name}")]
+        return archive.read(path).decode()
+
+
 def test_the_wheel_holds_every_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -162,10 +169,8 @@ def test_the_sdist_holds_what_its_tests_and_pages_need(sdist: Path) -> None:
 
 
 def test_the_wheel_says_what_it_needs_and_what_it_brings(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        metadata = Parser().parsestr(archive.read(name).decode())
-        entry_points = archive.read(name.replace("METADATA", "entry_points.txt")).decode()
+    metadata = Parser().parsestr(said_in(wheel, "METADATA"))
+    entry_points = said_in(wheel, "entry_points.txt")
 
     needed = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
     assert {re.split(r"[^\w-]", line)[0] for line in needed} == {"click", "rich"}
@@ -177,6 +182,16 @@ def test_the_wheel_says_what_it_needs_and_what_it_brings(wheel: Path) -> None:
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     for script in ("latergator = ", "latergator.py = ", "alligator = pytest_alligator"):
         assert script in entry_points
+
+
+def test_the_package_page_links_to_what_a_checkout_has(wheel: Path) -> None:
+    page = str(Parser().parsestr(said_in(wheel, "METADATA")).get_payload())
+
+    targets = [target for target in re.findall(r"\]\(([^)]*)\)", page) if target[0] != "#"]
+    source = "https://github.com/toastdriven/alligator"
+    assert f"{source}/blob/main/docs/how-to/transactions.md" in targets
+    assert f"{source}/raw/main/docs/images/dashboard.png" in targets
+    assert [target for target in targets if not target.startswith("https://")] == []
 
 
 def test_the_wheel_alone_runs_a_task(shop: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from json import loads
-from logging import getLogger
+from logging import Logger, getLogger
 from threading import Event
 from time import time
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -12,7 +12,7 @@ from ..exceptions import BackendError
 from . import base
 from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from ..exceptions import BackendError, BackendUnavailable
 from .redis_dsn import read_dsn
-from .redis_topology import NO_TEXT, find_topology, left
+from .redis_topology import NO_TEXT, Alone, find_topology, left
 
 hiredis: Any = None
 """The parser in C, where it is installed."""
@@ -65,8 +65,8 @@ class Script:
     def __init__(self, name: str) -> None:
         folder = files("alligator.backends") / "redis_scripts"
         parts = (folder / f"{part}.lua" for part in ("common", name))
-        self.source = "\n".join(part.read_text("utf-8") for part in parts)
-        self.sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        self.source: str = "\n".join(part.read_text("utf-8") for part in parts)
+        self.sha: str = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
 class Call(NamedTuple):
@@ -92,10 +92,10 @@ class Connections:
 
     def __init__(self, conn_string: str) -> None:
         dsn = read_dsn(conn_string)
-        self.store = dsn.store
-        self.namespace = dsn.namespace
-        self.answer = dsn.answer
-        self.topology = find_topology(dsn)
+        self.store: str = dsn.store
+        self.namespace: str = dsn.namespace
+        self.answer: float = dsn.answer
+        self.topology: Alone = find_topology(dsn)
         self._forget()
 
     def _forget(self) -> None:

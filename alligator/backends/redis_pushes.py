@@ -8,7 +8,7 @@ goes on telling it for as long as a commit is remembered.
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from logging import getLogger
+from logging import Logger, getLogger
 from threading import Thread
 from time import monotonic
 from typing import Any, Final, Literal
@@ -38,7 +38,7 @@ REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyL
 
 PUSH, ABORT = Script("push"), Script("abort")
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 
 class Pushes:

@@ -85,8 +85,8 @@ class Wires:
 class Wire:
     """A connection of one event loop, for one exchange at a time."""
 
-    is_closed = False
-    is_busy = False
+    is_closed: bool = False
+    is_busy: bool = False
     """Whether an exchange is under way."""
 
     def __init__(self, connections: Connections, connection: Any, offset: int, reader: Any) -> None:

@@ -41,13 +41,14 @@ class Turn:
     """One write: its moment, its number, and what it changes in the counts."""
 
     def __init__(self, connection: Connection) -> None:
-        self.execute = connection.execute
-        self.executemany = connection.executemany
-        self.wakes = False
+        self.execute: Callable[..., Cursor] = connection.execute
+        self._executemany = connection.executemany
+        self.wakes: bool = False
         """Whether there is something for those who sleep to look at."""
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         last, number = self.execute(sql.CLOCK).fetchone()
-        self.now, self.number = now(), number + 1
+        self.now: int = now()
+        self.number: int = number + 1
         if is_set_back(self.now, last):
             # All moments move with the clock, or leases and delays would last longer by as much.
             for statement in sql.SHIFT:
@@ -63,7 +64,7 @@ class Turn:
 
     def finish(self) -> None:
         rows = [(name, *(by[count] for count in sql.COUNTS)) for name, by in self._counts.items()]
-        self.executemany(sql.COUNT, rows)
+        self._executemany(sql.COUNT, rows)
 
     # Tasks come.
 
@@ -87,7 +88,7 @@ class Turn:
             state = SCHEDULED if due > self.now else READY
             batches[name, state].append((name, task_id, state, due, due, data))
         for (name, state), rows in batches.items():
-            new = self.executemany(sql.PUSH, rows).rowcount
+            new = self._executemany(sql.PUSH, rows).rowcount
             self.count(name, **{"pushed": new, state: new})
 
     def _is_known(self, commit_id: str) -> bool:
@@ -122,7 +123,7 @@ class Turn:
 
     def _finish(self, name: str, ids: Sequence[str]) -> None:
         """Take tasks away whose work is done, whoever has them by now."""
-        gone = self.executemany(sql.DELETE_LEASED, [(name, task_id) for task_id in ids]).rowcount
+        gone = self._executemany(sql.DELETE_LEASED, [(name, task_id) for task_id in ids]).rowcount
         self.count(name, succeeded=gone, leased=-gone)
         if gone == len(ids):
             return
@@ -248,7 +249,7 @@ class Turn:
     def note(self, figures: Figures) -> None:
         """Add *figures* to those that are kept."""
         rows = [(q, name, n) for q, numbers in figures.items() for name, n in numbers.items()]
-        self.executemany(sql.NOTE, rows)
+        self._executemany(sql.NOTE, rows)
 
     def sample(self, name: str) -> None:
         """Take a sample of the queue, unless there is one of these ten seconds."""

@@ -91,7 +91,7 @@ class Ear:
     """What one thread sleeps on: a FIFO that every process can find, or at least a pipe."""
 
     def __init__(self, folder: str, version: Callable[[], int]) -> None:
-        self.poll_for = SHORTEST_POLL
+        self.poll_for: float = SHORTEST_POLL
         self._version = version
         self._seen = 0
         self._path: str | None = os.path.join(folder, f"{os.getpid()}-{token_hex(6)}")

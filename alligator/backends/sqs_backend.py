@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import count
-from logging import getLogger
+from logging import Logger, getLogger
 from math import ceil
 from threading import local
 from time import monotonic, sleep
@@ -46,7 +46,7 @@ NUMBERS = {
     "leased": "ApproximateNumberOfMessagesNotVisible",
 }
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 class Client(base.Client):

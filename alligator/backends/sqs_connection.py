@@ -11,7 +11,7 @@ from botocore import exceptions as errors  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 
 from ..exceptions import BackendError, BackendUnavailable, ConfigurationError
-from .sqs_dsn import DEAD, NAME_LENGTH, decode, encode, read_dsn
+from .sqs_dsn import DEAD, NAME_LENGTH, Settings, decode, encode, read_dsn
 from .sqs_parcel import MAX_BYTES, Body, batches
 
 CONNECT_SECONDS = 0.5
@@ -79,8 +79,8 @@ class Connection:
     """
 
     def __init__(self, conn_string: str) -> None:
-        self.settings = read_dsn(conn_string)
-        self.store = self.settings.store
+        self.settings: Settings = read_dsn(conn_string)
+        self.store: str = self.settings.store
         self._forget()
 
     def _forget(self) -> None:

@@ -121,7 +121,7 @@ def health(as_json: bool) -> None:
     sys.exit(show_health(gator_of_command(), as_json=as_json))
 
 
-dead = dead_commands(gator_of_command)
+dead: click.Group = dead_commands(gator_of_command)
 main.add_command(dead)
 for _command in (worker, stats, health, *dead.commands.values()):
     from_source(_command)

@@ -1,7 +1,7 @@
 """Do what a button of the dashboard says: retry, drop or cancel tasks."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from logging import getLogger
+from logging import Logger, getLogger
 from time import monotonic
 
 from ..backends.base import Client
@@ -9,7 +9,7 @@ from ..constants import MAX_TASKS
 from ..gator import Gator
 from ..stores import find_stores
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 BULK_SECONDS = 5.0
 """How long one click may take; what is left then is still on the page."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from logging import getLogger
+from logging import Logger, getLogger
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from .view import View
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; "

@@ -99,17 +99,21 @@ class View:
     def __init__(
         self, stores: Sequence[Store], document: Mapping[str, Any], query: str, *, details: bool
     ) -> None:
-        self.time = document["time"]
+        self.time: str = document["time"]
         self.details = details
-        self.stores = document["stores"]
-        self.queues = [
+        self.stores: Sequence[Mapping[str, Any]] = document["stores"]
+        self.queues: list[QueueRow] = [
             QueueRow(queue["name"], number, store["backend"], queue, _chart(queue))
             for number, store in enumerate(self.stores)
             for queue in store["queues"]
         ]
-        self.counts = {state: _sum(row.stats[state] for row in self.queues) for state in STATES}
-        self.workers = [worker for store in self.stores for worker in store["workers"] or ()]
-        self.running = [
+        self.counts: dict[str, int | None] = {
+            state: _sum(row.stats[state] for row in self.queues) for state in STATES
+        }
+        self.workers: list[Mapping[str, Any]] = [
+            worker for store in self.stores for worker in store["workers"] or ()
+        ]
+        self.running: list[dict[str, Any]] = [
             _running(task, worker, self.time)
             for worker in self.workers
             for task in worker["running"]
@@ -127,12 +131,14 @@ class View:
             "scheduled", look, lambda row, n: clients[row.store].scheduled(row.name, n)
         )
         scheduled.sort(key=lambda found: found[1].due_in)
-        self.dead = [self._row("dead", store, letter, look) for store, letter in dead[: look.limit]]
-        self.scheduled = [
+        self.dead: list[TaskRow] = [
+            self._row("dead", store, letter, look) for store, letter in dead[: look.limit]
+        ]
+        self.scheduled: list[TaskRow] = [
             self._row("scheduled", store, task, look) for store, task in scheduled[: look.limit]
         ]
         keys = {row.key for row in (*self.dead, *self.scheduled)}
-        self.look = look._replace(task=look.task if look.task in keys else "")
+        self.look: Look = look._replace(task=look.task if look.task in keys else "")
 
     def _list(
         self, state: str, look: Look, fetch: Callable[[QueueRow, int], Iterable[T]]

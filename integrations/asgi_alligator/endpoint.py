@@ -2,7 +2,7 @@
 
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from logging import getLogger
+from logging import Logger, getLogger
 from typing import Any
 
 from alligator.endpoint import Endpoint
@@ -11,7 +11,7 @@ from alligator.offload import offload
 
 from .types import Receive, Scope, Send
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 class AlligatorEndpoint(Endpoint):

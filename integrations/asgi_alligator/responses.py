@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from logging import getLogger
+from logging import Logger, getLogger
 from typing import Any
 
 from alligator import Transaction
@@ -13,7 +13,7 @@ from alligator.middleware import Middleware, away
 
 from .types import Message, Scope, Send
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 class Unsettled:
@@ -36,7 +36,7 @@ class HeldResponse(Unsettled):
     """A response of which nothing leaves before its transactions are settled."""
 
     _held: Sequence[Message] = ()
-    is_over = False
+    is_over: bool = False
     """Whether nothing is left to do at the end of the application."""
     _settling: asyncio.Event | None = None
     _is_settled = False
@@ -112,7 +112,7 @@ class HeldResponse(Unsettled):
 class PassedResponse(Unsettled):
     """A response that leaves as it comes; its transactions are settled at its end."""
 
-    is_over = False
+    is_over: bool = False
     _start: Message | None = None
 
     async def send(self, message: Message) -> None:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from logging import getLogger
+from logging import Logger, getLogger
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from alligator.endpoint import Endpoint
 from alligator.http import MAX_BODY, Request
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 
 class AlligatorEndpoint(Endpoint):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from itertools import chain
-from logging import getLogger
+from logging import Logger, getLogger
 from types import TracebackType
 from typing import Any
 from wsgiref.types import StartResponse
@@ -12,7 +12,7 @@ from alligator import Transaction
 from alligator.http import Response
 from alligator.middleware import Middleware
 
-log = getLogger("alligator")
+log: Logger = getLogger("alligator")
 
 Headers = list[tuple[str, str]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
@@ -21,6 +21,8 @@ Write = Callable[[bytes], object]
 
 class Unsettled:
     """A response, and the transactions that end with it."""
+
+    _started: tuple[str, Headers] | None = None
 
     def __init__(
         self,
@@ -34,15 +36,13 @@ class Unsettled:
         self.method = method
         self.start_response = start_response
 
-    started: tuple[str, Headers] | None = None
-
 
 class HeldResponse(Unsettled):
     """A response of which nothing leaves before its transactions are settled."""
 
     exc_info: ExcInfo = None
     replacement: Response | None = None
-    is_settled = False
+    is_settled: bool = False
     _write: Write | None = None
 
     def start(self, status: str, headers: Headers, exc_info: ExcInfo = None, /) -> Write:
@@ -52,10 +52,10 @@ class HeldResponse(Unsettled):
                 raise exc_info[1].with_traceback(exc_info[2])  # as the headers are sent
         elif self.is_settled:
             self._write = self.start_response(status, headers, exc_info)
-        elif self.started is not None and not exc_info:
+        elif self._started is not None and not exc_info:
             raise AssertionError("start_response was called a second time without exc_info.")
         else:
-            self.started = (status, headers)
+            self._started = (status, headers)
             self.exc_info = exc_info
         return self.write_through
 
@@ -69,7 +69,7 @@ class HeldResponse(Unsettled):
 
     def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return what the server is to send: *body* as it is, whenever that is possible."""
-        if self.started is None:
+        if self._started is None:
             body = self.begun(body)
         replacing = [] if self.is_settled else self.settle()
         if self.replacement is None:
@@ -79,10 +79,10 @@ class HeldResponse(Unsettled):
 
     def settle(self) -> list[bytes]:
         """End the transactions and begin the response, or another, whose body is returned."""
-        if self.started is None:
+        if self._started is None:
             raise AssertionError("write was called before start_response.")
         self.is_settled = True
-        status, headers = self.started
+        status, headers = self._started
         if self.middleware.has_work(self.transactions):
             code = int(status.partition(" ")[0])
             self.replacement = self.middleware.settle(self.transactions, code, headers)
@@ -105,9 +105,9 @@ class HeldResponse(Unsettled):
         """Pull from a lazy application until it has called start_response."""
         iterator = iter(body)
         chunks: list[bytes] = []
-        while self.started is None:
+        while self._started is None:
             chunk = next(iterator, None)
-            if self.started is None and chunk != b"":
+            if self._started is None and chunk != b"":
                 raise AssertionError("The application did not call start_response.")
             if chunk:
                 chunks.append(chunk)
@@ -140,7 +140,7 @@ class PassedResponse(Unsettled):
         """Be the application's start_response."""
         optional = (exc_info,) if exc_info else ()
         write = self.start_response(status, headers, *optional)
-        self.started = (status, headers)
+        self._started = (status, headers)
         return write
 
     def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
@@ -179,10 +179,10 @@ class PassedResponse(Unsettled):
         """End the transactions, unless that has been done."""
         if not self.middleware.has_work(self.transactions):
             return
-        if self.started is None:
+        if self._started is None:
             self.middleware.discard(self.transactions)
             return
-        status, headers = self.started
+        status, headers = self._started
         self.middleware.settle_late(self.transactions, int(status.partition(" ")[0]), headers)
 
 

@@ -1268,8 +1268,10 @@ client = open_client(sys.argv[1])
 
 def start(code: str, dsn: str) -> "subprocess.Popen[str]":
     root = Path(__file__).parents[2]
+    # An older botocore calls it, of which Python warns since 3.12.
+    warnings = ["-W", "error", "-W", "ignore:datetime.datetime.utcnow"]
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", CHILD + code, dsn],
+        [sys.executable, *warnings, "-c", CHILD + code, dsn],
         stdout=subprocess.PIPE,
         text=True,
         cwd=root,

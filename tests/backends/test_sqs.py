@@ -400,7 +400,7 @@ def test_a_delay_of_more_than_fifteen_minutes_is_sent_on(client: Client) -> None
 
 
 def test_a_task_that_was_sent_on_is_given_when_it_is_due(client: Client) -> None:
-    tasks = [{"id": "b", "data": "2", "delay": 0.2, "lost": 2}]
+    tasks = [{"id": "b", "data": "2", "delay": 1.0, "lost": 2}]
     Raw(client).send(json.dumps({"alligator": 1, "tasks": tasks}))
 
     assert drain(client) == []
