@@ -4,18 +4,17 @@ Nobody waits when nobody else is committing. While a trip is under way those who
 and whoever has the next turn takes all of them along. Each commit has an outcome of its own.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractContextManager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from .backends.base import Client, Commit, Message
 from .constants import COMMITS_A_TRIP
 from .exceptions import AlligatorException, BackendError, BackendUnavailable
+from .forks import tell_of_forks
 
 if TYPE_CHECKING:
     from .loop_commit import LoopCommit
@@ -29,10 +28,11 @@ class GroupCommit:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._begin()
-        _all.add(self)
+        self.after_fork_in_child()
+        tell_of_forks(self)
 
-    def _begin(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Begin anew: those who wait, and whose turn it is, stayed with the parent."""
         self._waiting: deque[_Entry] = deque()
         self._locks: dict[str, AbstractContextManager[bool]] = {}
         self._loops: LoopCommit | None = None
@@ -122,14 +122,3 @@ def _settle(entries: Sequence[_Entry], errors: Sequence[AlligatorException | Non
     for entry, error in zip(entries, errors, strict=True):
         entry.error = error
         entry.is_settled = True
-
-
-_all: WeakSet[GroupCommit] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for group in _all:
-        group._begin()  # those who wait, and whose turn it is, stayed with the parent
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
