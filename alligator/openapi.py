@@ -25,7 +25,9 @@ def describe(stores: int) -> dict[str, Any]:
             "/health/ready": {"get": _health("The same")},
             "/health/live": {"get": _get("Whether the process lives", HEALTH_JSON, [])},
             "/stats": {"get": _get("Queues and workers", "application/json", closed, also=_BUSY)},
-            "/metrics": {"get": _get("The same for Prometheus", "text/plain", closed, also=_BUSY)},
+            "/metrics": {
+                "get": _get("The same for Prometheus", "text/plain", closed, also=_SCRAPE)
+            },
             "/openapi.json": {"get": _get("This document", "application/json", closed)},
         },
         "components": {
@@ -102,6 +104,8 @@ def _health(summary: str) -> dict[str, Any]:
 
 
 _BUSY = {"503": _problem("The store does not answer")}
+
+_SCRAPE = {**_BUSY, "501": _problem("prometheus_client is not installed")}
 
 _AWAY = {
     "501": _problem("Jinja is not installed"),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from json import loads
@@ -166,6 +167,21 @@ def test_metrics_are_for_those_who_are_allowed(gator: Gator) -> None:
     assert closed.status == 403
     assert opened.status == 200
     assert ("Content-Type", "text/plain; version=0.0.4; charset=utf-8") in opened.headers
+
+
+def test_without_prometheus_client_it_says_what_to_install(
+    gator: Gator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = Endpoint(gator, token=TOKEN)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "alligator.metrics")
+
+    missing = endpoint.respond(Request("GET", "/metrics", allowed=True))
+    health = endpoint.respond(Request("GET", "/health", allowed=True))
+
+    assert missing.status == 501
+    assert b"alligator[metrics]" in missing.body
+    assert health.status == 200
 
 
 # What Prometheus and Grafana are given to start with.
