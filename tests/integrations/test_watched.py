@@ -20,7 +20,7 @@ from alligator import Gator
 from alligator.stats import measure
 from asgi_alligator import AlligatorEndpoint
 from tests.programs import ROOT, environment, eventually, lines, running
-from tests.servers import Missing, valkey_server
+from tests.servers import Missing, redis_server, valkey_server
 
 TOKEN = "a token of many characters"
 
@@ -121,9 +121,22 @@ def test_a_store_that_hangs_fails_in_time_with_one_ping_and_the_loop_goes_on(tok
     assert asked == 1
 
 
-def test_the_figures_equal_a_recount_under_load(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "redis"])
+def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store that several processes use: a file, or Redis, or Valkey where that is missing."""
+    if request.param == "sqlite":
+        yield f"sqlite://{tmp_path / 'queue.db'}"
+        return
+    with ExitStack() as stack:
+        try:
+            yield str(stack.enter_context(redis_server()))
+        except Missing:
+            yield str(stack.enter_context(valkey_server()))
+
+
+def test_the_figures_equal_a_recount_under_load(tmp_path: Path, dsn: str) -> None:
     (tmp_path / "watched_site.py").write_text(APP)
-    dsn, out = f"sqlite://{tmp_path / 'queue.db'}", tmp_path / "out"
+    out = tmp_path / "out"
     env = {"ALLIGATOR_CONN": dsn, "ALLIGATOR_TOKEN": TOKEN, "OUT": str(out)}
     paths = ["/201"] * 60 + ["/404"] * 20 + ["/500"] * 10
     with ExitStack() as stack:
