@@ -12,7 +12,7 @@ from ..logs import escape, get_log
 from .dead import dead_commands
 from .errors import EXIT_USAGE, WrongCommand, plainly
 from .show import show_health, show_stats
-from .source import from_source, gator_of_command, import_named
+from .source import from_source, gator_of_command, health_of_command, import_named
 from .worker import check_store, run_worker, worker_options
 
 
@@ -116,8 +116,11 @@ def stats(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print application/health+json.")
 @plainly
 def health(as_json: bool) -> None:
-    """Show how the store is; exit with 1 if it does not answer."""
-    sys.exit(show_health(gator_of_command(), as_json=as_json))
+    """Show how the store is; exit with 1 if it does not answer.
+
+    --app may name a Health of your program: its limits and checks are asked, too.
+    """
+    sys.exit(show_health(health_of_command(), as_json=as_json))
 
 
 dead = dead_commands(gator_of_command)
