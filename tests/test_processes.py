@@ -24,7 +24,7 @@ def note(word):
     with out.open("a") as file:
         file.write(word + "\\n")
 
-def work():
+def work(place):
     note("begin")
     {work}
 

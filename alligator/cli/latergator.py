@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -74,8 +75,6 @@ def worker(processes: int, modules: Sequence[str], allow: Sequence[str], **optio
     """
     if options["reload"] and processes > 1:
         raise WrongCommand("--reload is for one process.")
-    if processes > 1 and (options["health_file"] or options["health_port"] is not None):
-        raise WrongCommand("--health-file and --health-port tell of one process: drop --processes.")
     gator = gator_of_command(allow=allow, is_async=None)
     for module in modules:
         import_named(module)
@@ -83,25 +82,30 @@ def worker(processes: int, modules: Sequence[str], allow: Sequence[str], **optio
         sys.exit(run_worker(gator, **options))
 
     from ..processes import Processes
+    from ..shared_signs import SharedSigns
 
     check_store(gator, options["burst"])
     gator.client.close()  # each child opens connections of its own
+    signs = SharedSigns(processes)
+    wanted = [options.pop(name) for name in ("health_file", "health_port", "health_host")]
 
-    def work() -> int:
+    def work(place: int) -> int:
         try:
-            return run_worker(gator, **options, draw=False)
+            show_sign = partial(signs.posting, place)
+            return run_worker(gator, **options, draw=False, show_sign=show_sign)
         except ConfigurationError as error:
             click.echo(f"Error: {escape(str(error))}", err=True)
             return EXIT_USAGE
 
     get_log(options["log_level"].upper())
-    supervisor = Processes(
-        processes,
-        work,
-        shutdown_timeout=options["shutdown_timeout"],
-        renew=options["max_tasks"] > 0 and not options["burst"],
-    )
-    sys.exit(supervisor.run())
+    with signs.shown(*wanted):
+        supervisor = Processes(
+            processes,
+            work,
+            shutdown_timeout=options["shutdown_timeout"],
+            renew=options["max_tasks"] > 0 and not options["burst"],
+        )
+        sys.exit(supervisor.run())
 
 
 @main.command()
