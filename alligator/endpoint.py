@@ -16,10 +16,11 @@ from .constants import FAIL, PASS
 from .csrf import Csrf, is_same_origin, new_cookie, set_cookie
 from .dashboard import Actions, Dashboard
 from .dashboard.actions import WrongAction
+from .dashboard.view import Look
 from .exceptions import ConfigurationError, MissingExtra
 from .gator import Gator
 from .health import Health
-from .http import FORM, JSON, Request, Response, answer, answer_json, problem, read_fields, redirect
+from .http import FORM, JSON, Request, Response, answer, answer_json, problem, read_form, redirect
 from .openapi import describe
 from .stats import measure
 from .stores import find_stores
@@ -183,16 +184,20 @@ class Endpoint:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
             return problem(request, 415, "Unsupported Media Type", f"Send {FORM}.")
         if request.body is None:
-            return problem(request, 413, "Content Too Large", "No form of this page is that long.")
-        form = read_fields(request.body.decode(errors="replace"))
+            return problem(request, 413, "Content Too Large", "Choose fewer tasks at a time.")
+        fields = read_form(request.body.decode(errors="replace"))
+        form = dict(fields)
         if not self._is_ours(request, form.get("csrf", "")):
             return problem(request, 403, "Forbidden", FOREIGN)
         try:
-            done = self._actions.perform(form)
+            done = self._actions.perform(fields)
         except WrongAction as error:
             return problem(request, 422, "Unprocessable Content", str(error))
         up = "../" if request.path.endswith("/") else "./"
-        return redirect(303, f"{up}?done={done}#{'scheduled' if done == 'cancel' else 'dead'}")
+        look = Look.read(request.query)._replace(task="", of="", done=done)
+        return redirect(
+            303, f"{up}{look.query}#{'scheduled' if form['do'] == 'cancel' else 'dead'}"
+        )
 
     def _is_ours(self, request: Request, given: str) -> bool:
         """Whether nobody but the caller can have wished for it.

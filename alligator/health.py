@@ -67,11 +67,13 @@ class Health:
         backlog_after: float | Mapping[str, float] = BACKLOG_SECONDS,
         backlog_depth: int | Mapping[str, int] | None = None,
     ) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._fresh_for = fresh_for
-        limits = Limits(_by_queue(backlog_after, BACKLOG_SECONDS), _by_queue(backlog_depth, None))
+        self._limits = Limits(
+            _by_queue(backlog_after, BACKLOG_SECONDS), _by_queue(backlog_depth, None)
+        )
         self._stores = [
-            (store, Watch(partial(StoreProbe, store, timeout, limits), fresh_for))
+            (store, Watch(partial(self._probe_store, store), fresh_for))
             for store in find_stores(gators)
         ]
         self._projects: dict[str, Watch[ProjectProbe]] = {}
@@ -92,8 +94,16 @@ class Health:
             raise ConfigurationError(f"name: {name!r} is empty, or has a check already.")
         if not callable(call):
             raise ConfigurationError(f"call: {call!r:.80} cannot be called; a function is wanted.")
-        make = partial(ProjectProbe, name, call, critical=critical, timeout=self._timeout)
+        make = partial(self._probe_project, name, call, critical)
         self._projects[name] = Watch(make, self._fresh_for)
+
+    def _probe_store(self, store: Store) -> StoreProbe:
+        return StoreProbe(store, self.timeout, self._limits)
+
+    def _probe_project(
+        self, name: str, call: Callable[[], object | Awaitable[object]], critical: bool
+    ) -> ProjectProbe:
+        return ProjectProbe(name, call, critical=critical, timeout=self.timeout)
 
     def verdict(self) -> Verdict:
         """Ask everybody, all at once, and judge: within *timeout*, and raising nothing."""

@@ -9,10 +9,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-MAX_BODY = 16 * 1024
-"""How many bytes of a POST are read: no form of ours is as long."""
+MAX_BODY = 64 * 1024
+"""How many bytes of a POST are read: enough to name some hundreds of tasks."""
 
 MAX_FIELDS = 20
+MAX_FORM_FIELDS = 1_000
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -50,15 +51,24 @@ class Response(NamedTuple):
 
 
 def read_fields(text: str) -> dict[str, str]:
-    """Read a query or a form, the last of each name; nothing of one that has too many.
+    """Read a query, the last of each name; nothing of one that has too many.
 
     >>> read_fields("queue=mail&limit=9&limit=10")
     {'queue': 'mail', 'limit': '10'}
     """
+    return dict(_read_pairs(text, MAX_FIELDS))
+
+
+def read_form(text: str) -> list[tuple[str, str]]:
+    """Read a form, in which a name may stand several times; nothing of one that has too many."""
+    return _read_pairs(text, MAX_FORM_FIELDS)
+
+
+def _read_pairs(text: str, most: int) -> list[tuple[str, str]]:
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=most)
     except ValueError:
-        return {}
+        return []
 
 
 def answer(status: int, media_type: str, body: bytes) -> Response:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from . import __version__
+from .dashboard.actions import MOST_CHOSEN
 from .http import FORM, HEALTH_JSON, JSON, PROBLEM_JSON
 
 TITLE = "Alligator"
@@ -26,7 +27,9 @@ def describe(stores: int) -> dict[str, Any]:
             "/health/ready": {"get": _health("The same")},
             "/health/live": {"get": _get("Whether the process lives", HEALTH_JSON, [])},
             "/stats": {"get": _get("Queues and workers", JSON, closed, also=_BUSY)},
-            "/metrics": {"get": _get("The same for Prometheus", "text/plain", closed, also=_BUSY)},
+            "/metrics": {
+                "get": _get("The same for Prometheus", "text/plain", closed, also=_SCRAPE)
+            },
             "/openapi.json": {"get": _get("This document", JSON, closed)},
         },
         "components": {
@@ -101,6 +104,8 @@ def _health(summary: str) -> dict[str, Any]:
 
 _BUSY = {"503": _problem("The store does not answer")}
 
+_SCRAPE = {**_BUSY, "501": _problem("prometheus_client is not installed")}
+
 _AWAY = {
     "501": _problem("Jinja is not installed"),
     "503": {
@@ -114,6 +119,7 @@ _LOOK = [
     for name, text, schema in (
         ("queue", "List the tasks of this queue only", {"type": "string"}),
         ("task", "Open the details of the task with this key", {"type": "string"}),
+        ("of", "The queue of that task, to look for it there", {"type": "string"}),
         ("limit", "List so many tasks; 200 at most", {"type": "integer"}),
         ("live", "Only the part of the page that changes", {"type": "string"}),
     )
@@ -121,27 +127,50 @@ _LOOK = [
 
 
 def _act(stores: int) -> dict[str, Any]:
-    both = {
-        "store": {"type": "integer", "minimum": 0, "maximum": stores - 1, "default": 0},
-        "queue": {"type": "string", "minLength": 1},
-        "csrf": {"type": "string"},
+    given = {"type": "string", "minLength": 1}
+    empty = {"type": "string", "maxLength": 0}
+    store = {"type": "integer", "minimum": 0, "maximum": stores - 1, "default": 0}
+    one_of_them = {"enum": ["retry", "drop", "cancel"]}
+    word = "[A-Za-z0-9_.~+%-]+"
+    numbers = "|".join(map(str, range(stores)))
+    chosen = {
+        "type": "array",
+        "description": "Each is a query of its own, with the store, the queue and the task",
+        "minItems": 1,
+        "maxItems": MOST_CHOSEN,
+        "items": {
+            "type": "string",
+            "pattern": f"^((store=({numbers})&)?queue={word}&task={word})?$",
+        },
     }
-    one = {"do": {"enum": ["retry", "drop", "cancel"]}, "task": {"type": "string", "minLength": 1}}
-    every = {"do": {"enum": ["retry-all", "drop-all"]}, "task": {"type": "string", "maxLength": 0}}
-    forms = [
+    none = {"type": "array", "maxItems": 0}
+    forms: list[dict[str, Any]] = [
+        {"do": one_of_them, "store": store, "queue": given, "task": given, "chosen": none},
+        {"do": one_of_them, "queue": empty, "task": empty, "chosen": chosen},
+        {
+            "do": {"enum": ["retry-all", "drop-all"]},
+            "store": store,
+            "queue": given,
+            "task": empty,
+            "chosen": none,
+        },
+    ]
+    alternatives = [
         {
             "type": "object",
-            "required": required,
-            "properties": {**fields, **both},
+            "required": [
+                name for name in form if name != "store" and form[name] not in (empty, none)
+            ],
+            "properties": {**form, "csrf": {"type": "string"}},
         }
-        for fields, required in ((one, ["do", "queue", "task"]), (every, ["do", "queue"]))
+        for form in forms
     ]
     return {
-        "summary": "Retry, drop or cancel a task, or all dead tasks of a queue",
+        "summary": "Retry, drop or cancel a task, or several, or all dead tasks of a queue",
         "security": [{"token": []}],
         "requestBody": {
             "required": True,
-            "content": {FORM: {"schema": {"oneOf": forms}}},
+            "content": {FORM: {"schema": {"oneOf": alternatives}}},
         },
         "responses": {
             "303": {"description": "It is done; see the page"},

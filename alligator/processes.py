@@ -42,7 +42,7 @@ class _Place:
 
 
 class Processes:
-    """*count* children that each run *work* and end with what it returns.
+    """*count* children that each run *work*, with their place from 0, and end with what it returns.
 
     A child that dies is replaced after a pause, one that returns 0 has finished; with *renew* it is
     replaced, too, and at once, for it has only had its share. SIGTERM and SIGINT are handed to
@@ -53,7 +53,7 @@ class Processes:
     def __init__(
         self,
         count: int,
-        work: Callable[[], int],
+        work: Callable[[int], int],
         *,
         shutdown_timeout: float = 25.0,
         renew: bool = False,
@@ -93,12 +93,12 @@ class Processes:
         return None if at == inf else max(0.0, at - monotonic())
 
     def _start_due(self) -> None:
-        for place in self._places:
+        for number, place in enumerate(self._places):
             if not place.pid and place.start_at <= monotonic():
                 place.started = monotonic()
-                place.pid = self._fork()
+                place.pid = self._fork(number)
 
-    def _fork(self) -> int:
+    def _fork(self, place: int) -> int:
         # A signal between the fork and the child's own handlers would go to the parent's.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         sys.stdout.flush()
@@ -108,12 +108,12 @@ class Processes:
             if pid:
                 log.info("worker process %d has started", pid)
                 return pid
-            self._be_child()
+            self._be_child(place)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         raise AssertionError("a child does not return")
 
-    def _be_child(self) -> None:
+    def _be_child(self, place: int) -> None:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -124,7 +124,7 @@ class Processes:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             os.close(self._lifeline[1])
             Thread(target=self._watch_parent, name="alligator-lifeline", daemon=True).start()
-            status = self._work()
+            status = self._work(place)
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         except BaseException:

@@ -268,20 +268,25 @@ def bury(site: Site, *task_ids: str, queue: str = "all", reason: str = "no luck"
 
 
 def test_it_works_without_scripts(site: Site, browser: Browser) -> None:
-    bury(site, "a", "b", "c")
+    bury(site, "a", "b", "c", "d", "e")
     browser.run_scripts(False)
     try:
         browser.look_at(site.url)
         assert browser.find("#reload").is_displayed()
         assert not browser.find("#live").is_displayed()
         browser.click("#dead li:first-child .drop")
+        browser.press("#dead li:nth-child(2) .choose")
+        browser.press("#dead li:nth-child(3) .choose")
+        browser.click("#drop-chosen")
+        assert browser.text("#notice") == "The chosen tasks are dropped."
+        assert browser.text("#dead .count") == "2"
         browser.press("#drop-all summary")
         browser.click("#drop-all button")
         assert browser.text("#notice") == "The dead tasks are dropped."
     finally:
         browser.run_scripts(True)
 
-    assert (site.gator.stats().dropped, site.gator.stats().dead) == (3, 0)
+    assert (site.gator.stats().dropped, site.gator.stats().dead) == (5, 0)
 
 
 def test_markup_is_text_also_in_what_the_script_puts_there(site: Site, browser: Browser) -> None:
@@ -324,6 +329,7 @@ def test_everybody_can_use_it(site: Site, browser: Browser, axe: Callable[[], li
     site.push("send", "later", delay=3600)
     browser.look_at(f"{site.url}?queue=all")
     browser.driver.get(browser.find("#dead .acts a").get_attribute("href") or "")
+    browser.press("#dead li:last-child .choose")
     browser.press("#drop-all summary")
 
     assert closed == empty == []
@@ -350,6 +356,38 @@ def test_a_button_stays_the_button_that_it_was(site: Site, browser: Browser) -> 
     form = browser.find("#dead li:last-child form:last-child")
     assert button.find_element(By.XPATH, "..") == form
     assert form.find_element(By.NAME, "task").get_attribute("value") == "a"
+
+
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
+def test_what_is_chosen_stays_so_whatever_comes(site: Site, browser: Browser) -> None:
+    def chosen() -> list[str]:
+        found: list[str] = browser.driver.execute_script(
+            "return [...document.querySelectorAll('.choose :checked')].map((box) => box.value)"
+        )
+        return found
+
+    browser.show_as(1300, "light")
+    bury(site, "a", "b")
+    browser.look_at(site.url)
+    browser.find("#dead li:last-child input").send_keys(" ")  # as people do without a mouse
+    only_a = chosen()
+
+    bury(site, *(str(number) for number in range(30)))  # there is no room for a any more
+    eventually(lambda: browser.text("#dead .count") == "32")
+    browser.press("#dead li:first-child .acts a")
+    eventually(lambda: 'send("' in browser.text("#dead li:first-child .payload"))
+
+    assert only_a == chosen() == ["store=0&queue=all&task=a"]
+    assert "?task=dead" in browser.driver.current_url
+    browser.click("#retry-chosen")
+    assert browser.text("#notice") == "The chosen tasks are back on their queues."
+    assert (site.gator.stats().ready, site.gator.stats().dead) == (1, 31)
+
+    # One box chooses all.
+    browser.press("#choose-every-dead")
+    assert len(chosen()) == 25
+    browser.click("#drop-chosen")
+    assert (site.gator.stats().dropped, site.gator.stats().dead) == (25, 6)
 
 
 @pytest.mark.parametrize("site", ["sqlite"], indirect=True)

@@ -570,6 +570,24 @@ def test_health_of_a_gator_can_be_shown_by_another_command_line(
     assert capsys.readouterr().out.startswith("pass\n")
 
 
+def test_a_health_of_the_program_is_asked_with_its_checks(tmp_path: Path, dsn: str) -> None:
+    (tmp_path / "shop_health.py").write_text(
+        "from alligator import Gator\n"
+        "from alligator.health import Health\n"
+        f"health = Health(Gator({dsn!r}))\n"
+        "health.check('db', lambda: 1 / 0)\n"
+    )
+
+    result = run("health", "--app", "shop_health:health", "--path", str(tmp_path), "--json")
+    no_worker = run("--app", "shop_health:health", "--path", str(tmp_path))
+
+    found = loads(result.stdout)
+    assert result.returncode == 1
+    assert found["checks"]["db:responseTime"][0]["output"] == "ZeroDivisionError was raised"
+    assert found["checks"]["backend:responseTime"][0]["status"] == "pass"
+    assert no_worker.returncode == 2
+
+
 # The dead.
 
 

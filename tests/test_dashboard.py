@@ -7,6 +7,7 @@ from html import unescape
 from html.parser import HTMLParser
 from json import dumps
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -88,26 +89,40 @@ def schedule(gator: Gator, task_id: str = "later") -> None:
     gator.options(task_id=task_id, delay_by=3600).task(sample_tasks.add, 1, 2)
 
 
-def post(endpoint: Endpoint, headers: dict[str, str], **form: str) -> Response:
+def post(endpoint: Endpoint, headers: dict[str, str], query: str = "", **form: str) -> Response:
     body = "&".join(f"{name}={value}" for name, value in form.items()).encode()
     headers = {"content-type": FORM, **headers}
+    return endpoint.respond(Request("POST", "/actions", True, query, headers, body))
+
+
+def choose(endpoint: Endpoint, do: str, *places: str) -> Response:
+    """Send what a program would that deals with several tasks at once."""
+    body = urlencode([("do", do), *(("chosen", place) for place in places)]).encode()
+    headers = {"content-type": FORM, **BEARER}
     return endpoint.respond(Request("POST", "/actions", True, "", headers, body))
 
 
 class Forms(HTMLParser):
-    """The forms of a page, as a browser would send them."""
+    """The forms of a page that are about one task or all, as a browser would send them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.found: list[dict[str, str]] = []
+        self.boxes: list[str] = []
+        """What the page's boxes say, of the tasks that can be chosen."""
+        self._is_for_one = False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
         if tag == "form":
-            assert named == {"method": "post", "action": "actions"}
-            self.found.append({})
-        if tag == "input":
+            assert (named["method"], named["action"]) == ("post", "actions")
+            self._is_for_one = "id" not in named
+            if self._is_for_one:
+                self.found.append({})
+        if tag == "input" and "form" in named:
+            self.boxes.append(str(named["value"]))
+        elif tag == "input" and self._is_for_one:
             self.found[-1][str(named["name"])] = str(named["value"])
 
 
@@ -275,7 +290,7 @@ def test_everything_that_comes_from_elsewhere_is_text(
         gator.client.push_many([Message(MARKUP, f"{MARKUP}{delay}", data, delay)])
     (lease,) = gator.client.reserve(MARKUP)
     gator.client.dead_letter(lease, reason=MARKUP, traceback=MARKUP)
-    (key,) = set(re.findall(r'id="retry-(t\w+)"', show(endpoint)))
+    (key,) = set(re.findall(r'id="retry-(dead\w+)"', show(endpoint)))
 
     html = show(endpoint, f"task={key}")
 
@@ -300,7 +315,7 @@ def test_payloads_are_shown_on_demand_and_only_if_the_owner_wants_that(
 ) -> None:
     endpoint = Endpoint(gator, actions=True, details=details)
     bury(gator, "a")
-    (key,) = re.findall(r'<li id="(t\w+)">', show(endpoint))
+    (key,) = re.findall(r'<li id="(dead\w+)">', show(endpoint))
 
     closed, opened = show(endpoint), show(endpoint, f"task={key}")
 
@@ -308,6 +323,58 @@ def test_payloads_are_shown_on_demand_and_only_if_the_owner_wants_that(
     assert "in line 7" not in closed
     assert ("charge(&#34;4242&#34;, to=7)" in opened) is details
     assert ("in line 7" in opened) is details
+
+
+def opened(endpoint: Endpoint, reason: str) -> str:
+    """Find the address at which a task shows all of itself, and the page there."""
+    html = show(endpoint)
+    found = re.search(r'href="\?([^"#]*)#[^"]*">Details', html[html.index(reason) :])
+    assert found
+    return unescape(found[1])
+
+
+def test_a_task_has_an_address_of_its_own_however_many_die_later(
+    endpoint: Endpoint, gator: Gator
+) -> None:
+    reason = "a line\n" * 9
+    bury(gator, "the-first-id", queue="mail", reason=reason)
+    query = opened(endpoint, "a line")
+    bury(gator, *(str(number) for number in range(30)), queue="mail", reason="too late")
+
+    html = show(endpoint, f"{query}&limit=3")
+
+    assert "the-first-id" in html
+    assert re.search(r"Id the-first-id Died \d{4}-\d\d-\d\d [\d:]{8} UTC Attempt 1 ", text_of(html))
+    assert html.count('class="open"') == 1
+    assert html.count("too late") == 3
+
+
+def test_a_scheduled_task_has_an_address_too(endpoint: Endpoint, gator: Gator) -> None:
+    schedule(gator, "an-id")
+
+    assert "Id an-id Due 20" in text_of(show(endpoint, opened(endpoint, "sample_tasks.add")))
+
+
+def test_an_address_whose_task_is_gone_says_so(endpoint: Endpoint, gator: Gator) -> None:
+    bury(gator, "a")
+    query = opened(endpoint, "no luck")
+    gator.retry_dead("a")
+
+    assert "The task of this address is not here any more" in show(endpoint, query)
+    assert "not here any more" not in show(endpoint)
+
+
+def test_what_travels_with_a_task_is_shown_with_its_details(gator: Gator) -> None:
+    payload = {"module": "shop", "callable": "charge", "args": [], "kwargs": {}, "attempt": 4}
+    data = dumps({**payload, "headers": {"request_id": "5f1c"}})
+    gator.client.push_many([Message("all", "a", data)])
+    gator.client.dead_letter(*gator.client.reserve("all"), reason="no luck")
+    shy, open_ = Endpoint(gator), Endpoint(gator, details=True)
+    query = opened(shy, "no luck")
+
+    assert "request_id: 5f1c" in show(open_, query)
+    assert "5f1c" not in show(shy, query)
+    assert "Attempt 4" in text_of(show(shy, query))
 
 
 def test_a_store_that_fails_half_way_is_a_page_without_a_reason(gator: Gator) -> None:
@@ -469,6 +536,125 @@ def test_all_dead_of_a_queue_can_be_retried_and_dropped(
     assert (getattr(gator.stats(), state), gator.stats().dead) == (3, 0)
 
 
+@pytest.mark.parametrize(("do", "state"), [("retry", "ready"), ("drop", "dropped")])
+def test_several_dead_tasks_can_be_chosen_from_any_queue(
+    endpoint: Endpoint, gator: Gator, do: str, state: str
+) -> None:
+    bury(gator, *"abc")
+    bury(gator, "d & e", queue="mail & co")
+    boxes = Forms(show(endpoint)).boxes
+    chosen = [box for box in boxes if not box.endswith("task=b")]
+
+    response = choose(endpoint, do, "", *chosen)
+
+    assert (response.status, header(response, "Location")) == (303, f"./?done={do}-chosen#dead")
+    assert [letter.task_id for letter in gator.client.dead_letters("all")] == ["b"]
+    assert getattr(gator.client.stats("mail & co"), state) == 1
+    assert getattr(gator.stats(), state) == 2
+
+
+def test_scheduled_tasks_can_be_chosen_and_canceled(endpoint: Endpoint, gator: Gator) -> None:
+    for task_id in ("a", "b", "c"):
+        schedule(gator, task_id)
+
+    response = choose(endpoint, "cancel", *Forms(show(endpoint)).boxes[:2])
+
+    assert header(response, "Location") == "./?done=cancel-chosen#scheduled"
+    assert (gator.stats().canceled, gator.len()) == (2, 1)
+
+
+def test_to_choose_none_is_answered_on_the_page(endpoint: Endpoint, gator: Gator) -> None:
+    bury(gator, "a")
+
+    response = choose(endpoint, "drop", "")
+
+    assert header(response, "Location") == "./?done=none#dead"
+    assert "no task was chosen" in show(endpoint, "done=none")
+    assert gator.stats().dead == 1
+
+
+def test_what_is_gone_of_the_chosen_is_told(endpoint: Endpoint, gator: Gator) -> None:
+    bury(gator, "a", "b")
+    chosen = ["queue=all&task=a", "queue=all&task=a", "queue=all&task=b"]
+    gator.drop_dead("b")
+
+    some, none = choose(endpoint, "retry", *chosen), choose(endpoint, "retry", *chosen)
+
+    assert header(some, "Location") == "./?done=partly#dead"
+    assert header(none, "Location") == "./?done=gone#dead"
+    assert "Not all of it was done" in show(endpoint, "done=partly")
+    assert gator.stats().ready == 1
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ["queue=all"],
+        ["task=b"],
+        ["b"],
+        ["queue=all&task=b&store=1"],
+        ["queue=all&task=b&store=-1"],
+        [f"queue=all&task={number}" for number in range(201)],
+    ],
+)
+def test_if_one_of_the_chosen_makes_no_sense_nothing_is_done(
+    endpoint: Endpoint, gator: Gator, places: list[str]
+) -> None:
+    bury(gator, "a")
+
+    assert choose(endpoint, "drop", "queue=all&task=a", *places).status == 422
+    assert gator.stats().dead == 1
+
+
+@pytest.mark.parametrize(
+    "form", [{"do": "drop-all"}, {"do": "drop", "queue": "all"}, {"do": "drop", "task": "a"}]
+)
+def test_a_form_is_for_one_or_for_those_chosen_or_for_all(
+    endpoint: Endpoint, gator: Gator, form: dict[str, str]
+) -> None:
+    bury(gator, "a")
+
+    assert post(endpoint, BEARER, **form, chosen="queue%3Dall%26task%3Da").status == 422
+    assert gator.stats().dead == 1
+
+
+def test_chosen_tasks_need_the_form_of_the_page_too(
+    browse: Any, endpoint: Endpoint, gator: Gator
+) -> None:
+    bury(gator, "a")
+    forms, headers = browse()
+    chosen = {"do": "drop", "chosen": "queue%3Dall%26task%3Da"}
+
+    assert post(endpoint, headers, **chosen).status == 403
+    assert post(Endpoint(gator, token=TOKEN), BEARER, **chosen).status == 403
+    assert gator.stats().dead == 1
+    assert post(endpoint, headers, **chosen, csrf=forms[0]["csrf"]).status == 303
+    assert gator.stats().dead == 0
+
+
+def test_without_actions_nothing_can_be_chosen(gator: Gator) -> None:
+    bury(gator, "a")
+
+    html = show(Endpoint(gator, token=TOKEN), "live=1")
+
+    assert "<input" not in html
+    assert "chosen" not in html
+
+
+def test_after_a_click_the_page_shows_what_it_showed_before(
+    endpoint: Endpoint, gator: Gator
+) -> None:
+    bury(gator, "a", "b", queue="mail & co")
+    query = "queue=mail+%26+co&limit=200&task=deadbeef&of=all"
+    html = show(endpoint, query)
+    (action,) = set(re.findall(r'action="(.*?)"', html))
+
+    response = post(endpoint, BEARER, query, do="drop", queue="mail+%26+co", task="a")
+
+    assert unescape(action) == "actions?queue=mail+%26+co&limit=200"
+    assert header(response, "Location") == "./?queue=mail+%26+co&limit=200&done=drop#dead"
+
+
 def test_a_button_that_comes_too_late_says_so(
     browse: Any, endpoint: Endpoint, gator: Gator
 ) -> None:
@@ -535,8 +721,9 @@ def test_a_click_on_all_ends_in_time(gator: Gator, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("alligator.dashboard.actions.BULK_SECONDS", -1)
     bury(gator, *"abc")
 
-    Actions([gator]).perform({"do": "drop-all", "queue": "all"})
+    done = Actions([gator]).perform([("do", "drop-all"), ("queue", "all")])
 
+    assert done == "partly"
     assert gator.stats().dead == 2
 
 
@@ -547,7 +734,7 @@ def test_a_click_on_all_ends_in_time(gator: Gator, monkeypatch: pytest.MonkeyPat
         (b"do=drop-all&queue=all", "application/json", 415),
         (b"do=drop-all&queue=all", "text/plain", 415),
         (b"\xff\xfe=%ff&" * 99, FORM, 422),
-        (b"a=b&" * 4000, FORM, 422),
+        (b"a=b&" * 16_000, FORM, 422),
     ],
 )
 def test_a_body_that_is_no_form_of_ours_does_nothing(

@@ -2,9 +2,11 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from json import loads
+from json import dumps, loads
+from pathlib import Path
 from re import findall
 from threading import Event
 
@@ -168,6 +170,21 @@ def test_metrics_are_for_those_who_are_allowed(gator: Gator) -> None:
     assert ("Content-Type", "text/plain; version=0.0.4; charset=utf-8") in opened.headers
 
 
+def test_without_prometheus_client_it_says_what_to_install(
+    gator: Gator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = Endpoint(gator, token=TOKEN)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "alligator.metrics")
+
+    missing = endpoint.respond(Request("GET", "/metrics", allowed=True))
+    health = endpoint.respond(Request("GET", "/health", allowed=True))
+
+    assert missing.status == 501
+    assert b"alligator[metrics]" in missing.body
+    assert health.status == 200
+
+
 # What Prometheus and Grafana are given to start with.
 
 
@@ -195,6 +212,85 @@ def test_the_alert_rules_are_in_order_and_ask_for_metrics_that_exist(gator: Gato
     promtool("check", "rules", str(path))
 
     assert set(findall(r"alligator_\w+", path.read_text())) <= names(gator)
+
+
+QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "fires"),
+    [
+        ("AlligatorStoreDown", {'alligator_backend_up{backend="redis"}': "0x30"}, True),
+        ("AlligatorStoreDown", {'alligator_backend_up{backend="redis"}': "1x30"}, False),
+        (
+            "AlligatorNoWorkers",
+            {
+                f"alligator_queue_workers{{{QUEUE}}}": "0x30",
+                f'alligator_queue_tasks{{{QUEUE}, state="ready"}}': "3x30",
+            },
+            True,
+        ),
+        (
+            "AlligatorNoWorkers",
+            {
+                f"alligator_queue_workers{{{QUEUE}}}": "0x30",
+                f'alligator_queue_tasks{{{QUEUE}, state="ready"}}': "0x30",
+                f'alligator_queue_tasks{{{QUEUE}, state="dead"}}': "3x30",
+            },
+            False,
+        ),
+        (
+            "AlligatorFailures",
+            {
+                f'alligator_tasks_total{{{QUEUE}, outcome="succeeded"}}': "0+80x30",
+                f'alligator_tasks_total{{{QUEUE}, outcome="failed"}}': "0+20x30",
+            },
+            True,
+        ),
+        (
+            "AlligatorFailures",
+            {
+                f'alligator_tasks_total{{{QUEUE}, outcome="succeeded"}}': "0+95x30",
+                f'alligator_tasks_total{{{QUEUE}, outcome="failed"}}': "0+5x30",
+            },
+            False,
+        ),
+        ("AlligatorDeadTasks", {f"alligator_tasks_died_total{{{QUEUE}}}": "0x20 1x10"}, True),
+        ("AlligatorDeadTasks", {f"alligator_tasks_died_total{{{QUEUE}}}": "7x30"}, False),
+    ],
+)
+def test_an_alert_fires_when_it_should(
+    name: str, series: dict[str, str], fires: bool, tmp_path: Path
+) -> None:
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": key, "values": value} for key, value in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f'count(ALERTS{{alertname="{name}", alertstate="firing"}}) or vector(0)',
+                "eval_time": "30m",
+                "exp_samples": [{"labels": "{}", "value": int(fires)}],
+            }
+        ],
+    }
+    rules = str(ROOT / "docs" / "prometheus" / "alerts.yml")
+    path = tmp_path / "test.yml"
+    path.write_text(dumps({"rule_files": [rules], "tests": [test]}))  # JSON is YAML, too
+
+    promtool("test", "rules", str(path))
+
+
+def test_the_grafana_dashboard_asks_what_prometheus_understands(tmp_path: Path) -> None:
+    panels = loads((ROOT / "docs" / "prometheus" / "grafana.json").read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    rules = [
+        {"record": f"panel:{number}", "expr": expr.replace("$__rate_interval", "5m")}
+        for number, expr in enumerate(asked)
+    ]
+    path = tmp_path / "rules.yml"
+    path.write_text(dumps({"groups": [{"name": "panels", "rules": rules}]}))
+
+    promtool("check", "rules", str(path))
 
 
 def test_the_grafana_dashboard_asks_for_metrics_that_exist(gator: Gator) -> None:

@@ -22,7 +22,7 @@ def note(word):
     with out.open("a") as file:
         file.write(word + "\\n")
 
-def work():
+def work(place):
     note("begin")
     {work}
 

@@ -1,26 +1,32 @@
 """How a worker in a container shows that it lives."""
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
-from alligator import Gator, Worker, lanes, signs
+from alligator import Gator, Worker, lanes, shared_signs, signs
 from alligator.backends.base import WorkerInfo
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import BackendUnavailable, ConfigurationError
 from alligator.health_server import HealthServer
+from alligator.shared_signs import SharedSigns
 from alligator.signs import HealthFile, Sign
-from tests.programs import ROOT, eventually
+from tests.programs import ROOT, Program, eventually, running
 
 gate = Event()
+
+needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
 
 def wait() -> None:
@@ -35,7 +41,7 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     except HTTPError as error:
         with error:
             return error.code, error.read().decode().strip()
-    except URLError:
+    except OSError:
         return 0, "it does not listen"
 
 
@@ -122,7 +128,7 @@ def test_a_worker_that_does_not_beat_is_stuck() -> None:
     assert not worker.sign().lives
 
 
-@pytest.mark.parametrize(("timeout", "lives"), [(0.01, False), (None, True)])
+@pytest.mark.parametrize(("timeout", "lives"), [(0.2, False), (None, True)])
 def test_a_worker_is_stuck_when_all_its_tasks_do_not_heed_their_timeout(
     timeout: float | None, lives: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,10 +168,78 @@ def test_latergator_shows_that_it_lives_by_file_and_port(tmp_path: Path) -> None
     assert not path.exists()
 
 
-def test_several_processes_cannot_share_a_file() -> None:
-    command = [sys.executable, "-m", "alligator", "locmem://", "-p", "2", "--health-file", "x"]
+@contextmanager
+def two_processes(folder: Path) -> Iterator[tuple[Program, Path, int]]:
+    """Run two workers, and give their file and their port when they are ready."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = folder / "alive"
+    command = [f"sqlite://{folder}/queue.db", "-p", "2"]
+    command += ["--health-file", str(path), "--health-port", str(port)]
+    (folder / "sitecustomize.py").write_text(
+        "from alligator import shared_signs\nshared_signs.SILENT_SECONDS = 2.5\n"
+    )
+    env = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    with running(*command, log=folder / "log", env=env) as latergator:
+        eventually(lambda: ask(port, "/health/ready")[0] == 200)
+        yield latergator, path, port
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+def workers_of(latergator: Program) -> list[int]:
+    found = re.findall(r"process (\d+) has started", latergator.log.read_text())
+    return [int(pid) for pid in found]
+
+
+@needs_fork
+def test_several_processes_live_while_each_of_them_does(tmp_path: Path) -> None:
+    with two_processes(tmp_path) as (latergator, path, port):
+        assert path.exists()
+        one, other = workers_of(latergator)
+
+        os.kill(one, signal.SIGSTOP)
+        eventually(lambda: ask(port, "/health/live")[0] == 503)
+        os.kill(one, signal.SIGCONT)
+        eventually(lambda: ask(port, "/health/live")[0] == 200)
+        os.kill(other, signal.SIGKILL)  # and is replaced
+        eventually(lambda: len(workers_of(latergator)) == 3)
+        eventually(lambda: ask(port, "/health/ready")[0] == 200)
+
+        latergator.terminate()
+        assert latergator.wait(30) == 0
+        assert not path.exists()
+        assert ask(port, "/health/live")[0] == 0
+
+
+@needs_fork
+def test_nobody_answers_for_processes_whose_parent_is_gone(tmp_path: Path) -> None:
+    with two_processes(tmp_path) as (latergator, path, port):
+        latergator.kill()
+
+        eventually(lambda: ask(port, "/health/live")[0] == 0)
+        eventually(lambda: not path.exists())
+
+
+@needs_fork
+def test_several_processes_are_told_that_their_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "alligator", "locmem://", "-p", "2", "--health-port", port]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 2
-    assert "--processes" in done.stderr
+    assert "--health-port" in done.stderr
+
+
+def test_a_silent_worker_does_not_live_and_one_that_has_ended_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_signs, "SILENT_SECONDS", 0)
+    signs = SharedSigns(2)
+    silent = signs.sign()
+
+    for place in (0, 1):
+        with signs.posting(place, lambda: Sign(lives=True, store=False)):
+            pass
+
+    assert silent == Sign(lives=False, store=False)
+    assert signs.sign() == Sign(lives=True, store=True)

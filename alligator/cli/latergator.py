@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from ..logs import escape, get_log
 from .dead import dead_commands
 from .errors import WrongCommand, plainly
 from .show import show_health, show_stats
-from .source import from_source, gator_of_command, import_named
+from .source import from_source, gator_of_command, health_of_command, import_named
 from .worker import check_store, run_worker, worker_options
 
 
@@ -75,8 +76,6 @@ def worker(processes: int, modules: Sequence[str], allow: Sequence[str], **optio
     """
     if options["reload"] and processes > 1:
         raise WrongCommand("--reload is for one process.")
-    if processes > 1 and (options["health_file"] or options["health_port"] is not None):
-        raise WrongCommand("--health-file and --health-port tell of one process: drop --processes.")
     gator = gator_of_command(allow=allow, is_async=None)
     for module in modules:
         import_named(module)
@@ -84,25 +83,30 @@ def worker(processes: int, modules: Sequence[str], allow: Sequence[str], **optio
         sys.exit(run_worker(gator, **options))
 
     from ..processes import Processes
+    from ..shared_signs import SharedSigns
 
     check_store(gator, options["burst"])
     gator.client.close()  # each child opens connections of its own
+    signs = SharedSigns(processes)
+    wanted = [options.pop(name) for name in ("health_file", "health_port", "health_host")]
 
-    def work() -> int:
+    def work(place: int) -> int:
         try:
-            return run_worker(gator, **options, draw=False)
+            show_sign = partial(signs.posting, place)
+            return run_worker(gator, **options, draw=False, show_sign=show_sign)
         except ConfigurationError as error:
             click.echo(f"Error: {escape(str(error))}", err=True)
             return EXIT_USAGE
 
     get_log(options["log_level"].upper())
-    supervisor = Processes(
-        processes,
-        work,
-        shutdown_timeout=options["shutdown_timeout"],
-        renew=options["max_tasks"] > 0 and not options["burst"],
-    )
-    sys.exit(supervisor.run())
+    with signs.shown(*wanted):
+        supervisor = Processes(
+            processes,
+            work,
+            shutdown_timeout=options["shutdown_timeout"],
+            renew=options["max_tasks"] > 0 and not options["burst"],
+        )
+        sys.exit(supervisor.run())
 
 
 @main.command()
@@ -117,8 +121,11 @@ def stats(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print application/health+json.")
 @plainly
 def health(as_json: bool) -> None:
-    """Show how the store is; exit with 1 if it does not answer."""
-    sys.exit(show_health(gator_of_command(), as_json=as_json))
+    """Show how the store is; exit with 1 if it does not answer.
+
+    --app may name a Health of your program: its limits and checks are asked, too.
+    """
+    sys.exit(show_health(health_of_command(), as_json=as_json))
 
 
 dead: click.Group = dead_commands(gator_of_command)

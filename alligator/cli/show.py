@@ -50,9 +50,14 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
     )
 
 
-def show_health(gator: Gator, *, as_json: bool = False) -> int:
-    """Print how the store is, and return the exit status: 1 when it fails."""
-    verdict = Health(gator, timeout=HEALTH_SECONDS).verdict()
+def show_health(asked: Gator | Health, *, as_json: bool = False) -> int:
+    """Print how the store is, and return the exit status: 1 when it fails.
+
+    A health of the program's own is asked with its limits and checks.
+    """
+    health = Health(asked) if isinstance(asked, Gator) else asked
+    health.timeout = max(health.timeout, HEALTH_SECONDS)
+    verdict = health.verdict()
     if as_json:
         click.echo(dumps(verdict.document(), indent=2))
     else:

@@ -11,6 +11,7 @@ import click
 from ..backends.base import redact
 from ..exceptions import ConfigurationError
 from ..gator import Gator
+from ..health import Health
 from ..logs import escape
 from .errors import WrongCommand
 
@@ -72,7 +73,22 @@ def gator_of_command(*, allow: Sequence[str] = (), is_async: bool | None = True)
     From then on modules are found where ``--path`` says, too. *is_async* None leaves the switch to
     the environment.
     """
+    return _check_gator(_find(allow=allow, is_async=is_async))
+
+
+def health_of_command() -> Gator | Health:
+    """Find what `gator_of_command` does, or the health that ``--app`` names."""
+    found = _find()
+    return found if isinstance(found, Health) else _check_gator(found)
+
+
+def _said() -> dict[str, Any]:
     said: dict[str, Any] = click.get_current_context().meta.get(SOURCE, {})
+    return said
+
+
+def _find(*, allow: Sequence[str] = (), is_async: bool | None = True) -> object:
+    said = _said()
     sys.path[:0] = [
         folder for path in said["path"] if (folder := os.path.abspath(path)) not in sys.path
     ]
@@ -82,7 +98,7 @@ def gator_of_command(*, allow: Sequence[str] = (), is_async: bool | None = True)
     if app:
         if dsn or prefix or allow:
             raise WrongCommand("A Gator of --app has its DSN, prefix and allow already.")
-        return _load_gator(app)
+        return _load(app)
     environ = {**os.environ, **({"ALLIGATOR_CONN": dsn} if dsn else {})}
     if prefix:
         environ["ALLIGATOR_PREFIX"] = prefix
@@ -100,18 +116,22 @@ def gator_of_command(*, allow: Sequence[str] = (), is_async: bool | None = True)
         raise ConfigurationError(f"{wrong!r} is not a DSN that can be used.") from error
 
 
-def _load_gator(app: str) -> Gator:
+def _load(app: str) -> object:
     module, _, name = app.partition(":")
     found = import_named(module)
     try:
         for part in (name or "gator").split("."):
             found = getattr(found, part)
     except (AttributeError, RuntimeError):  # a Flask extension has one only inside an application
-        found = None
+        return None
+    return found
+
+
+def _check_gator(found: object) -> Gator:
     if not isinstance(found, Gator):
         raise WrongCommand(
-            f"{escape(app)} is not a Gator: name one as module:name. The worker of a Flask "
-            "application is: flask --app MODULE alligator worker."
+            f"{escape(_said()['app'])} is not a Gator: name one as module:name. The worker of a "
+            "Flask application is: flask --app MODULE alligator worker."
         )
     return found
 

@@ -2,15 +2,15 @@
 
 import logging
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 
 import click
 
 from ..constants import ALL
 from ..exceptions import BackendUnavailable
 from ..gator import Gator
-from ..signs import HealthFile
+from ..signs import HealthFile, Sign
 from ..workers import Worker
 from .errors import F, WrongCommand
 from .progress import progress
@@ -33,11 +33,13 @@ def run_worker(
     health_port: int | None = None,
     health_host: str = "127.0.0.1",
     draw: bool = True,
+    show_sign: Callable[[Callable[[], Sign]], AbstractContextManager[None]] | None = None,
 ) -> int:
     """Run a worker until it is stopped or done, and return the exit status.
 
     With *burst* it ends when nothing is ready, and with *draw* it shows its progress meanwhile, if
     stderr is a terminal. With *reload* it starts the whole program anew when a file of it changes.
+    *show_sign* is given what tells how the worker is.
     """
     if memory is not None and not isolate:
         raise WrongCommand("--memory is for tasks with a process of their own: say --isolate, too.")
@@ -65,6 +67,8 @@ def run_worker(
             from ..health_server import HealthServer  # http.server: who is not probed needs none
 
             stack.enter_context(closing(HealthServer(worker.sign, health_port, health_host)))
+        if show_sign is not None:
+            stack.enter_context(show_sign(worker.sign))
         show = stack.enter_context(progress()) if drawing else _ignore
         show(worker)
         if not reload:

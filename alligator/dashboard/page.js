@@ -1,7 +1,7 @@
 "use strict";
 // The page is whole without this. Here it is kept fresh, while somebody looks at it.
 (() => {
-  const PERIOD = 2000;
+  const PERIOD = 2000, TOLD = 8000;
   const button = document.getElementById("live");
   const word = button.lastElementChild;
   const said = document.getElementById("said");
@@ -25,7 +25,12 @@
       if (same.nodeType === Node.ELEMENT_NODE) morph(same, child);
       else if (same.data !== child.data) same.data = child.data;
     }
-    while (at) { const next = at.nextSibling; at.remove(); at = next; }
+    while (at) {
+      const next = at.nextSibling;
+      // A task that is chosen stays, though others have come before it.
+      if (at.nodeName !== "LI" || !at.querySelector(".choose :checked")) at.remove();
+      at = next;
+    }
   }
 
   function show(text) {
@@ -39,7 +44,7 @@
       document.getElementById(focused)?.focus({ preventScroll: true });
   }
 
-  async function refresh() {
+  async function refresh(wanted) {
     const address = new URL(location.href);
     address.hash = "";
     address.searchParams.set("live", "1");
@@ -47,9 +52,9 @@
       const answer = await fetch(address, { redirect: "error", signal: AbortSignal.timeout(10000) });
       if (!answer.ok) throw new Error(answer.status);
       const text = await answer.text();
-      if (!on) return;
+      if (!on && !wanted) return;
       show(text);
-      state("Live", false);
+      if (on) state("Live", false);
     } catch {
       if (on) state("No answer", true);
     }
@@ -75,11 +80,35 @@
     tick();
   });
   document.addEventListener("visibilitychange", tick);
+
+  // One box chooses all that are shown.
+  document.addEventListener("change", ({ target }) => {
+    const form = target.form;
+    if (!form?.classList.contains("chosen")) return;
+    const every = form.querySelector(".every input");
+    const boxes = [...form.elements].filter((one) => one.type === "checkbox" && one !== every);
+    if (target === every) boxes.forEach((box) => { box.checked = every.checked; });
+    else every.checked = boxes.every((box) => box.checked);
+  });
+
+  // Details open and close without a new page, on which nothing would be chosen any more.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[id^='open-']");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    history.pushState(null, "", link.href);
+    refresh(true);
+  });
+  addEventListener("popstate", () => refresh(true));
+
   // What was done is told once, and not again when the page is loaded anew.
   const here = new URL(location.href);
   here.searchParams.delete("done");
   history.replaceState(null, "", here);
-  said.textContent = document.getElementById("notice")?.textContent ?? "";
+  const told = document.querySelector(".told");
+  said.textContent = told?.textContent ?? "";
+  if (told) setTimeout(() => told.remove(), TOLD);
+  document.body.classList.add("scripted");
   document.getElementById("reload").hidden = true;
   button.hidden = false;
   timer = setTimeout(tick, PERIOD);

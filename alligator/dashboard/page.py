@@ -16,7 +16,7 @@ from ..stats import measure
 from ..stores import find_stores
 from . import words
 from .actions import DONE
-from .view import View
+from .view import Look, View
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,7 +50,7 @@ class Dashboard:
             view=view,
             verdict=verdict,
             troubles=list(_troubles(verdict)),
-            notice=DONE.get(fields.get("done", ""), ""),
+            notice=DONE.get(Look.read(request.query).done, ""),
             actions=self._actions,
             csrf=csrf,
             nonce=nonce,
@@ -95,6 +95,6 @@ def _templates() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for word in (words.number, words.duration, words.rate, words.size, words.clock):
+    for word in (words.number, words.duration, words.rate, words.size, words.clock, words.moment):
         environment.filters[word.__name__] = environment.globals[word.__name__] = word
     return environment

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from ..backends.base import DeadLetter, Scheduled
+from ..constants import MAX_TASKS
 from ..http import read_fields
 from ..stats import STATES, moment
 from ..stores import Store
@@ -32,7 +33,11 @@ class Look(NamedTuple):
     """The only queue whose tasks are listed; empty for all."""
     task: str = ""
     """The key of the task whose details are open."""
+    of: str = ""
+    """The queue of that task, which is looked for there if it is not among those that are listed."""
     limit: int = LISTED
+    done: str = ""
+    """What a button has done, as a word of `DONE`."""
 
     @classmethod
     def read(cls, query: str) -> "Look":
@@ -43,16 +48,22 @@ class Look(NamedTuple):
         return cls(
             fields.get("queue", ""),
             fields.get("task", ""),
+            fields.get("of", ""),
             max(1, min(int(limit), MOST_LISTED)) if is_number else LISTED,
+            fields.get("done", ""),
         )
+
+    @property
+    def query(self) -> str:
+        """What of an address says all of this; empty if it need not say anything."""
+        fields = {name: value for name, value in self._asdict().items() if value}
+        if self.limit == LISTED:
+            del fields["limit"]
+        return f"?{urlencode(fields, errors='replace')}" if fields else ""
 
     def link(self, **changes: Any) -> str:
         """Write the address of this page with *changes*."""
-        other = self._replace(**changes)
-        fields = {name: value for name, value in other._asdict().items() if value}
-        if other.limit == LISTED:
-            del fields["limit"]
-        return f"?{urlencode(fields)}" if fields else "./"
+        return self._replace(**changes).query or "./"
 
 
 class TaskRow(NamedTuple):
@@ -66,9 +77,18 @@ class TaskRow(NamedTuple):
     seconds: float
     """How long ago it died, or in how long it is due."""
     moment: str
+    is_open: bool
+    attempts: int | None
     reason: str = ""
     arguments: str = ""
+    headers: str = ""
     traceback: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is, as a form says it that is about several."""
+        place = {"store": self.store, "queue": self.queue, "task": self.task_id}
+        return urlencode(place, errors="replace")
 
 
 class QueueRow(NamedTuple):
@@ -93,7 +113,8 @@ class View:
     """All that is on the page, of one moment.
 
     *document* is what `measure` said of *stores*. The lists of tasks are read from the stores here,
-    which raises `BackendError`; payloads are written out only with *details*.
+    which raises `BackendError`; payloads are written out only with *details*. A task whose details
+    are wanted is looked for among up to `MAX_TASKS` of its queue, and all else among those listed.
     """
 
     def __init__(
@@ -123,35 +144,52 @@ class View:
     def _look(self, stores: Sequence[Store], look: Look) -> None:
         # Names that no queue has are forgotten here: nothing of the address is shown again.
         names = {row.name for row in self.queues}
-        look = look._replace(queue=look.queue if look.queue in names else "")
+        look = look._replace(queue=look.queue if look.queue in names else "", done="")
         clients = [store.client for store in stores]
-        dead = self._list("dead", look, lambda row, n: clients[row.store].dead_letters(row.name, n))
-        dead.sort(key=lambda found: -found[1].died_at)
-        scheduled = self._list(
-            "scheduled", look, lambda row, n: clients[row.store].scheduled(row.name, n)
+        self.dead: list[TaskRow] = self._list(
+            "dead",
+            look,
+            lambda row, n: clients[row.store].dead_letters(row.name, n),
+            lambda letter: -letter.died_at,
         )
-        scheduled.sort(key=lambda found: found[1].due_in)
-        self.dead: list[TaskRow] = [
-            self._row("dead", store, letter, look) for store, letter in dead[: look.limit]
-        ]
-        self.scheduled: list[TaskRow] = [
-            self._row("scheduled", store, task, look) for store, task in scheduled[: look.limit]
-        ]
-        keys = {row.key for row in (*self.dead, *self.scheduled)}
-        self.look: Look = look._replace(task=look.task if look.task in keys else "")
+        self.scheduled: list[TaskRow] = self._list(
+            "scheduled",
+            look,
+            lambda row, n: clients[row.store].scheduled(row.name, n),
+            lambda task: task.due_in,
+        )
+        is_found = any(row.is_open for row in (*self.dead, *self.scheduled))
+        self.is_lost: bool = bool(look.task) and not is_found
+        self.look: Look = look if is_found else look._replace(task="", of="")
 
     def _list(
-        self, state: str, look: Look, fetch: Callable[[QueueRow, int], Iterable[T]]
-    ) -> list[tuple[int, T]]:
+        self,
+        state: str,
+        look: Look,
+        fetch: Callable[[QueueRow, int], Iterable[T]],
+        order: Callable[[T], float],
+    ) -> list[TaskRow]:
         # What is not known is asked for.
-        rows = [row for row in self._looked_at(look) if row.stats[state] != 0]
-        each = look.limit if len(rows) <= FEW_QUEUES else min(look.limit, FEW_QUEUES)
-        return [(row.store, task) for row in rows[:MOST_QUEUES] for task in fetch(row, each)]
+        queues = [row for row in self._looked_at(look) if row.stats[state] != 0]
+        each = look.limit if len(queues) <= FEW_QUEUES else min(look.limit, FEW_QUEUES)
+        found = [(row.store, task) for row in queues[:MOST_QUEUES] for task in fetch(row, each)]
+        found.sort(key=lambda one: order(one[1]))
+        rows = [self._row(state, store, task, look) for store, task in found[: look.limit]]
+        if not look.task.startswith(state) or any(row.is_open for row in rows):
+            return rows
+        queues = [row for row in self.queues if row.name == look.of]
+        found = [(row.store, task) for row in queues for task in fetch(row, MAX_TASKS)]
+        opened = [
+            self._row(state, store, task, look)
+            for store, task in found
+            if _key(state, store, task) == look.task
+        ]
+        return opened + rows
 
     def _row(self, state: str, store: int, task: DeadLetter | Scheduled, look: Look) -> TaskRow:
-        name = f"{state}\n{store}\n{task.queue_name}\n{task.task_id}"
-        key = "t" + sha256(name.encode(errors="backslashreplace")).hexdigest()[:16]
-        is_open = self.details and key == look.task
+        key = _key(state, store, task)
+        is_open = key == look.task
+        shows = is_open and self.details
         now = _timestamp(self.time)
         if isinstance(task, DeadLetter):
             seconds, when = now - task.died_at, task.died_at
@@ -165,9 +203,12 @@ class View:
             function=name_in(task.data),
             seconds=seconds,
             moment=moment(when),
+            is_open=is_open,
+            attempts=words.attempts(task.data) if is_open else None,
             reason=words.shorten(getattr(task, "reason", ""), 2_000),
-            arguments=words.arguments(task.data) if is_open else "",
-            traceback=words.shorten(getattr(task, "traceback", "")) if is_open else "",
+            arguments=words.arguments(task.data) if shows else "",
+            headers=words.headers(task.data) if shows else "",
+            traceback=words.shorten(getattr(task, "traceback", "")) if shows else "",
         )
 
     def age(self, moment: str) -> float | None:
@@ -217,6 +258,12 @@ class View:
 
     def _looked_at(self, look: Look) -> list[QueueRow]:
         return [row for row in self.queues if look.queue in ("", row.name)]
+
+
+def _key(state: str, store: int, task: DeadLetter | Scheduled) -> str:
+    """Name a task in an address, and in the page."""
+    name = f"{store}\n{task.queue_name}\n{task.task_id}"
+    return state + sha256(name.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def _sum(values: Iterable[Number | None]) -> Number | None:

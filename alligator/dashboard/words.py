@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 DASH = "—"
 
@@ -86,6 +87,15 @@ def clock(moment: str) -> str:
     return datetime.fromisoformat(moment).astimezone(UTC).strftime("%H:%M:%S")
 
 
+def moment(moment: str) -> str:
+    """Write a moment in ISO 8601 as a day and its time.
+
+    >>> moment("2026-01-01T12:34:56.789Z")
+    '2026-01-01 12:34:56 UTC'
+    """
+    return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def arguments(data: str) -> str:
     """Write what is in a payload, signed or not, as the call that it is.
 
@@ -93,7 +103,7 @@ def arguments(data: str) -> str:
     'send(7, to="ann")'
     """
     try:
-        fields = json.loads(data[data.index("{") :])
+        fields = _fields(data)
         given = [json.dumps(value, ensure_ascii=False) for value in fields["args"]]
         given += [
             f"{name}={json.dumps(value, ensure_ascii=False)}"
@@ -102,6 +112,37 @@ def arguments(data: str) -> str:
         return shorten(f"{fields['callable']}({', '.join(given)})")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "This is not a task."
+
+
+def attempts(data: str) -> int | None:
+    """Read which attempt a payload is for; None if it does not say.
+
+    >>> attempts('{"callable": "send", "attempt": 3}'), attempts('{"callable": "send"}')
+    (3, 1)
+    """
+    try:
+        found = _fields(data).get("attempt", 1)
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return found if isinstance(found, int) else None
+
+
+def headers(data: str) -> str:
+    """Write what travels with a task beside its call, a line for each.
+
+    >>> headers('{"headers": {"request_id": "5f1c"}}')
+    'request_id: 5f1c'
+    """
+    try:
+        found = _fields(data).get("headers", {})
+        return shorten("\n".join(f"{name}: {value}" for name, value in found.items()))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def _fields(data: str) -> Any:
+    """Read a payload, signed or not; it may be anything."""
+    return json.loads(data[data.index("{") :])
 
 
 def shorten(text: str, most: int = MOST_SHOWN) -> str:

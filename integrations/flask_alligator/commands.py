@@ -14,9 +14,10 @@ from alligator.cli import (
     show_stats,
     worker_options,
 )
+from alligator.health import Health
 
 
-def commands(gator: Gator) -> click.Group:
+def commands(gator: Gator, own_health: Health) -> click.Group:
     """Make the commands; they need no application context, for each task is run in its own."""
 
     @click.group("alligator")
@@ -42,7 +43,7 @@ def commands(gator: Gator) -> click.Group:
     @plainly
     def health(as_json: bool) -> None:
         """Show how the store is; exit with 1 if it does not answer."""
-        sys.exit(show_health(gator, as_json=as_json))
+        sys.exit(show_health(own_health, as_json=as_json))
 
     group.add_command(dead_commands(lambda: gator))
     return group

@@ -93,7 +93,7 @@ class Alligator:
         app.extensions[KEY] = gator
         app.extensions[HEALTH_KEY] = health
         app.wsgi_app = wsgi_app  # type: ignore[assignment, method-assign]  # as Flask's documentation does it
-        app.cli.add_command(commands(gator))
+        app.cli.add_command(commands(gator, health))
 
     @property
     def gator(self) -> Gator:

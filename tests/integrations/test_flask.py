@@ -602,3 +602,6 @@ def test_an_application_adds_checks_and_limits_to_its_health() -> None:
     assert verdict.checks["db:responseTime"][0]["status"] == "fail"
     assert verdict.checks["queue/all:depth"][0]["status"] == "warn"
     assert app.test_client().get("/alligator/health").status_code == 503
+    shown = app.test_cli_runner().invoke(args=["alligator", "health"])
+    assert shown.exit_code == 1
+    assert "fail  db:responseTime" in shown.output

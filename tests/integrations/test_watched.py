@@ -116,9 +116,19 @@ def test_a_store_that_hangs_fails_in_time_with_one_ping_and_the_loop_goes_on(tok
     assert asked == 1
 
 
-def test_the_figures_equal_a_recount_under_load(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "redis"])
+def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store that several processes use: a file, or Redis, or Valkey where that is missing."""
+    if request.param == "sqlite":
+        yield f"sqlite://{tmp_path / 'queue.db'}"
+        return
+    with needed(), valkey_server() as server:
+        yield str(server)
+
+
+def test_the_figures_equal_a_recount_under_load(tmp_path: Path, dsn: str) -> None:
     (tmp_path / "watched_site.py").write_text(APP)
-    dsn, out = f"sqlite://{tmp_path / 'queue.db'}", tmp_path / "out"
+    out = tmp_path / "out"
     env = {"ALLIGATOR_CONN": dsn, "ALLIGATOR_TOKEN": TOKEN, "OUT": str(out)}
     paths = ["/201"] * 60 + ["/404"] * 20 + ["/500"] * 10
     with ExitStack() as stack:
