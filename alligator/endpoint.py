@@ -20,7 +20,18 @@ from .dashboard.view import Look
 from .exceptions import ConfigurationError, MissingExtra
 from .gator import Gator
 from .health import Health
-from .http import FORM, JSON, Request, Response, answer, answer_json, problem, read_form, redirect
+from .http import (
+    FORM,
+    HEALTH_JSON,
+    JSON,
+    Request,
+    Response,
+    answer,
+    answer_json,
+    problem,
+    read_form,
+    redirect,
+)
 from .openapi import describe
 from .stats import measure
 from .stores import find_stores
@@ -29,8 +40,6 @@ log: Logger = getLogger("alligator")
 
 MIN_TOKEN = 16
 """A token with fewer characters can be guessed; it is taken, with a warning in the log."""
-
-HEALTH_JSON = "application/health+json"
 
 CLOSED = (
     "This page is closed to you. Its owner opens it by setting ALLIGATOR_TOKEN and sending "

@@ -9,11 +9,12 @@ from itertools import accumulate
 from logging import Logger, getLogger
 from typing import NamedTuple
 
+from .backends.figures import STATES
 from .exceptions import MissingExtra
 from .gator import Gator
 from .health import Health
 from .histogram import BOUNDS, Histogram
-from .stats import STATES, QueueSurvey, Survey, survey
+from .stats import QueueSurvey, Survey, survey
 from .stores import Store
 from .tally import CAUSES
 

@@ -6,7 +6,6 @@ sees a success knows that the tasks of the request are queued, and whoever sees 
 """
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from logging import Logger, getLogger
@@ -16,7 +15,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from .constants import FAILED
 from .exceptions import BackendError, ConfigurationError
 from .gator import Gator
-from .http import Response
+from .http import PROBLEM_JSON, Response, answer_json
 from .tasks import Task
 from .transaction import Transaction, veto_errors
 
@@ -239,11 +238,6 @@ def _unqueued(tasks: Sequence[Task], error: BackendError) -> Response:
         "detail": "The background tasks of this request could not be queued, so none of them will "
         "run. Please try again later.",
     }
-    body = json.dumps(problem).encode()
-    headers = [
-        ("Content-Type", "application/problem+json"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("Retry-After", str(max(1, ceil(error.retry_after)))),
-    ]
-    return Response(503, headers, body)
+    response = answer_json(503, PROBLEM_JSON, problem)
+    response.headers.append(("Retry-After", str(max(1, ceil(error.retry_after)))))
+    return response

@@ -7,7 +7,7 @@ from time import time
 from typing import Any, NamedTuple
 
 from .backends.base import QueueStats, Sample, WorkerInfo
-from .backends.figures import COMMITS, LATENCY, RUN
+from .backends.figures import COMMITS, COUNTERS, LATENCY, RUN, STATES
 from .exceptions import BackendError
 from .gator import Gator
 from .histogram import Histogram
@@ -16,9 +16,6 @@ from .tally import CAUSES
 
 SCHEMA = 2
 """The version of the document; it grows when something in it is renamed or taken away."""
-
-STATES = ("ready", "scheduled", "leased", "dead")
-COUNTERS = ("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped", "died")
 
 RATED = ("pushed", "succeeded", "failed")
 WINDOWS = {"1m": 60.0, "5m": 300.0, "15m": 900.0}

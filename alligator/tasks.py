@@ -2,23 +2,21 @@
 
 import json
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import date
 from functools import lru_cache
 from logging import Logger, getLogger
-from threading import Thread
 from time import time, time_ns
-from types import CoroutineType
 from typing import Any, Self, TypeVar
 
 from .constants import CANCELED, DEFERRED, FAILED, RETRYING, SUCCESS, WAITING
+from .coroutines import finished
 from .exceptions import (
     InvalidOption,
     MultipleDelayError,
     NotSerializable,
     PayloadError,
-    TaskTimeout,
     UnknownCallableError,
 )
 from .importing import load, locate
@@ -297,7 +295,7 @@ class Task:
         try:
             try:
                 if self.on_start is not None:
-                    _finished(self.on_start(self))
+                    finished(self.on_start(self))
                 self.result = self._call()
             except KeyboardInterrupt:
                 raise  # meant for the program, not for the task
@@ -328,7 +326,7 @@ class Task:
 
             with limit(self.timeout):
                 result = self._called()(*self.func_args, **self.func_kwargs)
-        return _finished(result, self.timeout)
+        return finished(result, self.timeout)
 
     def next_pause(self) -> float:
         """Choose the seconds to wait before the next attempt."""
@@ -344,7 +342,7 @@ class Task:
         if hook is None:
             return
         try:
-            _finished(hook(self, about))
+            finished(hook(self, about))
         except KeyboardInterrupt:
             raise
         except BaseException:
@@ -418,49 +416,3 @@ def _function(fields: Mapping[str, str]) -> Callable[..., Any]:
         raise UnknownCallableError(f"{fields['module']}.{fields['callable']} is not a function")
     func: Callable[..., Any] = found
     return func
-
-
-def _finished(result: Any, timeout: float | None = None) -> Any:
-    """Return what a function returned, or what that comes to when it is a coroutine."""
-    return _finish(result, timeout) if isinstance(result, CoroutineType) else result
-
-
-def _finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:
-    """Run *coroutine* to its end, in an event loop of its own."""
-    import asyncio  # a program without coroutines does not pay for it
-
-    async def bounded() -> Any:
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                return await coroutine
-        except TimeoutError as error:
-            if limit.expired():
-                raise TaskTimeout(f"it took longer than {timeout:g} seconds") from error
-            raise
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(bounded())
-    # A loop runs in this thread already, and loops do not nest.
-    return _elsewhere(lambda: _finish(coroutine, timeout))
-
-
-def _elsewhere(call: Callable[[], Any]) -> Any:
-    """Make the call in a thread of its own, in this context, and wait for it."""
-    results: list[Any] = []
-    errors: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = Thread(target=copy_context().run, args=(target,), name="alligator-coroutine")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]

@@ -100,6 +100,7 @@ class Transaction:
     _outer: "Transaction | None" = None
     """The one that it joins: the nearest of the same gator."""
     _token: "Token[Transaction | None] | None" = None
+    _sent: Sequence[Held] = ()
 
     @property
     def commit_id(self) -> str:
@@ -334,8 +335,6 @@ class Transaction:
     def undo(self) -> None:
         """Take back what a commit has put on the queue, but for tasks that have begun already."""
         self.gator.withdraw(self._sent, self.commit_id)
-
-    _sent: Sequence[Held] = ()
 
     def _send(self, held: Sequence[Held], callbacks: Sequence[Callable[[], object]] = ()) -> None:
         """Hand over to the outer transaction if there is one, else to the gator."""

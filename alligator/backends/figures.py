@@ -21,6 +21,20 @@ SAMPLES: Final = 90
 """How many samples of a queue are kept: a quarter of an hour."""
 
 
+STATES: Final = ("ready", "scheduled", "leased", "dead")
+COUNTERS: Final = (
+    "pushed",
+    "succeeded",
+    "failed",
+    "retried",
+    "lost",
+    "canceled",
+    "dropped",
+    "died",
+)
+"""The names in `QueueStats`: of where tasks are, and of what became of them."""
+
+
 class QueueStats(NamedTuple):
     """How full a queue is, and what became of the tasks that ever were on it.
 

@@ -30,7 +30,7 @@ from .base import (
     Step,
     WorkerInfo,
 )
-from .figures import SAMPLE_SECONDS, SAMPLES
+from .figures import COUNTERS, SAMPLE_SECONDS, SAMPLES
 from .redis_connection import Call, Connections, Script
 from .redis_pushes import Pushes
 
@@ -38,7 +38,6 @@ STEP_SECONDS = 5.0
 """How long a worker waits for a reply: a lost one would hide its tasks until the lease ends."""
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: so long a wake-up is late that was taken to the grave."""
-COUNTERS = ("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped", "died")
 
 STEP, EXTEND, LEASE, CANCEL = map(Script, ("step", "extend", "lease", "cancel"))
 DROP_SOME, STATS, BEAT, WORKERS = map(Script, ("drop_some", "stats", "beat", "workers"))

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from redis import exceptions as errors
 
-from ..constants import MAX_TASKS
+from ..constants import COMMIT_MEMORY, MAX_TASKS
 from ..exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
 from ..offload import outlast
 from .base import Commit, Message
@@ -25,8 +25,7 @@ from .redis_wire import Wire, Wires
 
 COMMIT_SECONDS = 2.0
 """How long a push may take with everything: a second attempt, and undoing it."""
-MARKER_SECONDS = 300
-"""How long a commit is remembered."""
+MARKER_SECONDS = int(COMMIT_MEMORY)
 
 ABORTED, TOO_LATE = 0, -1
 """What the script says of a push that was given up, and of one that nobody waits for any more."""
@@ -38,7 +37,7 @@ REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyL
 
 PUSH, ABORT = Script("push"), Script("abort")
 
-logger: Logger = getLogger(__name__)
+log: Logger = getLogger("alligator")
 
 
 class Pushes:
@@ -208,7 +207,7 @@ class Pushes:
                 pause = 0.05
             except BackendError as error:
                 if monotonic() > until:
-                    logger.warning("A push that failed could not be undone: %s", error)
+                    log.warning("A push that failed could not be undone: %s", error)
                     continue
                 self._undone.append((until, abort))
                 time.sleep(pause)  # through its module, for gevent may have patched it since

@@ -4,11 +4,12 @@ from json import dumps
 
 import click
 
+from ..backends.figures import COUNTERS, STATES
 from ..constants import FAIL
 from ..gator import Gator
 from ..health import Health
 from ..logs import escape
-from ..stats import COUNTERS, STATES, measure
+from ..stats import measure
 from .errors import EXIT_FAILURE
 from .tables import age, print_table
 
@@ -35,6 +36,9 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
             for queue in store["queues"]
         ],
     )
+    if not store["workers"]:
+        click.echo("No worker has given a sign of life.")
+        return
     print_table(
         ["worker", "queues", "started", "seen", "running"],
         [
@@ -45,7 +49,7 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
                 f"{age(worker['seen_ago'])} ago",
                 ", ".join(running["function"] for running in worker["running"]),
             ]
-            for worker in store["workers"] or ()
+            for worker in store["workers"]
         ],
     )
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from ..backends.base import DeadLetter, Scheduled
+from ..backends.figures import STATES
 from ..constants import MAX_TASKS
 from ..http import read_fields
-from ..stats import STATES, moment
+from ..stats import moment
 from ..stores import Store
 from ..tasks import name_in
 from . import words

@@ -116,9 +116,9 @@ def test_a_store_that_hangs_fails_in_time_with_one_ping_and_the_loop_goes_on(tok
     assert asked == 1
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "valkey"])
 def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A store that several processes use: a file, or Redis, or Valkey where that is missing."""
+    """Give a store that several processes use."""
     if request.param == "sqlite":
         yield f"sqlite://{tmp_path / 'queue.db'}"
         return
