@@ -13,7 +13,7 @@ from .checks import Limits, ProjectProbe, StoreProbe
 from .constants import FAIL, PASS, WARN
 from .exceptions import ConfigurationError
 from .gator import Gator
-from .probe import Checks, Probe, Watch
+from .probe import Checks, Latest, Probe
 from .stores import Store, find_stores
 
 PING_SECONDS = 0.5
@@ -73,10 +73,10 @@ class Health:
             _by_queue(backlog_after, BACKLOG_SECONDS), _by_queue(backlog_depth, None)
         )
         self._stores = [
-            (store, Watch(partial(self._probe_store, store), fresh_for))
+            (store, Latest(partial(self._probe_store, store), fresh_for))
             for store in find_stores(gators)
         ]
-        self._projects: dict[str, Watch[ProjectProbe]] = {}
+        self._projects: dict[str, Latest[ProjectProbe]] = {}
 
     def check(
         self,
@@ -95,7 +95,7 @@ class Health:
         if not callable(call):
             raise ConfigurationError(f"call: {call!r:.80} cannot be called; a function is wanted.")
         make = partial(self._probe_project, name, call, critical)
-        self._projects[name] = Watch(make, self._fresh_for)
+        self._projects[name] = Latest(make, self._fresh_for)
 
     def _probe_store(self, store: Store) -> StoreProbe:
         return StoreProbe(store, self.timeout, self._limits)

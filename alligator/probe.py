@@ -67,7 +67,7 @@ class Probe(ABC):
 P = TypeVar("P", bound=Probe)
 
 
-class Watch(Generic[P]):
+class Latest(Generic[P]):
     """The latest probe of one thing; no other is made while it is under way, or fresh."""
 
     def __init__(self, make: Callable[[], P], fresh_for: float) -> None:
