@@ -28,7 +28,7 @@ class Wires:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._parser = hiredis
+        self._parser: Any = hiredis
         self._forget()
 
     def _forget(self) -> None:
