@@ -346,7 +346,7 @@ def test_an_application_that_writes_is_answered_503_in_time() -> None:
     response, log = serve(validator(AlligatorMiddleware(validator(app), gator)))
 
     assert response.startswith("HTTP/1.0 503")
-    assert response.endswith("}")
+    assert response.endswith("}\n")
     assert "one" not in response.partition("\r\n\r\n")[2].split()
     assert log == ""
 
