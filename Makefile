@@ -26,11 +26,13 @@ serve: $(STAMP)  ## The demo's server and worker, left running.
 # One more than there are cores: many tests wait for a server, a lease or a process that was killed.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 
+XDIST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP)  ## Run the tests, against real servers that the tests start.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest $(XDIST) $(TESTS)
 
 test-all: $(STAMP)  ## Run those as well that take long and seldom say something new.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "" $(TESTS)
+	$(BIN)/python -m pytest $(XDIST) -m "" $(TESTS)
 
 faults: $(STAMP)  ## Kill, freeze and cut real processes, and count what was lost: some minutes.
 	$(BIN)/python -m tests.faults $(FAULTS)
