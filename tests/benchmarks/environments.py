@@ -25,7 +25,7 @@ PEERS: Mapping[str, tuple[str, ...]] = {
 }
 """What is to be installed for each of the other queues."""
 
-OURS = ("redis", "click", "rich")
+OURS = ("redis", "click", "rich", "prometheus-client")
 
 PATH = os.pathsep.join(map(str, (ROOT, ROOT / "integrations")))
 """Where every process of a benchmark finds this checkout."""

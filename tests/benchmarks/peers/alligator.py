@@ -6,7 +6,6 @@ from collections.abc import Callable
 from alligator import Gator
 from alligator.backends.base import Outcome
 from alligator.health import Health
-from alligator.metrics import Metrics
 from alligator.stats import measure
 from tests.benchmarks.peers.counting import REDIS, letter, mark, tick
 
@@ -49,6 +48,8 @@ async def enqueue_async(k: int) -> None:
 
 def with_waiting(crowd: int, calls: int) -> dict[str, float]:
     """Time pushes, steps, stats, probes and scrapes while about *crowd* tasks wait: µs of a call."""
+    from alligator.metrics import Metrics  # no worker and no site has to load it
+
     client = gator.client
     size = min(1_000, crowd)
     push_batches(crowd, size)
