@@ -113,6 +113,10 @@ class Bench:
         try:
             yield process
         finally:
+            # Asked first: what the children of a killed process have used would be taken for others'.
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
