@@ -82,6 +82,7 @@ class Breaker:
         if self._failures:
             self._close()
 
+    # Called by both, and not a context manager around them: one takes longer than all else here.
     def _judge(self, error: BaseException, trying: bool) -> None:
         if isinstance(error, BackendUnavailable):
             self._fail(error, trying)

@@ -52,11 +52,7 @@ def push(bench: Bench, case: str, batch: int = 0, name: str = "") -> Metrics:
 )
 def push_one(bench: Bench) -> Sequence[Shot]:
     """Push tasks one at a time, without a transaction."""
-    return [
-        *(single(case, partial(push, case=case)) for case in (OURS, RAW)),
-        single(SCRIPT, partial(push, case=RAW, name="push_scripts")),
-        *(single(case, partial(push, case=case)) for case in bench.peers),
-    ]
+    return _shots(bench.peers)
 
 
 @experiment(
@@ -83,8 +79,11 @@ def push_one(bench: Bench) -> Sequence[Shot]:
 def push_ten(bench: Bench) -> Sequence[Shot]:
     """Push tasks in transactions of ten."""
     peers = [name for name in bench.peers if name in HAVE_BATCHES]
+    return _shots(peers, BATCH)
+
+
+def _shots(peers: Sequence[str], batch: int = 0) -> Sequence[Shot]:
     return [
-        *(single(case, partial(push, case=case, batch=BATCH)) for case in (OURS, RAW)),
-        single(SCRIPT, partial(push, case=RAW, batch=BATCH, name="push_script_batches")),
-        *(single(case, partial(push, case=case, batch=BATCH)) for case in peers),
+        *(single(case, partial(push, case=case, batch=batch)) for case in (OURS, RAW, *peers)),
+        single(SCRIPT, partial(push, case=RAW, batch=batch, name="push_scripts")),
     ]

@@ -55,13 +55,7 @@ def push_batches(n: int, size: int) -> None:
             pipe.execute()
 
 
-def push_scripts(n: int) -> None:
-    script = client.register_script("return 1")
-    for _ in range(n):
-        script(keys=[QUEUE], args=[message("tick")])
-
-
-def push_script_batches(n: int, size: int) -> None:
+def push_scripts(n: int, size: int = 1) -> None:
     script = client.register_script("return 1")
     for _ in range(n // size):
         script(keys=[QUEUE], args=[message("tick") for _ in range(size)])
