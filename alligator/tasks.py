@@ -35,6 +35,8 @@ from .options import (
 
 log: Logger = getLogger("alligator")
 
+_quote = json.encoder.encode_basestring_ascii
+
 T = TypeVar("T")
 
 MAX_BACKOFF = 3600.0
@@ -42,7 +44,7 @@ MAX_BACKOFF = 3600.0
 
 _running: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 # What contains itself is found all the same: it is nested too deep.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
 _decoder = json.JSONDecoder()
 
 ENCODING_ERRORS = (TypeError, ValueError, RecursionError)
@@ -178,31 +180,30 @@ class Task:
         options = self._options()
         try:
             # Put together here, for most of it is known: an encoder takes twice as long for all.
-            fields = [
-                f'"task_id":{_encode(self.task_id)}',
-                f'"retries":{_encode_whole(self.retries)}',
-                '"is_async":true' if self.is_async else '"is_async":false',
-                called,
-                f'"args":{_encode(self.func_args)}' if self.func_args else '"args":[]',
-                f'"kwargs":{_encode(self.func_kwargs)}' if self.func_kwargs else '"kwargs":{}',
-                f'"options":{_encode(options)}' if options else '"options":{}',
-            ]
+            data = (
+                f'{{"task_id":{_quote(self.task_id)},"retries":{_encode_whole(self.retries)},'
+                f'"is_async":{"true" if self.is_async else "false"},{called},'
+                f'"args":{_encode(self.func_args) if self.func_args else "[]"},'
+                f'"kwargs":{_encode(self.func_kwargs) if self.func_kwargs else "{}"},'
+                f'"options":{_encode(options) if options else "{}"}'
+            )
             if self.headers:
-                fields.append(f'"headers":{_encode(self.headers)}')
+                data += f',"headers":{_encode(self.headers)}'
             if self.attempt > 1:
-                fields.append(f'"attempt":{_encode_whole(self.attempt)}')
-            return f"{{{','.join(fields)}}}"
+                data += f',"attempt":{_encode_whole(self.attempt)}'
+            return f"{data}}}"
         except ENCODING_ERRORS as error:
             raise NotSerializable(self._culprit(error)) from error
 
     def _options(self) -> dict[str, Any]:
         """Collect what is not as usual."""
         options: dict[str, Any] = {}
-        for key in HOOKS:
-            hook = getattr(self, key)
-            if hook is not None:
-                module, name = locate(hook)
-                options[key] = {"module": module, "callable": name}
+        hooks = (self.on_start, self.on_success, self.on_error)
+        if hooks != NO_HOOKS:
+            for key, hook in zip(HOOKS, hooks, strict=True):
+                if hook is not None:
+                    module, name = locate(hook)
+                    options[key] = {"module": module, "callable": name}
         if self.delay_until is not None:
             options["delay_until"] = self.delay_until
         if self.backoff != 1.0:
@@ -351,6 +352,7 @@ class Task:
 
 
 HOOKS = ("on_start", "on_success", "on_error")
+NO_HOOKS = (None, None, None)
 
 
 def name_in(data: str) -> str:
@@ -386,6 +388,19 @@ def new_id() -> str:
     them then has a few pages to write for many tasks, not one for each.
     """
     return f"{time_ns():x}{os.urandom(8).hex()}"
+
+
+def make_encode() -> Callable[[Any], str]:
+    """Make what writes JSON: the encoder of `json` with its parts put together once, not each time."""
+    try:
+        make = json.encoder.cmake_encoder  # type: ignore[attr-defined]
+        chunks = make(None, _encoder.default, _quote, None, ":", ",", False, False, False)
+    except (AttributeError, TypeError):  # its inside may change, and is not CPython's everywhere
+        return _encoder.encode
+    return lambda value: "".join(chunks(value, 0))
+
+
+_encode = make_encode()
 
 
 def _decode(data: str) -> Any:

@@ -26,7 +26,7 @@ from alligator import (
     current_task,
 )
 from alligator.exceptions import InvalidOption, NotImportable, NotSerializable, PayloadError
-from alligator.tasks import MAX_BACKOFF
+from alligator.tasks import MAX_BACKOFF, make_encode
 from tests.sample_tasks import add, add_later, fail, fail_later, sleep_later
 
 KEYS_OF_1_0 = [
@@ -187,6 +187,21 @@ def test_what_is_written_is_read_again(
     assert (again.func, again.func_args, again.func_kwargs) == (add, args, kwargs)
     for name in ("task_id", "retries", "timeout", "backoff", "delay_until", "headers"):
         assert getattr(again, name) == getattr(task, name)
+
+
+@pytest.mark.parametrize("inside", [None, lambda: None], ids=["none", "another"])
+def test_the_same_is_written_where_the_inside_of_the_encoder_is_not_the_usual(
+    monkeypatch: pytest.MonkeyPatch, inside: object
+) -> None:
+    task = ready(add, {"é": [1, 2.5, None]}, "b")
+    usual = task.serialize()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json.encoder, "c_make_encoder", inside)
+        encode = make_encode()
+    monkeypatch.setattr("alligator.tasks._encode", encode)
+
+    assert task.serialize() == usual
 
 
 def test_the_json_is_one_line_of_ascii() -> None:
