@@ -87,11 +87,12 @@ MUTANTS = [
     Mutant(
         "no dedupe",
         "push.lua",
-        "if call('HSETNX', queue .. ':job', id, payload) == 1 then",
-        "if call('HSET', queue .. ':job', id, payload) >= 0 then",
+        "if there[i] or ours[id] then",
+        "if ours[id] then",
     ),
+    Mutant("no dedupe in a commit", "push.lua", "if there[i] or ours[id] then", "if there[i] then"),
     Mutant("the marker is not looked at", "push.lua", "'done', 'NX', 'EX'", "'done', 'EX'"),
-    Mutant("the other way round", "push.lua", "or start + i", "or start - i"),
+    Mutant("the other way round", "push.lua", "and now + i", "and now - i"),
     Mutant("a lease is extended by nothing", "extend.lua", "clock() + ARGV[1]", "clock() - 1"),
     Mutant("no fence for extending", "extend.lua", f"if {FENCE} and", "if"),
     Mutant(

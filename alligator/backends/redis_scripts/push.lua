@@ -28,38 +28,43 @@ local at = 3
 for k = 4, #KEYS do
   local queue = KEYS[k]
   local name, count = ARGV[at], tonumber(ARGV[at + 1])
-  at = at + 2
+  local last = at + 1 + 3 * count
 
-  -- Those ready at once get times of their own, so that they keep their order: the last
-  -- microseconds up to now, but none before what was pushed earlier.
-  local start = now - count
-  if count > 1 then
-    local newest = call('ZREVRANGEBYSCORE', queue .. ':due', now, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    start = math.max(start, tonumber(newest[2]) or 0)
+  local ids = {}
+  for i = at + 2, last, 3 do
+    ids[#ids + 1] = ARGV[i]
   end
+  local there = call('HMGET', queue .. ':job', unpack(ids))
 
-  local ours, scores, first = {}, {}, math.huge
-  for i = 1, count do
-    local id, payload, delay = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-    at = at + 3
-    if call('HSETNX', queue .. ':job', id, payload) == 1 then
-      local due = delay > 0 and now + delay or start + i
-      scores[#scores + 1] = due
-      scores[#scores + 1] = id
-      ours[id] = true
-      first = math.min(first, due)
-    else
+  -- Those ready at once get times of their own, so that they keep their order: the microseconds
+  -- from now on, which are over when this script is, for a task takes it more than one.
+  local ours, payloads, scores, first = {}, {}, {}, math.huge
+  for i, id in ipairs(ids) do
+    if there[i] or ours[id] then
       known = known + 1
+    else
+      local place = at + 3 * i - 1
+      local delay = ARGV[place + 2]
+      local due = delay == '0' and now + i or now + tonumber(delay)
+      ours[id] = true
+      payloads[#payloads + 1] = id
+      payloads[#payloads + 1] = ARGV[place + 1]
+      scores[#scores + 1] = whole(due)
+      scores[#scores + 1] = id
+      first = math.min(first, due)
     end
   end
+  at = last + 1
   added[queue] = ours
 
   if #scores > 0 then
+    local new = #scores / 2
+    call('HSET', queue .. ':job', unpack(payloads))
     call('ZADD', queue .. ':due', unpack(scores))
-    if call('HINCRBY', queue .. ':cnt', 'pushed', #scores / 2) == #scores / 2 then
+    if call('HINCRBY', queue .. ':cnt', 'pushed', new) == new then
       call('SADD', KEYS[3], name)
     end
-    announce(queue, first, now)
+    announce(queue, first, now + count)
   end
 end
 

@@ -149,10 +149,16 @@ local function reserve(place, queue)
   local payloads = call('HMGET', queue .. ':job', unpack(ids))
   local fences = call('HMGET', queue .. ':try', unpack(ids))
   local leases = {}
+  local ends = whole(now + lease)
+  -- From the last to the first: a short sorted set is a list, and is searched from its beginning.
+  for i = #ids, 1, -1 do
+    if payloads[i] then
+      leases[#leases + 1] = ends
+      leases[#leases + 1] = ids[i]
+    end
+  end
   for i, id in ipairs(ids) do
     if payloads[i] then
-      leases[#leases + 1] = now + lease
-      leases[#leases + 1] = id
       reply[#reply + 1] = place
       reply[#reply + 1] = id
       reply[#reply + 1] = payloads[i]
