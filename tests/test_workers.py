@@ -1073,7 +1073,7 @@ def test_a_terminated_worker_finishes_what_it_runs_and_gives_back_the_rest(
     for _ in range(3):
         gator.task(record, str(out), "after")
     worker = start()
-    eventually(lambda: lines(out) and gator.stats().leased == 1)
+    eventually(lambda: (gator.stats().succeeded, gator.stats().leased) == (1, 1))
 
     worker.signal(signal.SIGTERM)
     eventually(lambda: "is stopping" in worker.log.read_text())

@@ -56,6 +56,22 @@ def run(request: pytest.FixtureRequest) -> Callable[..., Server]:
     return start
 
 
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close each client at the end of its test: what an error keeps alive would warn in a later one."""
+    made: WeakSet[Client] = WeakSet()
+    begin = Client.__init__
+
+    def noted(self: Client, conn_string: str) -> None:
+        begin(self, conn_string)
+        made.add(self)
+
+    monkeypatch.setattr(Client, "__init__", noted)
+    yield
+    for client in made:
+        client.close()
+
+
 @pytest.fixture
 def server(run: Callable[..., Server]) -> Server:
     return run()
@@ -321,6 +337,16 @@ def test_several_commits_of_which_nothing_is_heard_are_sent_once_more(
     assert errors == [None, None, None]
     assert ids(client.reserve("all", limit=9)) == ["a", "b", "c"]
     assert client.stats("all").pushed == 3
+
+
+def test_what_comes_right_behind_a_large_commit_is_behind_it_in_the_queue(client: Client) -> None:
+    many = [f"{number:04}" for number in range(MAX_TASKS)]
+
+    pushed = client.push_commits([Commit(messages(*many), None), Commit(messages("0"), None)])
+
+    assert pushed == [None, None]
+    assert ids(client.reserve("all", limit=MAX_TASKS)) == many
+    assert ids(client.reserve("all")) == ["0"]
 
 
 def test_several_commits_of_which_nothing_is_heard_twice_are_undone(
