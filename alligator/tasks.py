@@ -393,7 +393,7 @@ def new_id() -> str:
 def make_encode() -> Callable[[Any], str]:
     """Make what writes JSON: the encoder of `json` with its parts put together once, not each time."""
     try:
-        make = json.encoder.cmake_encoder  # type: ignore[attr-defined]
+        make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
         chunks = make(None, _encoder.default, _quote, None, ":", ",", False, False, False)
     except (AttributeError, TypeError):  # its inside may change, and is not CPython's everywhere
         return _encoder.encode

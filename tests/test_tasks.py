@@ -189,6 +189,15 @@ def test_what_is_written_is_read_again(
         assert getattr(again, name) == getattr(task, name)
 
 
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="its encoder is looked into")
+def test_the_encoder_is_not_put_together_again_for_each_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(json.JSONEncoder, "iterencode")
+
+    assert json.loads(ready(add, 1, {"b": 2}).serialize())["args"] == [1, {"b": 2}]
+
+
 @pytest.mark.parametrize("inside", [None, lambda: None], ids=["none", "another"])
 def test_the_same_is_written_where_the_inside_of_the_encoder_is_not_the_usual(
     monkeypatch: pytest.MonkeyPatch, inside: object
