@@ -28,7 +28,7 @@ local function clock()
   return time[1] * 1000000 + time[2]
 end
 
--- A number as the server takes it: it writes those of Lua in a way that takes longer than to use them.
+-- A whole number in digits. To leave that to the server costs more than all it does with it then.
 local function whole(number)
   return string.format('%d', number)
 end

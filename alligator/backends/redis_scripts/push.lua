@@ -37,7 +37,7 @@ for k = 4, #KEYS do
   local there = call('HMGET', queue .. ':job', unpack(ids))
 
   -- Those ready at once get times of their own, so that they keep their order: the microseconds
-  -- from now on, which are over when this script is, for a task takes it more than one.
+  -- from now on. They are over when this script is, which needs more than one for each task.
   local ours, payloads, scores, first = {}, {}, {}, math.huge
   for i, id in ipairs(ids) do
     if there[i] or ours[id] then
