@@ -5,6 +5,7 @@ a whole, and has succeeded. If the server does not even hear of the undoing, bec
 goes on telling it for as long as a commit is remembered.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,6 @@ from logging import Logger, getLogger
 from threading import Thread
 from time import monotonic
 from typing import Any, Final, Literal
-from uuid import uuid4
 
 from redis import exceptions as errors
 
@@ -143,7 +143,7 @@ class Pushes:
 
     def _prepare(self, commit: Commit) -> "_Push":
         """Write down the keys and arguments of a push, but for the second, its time."""
-        marker = self._marker(commit.commit_id or uuid4().hex)
+        marker = self._marker(commit.commit_id or os.urandom(12).hex())
         try:
             spent = self._spent.pop()
         except IndexError:
