@@ -277,6 +277,7 @@ def test_it_works_without_scripts(site: Site, browser: Browser) -> None:
         browser.click("#dead li:first-child .drop")
         browser.press("#dead li:nth-child(2) .choose")
         browser.press("#dead li:nth-child(3) .choose")
+        browser.press("#drop-some summary")
         browser.click("#drop-chosen")
         assert browser.text("#notice") == "The chosen tasks are dropped."
         assert browser.text("#dead .count") == "2"
@@ -386,6 +387,7 @@ def test_what_is_chosen_stays_so_whatever_comes(site: Site, browser: Browser) ->
     # One box chooses all.
     browser.press("#choose-every-dead")
     assert len(chosen()) == 25
+    browser.press("#drop-some summary")
     browser.click("#drop-chosen")
     assert (site.gator.stats().dropped, site.gator.stats().dead) == (25, 6)
 

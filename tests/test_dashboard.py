@@ -6,6 +6,7 @@ from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from json import dumps
+from time import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ import pytest
 
 from alligator import Gator
 from alligator.backends import locmem_backend
-from alligator.backends.base import Message, Scheduled, WorkerInfo
+from alligator.backends.base import Message, Running, Scheduled, WorkerInfo
 from alligator.csrf import is_same_origin
 from alligator.dashboard import page, view
 from alligator.dashboard.actions import Actions
@@ -279,7 +280,7 @@ def test_everything_that_comes_from_elsewhere_is_text(
             "queues": [MARKUP],
             "running": [running],
         }
-        worker |= {"started": document["time"], "seen_ago": 0.1}
+        worker |= {"started": document["time"], "seen_ago": 0.1, "concurrency": 1}
         document["stores"][0] |= {"workers": [worker], "backend": MARKUP}
         return document
 
@@ -375,6 +376,28 @@ def test_what_travels_with_a_task_is_shown_with_its_details(gator: Gator) -> Non
     assert "request_id: 5f1c" in show(open_, query)
     assert "5f1c" not in show(shy, query)
     assert "Attempt 4" in text_of(show(shy, query))
+
+
+def test_which_tasks_were_tried_before_is_seen_without_their_details(
+    endpoint: Endpoint, gator: Gator
+) -> None:
+    tried = dumps({"module": "shop", "callable": "charge", "args": [], "kwargs": {}, "attempt": 3})
+    gator.client.push_many([Message("all", "retried", tried, 60.0)])
+    schedule(gator, "new")
+
+    assert text_of(show(endpoint)).count("attempt 3 ") == 1
+    assert "attempt 1" not in text_of(show(endpoint))
+
+
+def test_how_busy_the_workers_are_is_seen_at_the_top(endpoint: Endpoint, gator: Gator) -> None:
+    running = [Running("a", "shop.charge", time())]
+    gator.client.beat(WorkerInfo("first", ["all"], running=running, concurrency=4), 60)
+
+    assert "1 worker · 1 of 4 busy" in text_of(show(endpoint))
+
+    gator.client.beat(WorkerInfo("second", ["all"]), 60)
+
+    assert "2 workers · 1 of 5 busy" in text_of(show(endpoint))
 
 
 def test_a_store_that_fails_half_way_is_a_page_without_a_reason(gator: Gator) -> None:

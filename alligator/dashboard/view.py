@@ -205,7 +205,7 @@ class View:
             seconds=seconds,
             moment=moment(when),
             is_open=is_open,
-            attempts=words.attempts(task.data) if is_open else None,
+            attempts=words.attempts(task.data),
             reason=words.shorten(getattr(task, "reason", ""), 2_000),
             arguments=words.arguments(task.data) if shows else "",
             headers=words.headers(task.data) if shows else "",
