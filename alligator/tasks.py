@@ -35,8 +35,6 @@ from .options import (
 
 log: Logger = getLogger("alligator")
 
-_quote = json.encoder.encode_basestring_ascii
-
 T = TypeVar("T")
 
 MAX_BACKOFF = 3600.0
@@ -45,6 +43,7 @@ MAX_BACKOFF = 3600.0
 _running: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 # What contains itself is found all the same: it is nested too deep.
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+_quote = json.encoder.encode_basestring_ascii
 _decoder = json.JSONDecoder()
 
 ENCODING_ERRORS = (TypeError, ValueError, RecursionError)
