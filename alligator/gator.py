@@ -182,7 +182,7 @@ class Gator:
         """Call *func* later, as a *task* of one's own making says."""
         task.to_call(func, *args, **kwargs)
         if self.tracing:
-            carry(task, self._queue_of(task))
+            carry(task, task.queue_name or self.queue_name)
         if not task.is_async:
             return self._run_now(task)
         transaction = current(self)
@@ -205,7 +205,7 @@ class Gator:
         task = self.task_class(**merged)
         task.to_call(func, *args, **kwargs)
         if self.tracing:
-            carry(task, self._queue_of(task))
+            carry(task, task.queue_name or self.queue_name)
         if options.get("is_async") is False:
             return self._run_now(task)
         return self._send(task, transaction, is_async, immediate=immediate, always=always)
@@ -230,7 +230,7 @@ class Gator:
             is_async = not _stand_in.in_process
         task.is_async = self.is_async if is_async is None else is_async
         message = ""
-        queue_name = self._queue_of(task)
+        queue_name = task.queue_name or self.queue_name
         if task.is_async:
             message = self.write(task, queue_name)
         else:
@@ -256,6 +256,8 @@ class Gator:
         for each in held:
             each.task.to_waiting()
         here = [each.task for each in held if each.in_process]
+        if not here:
+            return
         try:
             run_in_turn(self.execute, here)
         except BaseException:
@@ -304,7 +306,7 @@ class Gator:
 
     def count(self, ending: Ending, held: Sequence[Held]) -> None:
         """Note what became of tasks that a transaction held; of those for the store, that is."""
-        if _stand_in is None and (number := sum(not each.in_process for each in held)):
+        if _stand_in is None and (number := sum([not each.in_process for each in held])):
             self.tally.add(ending, number)
 
     @property
@@ -363,7 +365,7 @@ class Gator:
 
     def run(self, task: Task) -> Task:
         """Make one attempt at *task*, in its context."""
-        task.queue_name = self._queue_of(task)
+        task.queue_name = task.queue_name or self.queue_name
         span = running(task) if self.tracing else NOTHING
         if span is NOTHING and self.task_context is nullcontext:
             return task.run()
@@ -418,9 +420,6 @@ class Gator:
             for each in held
             if not each.in_process
         ]
-
-    def _queue_of(self, task: Task) -> str:
-        return task.queue_name or self.queue_name
 
     # How things are.
 

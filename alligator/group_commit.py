@@ -62,11 +62,11 @@ class GroupCommit:
 
         When its task is cancelled, the cancellation is put off until the outcome is known.
         """
-        # asyncio: a program without coroutines does not pay for it
-        from .loop_commit import LoopCommit
-
         loop_commit = self._loops
         if loop_commit is None:
+            # asyncio: a program without coroutines does not pay for it
+            from .loop_commit import LoopCommit
+
             loop_commit = self._loops = LoopCommit(self._client)
         return loop_commit.push(Commit(messages, commit_id))
 
@@ -83,13 +83,15 @@ class GroupCommit:
     def _travel(self) -> None:
         """Push what is waiting, for whoever has the turn."""
         entries: list[_Entry] = []
-        while self._waiting and len(entries) < COMMITS_A_TRIP:
-            with suppress(IndexError):  # its thread has just given up
+        try:
+            while self._waiting and len(entries) < COMMITS_A_TRIP:
                 entries.append(self._waiting.popleft())
+        except IndexError:  # the thread of the last has just given up
+            pass
         if not entries:
             return
+        commits = [entry.commit for entry in entries]
         try:
-            commits = [entry.commit for entry in entries]
             errors = self._client.push_commits(commits, waited=monotonic() - entries[0].began)
         except BaseException as error:
             reason = f"the push was broken off: {type(error).__name__}"

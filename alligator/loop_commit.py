@@ -2,11 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Sequence
 from contextvars import Context
 from logging import Logger, getLogger
 from time import monotonic
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from .backends.base import Client, Commit
@@ -29,13 +28,23 @@ class LoopCommit:
         line = self._lines.get(loop)
         if line is None:
             line = self._lines[loop] = _Line()
-        entry = _Entry(commit)
+        entry = _Entry(loop=loop)
+        entry.commit = commit
+        entry.began = monotonic()
         line.waiting.append(entry)
         if line.driver is None or line.driver.done():
             # In a context of its own, for it outlives the request that happens to begin it.
             line.driver = loop.create_task(self._drive(line), context=Context())
             line.driver.add_done_callback(line.end)
-        await entry
+        try:
+            await entry
+        except asyncio.CancelledError:
+            # The outcome is there: let it be seen, and let the cancellation hit the next await.
+            task = asyncio.current_task()
+            if task is None or not entry.done():
+                raise
+            task.uncancel()
+            task.cancel()
         if entry.error is not None:
             raise entry.error
 
@@ -75,26 +84,13 @@ class _Line:
 class _Entry(asyncio.Future[None]):
     """A commit that waits for its outcome, whatever happens to the task that waits for it."""
 
-    def __init__(self, commit: Commit) -> None:
-        super().__init__(loop=asyncio.get_running_loop())
-        self.commit = commit
-        self.began = monotonic()
-        self.error: AlligatorException | None = None
+    commit: Commit
+    began: float
+    error: AlligatorException | None = None
 
     def cancel(self, msg: object = None) -> bool:
         """Refuse, so that asyncio notes the cancellation of the task for later."""
         return False
-
-    def __await__(self) -> Generator[Any, None, None]:
-        try:
-            yield from super().__await__()
-        except asyncio.CancelledError:
-            # The outcome is there: let it be seen, and let the cancellation hit the next await.
-            task = asyncio.current_task()
-            if task is None or not self.done():
-                raise
-            task.uncancel()
-            task.cancel()
 
 
 def _settle(entries: Collection[_Entry], errors: Sequence[AlligatorException | None]) -> None:

@@ -117,7 +117,7 @@ class Middleware(Generic[App]):
         return False
 
     def settle(
-        self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]
+        self, transactions: Sequence[Transaction], status: int, headers: Iterable[tuple[str, str]]
     ) -> Response | None:
         """End the transactions as the response says; return the answer that has to replace it.
 
@@ -139,7 +139,7 @@ class Middleware(Generic[App]):
         return None
 
     async def asettle(
-        self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]
+        self, transactions: Sequence[Transaction], status: int, headers: Iterable[tuple[str, str]]
     ) -> Response | None:
         """Be `settle`, while the event loop goes on."""
         if len(transactions) > 1 or not transactions[0].is_one_push:
@@ -159,7 +159,7 @@ class Middleware(Generic[App]):
         return None
 
     def settle_late(
-        self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]
+        self, transactions: Sequence[Transaction], status: int, headers: Iterable[tuple[str, str]]
     ) -> None:
         """End the transactions when the client has its answer, and a failure is for the log only."""
         if self.settle(transactions, status, headers) is not None:
@@ -182,7 +182,9 @@ class Middleware(Generic[App]):
         if failure is not None:
             raise failure
 
-    def _is_vetoed(self, status: int, headers: Sequence[tuple[str, str]]) -> bool:
+    def _is_vetoed(self, status: int, headers: Iterable[tuple[str, str]]) -> bool:
+        if self.commit_veto is veto_errors:  # which needs no headers
+            return veto_errors(status)
         if self.commit_veto is None:
             return False
         return self.commit_veto(status, [(name.lower(), value) for name, value in headers])

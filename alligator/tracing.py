@@ -125,7 +125,9 @@ class _Read(dict[str, str]):
 def read_request(request: Mapping[str, Any]) -> dict[str, str]:
     """Read what is fit to be carried out of WSGI's environ or ASGI's scope."""
     asked = _asgi(request["headers"]) if "headers" in request else _wsgi(request)
-    found = {}
+    found: dict[str, str] = {}
+    if not asked:
+        return found
     for name in ("x-request-id", "x-correlation-id"):
         if name in asked and REQUEST_ID.fullmatch(asked[name]):
             found["request_id"] = asked[name]

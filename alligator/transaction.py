@@ -92,6 +92,8 @@ class Transaction:
 
     # Defaults stand here: one of these is made for each request, and most hold nothing.
     doomed: bool = False
+    _runs_some = False
+    """Whether some of its tasks are to run in this process."""
     _commit_id = ""
     _ended = False
     _committed = False
@@ -156,6 +158,8 @@ class Transaction:
             if self._outer is not None or len(self._held) >= MAX_TASKS:
                 self._check_room(1)
             self._held.append(held)
+            if held.in_process:
+                self._runs_some = True
         held.task.to_deferred()
         return True
 
@@ -265,7 +269,7 @@ class Transaction:
             return False
         if self._outer is not None and not self._outer._ended:
             return False
-        return self.gator.blocking or any(held.in_process for held in self._held)
+        return self.gator.blocking or self._runs_some
 
     def commit(self) -> None:
         """End it, and send the tasks on their way; when it is doomed, discard them.
@@ -309,7 +313,7 @@ class Transaction:
             and not (self.doomed or self._callbacks)
             and (self._outer is None or self._outer._ended)
             and self.gator.gathers
-            and not any(held.in_process for held in self._held)
+            and not self._runs_some
         )
 
     def rollback(self, cause: BaseException | None = None) -> None:
@@ -381,6 +385,7 @@ class Transaction:
                 return False
             self._check_room(len(held))
             self._held += held
+            self._runs_some = self._runs_some or any(each.in_process for each in held)
             self._callbacks += callbacks
             return True
 

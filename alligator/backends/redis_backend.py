@@ -358,24 +358,20 @@ class Client(base.Client):
 
 
 def _read_step(names: list[str], reply: Any) -> Step:
-    first, *found = reply
-    if not found:
+    first, *queues = reply
+    if not queues:
         return Step((), inf if first < 0 else first / 1e6)
-    return Step(
-        [
-            Lease(
-                names[place - 1],
-                task_id,
-                data,
-                int(fence),
-                int(fence) >> 32,
-                (first - float(since)) / 1e6,
-            )
-            for place, task_id, data, fence, since in zip(
-                found[::5], found[1::5], found[2::5], found[3::5], found[4::5], strict=True
-            )
-        ]
-    )
+    leases: list[Lease] = []
+    for place, found, payloads, fences in queues:
+        name = names[place - 1]
+        for task_id, since, data, fence in zip(
+            found[::2], found[1::2], payloads, fences, strict=True
+        ):
+            if data is not None:
+                token = int(fence or 0)
+                waited = (first - float(since)) / 1e6
+                leases.append(Lease(name, task_id, data, token, token >> 32, waited))
+    return Step(leases)
 
 
 def _micro(seconds: float) -> int:

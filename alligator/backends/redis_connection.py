@@ -117,12 +117,14 @@ class Connections:
         if self._pid != os.getpid():
             self._forget()
         while self._idle:
-            with suppress(IndexError, RedisError):
+            try:
                 connection = self._idle.pop()
                 # Nothing is left to read on it but its end, if the server has closed it.
                 if not connection.can_read(0):
                     return connection
                 connection.disconnect()
+            except (IndexError, RedisError):
+                pass
         return self.topology.connect(deadline)
 
     def exchange(self, connection: Any, command: Sequence[Any], timeout: float) -> Any:

@@ -9,6 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from logging import Logger, getLogger
 from threading import Thread
 from time import monotonic
@@ -144,10 +145,10 @@ class Pushes:
     def _prepare(self, commit: Commit) -> "_Push":
         """Write down the keys and arguments of a push, but for the second, its time."""
         marker = self._marker(commit.commit_id or os.urandom(12).hex())
-        try:
-            spent = self._spent.pop()
-        except IndexError:
-            spent = marker
+        spent = marker
+        if self._spent:
+            with suppress(IndexError):  # another thread has just had the last
+                spent = self._spent.pop()
         keys = [marker, spent, f"{self._prefix}queues"]
         args: list[str | int] = [MARKER_SECONDS, 0]
         for name, group in _by_queue(commit.messages).items():
@@ -224,11 +225,12 @@ class _Push:
         self.commit = commit
         self.call = Call(PUSH, keys, args)
         self._args = args
-        self.trips = 0
-        self.reply: Any = None
-        self.is_in_doubt = False
-        """Whether the server may have got a copy, or be yet to get it."""
-        self._was_in_doubt = False
+
+    trips = 0
+    reply: Any = None
+    is_in_doubt = False
+    """Whether the server may have got a copy, or be yet to get it."""
+    _was_in_doubt = False
 
     def leave(self, latest: int) -> None:
         """Note that a copy goes to the server, which shall refuse it after *latest*."""

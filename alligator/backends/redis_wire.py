@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, socket
 from ssl import SSLSocket
 from time import monotonic
 from typing import Any
@@ -38,8 +38,9 @@ class Wires:
     async def get(self, deadline: float) -> "Wire | None":
         """Return a connection for this event loop; None when there can be none.
 
-        That is so without hiredis and with TLS, whose socket a loop cannot use as it is; when the
-        server cannot be reached; and while another exchange is under way.
+        That is so without hiredis and with TLS, whose socket a loop cannot use as it is; with a loop
+        that watches no sockets (Windows'); when the server cannot be reached; and while another
+        exchange is under way.
         """
         if self._parser is None:
             return None
@@ -51,8 +52,13 @@ class Wires:
             return None
         if wire is None or not wire.is_fresh:
             # Forgotten meanwhile: it is closed, or among the idle ones, when it is not returned.
-            self._wires.pop(loop, None)
+            if wire is not None:
+                del self._wires[loop]
+                wire.unplug(loop)
             wire = await offload(partial(self._open, wire, deadline))
+            if wire is not None and not wire.plug_in(loop):
+                self._parser = None
+                return None
             if wire is not None:
                 self._wires[loop] = wire
         return wire
@@ -78,23 +84,36 @@ class Wires:
     def close(self) -> None:
         """Close those that there are."""
         wires, self._wires = self._wires, WeakKeyDictionary()
-        for wire in list(wires.values()):
-            wire.hang_up()
+        for loop, wire in list(wires.items()):
+            wire.hang_up(loop)
 
 
 class Wire:
-    """A connection of one event loop, for one exchange at a time."""
+    """A connection of one event loop, for one exchange at a time.
+
+    The loop watches its socket all the time: to begin that and to end it costs more than an exchange.
+    """
 
     is_closed: bool = False
-    is_busy: bool = False
-    """Whether an exchange is under way."""
+    _answered: "asyncio.Future[None] | None" = None
+    """What an exchange waits for; not kept after it, for it knows the event loop."""
+    _wanted = 0
+    _error: Exception | None = None
+    """Why no more replies will come."""
 
     def __init__(self, connections: Connections, connection: Any, offset: int, reader: Any) -> None:
         self.connection = connection
+        self._sock: socket = connection._sock
         self._connections = connections
         self._offset = offset
         self._measured = monotonic()
         self._reader = reader
+        self._replies: list[Any] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an exchange is under way."""
+        return self._answered is not None
 
     @property
     def is_fresh(self) -> bool:
@@ -105,6 +124,22 @@ class Wire:
         """Tell what the server's clock will say at *moment* of ours, at the least, in microseconds."""
         return int(moment * 1e6) + self._offset
 
+    def plug_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Let *loop* watch its socket; False, and it is closed, if that is a loop that cannot."""
+        try:
+            loop.add_reader(self._sock, self._receive, loop)
+        except NotImplementedError:
+            self.is_closed = True
+            self._connections.give_up(self.connection)
+            return False
+        return True
+
+    def unplug(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let *loop* forget its socket, which it knows by a number that another will get."""
+        if not self.is_closed and not loop.is_closed():
+            loop.remove_reader(self._sock)
+            loop.remove_writer(self._sock)
+
     async def exchange(self, calls: Sequence[Call], deadline: float) -> list[Any]:
         """Run scripts in one trip; return for each its reply, or the error there was in its place.
 
@@ -113,51 +148,87 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         data = b"".join([packed(self.connection, call.command) for call in calls])
-        sock = self.connection._sock
-        replies: list[Any] = []
-        self.is_busy = True
+        replies = self._replies = []
+        self._wanted = len(calls)
+        self._answered = loop.create_future()
+        expiry = loop.call_later(left(deadline), self._lose, loop, TimeoutError())
         try:
-            async with asyncio.timeout(left(deadline)):
-                await loop.sock_sendall(sock, data)
-                while len(replies) < len(calls):
-                    self._reader.feed(await _received(loop, sock))
-                    while (reply := self._reader.gets()) is not False:
-                        replies.append(reply if isinstance(reply, int) else None)
-        except (OSError, asyncio.CancelledError) as error:
-            self.close()
-            lost = (
-                errors.TimeoutError if isinstance(error, TimeoutError) else errors.ConnectionError
-            )
-            replies += [lost(str(error)) for _ in range(len(replies), len(calls))]
-        except BaseException:
-            self.close()
-            raise
+            self._send(loop, memoryview(data))
+            await self._answered
+        except BaseException as error:
+            self._lose(loop, ConnectionError(type(error).__name__))
+            if not isinstance(error, asyncio.CancelledError):
+                raise
         finally:
-            self.is_busy = False
+            expiry.cancel()
+            self._answered = None
+        if len(replies) < len(calls):
+            lost = (
+                errors.TimeoutError
+                if isinstance(self._error, TimeoutError)
+                else errors.ConnectionError
+            )
+            replies += [lost(str(self._error)) for _ in range(len(replies), len(calls))]
         if None in replies:  # this server may not be the one to ask any more
-            self.close()
+            self.close(loop)
         return replies
 
-    def hang_up(self) -> None:
-        """Close it, from any thread: its event loop sees to that itself while it waits for replies.
+    def _send(self, loop: asyncio.AbstractEventLoop, data: memoryview) -> None:
+        """Send what the socket takes now, and the rest when it takes more."""
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(loop, error)
+            return
+        if sent < len(data):
+            loop.add_writer(self._sock, self._send_more, loop, data[sent:])
 
-        For the loop knows the socket by its number, which the next file to be opened would get.
-        """
-        sock = self.connection._sock
-        if not self.is_busy:
-            self.close()
-        elif sock is not None:
+    def _send_more(self, loop: asyncio.AbstractEventLoop, data: memoryview) -> None:
+        loop.remove_writer(self._sock)
+        self._send(loop, data)
+
+    def _receive(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take what has come."""
+        try:
+            data = self._sock.recv(CHUNK)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            if self._answered is None:
+                raise ConnectionError("the server speaks without being asked")
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._replies.append(reply if isinstance(reply, int) else None)
+        except BlockingIOError:
+            return
+        except Exception as error:  # of the parser: what came is not of this protocol
+            self._lose(loop, error)
+            return
+        if len(self._replies) >= self._wanted:
+            self._end_exchange()
+
+    def _lose(self, loop: asyncio.AbstractEventLoop, error: Exception) -> None:
+        """Give up on what has not come."""
+        self._error = error
+        self.close(loop)
+        self._end_exchange()
+
+    def _end_exchange(self) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+
+    def hang_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close it, from any thread: *loop* sees to that itself while it runs."""
+        if not loop.is_running():
+            self.close(loop)
+        elif not self.is_closed:
             with suppress(OSError):  # it has ended
-                sock.shutdown(SHUT_RDWR)
+                self._sock.shutdown(SHUT_RDWR)
 
-    def close(self) -> None:
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close it for good."""
-        self.is_closed = True
-        self._connections.give_up(self.connection)
-
-
-async def _received(loop: asyncio.AbstractEventLoop, sock: Any) -> bytes:
-    data = await loop.sock_recv(sock, CHUNK)
-    if not data:
-        raise ConnectionError("the server closed the connection")
-    return data
+        if not self.is_closed:
+            self.unplug(loop)
+            self.is_closed = True
+            self._connections.give_up(self.connection)

@@ -28,7 +28,7 @@ class AlligatorMiddleware(Middleware[ASGIApp]):
             await self.app(scope, receive, send)
             return
         state = scope.get("state")
-        transactions = self.begin(scope, state and state.get(KEY))
+        transactions = self.begin(scope, state.get(KEY) if state else None)
         if not transactions:
             await self.app(scope, receive, send)
             return

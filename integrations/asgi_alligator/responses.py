@@ -1,7 +1,7 @@
 """What becomes of an ASGI response while its transactions are not settled."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from logging import Logger, getLogger
 from typing import Any
@@ -38,7 +38,9 @@ class HeldResponse(Unsettled):
     _held: Sequence[Message] = ()
     is_over: bool = False
     """Whether nothing is left to do at the end of the application."""
-    _settling: asyncio.Event | None = None
+    _settling = False
+    _settled: asyncio.Event | None = None
+    """What another coroutine waits for that sends while they are being settled."""
     _is_settled = False
     _is_replaced = False
     _error: Exception | None = None
@@ -58,8 +60,10 @@ class HeldResponse(Unsettled):
             await self._send(message)
         elif message["type"] == "http.response.debug":
             self._held = [*self._held, message]
-        elif self._settling is not None:  # another coroutine of the application sends as well
-            await self._settling.wait()
+        elif self._settling:  # another coroutine of the application sends as well
+            if self._settled is None:
+                self._settled = asyncio.Event()
+            await self._settled.wait()
             await self.send(message)
         else:
             if self._middleware.has_work(self._transactions):
@@ -91,7 +95,7 @@ class HeldResponse(Unsettled):
 
     async def _settle(self) -> None:
         """End the transactions, and send another response in place of this one if it has to be."""
-        self._settling = asyncio.Event()
+        self._settling = True
         try:
             replacement = await self._middleware.asettle(self._transactions, *_read(self._held[0]))
             self._is_replaced = replacement is not None
@@ -103,7 +107,8 @@ class HeldResponse(Unsettled):
             return
         finally:
             self._is_settled = True
-            self._settling.set()
+            if self._settled is not None:
+                self._settled.set()
         if replacement is not None:
             for message in _messages(replacement, self._scope["method"]):
                 await self._send(message)
@@ -143,9 +148,13 @@ async def drop(middleware: Middleware[Any], transactions: Sequence[Transaction])
         log.error("tasks with always=True were lost: %s", error)
 
 
-def _read(start: Message) -> tuple[int, list[tuple[str, str]]]:
-    headers = start.get("headers", ())
-    return start["status"], [(k.decode("latin-1"), v.decode("latin-1")) for k, v in headers]
+def _read(start: Message) -> tuple[int, Iterable[tuple[str, str]]]:
+    return start["status"], map(_text, start.get("headers", ()))  # few want to know
+
+
+def _text(header: tuple[bytes, bytes]) -> tuple[str, str]:
+    name, value = header
+    return name.decode("latin-1"), value.decode("latin-1")
 
 
 def _messages(answer: Response, method: str) -> tuple[Message, ...]:

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from flask import Flask, current_app, has_app_context
+from flask import Flask, current_app
 
 from alligator import Gator
 
@@ -24,10 +24,8 @@ class AppBinding:
     @property
     def app(self) -> Flask:
         """The application that the gator works for here and now."""
-        if has_app_context() and current_app.extensions.get("alligator") is self.gator:
-            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
-            return app
-        return self.latest
+        app = current_application()  # found once: each look through the proxy costs as much
+        return app if app and app.extensions.get("alligator") is self.gator else self.latest
 
     def is_async(self) -> bool:
         """Whether tasks go to the queue: read each time, as tests set TESTING late."""
@@ -40,6 +38,15 @@ class AppBinding:
     def task_context(self) -> AbstractContextManager[Any]:
         """Make an application context for one task."""
         return self.app.app_context()
+
+
+def current_application() -> Flask | None:
+    """Find what `flask.current_app` stands for; None outside of a context."""
+    try:
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
+    except RuntimeError:
+        return None
+    return app
 
 
 def bind(gator: Gator, app: Flask) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import ParamSpec, Unpack
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import Flask, current_app, has_app_context, request
+from flask import Flask, current_app, request
 from werkzeug.local import LocalProxy
 
 from alligator import Gator, Options, Task, Transaction
@@ -12,7 +12,7 @@ from alligator.exceptions import ConfigurationError
 from alligator.health import Health
 from alligator.options import TaskOptions, to_bool
 
-from .app_context import bind
+from .app_context import bind, current_application
 from .commands import commands
 from .configuration import DEFAULTS, make_gator, url_prefix
 from .requests import AlligatorEndpoint, AlligatorMiddleware
@@ -98,15 +98,16 @@ class Alligator:
     @property
     def gator(self) -> Gator:
         """The gator of the current application."""
-        if not has_app_context():
+        app = current_application()
+        if app is None:
             raise RuntimeError(
                 "There is no current application whose gator this could be. Use it in a view, a "
                 "command or a task, or in a block of 'with app.app_context():'."
             )
-        gator: Gator | None = current_app.extensions.get(KEY)
+        gator: Gator | None = app.extensions.get(KEY)
         if gator is None:
             raise RuntimeError(
-                f"{current_app.name!r} has no Alligator: call alligator.init_app(app) in its factory."
+                f"{app.name!r} has no Alligator: call alligator.init_app(app) in its factory."
             )
         return gator
 

@@ -31,14 +31,14 @@ for k = 4, #KEYS do
   local last = at + 1 + 3 * count
 
   local ids = {}
-  for i = at + 2, last, 3 do
-    ids[#ids + 1] = ARGV[i]
+  for i = 1, count do
+    ids[i] = ARGV[at + 3 * i - 1]
   end
   local there = call('HMGET', queue .. ':job', unpack(ids))
 
   -- Those ready at once get times of their own, so that they keep their order: the microseconds
   -- from now on. They are over when this script is, which needs more than one for each task.
-  local ours, payloads, scores, first = {}, {}, {}, math.huge
+  local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
   for i, id in ipairs(ids) do
     if there[i] or ours[id] then
       known = known + 1
@@ -47,18 +47,18 @@ for k = 4, #KEYS do
       local delay = ARGV[place + 2]
       local due = delay == '0' and now + i or now + tonumber(delay)
       ours[id] = true
-      payloads[#payloads + 1] = id
-      payloads[#payloads + 1] = ARGV[place + 1]
-      scores[#scores + 1] = whole(due)
-      scores[#scores + 1] = id
-      first = math.min(first, due)
+      new = new + 1
+      payloads[2 * new - 1], payloads[2 * new] = id, ARGV[place + 1]
+      scores[2 * new - 1], scores[2 * new] = whole(due), id
+      if due < first then
+        first = due
+      end
     end
   end
   at = last + 1
   added[queue] = ours
 
-  if #scores > 0 then
-    local new = #scores / 2
+  if new > 0 then
     call('HSET', queue .. ':job', unpack(payloads))
     call('ZADD', queue .. ':due', unpack(scores))
     if call('HINCRBY', queue .. ':cnt', 'pushed', new) == new then

@@ -8,8 +8,8 @@
 --         'release'  place, id, fence
 --         'dead'     place, id, fence, why
 -- Returns µs until a task is due or a lease ends (-1: neither), or when tasks were reserved the time
---       (µs), and of each of them the place of its queue, id, payload, fence, since when it was ready
---       (µs).
+--       (µs), and for each of their queues its place, their ids each with since when it was ready
+--       (µs), their payloads (nil: not reserved, for somebody took it away) and fences (nil: 0).
 
 local RECLAIM_AT_ONCE = 32
 
@@ -142,37 +142,30 @@ local function reserve(place, queue)
   if #found == 0 then
     return
   end
-  local ids = {}
-  for i = 1, #found, 2 do
-    ids[#ids + 1] = found[i]
+  local ids, count = {}, #found / 2
+  for i = 1, count do
+    ids[i] = found[2 * i - 1]
   end
   local payloads = call('HMGET', queue .. ':job', unpack(ids))
   local fences = call('HMGET', queue .. ':try', unpack(ids))
-  local leases = {}
+  local leases, reserved = {}, 0
   local ends = whole(now + lease)
   -- From the last to the first: a short sorted set is a list, and is searched from its beginning.
-  for i = #ids, 1, -1 do
+  for i = count, 1, -1 do
     if payloads[i] then
-      leases[#leases + 1] = ends
-      leases[#leases + 1] = ids[i]
+      reserved = reserved + 1
+      leases[2 * reserved - 1] = ends
+      leases[2 * reserved] = ids[i]
     end
   end
-  for i, id in ipairs(ids) do
-    if payloads[i] then
-      reply[#reply + 1] = place
-      reply[#reply + 1] = id
-      reply[#reply + 1] = payloads[i]
-      reply[#reply + 1] = fences[i] or 0
-      reply[#reply + 1] = found[2 * i]
-    end
-  end
-  call('ZREMRANGEBYRANK', queue .. ':due', 0, #ids - 1)
-  if #leases > 0 then
+  call('ZREMRANGEBYRANK', queue .. ':due', 0, count - 1)
+  if reserved > 0 then
     call('ZADD', queue .. ':run', unpack(leases))
+    reply[#reply + 1] = { place, found, payloads, fences }
+    left = left - reserved
   end
-  left = left - #leases / 2
   -- Somebody else took the payload away: there is nothing left to run or to bury.
-  add(queue, 'dropped', #ids - #leases / 2)
+  add(queue, 'dropped', count - reserved)
 end
 
 for place = 1, places do
