@@ -140,7 +140,8 @@ class Cutter:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.dsn = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.lose: deque[str] = deque()
-        """What becomes of the next scripts: their "request" is lost, their "reply", or "nothing"."""
+        """What becomes of the next scripts: their "request" is lost, their "reply", or "nothing"; or
+        the reply is "garbled"."""
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -164,6 +165,8 @@ class Cutter:
                         lost = self.lose.popleft() if self.lose else "nothing"
                     if not data or lost == ("request" if end is ours else "reply"):
                         return
+                    if end is theirs and lost == "garbled":
+                        data = b"?" + data
                     (theirs if end is ours else ours).sendall(data)
 
 
@@ -413,6 +416,18 @@ def test_commits_beside_an_event_loop_are_sent_once_more_when_nothing_is_heard(
     assert client.stats("all").pushed == 4
 
 
+def test_a_reply_beside_an_event_loop_that_makes_no_sense_is_as_good_as_lost(
+    client: Client, network: Cutter
+) -> None:
+    network.lose.extend(["nothing", "garbled"])
+
+    errors = beside(Client(network.dsn), commits("a"), commits("b"), commits("c"))
+
+    assert errors == [[None]] * 3
+    assert not network.lose
+    assert ids(client.reserve("all", limit=9)) == ["a", "b", "c"]
+
+
 def test_commits_beside_an_event_loop_that_fail_are_undone(client: Client, network: Cutter) -> None:
     pusher = Client(network.dsn)
     network.lose.extend(["reply", "reply", "reply"])
@@ -622,6 +637,44 @@ def test_a_connection_that_was_refused_the_time_is_not_shared_with_an_event_loop
     assert before is after is None
     assert still_waits
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "after"]
+
+
+def test_an_event_loop_lets_go_of_a_connection_that_the_server_has_closed(client: Client) -> None:
+    async def main() -> list[AlligatorException | None]:
+        client.push_many(messages("known"))  # the script is, from now on
+        errors = await client.apush_commits(commits("before"))
+        sockets = open_sockets()
+        client.conn.client_kill_filter(_type="normal", skipme=True)
+        async with asyncio.timeout(20):
+            while sockets <= open_sockets():
+                await asyncio.sleep(0.001)
+        return errors + await client.apush_commits(commits("after"))
+
+    assert asyncio.run(main()) == [None, None]
+    assert ids(client.reserve("all", limit=9)) == ["known", "before", "after"]
+
+
+def open_sockets() -> set[str]:
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the listing itself
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+    return {name for name in found if name.startswith("socket:")}
+
+
+def test_beside_an_event_loop_that_watches_no_sockets_commits_take_a_thread(
+    client: Client,
+) -> None:
+    class Windows(asyncio.SelectorEventLoop):
+        def add_reader(self, *_: object) -> None:
+            raise NotImplementedError
+
+    async def main() -> list[AlligatorException | None]:
+        return await client.apush_commits(commits("a", "b"))
+
+    with asyncio.Runner(loop_factory=Windows) as runner:
+        assert runner.run(main()) == [None, None]
+    assert ids(client.reserve("all", limit=9)) == ["a", "b"]
 
 
 def test_without_hiredis_commits_beside_an_event_loop_take_a_thread(
