@@ -666,7 +666,7 @@ def test_beside_an_event_loop_that_watches_no_sockets_commits_take_a_thread(
     client: Client,
 ) -> None:
     class Windows(asyncio.SelectorEventLoop):
-        def add_reader(self, *_: object) -> None:
+        def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
             raise NotImplementedError
 
     async def main() -> list[AlligatorException | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def experiment(
     def note(
         shots: "Callable[[Bench], Sequence[Shot]]",
     ) -> "Callable[[Bench], Sequence[Shot]]":
-        about = (shots.__doc__ or "").partition("\n")[0]
+        described = shots.func if isinstance(shots, partial) else shots
+        about = (described.__doc__ or "").partition("\n")[0]
         EXPERIMENTS[name] = Experiment(name, shots, figures, about)
         return shots
 
