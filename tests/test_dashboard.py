@@ -400,6 +400,18 @@ def test_how_busy_the_workers_are_is_seen_at_the_top(endpoint: Endpoint, gator: 
     assert "2 workers · 1 of 5 busy" in text_of(show(endpoint))
 
 
+def test_of_many_that_run_the_longest_are_shown(endpoint: Endpoint, gator: Gator) -> None:
+    running = [Running(str(n), f"shop.task{n}", time() - n) for n in range(30)]
+    gator.client.beat(WorkerInfo("busy", ["all"], running=running, concurrency=30), 60)
+
+    few = text_of(show(endpoint))
+
+    assert re.findall(r"shop\.task(\d+)", few) == [str(n) for n in range(29, 4, -1)]
+    assert "25 of 30" in few
+    assert "30 of 30 busy" in few
+    assert "shop.task0 " in text_of(show(endpoint, "limit=200"))
+
+
 def test_a_store_that_fails_half_way_is_a_page_without_a_reason(gator: Gator) -> None:
     gator = Gator("locmem://", backend_class=Broken)
     schedule(gator)

@@ -20,7 +20,7 @@ T = TypeVar("T", DeadLetter, Scheduled)
 Number = TypeVar("Number", int, float)
 
 LISTED = 25
-"""How many dead and how many scheduled tasks are shown unless more are asked for."""
+"""How many dead, scheduled or running tasks are shown unless more are asked for."""
 MOST_LISTED = 200
 FEW_QUEUES = 5
 """From more queues than these only the first few tasks of each are fetched."""
@@ -140,6 +140,8 @@ class View:
             for worker in self.workers
             for task in worker["running"]
         ]
+        # What hangs is seen first.
+        self.running.sort(key=lambda task: -(task["seconds"] or 0.0))
         self._look(stores, Look.read(query))
 
     def _look(self, stores: Sequence[Store], look: Look) -> None:
