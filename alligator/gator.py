@@ -182,7 +182,7 @@ class Gator:
         """Call *func* later, as a *task* of one's own making says."""
         task.to_call(func, *args, **kwargs)
         if self.tracing:
-            carry(task, task.queue_name or self.queue_name)
+            carry(task, self._queue_of(task))
         if not task.is_async:
             return self._run_now(task)
         transaction = current(self)
@@ -205,7 +205,7 @@ class Gator:
         task = self.task_class(**merged)
         task.to_call(func, *args, **kwargs)
         if self.tracing:
-            carry(task, task.queue_name or self.queue_name)
+            carry(task, self._queue_of(task))
         if options.get("is_async") is False:
             return self._run_now(task)
         return self._send(task, transaction, is_async, immediate=immediate, always=always)
@@ -230,7 +230,7 @@ class Gator:
             is_async = not _stand_in.in_process
         task.is_async = self.is_async if is_async is None else is_async
         message = ""
-        queue_name = task.queue_name or self.queue_name
+        queue_name = self._queue_of(task)
         if task.is_async:
             message = self.write(task, queue_name)
         else:
@@ -365,7 +365,7 @@ class Gator:
 
     def run(self, task: Task) -> Task:
         """Make one attempt at *task*, in its context."""
-        task.queue_name = task.queue_name or self.queue_name
+        task.queue_name = self._queue_of(task)
         span = running(task) if self.tracing else NOTHING
         if span is NOTHING and self.task_context is nullcontext:
             return task.run()
@@ -420,6 +420,9 @@ class Gator:
             for each in held
             if not each.in_process
         ]
+
+    def _queue_of(self, task: Task) -> str:
+        return task.queue_name or self.queue_name
 
     # How things are.
 

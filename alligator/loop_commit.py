@@ -28,9 +28,7 @@ class LoopCommit:
         line = self._lines.get(loop)
         if line is None:
             line = self._lines[loop] = _Line()
-        entry = _Entry(loop=loop)
-        entry.commit = commit
-        entry.began = monotonic()
+        entry = _Entry(commit, loop)
         line.waiting.append(entry)
         if line.driver is None or line.driver.done():
             # In a context of its own, for it outlives the request that happens to begin it.
@@ -84,9 +82,12 @@ class _Line:
 class _Entry(asyncio.Future[None]):
     """A commit that waits for its outcome, whatever happens to the task that waits for it."""
 
-    commit: Commit
-    began: float
     error: AlligatorException | None = None
+
+    def __init__(self, commit: Commit, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.commit = commit
+        self.began = monotonic()
 
     def cancel(self, msg: object = None) -> bool:
         """Refuse, so that asyncio notes the cancellation of the task for later."""

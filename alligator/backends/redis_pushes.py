@@ -221,16 +221,16 @@ class Pushes:
 class _Push:
     """One commit, and what is known of its way."""
 
-    def __init__(self, commit: Commit, keys: list[str], args: list[str | int]) -> None:
-        self.commit = commit
-        self.call = Call(PUSH, keys, args)
-        self._args = args
-
     trips = 0
     reply: Any = None
     is_in_doubt = False
     """Whether the server may have got a copy, or be yet to get it."""
     _was_in_doubt = False
+
+    def __init__(self, commit: Commit, keys: list[str], args: list[str | int]) -> None:
+        self.commit = commit
+        self.call = Call(PUSH, keys, args)
+        self._args = args
 
     def leave(self, latest: int) -> None:
         """Note that a copy goes to the server, which shall refuse it after *latest*."""
