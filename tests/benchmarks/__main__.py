@@ -49,8 +49,6 @@ def main(
     listing: bool,
 ) -> None:
     """Measure what Alligator does beside what is possible and what others do."""
-    # So that what was started is ended, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console()
     if not console.is_terminal:
         console.width = 200
@@ -65,6 +63,8 @@ def main(
     if compare:
         _compare(console, *(json.loads(path.read_text()) for path in compare))
         return
+    # So that what is started from here on is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if profile:
         with Bench(QUICK) as bench:
             profiles.show(bench, profile)
