@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -365,6 +365,18 @@ def test_several_commits_of_which_nothing_is_heard_twice_are_undone(
     assert client.len("all") == client.stats("all").pushed == 0
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def either_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `asyncio.run` use each of the event loops that web servers do."""
+    new_loop = pytest.importorskip(request.param).new_event_loop
+
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(main)
+
+    monkeypatch.setattr(asyncio, "run", run)
+
+
 def beside(pusher: Client, *trips: list[Commit]) -> list[list[AlligatorException | None]]:
     """Push several trips beside an event loop, one after the other."""
 
@@ -374,6 +386,7 @@ def beside(pusher: Client, *trips: list[Commit]) -> list[list[AlligatorException
     return asyncio.run(push())
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_a_connection_for_an_event_loop_that_hangs_leaves_time_for_another(client: Client) -> None:
     with Proxy(client.conn_string) as network:
         network.mishaps.append(Mishap(upwards=True, after=0, what="stall"))
@@ -383,6 +396,7 @@ def test_a_connection_for_an_event_loop_that_hangs_leaves_time_for_another(clien
     assert errors == [[None, None]]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_commits_beside_an_event_loop_share_one_connection(client: Client, network: Cutter) -> None:
     pusher = Client(network.dsn)
 
@@ -393,6 +407,7 @@ def test_commits_beside_an_event_loop_share_one_connection(client: Client, netwo
     assert network.connections == 1
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_a_commit_beside_an_event_loop_may_be_larger_than_the_socket_takes(
     client: Client,
 ) -> None:
@@ -402,6 +417,7 @@ def test_a_commit_beside_an_event_loop_may_be_larger_than_the_socket_takes(
     assert client.stats("all").ready == 64
 
 
+@pytest.mark.usefixtures("either_loop")
 @pytest.mark.parametrize("lost", ["request", "reply"])
 def test_commits_beside_an_event_loop_are_sent_once_more_when_nothing_is_heard(
     client: Client, network: Cutter, lost: str
@@ -416,6 +432,7 @@ def test_commits_beside_an_event_loop_are_sent_once_more_when_nothing_is_heard(
     assert client.stats("all").pushed == 4
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_a_reply_beside_an_event_loop_that_makes_no_sense_is_as_good_as_lost(
     client: Client, network: Cutter
 ) -> None:
@@ -428,6 +445,7 @@ def test_a_reply_beside_an_event_loop_that_makes_no_sense_is_as_good_as_lost(
     assert ids(client.reserve("all", limit=9)) == ["a", "b", "c"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_commits_beside_an_event_loop_that_fail_are_undone(client: Client, network: Cutter) -> None:
     pusher = Client(network.dsn)
     network.lose.extend(["reply", "reply", "reply"])
@@ -438,6 +456,7 @@ def test_commits_beside_an_event_loop_that_fail_are_undone(client: Client, netwo
     assert ids(client.reserve("all", limit=9)) == ["c"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_a_refusal_beside_an_event_loop_is_for_him_alone(client: Client) -> None:
     client.abort("commit-b", messages("b"))
 
@@ -448,6 +467,7 @@ def test_a_refusal_beside_an_event_loop_is_for_him_alone(client: Client) -> None
     assert ids(client.reserve("all", limit=9)) == ["a", "c"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_a_forgotten_script_is_taught_again_beside_an_event_loop(client: Client) -> None:
     beside(client, commits("a"))
     client.conn.script_flush()
@@ -456,6 +476,7 @@ def test_a_forgotten_script_is_taught_again_beside_an_event_loop(client: Client)
     assert ids(client.reserve("all", limit=9)) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_a_frozen_server_does_not_stop_an_event_loop(server: Server) -> None:
     client = Client(server)
     ticks: list[float] = []
@@ -485,6 +506,7 @@ def test_a_frozen_server_does_not_stop_an_event_loop(server: Server) -> None:
     assert ids(client.reserve("all", limit=9)) == ["before"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_an_event_loop_that_ends_in_the_middle_of_a_push_has_it_undone(server: Server) -> None:
     client = Client(server)
 
@@ -501,6 +523,7 @@ def test_an_event_loop_that_ends_in_the_middle_of_a_push_has_it_undone(server: S
     assert ids(client.reserve("all", limit=9)) == ["before"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_an_event_loop_that_ends_in_the_middle_of_a_push_hears_what_became_of_it(
     server: Server,
 ) -> None:
@@ -521,6 +544,7 @@ def test_an_event_loop_that_ends_in_the_middle_of_a_push_hears_what_became_of_it
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "a", "b"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_to_close_a_client_does_not_take_a_socket_from_under_its_event_loop(
     server: Server,
 ) -> None:
@@ -551,6 +575,7 @@ def test_to_close_a_client_does_not_take_a_socket_from_under_its_event_loop(
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "a"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_commits_side_by_side_in_one_event_loop_do_not_take_each_others_replies(
     client: Client,
 ) -> None:
@@ -570,6 +595,7 @@ def test_commits_side_by_side_in_one_event_loop_do_not_take_each_others_replies(
     assert sorted(ids(client.reserve("all", limit=99))) == [*names[1::2], "before", "known"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_a_child_opens_a_connection_of_its_own_for_its_event_loop(client: Client) -> None:
     async def main() -> int:
         await client.apush_commits(commits("parent"))
@@ -594,7 +620,7 @@ def forgetful_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alligator.backends.redis_wire.CLOCK_SECONDS", 0.0)
 
 
-@pytest.mark.usefixtures("forgetful_clocks")
+@pytest.mark.usefixtures("either_loop", "forgetful_clocks")
 def test_an_event_loop_goes_on_when_the_server_has_closed_its_idle_connection(
     client: Client,
 ) -> None:
@@ -610,7 +636,7 @@ def test_an_event_loop_goes_on_when_the_server_has_closed_its_idle_connection(
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "a", "b", "c"]
 
 
-@pytest.mark.usefixtures("forgetful_clocks")
+@pytest.mark.usefixtures("either_loop", "forgetful_clocks")
 def test_a_connection_that_was_refused_the_time_is_not_shared_with_an_event_loop(
     server: Server,
 ) -> None:
@@ -639,6 +665,7 @@ def test_a_connection_that_was_refused_the_time_is_not_shared_with_an_event_loop
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "after"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_an_event_loop_lets_go_of_a_connection_that_the_server_has_closed(client: Client) -> None:
     async def main() -> list[AlligatorException | None]:
         client.push_many(messages("known"))  # the script is, from now on
@@ -674,6 +701,7 @@ def test_beside_an_event_loop_that_watches_no_sockets_commits_take_a_thread(
     assert ids(client.reserve("all", limit=9)) == ["a", "b"]
 
 
+@pytest.mark.usefixtures("either_loop")
 def test_without_hiredis_commits_beside_an_event_loop_take_a_thread(
     client: Client, network: Cutter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

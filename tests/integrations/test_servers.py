@@ -111,6 +111,8 @@ class Site:
 
 Start = Callable[[], Site]
 
+UVICORN = ["uvicorn", "site_under_test:app", "--host", "127.0.0.1", "--port", "0"]
+
 
 @contextmanager
 def serving(name: str, folder: Path, program: str = "", **env: str) -> Iterator[Site]:
@@ -120,7 +122,8 @@ def serving(name: str, folder: Path, program: str = "", **env: str) -> Iterator[
     )
     command = {
         "gunicorn": ["gunicorn", "site_under_test:app", "-b", "127.0.0.1:0", "--threads", "4"],
-        "uvicorn": ["uvicorn", "site_under_test:app", "--host", "127.0.0.1", "--port", "0"],
+        "uvicorn": [*UVICORN, "--loop", "asyncio"],
+        "uvicorn with uvloop": [*UVICORN, "--loop", "uvloop"],
     }[name]
     log = folder / "server.log"
     path = [str(ROOT), str(ROOT / "integrations"), str(folder)]
@@ -159,9 +162,10 @@ def _url(log: Path) -> str:
     return found[1] if found else ""
 
 
-@pytest.fixture(params=["gunicorn", "uvicorn"])
+@pytest.fixture(params=["gunicorn", "uvicorn", "uvicorn with uvloop"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    pytest.importorskip(request.param)
+    for needed in request.param.split(" with "):
+        pytest.importorskip(needed)
     with serving(request.param, tmp_path) as site:
         yield site
 
