@@ -61,6 +61,8 @@ class Lane:
         self.timings: dict[str, Timings] = {}
         """How long the tasks of each queue took; others may read it at any moment."""
         self._reserved = self._began = 0.0
+        self._ran = 0
+        """How many tasks were run since the store was last asked."""
         self._running: Lease | None = None
         self._batch: deque[Lease] = deque()
         self._outcomes: deque[Outcome] = deque()
@@ -110,7 +112,7 @@ class Lane:
         finally:
             self._running = None
         self._outcomes.append(done.outcome)
-        self._average += (perf_counter() - start - self._average) / 8
+        self._ran += 1
         if done.task is not None:
             timings = self.timings.get(lease.queue_name)
             if timings is None:
@@ -198,12 +200,16 @@ class Lane:
 
     def _keep(self, step: Step) -> None:
         self._reserved = perf_counter()
+        self._ran = 0
         self._batch.extend(step.leases)
         self._pause = step.pause
         self.idle = not step.leases
 
     def _room(self, limit: int) -> int:
         """Choose how many tasks to reserve: few when they are long, twice as many each time at most."""
+        if self._ran:
+            took = (perf_counter() - self._reserved) / self._ran
+            self._average += (took - self._average) * min(1.0, self._ran / 8)
         fitting = int(BATCH_SECONDS / max(self._average, 1e-6))
         self._limit = max(1, min(fitting, self._limit * 2, limit))
         return self._limit

@@ -5,6 +5,7 @@ atomic and one round trip. Only the server's clock counts.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import count
 from math import inf
@@ -368,7 +369,7 @@ def _read_step(names: list[str], reply: Any) -> Step:
             found[::2], found[1::2], payloads, fences, strict=True
         ):
             if data is not None:
-                token = int(fence or 0)
+                token = int(fence) if fence else 0
                 waited = (first - float(since)) / 1e6
                 leases.append(Lease(name, task_id, data, token, token >> 32, waited))
     return Step(leases)
@@ -381,7 +382,7 @@ def _micro(seconds: float) -> int:
 def _pack(outcomes: Iterable[Outcome], names: list[str]) -> list[str | int]:
     """Write *outcomes* as the script wants them; queues not among *names* are put behind them."""
     places = {name: place for place, name in enumerate(names, 1)}
-    acked: dict[int, list[str]] = {}
+    acked: defaultdict[int, list[str]] = defaultdict(list)
     fenced: list[str | int] = []
     released: list[tuple[str | int, ...]] = []
     for verdict, lease, delay, data, reason, traceback in outcomes:
@@ -389,10 +390,11 @@ def _pack(outcomes: Iterable[Outcome], names: list[str]) -> list[str | int]:
             names.append(lease.queue_name)
             places[lease.queue_name] = len(names)
         place = places[lease.queue_name]
-        which = (verdict, place, lease.task_id, lease.token)
         if verdict == "ack":
-            acked.setdefault(place, []).append(lease.task_id)
-        elif verdict == "retry":
+            acked[place].append(lease.task_id)
+            continue
+        which = (verdict, place, lease.task_id, lease.token)
+        if verdict == "retry":
             fenced += *which, _micro(delay), data or ""
         elif verdict == "dead":
             fenced += *which, json.dumps([reason, traceback])
