@@ -1175,6 +1175,20 @@ def test_a_task_whose_payload_is_gone_does_not_stop_the_queue(client: Client) ->
     assert stats.pushed == stats.dropped + stats.leased == 3
 
 
+def test_a_task_whose_payload_is_gone_is_left_out_of_those_around_it(client: Client) -> None:
+    client.push_many([*messages("a", "b", "c"), Message("other", "d", "{}")])
+    client.release(client.reserve("all")[0])
+    client.conn.hdel("{alligator}:all:job", "b")
+
+    step = client.step(["all", "other"], 9)
+
+    found = [(lease.queue_name, lease.task_id, lease.data, lease.token) for lease in step.leases]
+    assert found == [("all", "a", "{}", 1), ("all", "c", "{}", 0), ("other", "d", "{}", 0)]
+    client.step((), 0, outcomes=[Outcome("ack", lease) for lease in step.leases])
+    stats = client.stats("all")
+    assert (stats.succeeded, stats.dropped, stats.leased, stats.ready) == (2, 1, 0, 0)
+
+
 def test_a_payload_that_is_no_text_can_be_buried(client: Client) -> None:
     client.push_many(messages("a"))
     with Redis.from_url(client.conn_string) as raw:
