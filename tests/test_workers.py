@@ -608,6 +608,19 @@ def test_long_tasks_are_taken_one_by_one() -> None:
     assert set(gator.backend.asked) == {1}
 
 
+def test_tasks_that_become_long_are_taken_one_by_one_from_then_on() -> None:
+    gator = Gator("locmem://", backend_class=Counting)
+    for number in range(200):
+        gator.task(note, number)
+    for number in range(130):
+        gator.task(note_pause, f"{number}", 0.01)
+
+    burst(gator)
+
+    assert max(gator.backend.asked) > 50
+    assert set(gator.backend.asked[-20:]) == {1}
+
+
 class Counting(Locmem):
     """A store that notes how many tasks are asked for."""
 
