@@ -11,7 +11,7 @@ LINK = re.compile(r"(!?)(\[[^]]*\]\()(?!\w+:|#)")
 
 
 class Readme(MetadataHookInterface):
-    """Let the links of the README lead to where the source is."""
+    """Make the links of the README point to the source repository."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set the description of the package."""

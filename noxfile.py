@@ -1,9 +1,10 @@
-"""What the usual test run does not do: other Pythons, the oldest libraries, empty environments.
+"""Checks beyond the usual test run: other Pythons, the oldest libraries, empty environments.
 
-``nox`` runs all of it, ``nox -s lowest`` one session, ``nox -l`` lists them. A Python that is not
+``nox`` runs all sessions, ``nox -s lowest`` runs one, ``nox -l`` lists them. A Python that is not
 installed is skipped.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 
-#: The oldest versions that pyproject.toml allows, and of what they stand on or are tested with.
+#: The oldest versions that pyproject.toml allows, and those of their dependencies and test libraries.
 LOWEST = [
     "click==8.1.3",
     "rich==13.0.0",
@@ -25,36 +26,59 @@ LOWEST = [
     "redis==5.1.0",
     "hiredis==3.0.0",
     "boto3==1.35.0",
+    "psycopg[binary]==3.1.18",
     "httpx==0.27.0",
 ]
-#: Tests of the libraries whose versions are at stake.
+#: The tests that use these libraries.
 OF_LIBRARIES = [
-    "tests/test_cli.py",
-    "tests/backends/test_contract.py",
-    "tests/backends/test_redis.py",
-    "tests/backends/test_sqs.py",
+    "tests/cli",
+    "tests/backends/contract",
+    "tests/backends/test_base.py",
+    "tests/backends/redis_backend",
+    "tests/backends/postgres_backend",
+    "tests/backends/sqs_backend",
     "tests/integrations",
 ]
 
-#: For each extra, a program that needs it and nothing more.
+#: For each extra, a program that needs only this extra.
 EXTRAS = {
     "": "import alligator.cli, asgi_alligator, wsgi_alligator; alligator.Gator('sqlite://queue.db').len()",
     "redis": "import alligator; alligator.Gator('redis://localhost:1/0')",
     "sqs": "import alligator; alligator.Gator('sqs://eu-west-1/')",
+    "postgres": "import alligator; alligator.Gator('postgresql://localhost:1/shop').client",
     "flask": "import flask, flask_alligator; app = flask.Flask('shop'); "
     "app.config['ALLIGATOR_CONN'] = 'locmem://'; flask_alligator.Alligator(app); "
     "assert app.test_client().get('/alligator/health/live').status_code == 200",
-    "dashboard": "import alligator; from alligator.endpoint import Endpoint; "
-    "from alligator.dashboard import page",
-    "metrics": "import alligator; from alligator.metrics import Metrics",
-    "otel": "import alligator, opentelemetry.trace, alligator.spans",
+    "dashboard": "import alligator; from alligator.web.endpoint import Endpoint; "
+    "from alligator.web.dashboard import page",
+    "metrics": "import alligator; from alligator.monitoring.metrics import Metrics",
+    "otel": "import alligator, opentelemetry.trace, alligator.telemetry.opentelemetry",
     "starlette": "import alligator, starlette_alligator as s; "
     "s.AlligatorMiddleware(s.AlligatorEndpoint(alligator.Gator('locmem://')), alligator.Gator('locmem://'))",
 }
 
+#: Python 3.14 as WebAssembly, which has neither threads nor processes, and how pip gets its wheels.
+PYODIDE = "314.0.7"
+WHEELS = ["--python-version", "3.14", "--implementation", "cp", "--platform"]
+WHEELS += ["pyemscripten_2026_0_wasm32", "--only-binary=:all:"]
+OF_3_14 = [
+    "tests/payload/test_annotations.py",
+    "tests/_runtime/test_failures.py",
+    "tests/_runtime/test_signatures.py",
+    "tests/payload",
+    "tests/test_gator.py",
+    "tests/payload/test_signing.py",
+    "tests/payload/test_functions.py",
+    "tests/test_nesting.py",
+    "tests/test_options.py",
+    "tests/test_tasks.py",
+    "tests/test_testing.py",
+    "tests/test_transaction.py",
+]
+
 
 def wheel(session: nox.Session) -> Path:
-    """Build the wheel of what is checked out, with the hatchling that stands beside nox."""
+    """Return the path of a wheel of the working tree, built by the hatchling of nox's environment."""
     folder = session.create_tmp()
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
     session.run(*command, silent=True, external=True)
@@ -64,23 +88,23 @@ def wheel(session: nox.Session) -> Path:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run every test with the newest libraries."""
-    session.install("-e", ".[test]", "hatchling>=1.26")  # some build the wheel
+    """Run all tests with the newest libraries."""
+    session.install("-e", ".[test]", "hatchling>=1.26")  # some tests build the wheel
     session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def lowest(session: nox.Session) -> None:
-    """Run the tests of each library at the oldest version that is allowed."""
+    """Run the tests of each library with its oldest supported version."""
     session.install("-e", ".[test]", *LOWEST)
-    # What the old ones warn of on a newer Python has been mended in the newer ones.
+    # Old versions raise warnings on a newer Python.
     session.run("python", "-m", "pytest", "-W", "default", *(session.posargs or OF_LIBRARIES))
 
 
 @nox.session(python=PYTHONS)
 @nox.parametrize("extra", list(EXTRAS))
 def extras(session: nox.Session, extra: str) -> None:
-    """Install the wheel with one extra into an empty environment, and use it."""
+    """Install the wheel with one extra in an empty environment, and use it."""
     built = wheel(session)
     session.install(f"{built}[{extra}]" if extra else str(built))
     session.cd(session.create_tmp())
@@ -90,8 +114,34 @@ def extras(session: nox.Session, extra: str) -> None:
 
 
 @nox.session
+def pyodide(session: nox.Session) -> None:
+    """Run the tests without threads, processes or event loop on Python 3.14; needs node and npm."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        session.skip("node or npm is missing")
+    checkout, folder = Path.cwd(), Path(session.create_tmp()).absolute()
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
+    session.run(*npm, f"pyodide@{PYODIDE}", external=True, silent=True)
+    libraries = [
+        "anyio",
+        "click",
+        "msgspec",
+        "rich",
+        "hypothesis",
+        "pytest",
+        "pytest-timeout",
+        "redis",
+    ]
+    libraries += ["attrs", "pydantic", "tzdata"]
+    site = str(folder / "site")
+    session.install("--upgrade", "--target", site, *WHEELS, *libraries)
+    session.cd(folder)
+    runner = str(checkout / "tests" / "pyodide.mjs")
+    session.run("node", runner, str(checkout), site, *(session.posargs or OF_3_14), external=True)
+
+
+@nox.session
 def frameworks(session: nox.Session) -> None:
-    """Run the examples of the frameworks that have no adapter of their own."""
+    """Run the examples of frameworks that have no integration of their own."""
     session.install("-e", ".[test]", "pyramid", "bottle", "falcon", "quart", "litestar")
     session.run("python", "-m", "pytest", "tests/integrations/test_frameworks.py")
 

@@ -1,4 +1,4 @@
-"""Take slow work out of the request: tasks that are queued exactly when it succeeds."""
+"""Background tasks that are queued exactly when the request that starts them succeeds."""
 
 from .backends.base import Client as Client
 from .backends.base import Lease as Lease
@@ -7,6 +7,7 @@ from .constants import CANCELED as CANCELED
 from .constants import DEAD as DEAD
 from .constants import DEFERRED as DEFERRED
 from .constants import DELAYED as DELAYED
+from .constants import DUPLICATE as DUPLICATE
 from .constants import FAILED as FAILED
 from .constants import LEASED as LEASED
 from .constants import READY as READY

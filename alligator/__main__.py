@@ -1,4 +1,4 @@
-"""Let ``python -m alligator`` be ``latergator``."""
+"""Run ``latergator`` as ``python -m alligator``."""
 
 from .cli import main
 

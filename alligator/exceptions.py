@@ -1,48 +1,52 @@
-"""Everything that Alligator raises.
+"""The exceptions of Alligator.
 
 AlligatorException
-├── ConfigurationError         something was set up in a way that cannot work
-│   ├── UnknownBackend         no backend goes by the scheme of the DSN
-│   └── MissingExtra           the backend is known, its library is not installed
-├── TaskError                  this call cannot become a task
+├── ConfigurationError         invalid settings
+│   ├── UnknownBackend         no backend has the scheme of the DSN
+│   └── MissingExtra           the library of the backend is not installed
+├── TaskError                  the call cannot become a task
 │   ├── MultipleDelayError     both delay_by and delay_until were given
-│   ├── UnknownOption          no task takes an option of that name
-│   ├── InvalidOption          the option is known, its value is not one it takes
-│   ├── NotImportable          no worker could import the function
-│   ├── NotSerializable        an argument is not JSON
-│   ├── TaskTooLarge           the task is longer than the queue takes
-│   └── TooManyTasks           the transaction holds all it can
-├── PayloadError               what lies on the queue is not a task that may run here
+│   ├── UnknownOption          tasks have no option of that name
+│   ├── InvalidOption          the option does not accept the value
+│   ├── NotImportable          a worker could not import the function
+│   ├── WrongArguments         the function cannot be called with these arguments
+│   ├── NotSerializable        an argument would not arrive as it was passed
+│   ├── TaskTooLarge           the task exceeds the size limit
+│   └── TooManyTasks           the transaction exceeds its limits
+├── PayloadError               a payload is not a task that may run here
 │   ├── UnknownModuleError     its module cannot be imported
 │   ├── UnknownCallableError   its module has no such function
-│   ├── NotAllowed             its function is not one that this worker may run
-│   └── BadSignature           it was not signed with a secret of ours
+│   ├── IncompatibleArguments  its function does not take its arguments any more
+│   ├── NotAllowed             this worker may not run its function
+│   └── BadSignature           no secret of this worker matches its signature
+├── NotRunnable                this worker could not start the task; the task has not failed
 ├── TaskFailed                 an attempt at a task failed
 │   ├── TaskTimeout            it took longer than its timeout
-│   └── TaskCrashed            the process that it ran in has died
-└── BackendError               the store could not do what it was asked
-    └── BackendUnavailable     the store cannot be reached, or did not answer in time
+│   └── TaskCrashed            its process died
+├── BackendError               the store could not complete the call
+│   └── BackendUnavailable     the store cannot be reached, or did not answer in time
+└── ResponseReplaced           a different response was sent instead of the application's
 """
 
 
 class AlligatorException(Exception):
-    """Be the root of all that Alligator raises."""
+    """Base class of all Alligator exceptions."""
 
 
 class ConfigurationError(AlligatorException, ValueError):
-    """Something was set up in a way that cannot work."""
+    """Invalid settings."""
 
 
 class UnknownBackend(ConfigurationError):
-    """No backend goes by the scheme of the DSN."""
+    """No backend has the scheme of the DSN."""
 
 
 class MissingExtra(ConfigurationError, ImportError):
-    """The backend is known, its library is not installed."""
+    """The library of the backend is not installed."""
 
 
 class TaskError(AlligatorException):
-    """This call cannot become a task."""
+    """The call cannot become a task."""
 
 
 class MultipleDelayError(TaskError, ValueError):
@@ -50,31 +54,35 @@ class MultipleDelayError(TaskError, ValueError):
 
 
 class UnknownOption(TaskError, TypeError):
-    """No task takes an option of that name."""
+    """Tasks have no option of that name."""
 
 
 class InvalidOption(TaskError, ValueError):
-    """The option is known, its value is not one it takes."""
+    """The option does not accept the value."""
 
 
 class NotImportable(TaskError, TypeError):
-    """No worker could import the function."""
+    """A worker could not import the function."""
+
+
+class WrongArguments(TaskError, TypeError):
+    """The function cannot be called with these arguments."""
 
 
 class NotSerializable(TaskError, TypeError):
-    """An argument is not JSON."""
+    """An argument would not arrive as it was passed."""
 
 
 class TaskTooLarge(TaskError, ValueError):
-    """The task is longer than the queue takes."""
+    """The task exceeds the size limit."""
 
 
 class TooManyTasks(TaskError, OverflowError):
-    """The transaction holds all it can."""
+    """The transaction exceeds its limits."""
 
 
 class PayloadError(AlligatorException):
-    """What lies on the queue is not a task that may run here."""
+    """A payload is not a task that may run here."""
 
 
 class UnknownModuleError(PayloadError):
@@ -85,12 +93,20 @@ class UnknownCallableError(PayloadError):
     """The task's module has no such function."""
 
 
+class IncompatibleArguments(PayloadError):
+    """The task's function, as it is here, does not take the arguments of the payload."""
+
+
 class NotAllowed(PayloadError):
-    """The task's function is not one that this worker may run."""
+    """This worker may not run the task's function."""
 
 
 class BadSignature(PayloadError):
-    """The task was not signed with a secret of ours."""
+    """No secret of this worker matches the task's signature."""
+
+
+class NotRunnable(AlligatorException):
+    """This worker could not start the task, for lack of a thread for instance. The task did not fail."""
 
 
 class TaskFailed(AlligatorException):
@@ -101,20 +117,31 @@ class TaskTimeout(TaskFailed, TimeoutError):
     """The attempt took longer than the task's timeout."""
 
     def __str__(self) -> str:
-        # Sent to a running thread it is a class, and has no arguments.
-        return super().__str__() or "it took longer than its timeout"
+        # Without arguments if it was raised in a running thread, where only the class is given.
+        return super().__str__() or "the task took longer than its timeout"
 
 
 class TaskCrashed(TaskFailed):
-    """The process that the task ran in has died of it."""
+    """The process that the task ran in died."""
 
 
 class BackendError(AlligatorException):
-    """The store could not do what it was asked."""
+    """The store could not complete the call."""
 
     retry_after: float = 5.0
-    """Seconds after which it may be worth to ask again."""
+    """The number of seconds after which a retry may succeed."""
 
 
 class BackendUnavailable(BackendError):
     """The store cannot be reached, or did not answer in time."""
+
+    is_local: bool = False
+    """Whether this process is the cause, so that the store may well be available."""
+
+
+class ResponseReplaced(AlligatorException, OSError):
+    """The response of this ASGI application is not sent; the client got another one.
+
+    Raised by the application's ``send``, as a server does when the client has disconnected.
+    `AlligatorMiddleware` catches it.
+    """

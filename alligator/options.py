@@ -1,42 +1,65 @@
-"""How a task is to be run: the options it may be given, and a context that gives them."""
+"""The options of a task, their validation, and a context that sets them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timedelta
 from functools import lru_cache
-from math import inf, isfinite
+from math import inf
+from operator import index
+from time import time
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypedDict, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
+from ._runtime.coroutines import check_runs
+from .constants import MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
 from .exceptions import InvalidOption, MultipleDelayError, UnknownOption
 
 Hook = Callable[..., Any]
+Seconds: TypeAlias = float | timedelta
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+SENDING = ("is_async", "immediate", "always")
+"""The options that say how a task is sent; the others are options of the task itself."""
 
 
 class TaskOptions(TypedDict, total=False):
     """The options that `Gator.options` and `Gator.transaction` take."""
 
     task_id: str
+    """The id of the task; a unique one by default."""
     retries: int
+    """The number of attempts after a failed one; 0 by default."""
     is_async: bool | str
+    """False to run the task in this process."""
     on_start: Hook | None
+    """Called with the task before each attempt."""
     on_success: Hook | None
+    """Called with the task and its result."""
     on_error: Hook | None
+    """Called with the task and its error after each failed attempt."""
     depends_on: Sequence[str] | None
-    delay_by: float | None
+    """Task ids that are stored with the task; it does not wait for them."""
+    delay_by: Seconds | None
+    """The delay after the call: seconds, or a timedelta."""
     delay_until: float | date | None
+    """The earliest time of the run: a Unix timestamp, a datetime or a date; local time if naive."""
     queue_name: str | None
-    backoff: float | Sequence[float] | None
-    timeout: float | None
+    """The queue; that of the gator by default."""
+    backoff: Seconds | Sequence[Seconds] | None
+    """The pause before a retry, or one for each; by default they grow from a second to an hour."""
+    timeout: Seconds | None
+    """The time limit of one attempt."""
     headers: Mapping[str, str] | None
+    """A small mapping of strings that is stored with the task."""
     immediate: bool
+    """True to push at once, also in a transaction."""
     always: bool
+    """True to push at the end of the transaction even if it is rolled back."""
 
 
 class Enqueues(Protocol[T_co]):
-    """What a context of options needs of a gator."""
+    """What `Options` needs of a gator."""
 
     def enqueue(
         self,
@@ -48,7 +71,7 @@ class Enqueues(Protocol[T_co]):
 
 
 class Options(Generic[T]):
-    """Options that all tasks of a ``with`` block share; only `Options.task` uses them.
+    """Options that several tasks share. They apply to tasks that are started with its `task`.
 
     Ex::
 
@@ -72,13 +95,15 @@ class Options(Generic[T]):
     ) -> None:
         pass
 
-    def task(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call *func* later, with these options; see `Gator.task`."""
+    def task(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Push a task that calls *func*, with these options; see `Gator.task`."""
         return self.gator.enqueue(self.task_kwargs, func, args, kwargs)
 
 
 def merge_options(*levels: Mapping[str, Any]) -> dict[str, Any]:
-    """Let each level override those before it; a delay of one kind replaces one of the other.
+    """Return all options; later levels override earlier ones.
+
+    ``delay_by`` and ``delay_until`` replace each other.
 
     >>> merge_options({"retries": 1, "delay_by": 5}, {"delay_until": 0})
     {'retries': 1, 'delay_until': 0}
@@ -97,7 +122,7 @@ def merge_options(*levels: Mapping[str, Any]) -> dict[str, Any]:
 def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) -> dict[str, Any]:
     """Return *options* in the form that *task_class* takes.
 
-    ``async``, the option's name before Python reserved the word, is taken for ``is_async``. Raises
+    ``async``, the option's name before Python reserved the word, is accepted for ``is_async``. Raises
     `UnknownOption`, `InvalidOption` or `MultipleDelayError`.
     """
     checked = dict(options)
@@ -111,7 +136,7 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
     known = {*_parameters(task_class), "immediate", "always"}
     for name in checked:
         if name not in known and "**" not in known:
-            from difflib import get_close_matches  # only who errs pays for it
+            from difflib import get_close_matches
 
             near = get_close_matches(name, known, 1)
             hint = (
@@ -126,17 +151,33 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
     return checked
 
 
+def check_shared_options(
+    options: Mapping[str, Any], task_class: Callable[..., Any]
+) -> dict[str, Any]:
+    """Return *options* that several tasks share, checked as by `check_options`."""
+    if "task_id" in options:
+        raise InvalidOption(
+            "task_id is an option of one task: shared by several, it would make all but the first "
+            "duplicates. Use gator.options(task_id=...) at the call."
+        )
+    return check_options(options, task_class)
+
+
 @lru_cache
 def _parameters(task_class: Callable[..., Any]) -> frozenset[str]:
-    """Name what *task_class* can be told; ``**`` stands for anything."""
-    from inspect import signature  # half of what an import of Alligator would take
+    """Return the names of the parameters of *task_class*; ``**`` means any name."""
+    # Imported here because inspect takes half as long to import as all of Alligator.
+    from ._runtime.signatures import signature
 
-    parameters = signature(task_class).parameters.values()
+    try:
+        parameters = signature(task_class).parameters.values()
+    except Exception:  # without a signature, the class itself has to check the options
+        return frozenset({"**"})
     return frozenset("**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters)
 
 
 def to_bool(name: str, value: object) -> bool:
-    """Read a switch: a bool, or what people write in environment variables.
+    """Return the value of a switch: a bool, or a word as in environment variables.
 
     >>> to_bool("is_async", "No"), to_bool("is_async", "1")
     (False, True)
@@ -148,83 +189,112 @@ def to_bool(name: str, value: object) -> bool:
         return True
     if word in FALSE:
         return False
-    raise InvalidOption(f"{name} is one of {', '.join(TRUE + FALSE)}, not {value!r}.")
+    raise InvalidOption(f"{name} is one of {', '.join(TRUE + FALSE)}, not {_short_repr(value)}.")
 
 
 TRUE = ("true", "1", "yes", "on", "t", "y")
 FALSE = ("false", "0", "no", "off", "f", "n")
 
 
-# What an option may be: each check returns the value in the form that a task keeps, or raises
-# InvalidOption, naming the option and what it takes.
+# Each check returns the value in the form that a task stores, or raises InvalidOption with the name
+# of the option and the values that it takes.
 
 
 def check_name(option: str, value: object) -> str:
-    """Take a name that is fit for a line of text."""
+    """Return a name of 1 to 200 printable characters."""
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
-        raise InvalidOption(f"{option} is 1 to 200 printable characters, not {value!r:.80}.")
+        raise InvalidOption(f"{option} is 1 to 200 printable characters, not {_short_repr(value)}.")
     return value
 
 
-def check_whole(option: str, value: object) -> int:
-    """Take a whole number from 0."""
+def check_whole(option: str, value: object, *, least: int = 0) -> int:
+    """Return a whole number from *least* to `MAX_NUMBER`; 3.0 is accepted, "3" and True are not."""
+    if type(value) is int and least <= value <= MAX_NUMBER:
+        return value
     try:
-        number = int(value)  # type: ignore[call-overload]  # 1.0 took "3" as well
+        number = int(value) if isinstance(value, float) else index(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number = -1
-    if number < 0 or (isinstance(value, float) and value != number):
-        raise InvalidOption(f"{option} is a whole number from 0, not {value!r}.")
-    return int(number)
+    if isinstance(value, bool) or number != value or not least <= number <= MAX_NUMBER:
+        raise InvalidOption(
+            f"{option} is a whole number from {least} to {MAX_NUMBER:,}, not {_short_repr(value)}."
+        )
+    return number
 
 
-def check_seconds(option: str, value: object, *, least: float = 0.0) -> float:
-    """Take a number of seconds."""
-    try:
-        number = float(value) if isinstance(value, int | float) else -inf
-    except OverflowError:
-        number = inf
-    if isinstance(value, bool) or not isfinite(number) or number < least:
-        raise InvalidOption(f"{option} is a number of seconds from {least:g}, not {value!r:.80}.")
+def check_seconds(
+    option: str, value: object, *, least: float = 0.0, most: float = MAX_SECONDS
+) -> float:
+    """Return a number of seconds, from a number or a timedelta."""
+    if isinstance(value, timedelta):
+        number = value.total_seconds()
+    else:
+        try:
+            number = float(value) if isinstance(value, int | float) else -inf
+        except OverflowError:
+            number = inf
+    if isinstance(value, bool) or not least <= number <= most:  # also rejects NaN
+        raise InvalidOption(
+            f"{option} is a number of seconds from {least:g} to {most:,.0f}, or a timedelta, "
+            f"not {_short_repr(value)}."
+        )
     return number
 
 
 def check_pauses(option: str, value: object) -> float | list[float]:
-    """Take a number of seconds, or several."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    """Return a number of seconds, or a list of them."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
         return [check_seconds(option, pause) for pause in value]
     return check_seconds(option, value)
 
 
 def to_timestamp(option: str, value: object) -> float:
-    """Take a moment: a Unix timestamp, a datetime or a date, both in UTC unless they say otherwise."""
-    if isinstance(value, datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return max(0.0, moment.timestamp())
+    """Return a Unix timestamp. A naive datetime is local time; a date means its midnight."""
+    moment = value
     if isinstance(value, date):
-        return to_timestamp(option, datetime(value.year, value.month, value.day, tzinfo=UTC))
-    return check_seconds(option, value)
+        if not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day)
+        try:
+            moment = max(0.0, value.timestamp())
+        except (OverflowError, ValueError, OSError):  # outside the range of the system's calendar
+            moment = 0.0 if value.year < 1970 else inf
+    is_number = isinstance(moment, int | float) and not isinstance(moment, bool)
+    if not is_number or not 0 <= moment <= time() + MAX_SECONDS:  # type: ignore[operator]
+        raise InvalidOption(
+            f"{option} is a moment within 100 years from now: a Unix timestamp, a datetime or a "
+            f"date, not {_short_repr(value)}."
+        )
+    return float(moment)  # type: ignore[arg-type]
 
 
 def check_headers(option: str, value: object) -> dict[str, str]:
-    """Take a mapping of strings, and return a copy."""
+    """Return a copy of a mapping of strings."""
     if not isinstance(value, Mapping) or not all(
         isinstance(part, str) for item in value.items() for part in item
     ):
-        raise InvalidOption(f"{option} maps strings to strings, not {value!r:.80}.")
+        raise InvalidOption(f"{option} maps strings to strings, not {_short_repr(value)}.")
     return dict(value)
 
 
 def check_timeout(option: str, value: object) -> float:
-    """Take a number of seconds that is more than none."""
-    return check_seconds(option, value, least=0.001)
+    """Return the time limit of an attempt, in seconds."""
+    return check_seconds(option, value, least=0.001, most=MAX_TIMEOUT)
 
 
 def check_hook(option: str, value: object) -> Hook:
-    """Take a function."""
+    """Return a function that can be a hook."""
     if not callable(value):
-        raise InvalidOption(f"{option} is a function, not {value!r}.")
+        raise InvalidOption(f"{option} is a function, not {_short_repr(value)}.")
+    check_runs(option, value)
     hook: Hook = value
     return hook
+
+
+def _short_repr(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except BaseException:  # a number of ten thousand digits, or a __repr__ that raises
+        return f"this {type(value).__name__}"
 
 
 CHECKS: dict[str, Callable[[str, object], object]] = {

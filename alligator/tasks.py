@@ -1,27 +1,23 @@
-"""One call to make later: how it is written as JSON, read back, and run."""
+"""A task: a call to make later, its payload as JSON, and its run."""
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from copy import copy
 from datetime import date
-from functools import lru_cache
-from logging import Logger, getLogger
 from time import time, time_ns
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from .constants import CANCELED, DEFERRED, FAILED, RETRYING, SUCCESS, WAITING
-from .coroutines import finished
-from .exceptions import (
-    InvalidOption,
-    MultipleDelayError,
-    NotSerializable,
-    PayloadError,
-    UnknownCallableError,
-)
-from .importing import load, locate
+from ._runtime.backoff import pause_after
+from ._runtime.coroutines import await_result
+from ._runtime.exits import exit_if_forked
+from ._runtime.interrupts import boundaries
+from ._runtime.log import log
+from .constants import CANCELED, DEFERRED, DUPLICATE, FAILED, RETRYING, SUCCESS, WAITING
+from .exceptions import InvalidOption, MultipleDelayError, NotRunnable, PayloadError
 from .options import (
     Hook,
+    Seconds,
     check_headers,
     check_hook,
     check_name,
@@ -32,46 +28,45 @@ from .options import (
     to_bool,
     to_timestamp,
 )
-
-log: Logger = getLogger("alligator")
-
-T = TypeVar("T")
+from .payload import envelope
+from .payload.arguments import check_call, check_plain, encoding_error, lower, restore
+from .payload.calls import callee_of
+from .payload.encoding import ENCODING_ERRORS
+from .payload.envelope import NO_OPTIONS, Envelope, EnvelopeOptions, FunctionName
+from .payload.functions import find_function, locate
 
 MAX_BACKOFF = 3600.0
 """The longest pause between two attempts, in seconds, before jitter."""
 
-_running: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
-# What contains itself is found all the same: it is nested too deep.
-_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
-_quote = json.encoder.encode_basestring_ascii
-_decoder = json.JSONDecoder()
-
-ENCODING_ERRORS = (TypeError, ValueError, RecursionError)
-"""What the encoder raises for what is not JSON."""
+NO_HOOKS = (None, None, None)
+NO_REST = (None, None, None, None)
+running_in_context: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
+lifespan_state: ContextVar[Any] = ContextVar("alligator_lifespan_state", default=None)
 
 
 def current_task() -> "Task | None":
-    """Return the task that is running here, or None outside of one."""
-    return _running.get()
+    """Return the task that runs in this context; None outside a task."""
+    return running_in_context.get()
 
 
 class Task:
-    """One call to make later, and how it is to be made.
+    """A call to make later, and its options.
 
-    *retries* more attempts are made after a failed one, each after a pause. The pause is *backoff*
-    seconds and doubles each time, up to an hour, give or take half of it so that tasks which failed
-    together do not come back together; a sequence is taken as the pauses themselves (its last one
-    repeats), 0 is no pause; None is a second.
+    *retries* is the number of attempts after a failed one. Each follows after a pause: *backoff*
+    seconds at first, doubled each time, at most an hour, with 50% jitter. A sequence as *backoff* gives
+    the pauses themselves, and its last one repeats. 0 means no pause, and None means one second.
 
-    *delay_by* counts seconds from now; *delay_until* is a Unix timestamp or a datetime (UTC when
-    naive) or a date (its first moment in UTC). *timeout* bounds one attempt, in seconds.
+    *delay_by* is a number of seconds from now. *delay_until* is a Unix timestamp, a datetime (local
+    time if naive) or a date (its midnight in local time). *timeout* limits one attempt, in seconds.
+    A timedelta is accepted wherever seconds are.
 
-    The hooks are functions like the task's own, found by name in the worker: ``on_start(task)``,
-    ``on_success(task, result)``, ``on_error(task, error)``. `on_error` fires at each failure and may
-    change ``task.retries``. An `on_start` that raises fails the attempt; the others are only logged.
+    The hooks are functions like that of the task, which the worker imports by name:
+    ``on_start(task)``, ``on_success(task, result)``, ``on_error(task, error)``. `on_error` is called
+    after each failed attempt and may change ``task.retries``. If `on_start` raises, the attempt fails;
+    exceptions of the other two are only logged.
 
-    *headers* is a small mapping of strings that travels with the task. *depends_on* travels too, as
-    it did in Alligator 1.0, for the task to read: nothing waits for it.
+    *headers* is a small mapping of strings that is stored with the task. So is *depends_on*, as in
+    Alligator 1.0, for the task to read; the task does not wait for those ids.
     """
 
     def __init__(
@@ -83,16 +78,16 @@ class Task:
         on_success: Hook | None = None,
         on_error: Hook | None = None,
         depends_on: Sequence[str] | None = None,
-        delay_by: float | None = None,
+        delay_by: Seconds | None = None,
         delay_until: float | date | None = None,
         *,
         queue_name: str | None = None,
-        backoff: float | Sequence[float] | None = None,
-        timeout: float | None = None,
+        backoff: Seconds | Sequence[Seconds] | None = None,
+        timeout: Seconds | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
-        self.retries: int = check_whole("retries", retries) if retries else 0
+        self.retries: int = 0 if retries is None else check_whole("retries", retries)
         self.is_async: bool = is_async if is_async is True else to_bool("is_async", is_async)
         self.status: int = WAITING
         self.on_start: Hook | None = None if on_start is None else check_hook("on_start", on_start)
@@ -100,7 +95,7 @@ class Task:
             None if on_success is None else check_hook("on_success", on_success)
         )
         self.on_error: Hook | None = None if on_error is None else check_hook("on_error", on_error)
-        self.depends_on = depends_on
+        self.depends_on: Sequence[str] | None = depends_on
         self.delay_until: float | None = None
         self.queue_name: str | None = queue_name and check_name("queue_name", queue_name)
         self.backoff: float | Sequence[float] = (
@@ -109,11 +104,17 @@ class Task:
         self.timeout: float | None = None if timeout is None else check_timeout("timeout", timeout)
         self.headers: dict[str, str] = check_headers("headers", headers) if headers else {}
         self.attempt: int = 1
-        """Which attempt this is, from 1; attempts that were lost with their worker count."""
+        """The number of this attempt, from 1; attempts that were lost with their worker count."""
+        self.last_error: str = ""
+        """The error of the previous attempt, shortened; empty at the first."""
         self.result: Any = None
         self.func: Callable[..., Any] | None = None
-        self.func_args: Sequence[Any] = ()
+        self.func_args: Sequence[Any] = []
+        """A tuple after `to_call`."""
         self.func_kwargs: Mapping[str, Any] = {}
+        self._original: tuple[Callable[..., Any] | None, str] | None = None
+        """The function and the payload that the call was read from; a retry is built from it."""
+        self._is_retry: bool = False
 
         if delay_by is not None:
             if delay_until is not None:
@@ -126,307 +127,270 @@ class Task:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"
 
     @property
+    def state(self) -> Any:
+        """What the `lifespan` of its gator has yielded in this worker; None outside of workers."""
+        return lifespan_state.get()
+
+    @property
     def name(self) -> str:
-        """The function it calls, as ``package.module.name``."""
+        """The name of its function, as ``package.module.name``."""
         if self.func is None:
             return "nothing"
         module = getattr(self.func, "__module__", "?")
         return f"{module}.{getattr(self.func, '__qualname__', type(self.func).__name__)}"
 
-    def to_call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Say which function is to be called, and with what."""
-        if not callable(func):
-            raise InvalidOption(f"A task calls a function, not {func!r}.")
-        self.func = func
+    def to_call(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Set the function to call, and its arguments.
+
+        Raises `WrongArguments` if the function does not take these arguments, and `InvalidOption` if
+        *func* is not a function, or is a generator function, whose call would run nothing.
+        """
+        callee = callee_of(func)
+        callee.check(args, kwargs)
+        self.func = callee.func
         self.func_args = args
         self.func_kwargs = kwargs
-
-    # Statuses, as hooks see them.
+        self._original = None
+        self._is_retry = False
 
     def to_waiting(self) -> None:
-        """Note that it is on the queue."""
+        """Set its status: it is on the queue."""
         self.status = WAITING
 
+    def to_duplicate(self) -> None:
+        """Set its status: it was not queued, because a task with its id is waiting."""
+        self.status = DUPLICATE
+
     def to_deferred(self) -> None:
-        """Note that it is held until its transaction commits."""
+        """Set its status: it is held until its transaction commits."""
         self.status = DEFERRED
 
     def to_success(self) -> None:
-        """Note that it is done."""
+        """Set its status: it succeeded."""
         self.status = SUCCESS
 
     def to_failed(self) -> None:
-        """Note that its last attempt failed."""
+        """Set its status: its last attempt failed."""
         self.status = FAILED
 
     def to_canceled(self) -> None:
-        """Note that it will not run."""
+        """Set its status: it will not run."""
         self.status = CANCELED
 
     def to_retrying(self) -> None:
-        """Note that it failed and will be tried again."""
+        """Set its status: it failed and will be retried."""
         self.status = RETRYING
 
-    # JSON. The keys are those of Alligator 1.0; further ones are there only when they say something.
+    # Its payload.
 
     def serialize(self) -> str:
-        """Write the task as JSON.
+        """Return the task as JSON.
 
-        Raises `NotImportable` when no worker could find the function or a hook, `NotSerializable`
-        when an argument is not JSON.
+        Raises `NotImportable` if a worker could not import the function or a hook, and
+        `NotSerializable` if an argument would not arrive as it was passed.
         """
-        called = _address(*locate(self._called()))
-        options = self._options()
+        func = self._called()
+        module, name = locate(func)
+        before = self._original[1] if self._is_retry and self._original else None
+        args, kwargs, typed = (
+            lower(func, self.func_args, self.func_kwargs) if before is None else ([], {}, None)
+        )
+        written = Envelope(
+            self.task_id,
+            self.retries,
+            bool(self.is_async),
+            module,
+            name,
+            args,
+            kwargs,
+            self._options(),
+            self.headers,
+            self.attempt,
+            self.last_error,
+            None,
+            typed,
+        )
         try:
-            # Put together here, for most of it is known: an encoder takes twice as long for all.
-            data = (
-                f'{{"task_id":{_quote(self.task_id)},"retries":{_encode_whole(self.retries)},'
-                f'"is_async":{"true" if self.is_async else "false"},{called},'
-                f'"args":{_encode(self.func_args) if self.func_args else "[]"},'
-                f'"kwargs":{_encode(self.func_kwargs) if self.func_kwargs else "{}"},'
-                f'"options":{_encode(options) if options else "{}"}'
-            )
-            if self.headers:
-                data += f',"headers":{_encode(self.headers)}'
-            if self.attempt > 1:
-                data += f',"attempt":{_encode_whole(self.attempt)}'
-            return f"{data}}}"
+            if before is None:
+                return envelope.write(written)
+            return envelope.rewrite(written, before)
         except ENCODING_ERRORS as error:
-            raise NotSerializable(self._culprit(error)) from error
+            raise encoding_error(func, args, kwargs, error) from error
 
-    def _options(self) -> dict[str, Any]:
-        """Collect what is not as usual."""
-        options: dict[str, Any] = {}
+    def _options(self) -> EnvelopeOptions:
+        """Return the options that differ from their defaults."""
         hooks = (self.on_start, self.on_success, self.on_error)
-        if hooks != NO_HOOKS:
-            for key, hook in zip(HOOKS, hooks, strict=True):
-                if hook is not None:
-                    module, name = locate(hook)
-                    options[key] = {"module": module, "callable": name}
-        if self.delay_until is not None:
-            options["delay_until"] = self.delay_until
-        if self.backoff != 1.0:
-            options["backoff"] = self.backoff
-        if self.timeout is not None:
-            options["timeout"] = self.timeout
-        if self.depends_on is not None:
-            options["depends_on"] = list(self.depends_on)
-        return options
+        backoff = None if self.backoff == 1.0 else self.backoff
+        rest = (self.delay_until, backoff, self.timeout, self.depends_on)
+        if hooks == NO_HOOKS and rest == NO_REST:
+            return NO_OPTIONS
+        on_start, on_success, on_error = (
+            None if hook is None else FunctionName(*locate(hook)) for hook in hooks
+        )
+        depends_on = None if self.depends_on is None else list(self.depends_on)
+        check_plain("depends_on", depends_on)
+        return EnvelopeOptions(
+            on_start, on_success, on_error, self.delay_until, backoff, self.timeout, depends_on
+        )
 
     @classmethod
     def deserialize(cls, data: str) -> Self:
-        """Read a task from JSON.
+        """Return the task that *data* describes as JSON.
 
-        Raises `PayloadError` when it is not a task, or one whose function cannot be found here.
+        Raises `PayloadError` if it is not a task, if its function cannot be imported, or if the
+        annotations of the function do not restore the arguments.
         """
+        found = envelope.read(data)
         try:
-            fields = _decode(data)
-            task = cls(
-                task_id=fields["task_id"] or "",
-                retries=fields["retries"],
-                is_async=fields["is_async"],
+            task = cls(task_id=found.task_id, retries=found.retries, is_async=found.is_async)
+            task.func = find_function(found.module, found.callable)
+            task.func_args, task.func_kwargs = restore(
+                task.func, found.args, found.kwargs, found.typed
             )
-            task.func = _function(fields)
-            task.func_args = _checked(fields.get("args", []), list)
-            task.func_kwargs = _checked(fields.get("kwargs", {}), dict)
-            if "attempt" in fields:
-                task.attempt = max(1, check_whole("attempt", fields["attempt"]))
-            if "headers" in fields:
-                task.headers = check_headers("headers", fields["headers"])
-            if fields.get("options"):
-                task._read_options(fields["options"])
+            task._original = task.func, data
+            if found.attempt != 1:
+                task.attempt = max(1, check_whole("attempt", found.attempt))
+            task.last_error = found.error
+            task.headers = found.headers
+            if found.options is not None and found.options != NO_OPTIONS:
+                task._read_options(found.options)
         except PayloadError:
             raise
-        except Exception as error:  # garbage may be wrong in any way
+        except Exception as error:  # invalid data may raise anything
             raise PayloadError(f"this is not a task: {type(error).__name__}: {error}") from error
         return task
 
-    def _read_options(self, options: Mapping[str, Any]) -> None:
-        self.depends_on = options.get("depends_on")
-        self.backoff = check_pauses("backoff", options.get("backoff", 1.0))
-        if options.get("timeout") is not None:
-            self.timeout = check_timeout("timeout", options["timeout"])
-        if options.get("delay_until") is not None:
-            self.delay_until = to_timestamp("delay_until", options["delay_until"])
-        for key in HOOKS:
-            if options.get(key):
-                setattr(self, key, _function(options[key]))
+    def _read_options(self, options: EnvelopeOptions) -> None:
+        self.depends_on = options.depends_on
+        if options.backoff is not None:
+            self.backoff = check_pauses("backoff", options.backoff)
+        if options.timeout is not None:
+            self.timeout = check_timeout("timeout", options.timeout)
+        if options.delay_until is not None:
+            self.delay_until = to_timestamp("delay_until", options.delay_until)
+        for key, hook in options.hooks.items():
+            setattr(self, key, find_function(hook.module, hook.callable))
 
     def round_trip(self) -> None:
-        """Give the arguments the form they would have in a worker, for a run in this process."""
+        """Convert the arguments to JSON and back, as for a worker, for a run in this process."""
+        func = self._called()
+        args, kwargs, typed = lower(func, self.func_args, self.func_kwargs)
         try:
-            data = _encode([self.func_args, self.func_kwargs])
+            self._original = func, envelope.write_call(args, kwargs, typed)
         except ENCODING_ERRORS as error:
-            raise NotSerializable(self._culprit(error)) from error
-        self.func_args, self.func_kwargs = _decode(data)
+            raise encoding_error(func, args, kwargs, error) from error
+        self.restore_call()
+
+    def check_call(self) -> None:
+        """Raise `IncompatibleArguments` if the function does not take the arguments."""
+        if self.func is not None:
+            check_call(self.func, self.func_args, self.func_kwargs)
+
+    def restore_call(self) -> None:
+        """Restore the call as it was serialized: the task may have changed it while it ran."""
+        if self._original is not None:
+            self.func, data = self._original
+            found = envelope.read(data)
+            self.func_args, self.func_kwargs = restore(
+                self._called(), found.args, found.kwargs, found.typed
+            )
+
+    def for_retry(self, attempt: int) -> Self:
+        """Return the task to write for its next attempt, with one retry less.
+
+        Its call is the one that was read. Its options are the current ones, because a hook may have
+        changed them; raises `InvalidOption` if they are invalid now.
+        """
+        again = copy(self)
+        again.retries = check_whole("retries", self.retries) - 1
+        again.attempt = attempt
+        again.backoff = check_pauses("backoff", self.backoff)
+        again.timeout = None if self.timeout is None else check_timeout("timeout", self.timeout)
+        again.headers = check_headers("headers", self.headers)
+        again.restore_call()
+        again._is_retry = True
+        return again
 
     def _called(self) -> Callable[..., Any]:
         if self.func is None:
-            raise InvalidOption("The task has nothing to call yet: use task.to_call(func, ...).")
+            raise InvalidOption("The task has no function yet: use task.to_call(func, ...).")
         return self.func
 
-    def _culprit(self, error: Exception) -> str:
-        """Name the argument that is not JSON."""
-        from inspect import signature  # only who errs pays for it
-
-        try:
-            names = list(signature(self._called()).parameters)
-        except (TypeError, ValueError):
-            names = []
-        names += [f"argument {number + 1}" for number in range(len(names), len(self.func_args))]
-        for name, value in [*zip(names, self.func_args, strict=False), *self.func_kwargs.items()]:
-            try:
-                _encode(value)
-            except ENCODING_ERRORS:
-                return (
-                    f"{name!r} of {self.name} cannot be written as JSON: {type(value).__name__}, "
-                    f"{error}. Pass plain data, an id for instance, and look the rest up in the task."
-                )
-        return f"{self.name} cannot be written as JSON: {error}"
-
-    # Running.
+    # Its run.
 
     def run(self) -> Self:
         """Make one attempt, hooks included, and return the task with its `result`.
 
-        Raises what the function raised, after `on_error` has been told.
+        Raises what the function raised, after the call of `on_error`.
         """
-        token = _running.set(self)
+        token = running_in_context.set(self)
         try:
             try:
                 if self.on_start is not None:
-                    finished(self.on_start(self))
-                self.result = self._call()
+                    await_result(self.on_start(self))
+                pid = os.getpid()
+                try:
+                    self.result = self._call()
+                finally:
+                    exit_if_forked(pid)
             except KeyboardInterrupt:
-                raise  # meant for the program, not for the task
-            except BaseException as error:  # a task that calls sys.exit() has failed, no more
+                raise  # ends the program; the task has not failed
+            except NotRunnable:
+                raise  # the function was not called
+            except BaseException as error:  # also SystemExit: a task that calls it has failed
                 self.to_failed()
-                self._tell(self.on_error, error)
+                self._call_hook(self.on_error, error)
                 raise
             self.to_success()
-            self._tell(self.on_success, self.result)
+            self._call_hook(self.on_success, self.result)
             return self
         finally:
-            _running.reset(token)
+            running_in_context.reset(token)
 
     def fail(self, error: BaseException) -> None:
-        """Note a failure that `run` has not seen, and tell `on_error`."""
-        token = _running.set(self)
+        """Record a failure that `run` did not see, and call `on_error`."""
+        token = running_in_context.set(self)
         try:
             self.to_failed()
-            self._tell(self.on_error, error)
+            self._call_hook(self.on_error, error)
         finally:
-            _running.reset(token)
+            running_in_context.reset(token)
 
     def _call(self) -> Any:
         if self.timeout is None:
             result = (self.func or self._called())(*self.func_args, **self.func_kwargs)
         else:
-            from .timeouts import limit  # ctypes: only tasks with a timeout pay for it
+            from ._runtime.timeouts import call  # loads ctypes
 
-            with limit(self.timeout):
-                result = self._called()(*self.func_args, **self.func_kwargs)
-        return finished(result, self.timeout)
+            result = call(self.timeout, self._called(), self.func_args, self.func_kwargs)
+        return await_result(result, self.timeout)
 
     def next_pause(self) -> float:
-        """Choose the seconds to wait before the next attempt."""
+        """Return the pause before the next attempt, in seconds, with jitter."""
         if not isinstance(self.backoff, int | float):
             return self.backoff[min(self.attempt, len(self.backoff)) - 1] if self.backoff else 0.0
-        from random import random  # a program that only starts tasks does not pay for it
+        from random import uniform  # not loaded by programs that only push tasks
 
-        # 2.0 ** 64 is far beyond the cap: large attempt numbers must not overflow.
-        pause = min(self.backoff * 2.0 ** min(self.attempt - 1, 64), MAX_BACKOFF)
-        return pause * (0.5 + random())  # noqa: S311 - jitter, not a secret
+        return pause_after(self.attempt, self.backoff, MAX_BACKOFF) * uniform(0.5, 1.5)  # noqa: S311
 
-    def _tell(self, hook: Hook | None, about: object) -> None:
+    def _call_hook(self, hook: Hook | None, argument: object) -> None:
         if hook is None:
             return
         try:
-            finished(hook(self, about))
+            await_result(hook(self, argument))
         except KeyboardInterrupt:
             raise
-        except BaseException:
-            # What became of the task is settled: a hook can neither undo nor repeat it.
-            log.exception("a hook of %r failed", self)
+        except BaseException as error:
+            # The outcome of the task is final: a hook cannot change it.
+            log.error("a hook of %r failed; the outcome of the task is kept", self, exc_info=error)
 
 
-HOOKS = ("on_start", "on_success", "on_error")
-NO_HOOKS = (None, None, None)
-
-
-def name_in(data: str) -> str:
-    """Read the name of the function out of a payload, signed or not, importing nothing.
-
-    >>> name_in('{"module": "shop.mail", "callable": "send"}'), name_in("garbage")
-    ('shop.mail.send', '?')
-    """
-    try:
-        fields = json.loads(data[data.index("{") :])
-        return f"{fields['module']}.{fields['callable']}"
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return "?"
-
-
-def timeout_in(data: str) -> float | None:
-    """Read the timeout out of a payload, signed or not, importing nothing.
-
-    >>> timeout_in('{"options": {"timeout": 2.5}}'), timeout_in("{}"), timeout_in("garbage")
-    (2.5, None, None)
-    """
-    try:
-        fields = json.loads(data[data.index("{") :])
-        return check_timeout("timeout", fields["options"]["timeout"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
+boundaries.add(Task._call.__code__)
 
 
 def new_id() -> str:
-    """Make the id of a task: 32 hexadecimal digits, of which the last 16 are random.
+    """Return a new task id: 32 hexadecimal digits, of which the last 16 are random.
 
-    The first are the time, so that ids of tasks which come together are near each other: an index of
-    them then has a few pages to write for many tasks, not one for each.
+    The others are the time, so that tasks from the same time are close together in an index of a store.
     """
     return f"{time_ns():x}{os.urandom(8).hex()}"
-
-
-def make_encode() -> Callable[[Any], str]:
-    """Make what writes JSON: the encoder of `json` with its parts put together once, not each time."""
-    try:
-        make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
-        chunks = make(None, _encoder.default, _quote, None, ":", ",", False, False, False)
-    except (AttributeError, TypeError):  # its inside may change, and is not CPython's everywhere
-        return _encoder.encode
-    return lambda value: "".join(chunks(value, 0))
-
-
-_encode = make_encode()
-
-
-def _decode(data: str) -> Any:
-    found, end = _decoder.raw_decode(data)
-    # What the decoder does besides is look for blanks around it, and there are none around ours.
-    return found if end == len(data) else _decoder.decode(data)
-
-
-def _encode_whole(number: int) -> str:
-    return str(number) if type(number) is int else _encode(number)  # a hook may set anything
-
-
-@lru_cache(maxsize=4096)
-def _address(module: str, name: str) -> str:
-    """Write down where a function is found."""
-    return _encode({"module": module, "callable": name})[1:-1]
-
-
-def _checked(value: T, kind: type[T]) -> T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{kind.__name__} expected, not {value!r:.80}")
-    return value
-
-
-def _function(fields: Mapping[str, str]) -> Callable[..., Any]:
-    found = load(fields["module"], fields["callable"])
-    if not callable(found):
-        raise UnknownCallableError(f"{fields['module']}.{fields['callable']} is not a function")
-    func: Callable[..., Any] = found
-    return func

@@ -1,7 +1,8 @@
-"""What a project's own tests need: run tasks where they are started, look at them, work off a queue.
+"""Helpers for the tests of a project: run tasks at the commit, record them, or empty a queue.
 
-`sync` and `capture` are for all gators of the process and all of its threads, a server that runs in
-one of them included. No store is needed nor touched, so a gator may point wherever it likes.
+`sync` and `capture` apply to all gators of the process and to all of its threads, for instance those
+of a server under test. They do not use the store, so the DSN of a gator may be any. They can be
+nested, and the innermost applies: the fixture of a module may use one, and a test the other.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,43 +12,45 @@ from logging import Logger, getLogger
 from threading import Lock
 from typing import Any, NamedTuple
 
-from .attempts import attempt
 from .backends.base import Lease
+from .commits.deferred import OutgoingTask
+from .commits.interception import InterceptedDelivery, set_interceptor
 from .constants import ALL
 from .exceptions import ConfigurationError, TooManyTasks
-from .gator import Gator, set_stand_in
-from .heartbeat import keeping
-from .in_process import MAX_IN_TURN, run_in_turn
+from .execution.attempt import attempt
+from .execution.heartbeat import keep_lease
+from .execution.inline import MAX_INLINE_TASKS, run_inline
+from .gator import Gator
+from .payload.functions import unwrapped
 from .tasks import Task
-from .transaction import Held
 
 log: Logger = getLogger("alligator")
 
 
 @contextmanager
 def sync(propagate: bool = True) -> Iterator[None]:
-    """Run tasks in this process, when the transaction that they were started in commits.
+    """Run tasks in this process when their transaction commits.
 
     Ex::
 
         with sync():
             client.post("/orders")  # its tasks have run when this returns
 
-    Outside of a transaction a task runs at once. What it does is what it does in a worker: its
-    arguments take the way through JSON, its hooks fire, its retries follow without a pause; tasks
-    that it starts run after it. A delay is not waited for. What the last attempt raises goes up to
-    whoever commits, and the tasks behind it are canceled; *propagate* False logs it and goes on.
+    Outside a transaction a task runs at once. It runs as in a worker: its arguments are converted to
+    JSON and back, its hooks are called, and the tasks that it starts run after it. Its retries follow
+    without a pause, and delays are ignored. An exception of the last attempt is raised by the commit,
+    and the tasks after it are canceled; with *propagate* False it is logged and the next task runs.
     """
-    set_stand_in(_Sync(propagate))
+    before = set_interceptor(_Sync(propagate))
     try:
         yield
     finally:
-        set_stand_in(None)
+        set_interceptor(before)
 
 
 @contextmanager
 def capture() -> Iterator["CapturedTasks"]:
-    """Record tasks in place of queuing or running them.
+    """Record tasks instead of pushing or running them.
 
     Ex::
 
@@ -55,30 +58,31 @@ def capture() -> Iterator["CapturedTasks"]:
             client.post("/orders")
         tasks.assert_pushed(send_receipt, args=[42])
 
-    A task counts as pushed when its transaction commits. Only a task with ``is_async=False`` at the
-    call itself runs nevertheless.
+    A task counts as pushed when its transaction commits. A task with ``is_async=False`` at the call
+    itself runs all the same.
     """
     tasks = CapturedTasks()
-    set_stand_in(tasks)
+    before = set_interceptor(tasks)
     try:
         yield tasks
     finally:
-        set_stand_in(None)
+        set_interceptor(before)
         tasks.in_use = False
 
 
 def drain(gator: Gator, to_consume: str | Sequence[str] = ALL, *, propagate: bool = True) -> int:
-    """Run what is ready on the queue of *gator*, and what that starts; return how many tasks ran.
+    """Run the ready tasks of *gator*'s queue, and those that they start; return how many ran.
 
     Ex::
 
         client.post("/orders")
         assert drain(gator) == 1
 
-    This is what a worker does, in this thread and until nothing is ready; but retries follow without
-    a pause. *to_consume* is one queue or several, as a worker takes it. A task that has used up its
-    retries is put to the dead letters and ends it: what it raised is raised here. *propagate* False
-    goes on. Scheduled tasks stay: ``gator.get(task.task_id)`` runs one before its time.
+    It works as a worker, in this thread and until no task is ready; but retries follow without a
+    pause. *to_consume* is one queue or several, as for a worker. If a task fails and has no retries
+    left, it becomes a dead letter and its exception is raised. If a task cannot run here, it goes
+    back to its queue and the reason is raised. With *propagate* False neither is raised. Scheduled
+    tasks stay on the queue: ``gator.get(task.task_id)`` runs one before its time.
     """
     names = [to_consume] if isinstance(to_consume, str) else to_consume
     queue_names = [gator.queue_name if name == ALL else name for name in names]
@@ -88,35 +92,51 @@ def drain(gator: Gator, to_consume: str | Sequence[str] = ALL, *, propagate: boo
     while leases := client.step(queue_names, 1).leases:
         attempts = _count(attempts)
         for lease in leases:
-            with keeping(client, lease):
+            with keep_lease(client, lease):
                 done = attempt(gator, lease)
-            client.step((), 0, outcomes=[done.outcome._replace(delay=0.0)])
+            outcome = done.outcome
+            if outcome.verdict == "retry":
+                outcome = outcome._replace(delay=0.0)
+            client.step((), 0, outcomes=[outcome])
             ran.add(lease.task_id)
-            if propagate and done.error is not None and done.outcome.verdict == "dead":
+            if propagate and done.error is not None and outcome.verdict != "retry":
                 raise done.error
     return len(ran)
 
 
 class _Sync:
-    """Run each task in this process."""
+    """Runs all tasks in this process."""
 
-    in_process = True
+    inline = True
 
     def __init__(self, propagate: bool) -> None:
         self._propagate = propagate
 
-    def deliver(self, gator: Gator, held: Sequence[Held]) -> None:
-        for each in held:
-            each.task.to_waiting()
-        run = gator.execute if self._propagate else _logged(gator.execute)
-        run_in_turn(run, [each.task for each in held])
+    def delivery_of(self, gator: Gator) -> InterceptedDelivery:
+        return _InlineDelivery(gator, self._propagate)
 
-    def discard(self, gator: Gator, held: Sequence[Held]) -> None:
-        pass
+
+class _InlineDelivery(InterceptedDelivery):
+    """Runs the tasks of one gator in this process."""
+
+    def __init__(self, gator: Gator, propagate: bool) -> None:
+        super().__init__(gator)
+        self._run = gator.execute if propagate else _logged(gator.execute)
+
+    async def deliver(
+        self,
+        tasks: Sequence[OutgoingTask],
+        commit_id: str | None = None,
+        *,
+        undo: bool = True,
+        awaits: bool = False,
+    ) -> None:
+        await super().deliver(tasks)
+        run_inline(self._run, [each.task for each in tasks])
 
 
 class _Captured(NamedTuple):
-    """A task that was pushed, and where to."""
+    """A task that was pushed."""
 
     gator: Gator
     queue_name: str
@@ -124,23 +144,23 @@ class _Captured(NamedTuple):
     message: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
-    """Its arguments as they were at the call: it may have been given a list that has grown since."""
+    """The arguments as they were at the call, even if a list among them has changed since."""
 
 
 class CapturedTasks:
-    """The tasks that `capture` has recorded; iterating gives those that were pushed, in order."""
+    """The tasks that `capture` has recorded; iteration yields those that were pushed, in order."""
 
-    in_process = False
+    inline = False
 
     def __init__(self) -> None:
         self.in_use = True
-        # Of a server in another thread, for instance.
+        # A server in another thread may use it too.
         self._lock = Lock()
         self._pushed: list[_Captured] = []
         self._discarded: list[Task] = []
         self._ran: set[str] = set()
 
-    # What a test looks at.
+    # For assertions.
 
     @property
     def pushed(self) -> list[Task]:
@@ -149,7 +169,7 @@ class CapturedTasks:
 
     @property
     def discarded(self) -> list[Task]:
-        """The tasks that were held and then dropped, because their request or transaction failed."""
+        """The tasks that were discarded because their request or transaction failed."""
         with self._lock:
             return list(self._discarded)
 
@@ -200,19 +220,19 @@ class CapturedTasks:
             wanted = _call(_name_of(func), args, kwargs, queue_name)
             raise AssertionError(f"{wanted} was pushed {_times(len(found))}. {self._list()}")
 
-    # What it can do with them.
+    # Running them.
 
     def run(self, *, propagate: bool = True) -> list[Task]:
-        """Run what was pushed and has not been run, and what that starts; return what ran.
+        """Run the tasks that were pushed and have not run, and those that they start; return them.
 
-        Each task is read back from its JSON and run as a worker would, but for pauses: retries
-        follow at once and delays are not waited for. *propagate* as for `sync`, except that tasks
-        behind a failed one wait for the next `run`.
+        Each task is read from its JSON and runs as in a worker, but retries follow without a pause
+        and delays are ignored. *propagate* works as for `sync`, except that the tasks after a failed
+        one wait for the next `run`.
         """
         if not self.in_use:
             raise ConfigurationError(
-                "The block of capture() is over, so what these tasks start would really be queued: "
-                "call run() inside of it."
+                "The block of capture() is over: call run() inside it. Outside it, the tasks that these "
+                "tasks start would be pushed to the store."
             )
         ran: list[Task] = []
         while (captured := self._next()) is not None:
@@ -220,19 +240,19 @@ class CapturedTasks:
             ran.append(_run(captured, propagate))
         return ran
 
-    # What gators do with it.
+    # For gators.
 
-    def deliver(self, gator: Gator, held: Sequence[Held]) -> None:
+    def delivery_of(self, gator: Gator) -> InterceptedDelivery:
+        """Return what records the tasks of *gator*."""
+        return _Recording(gator, self)
+
+    def add(self, captured: Sequence[_Captured]) -> None:
         """Record tasks as pushed."""
-        for each in held:
-            each.task.to_waiting()
-        captured = [_written(gator, each) for each in held]
         with self._lock:
             self._pushed += captured
 
-    def discard(self, gator: Gator, held: Sequence[Held]) -> None:
+    def discard(self, tasks: Sequence[Task]) -> None:
         """Record tasks as discarded, also those that were pushed before."""
-        tasks = [each.task for each in held]
         with self._lock:
             self._pushed = [each for each in self._pushed if each.task not in tasks]
             self._discarded += tasks
@@ -259,7 +279,7 @@ class CapturedTasks:
         return [
             each.task
             for each in self._all()
-            if (func is None or func in (each.task.func, each.task.name))
+            if (func is None or unwrapped(func) in (each.task.func, each.task.name))
             and (queue_name is None or queue_name == each.queue_name)
             and _fits(args, each.args)
             and _fits(kwargs, each.kwargs)
@@ -275,20 +295,42 @@ class CapturedTasks:
         return "\n  ".join(["These were:" if lines else "Nothing was:", *lines, *discarded])
 
 
-def _written(gator: Gator, held: Held) -> _Captured:
-    task = held.task
-    # A task that was held before, for a run in this process, has not been written yet.
-    message = held.message or gator.write(task, held.queue_name)
-    data = gator.guard.open(held.queue_name, task.task_id, message)
-    copy = gator.task_class.deserialize(data)
-    return _Captured(gator, held.queue_name, task, message, copy.func_args, copy.func_kwargs)
+class _Recording(InterceptedDelivery):
+    """Records the tasks of one gator."""
+
+    def __init__(self, gator: Gator, captured: CapturedTasks) -> None:
+        super().__init__(gator)
+        self._captured = captured
+
+    async def deliver(
+        self,
+        tasks: Sequence[OutgoingTask],
+        commit_id: str | None = None,
+        *,
+        undo: bool = True,
+        awaits: bool = False,
+    ) -> None:
+        await super().deliver(tasks)
+        self._captured.add([_written(self.gator, each) for each in tasks])
+
+    def discard(self, tasks: Sequence[OutgoingTask]) -> None:
+        super().discard(tasks)
+        self._captured.discard([each.task for each in tasks])
+
+
+def _written(gator: Gator, outgoing: OutgoingTask) -> _Captured:
+    task, queue_name = outgoing.task, outgoing.queue_name
+    # Empty if the task was held before the block of capture(), for a run in this process.
+    message = outgoing.message or gator.guard.write(task, queue_name)
+    copy = gator.task_class.deserialize(gator.guard.open(queue_name, task.task_id, message))
+    return _Captured(gator, queue_name, task, message, copy.func_args, copy.func_kwargs)
 
 
 def _run(captured: _Captured, propagate: bool) -> Task:
     gator, pushed = captured.gator, captured.task
     task = gator.read(Lease(captured.queue_name, pushed.task_id, captured.message))
     (gator.execute if propagate else _logged(gator.execute))(task)
-    # Whoever started it holds the other one.
+    # The caller has the task that was pushed, not the one that was read.
     pushed.status, pushed.result = task.status, task.result
     return task
 
@@ -297,18 +339,16 @@ def _logged(execute: Callable[[Task], object]) -> Callable[[Task], None]:
     def run(task: Task) -> None:
         try:
             execute(task)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            log.exception("%r has failed", task)
+        except Exception:
+            log.exception("%r failed; the next task runs", task)
 
     return run
 
 
 def _count(before: int) -> int:
-    if before >= MAX_IN_TURN:
+    if before >= MAX_INLINE_TASKS:
         raise TooManyTasks(
-            f"{before:,} tasks were run and there are more: do they start each other without end?"
+            f"{before:,} tasks have run and there are more: do they start each other without end?"
         )
     return before + 1
 
@@ -318,13 +358,13 @@ def _fits(expected: Any, actual: Any) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """Give *value* the form it has after JSON, and leave what JSON does not know as it is.
+    """Return *value* in the form that it has after JSON; what JSON cannot express is unchanged.
 
     >>> _as_json({1: (2, None)})
     {'1': [2, None]}
     """
     if isinstance(value, Mapping):
-        keys = [key if isinstance(key, str) else dumps(key) for key in value]
+        keys = [dumps(key) if key is None or isinstance(key, int | float) else key for key in value]
         return dict(zip(keys, map(_as_json, value.values()), strict=True))
     return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
@@ -333,7 +373,7 @@ def _name_of(func: Callable[..., Any] | str | None) -> str:
     if func is None or isinstance(func, str):
         return func or "A task"
     task = Task()
-    task.to_call(func)
+    task.func = unwrapped(func)
     return task.name
 
 
@@ -343,7 +383,7 @@ def _call(
     kwargs: Mapping[str, Any] | None,
     queue_name: str | None,
 ) -> str:
-    """Write a call as Python does; what is None may be anything."""
+    """Return a call as text; a part that is None is shown as ``...``."""
     given = [repr(arg) for arg in args] if args is not None else ["..."]
     given += (
         [f"{key}={value!r}" for key, value in kwargs.items()] if kwargs is not None else ["**..."]

@@ -1,4 +1,4 @@
-"""The helpers of Alligator 1.0 under their old names; what they do now is in `importing`."""
+"""The helpers of Alligator 1.0 under their old names; see `payload.functions` for the new ones."""
 
 import importlib
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from types import ModuleType
 from typing import Any
 
 from .exceptions import UnknownModuleError
-from .importing import load
+from .payload.functions import load
 
 
 def determine_module(func: Callable[..., Any]) -> str:
-    """Name the module that *func* comes from."""
+    """Return the name of the module that defines *func*."""
     return func.__module__
 
 
 def determine_name(func: Callable[..., Any]) -> str:
-    """Name *func*, or the class of an object that has no name."""
+    """Return the name of *func*, or of its class if it has none."""
     return str(getattr(func, "__name__", type(func).__name__))
 
 
 def import_module(module_name: str) -> ModuleType:
-    """Import a module; raise `UnknownModuleError` when that fails."""
+    """Import a module and return it; raises `UnknownModuleError`."""
     try:
         return importlib.import_module(module_name)
     except ImportError as error:
@@ -28,5 +28,5 @@ def import_module(module_name: str) -> ModuleType:
 
 
 def import_attr(module_name: str, attr_name: str) -> Any:
-    """Import what a module holds; raise also `UnknownCallableError`."""
+    """Import an attribute of a module; raises `UnknownModuleError` or `UnknownCallableError`."""
     return load(module_name, attr_name)

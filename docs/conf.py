@@ -1,4 +1,4 @@
-"""How Sphinx makes the site out of these pages: ``make docs``."""
+"""Sphinx configuration of this site: ``make docs``."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "integrations")]
 
-import alligator  # noqa: E402 - found by way of the line above
+import alligator  # noqa: E402 - needs the path set above
 
 project = "Alligator"
 author = "the authors of Alligator"
@@ -25,7 +25,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 nitpicky = True
 
-# The same anchors that GitHub makes of headings, so that the pages can be read there as well.
+# The same anchors as on GitHub, so that the links of the pages work there as well.
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 
@@ -34,12 +34,17 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 autodoc_use_legacy_class_based = False
-# Docstrings write `Gator` for a name of ours.
+autodoc_typehints_format = "short"
+# A signature that is longer has one parameter a line, as a formatter would write it.
+maximum_signature_line_length = 76
+python_display_short_literal_types = True
+# Docstrings write `Gator` for a name of this project.
 default_role = "py:obj"
-# Names of others, and those that signatures mention but nobody calls: there is nothing to link to.
+# Names of other projects, and private names in signatures, have no page to link to.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!alligator|(asgi|flask|pytest|starlette|wsgi)_alligator).*"),
-    ("py:(class|obj|data)", r".*\.(App|P|R|T|Delivers|Enqueues)"),
+    ("py:(class|obj|data)", r".*\.(App|P|R|T|Attempt|Delivers|Enqueues|OutgoingTask|Owner)"),
+    ("py:(class|obj|data)", r".*\.(Reservations|WorkerThread)"),
 ]
 
 copybutton_prompt_text = r"\$ "
@@ -55,13 +60,14 @@ OUTSIDE = re.compile(r"\]\((?:\.\./)+(CONTRIBUTING|CHANGELOG|SECURITY)\.md")
 
 
 def setup(app: Sphinx) -> None:
-    """Mend two things that Sphinx would take amiss."""
+    """Register the corrections of the source and of signatures."""
     app.connect("source-read", link_to_pages)
     app.connect("autodoc-process-docstring", keep_the_tree)
+    app.connect("autodoc-process-signature", name_param_specs)
 
 
 def link_to_pages(app: Sphinx, page: str, source: list[str]) -> None:
-    """Let a link to a file at the root lead to its page."""
+    """Turn links to files at the root into links to their pages."""
     up = "../" * page.count("/")
     source[0] = OUTSIDE.sub(lambda found: f"]({up}{found[1].lower()}.md", source[0])
 
@@ -69,6 +75,17 @@ def link_to_pages(app: Sphinx, page: str, source: list[str]) -> None:
 def keep_the_tree(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Let the tree of exceptions be one, and not a paragraph."""
+    """Keep the tree of exceptions a literal block."""
     if name == "alligator.exceptions":
         lines[2:] = ["::", "", *(f"    {line}" for line in lines[2:])]
+
+
+def name_param_specs(
+    app: Sphinx, what: str, name: str, obj: object, options: object, args: str, returns: str
+) -> tuple[str, str]:
+    """Write `*args: P.args` as the code does; Sphinx cannot parse what it makes of a ParamSpec."""
+    if args:
+        for kind in ("args", "kwargs"):
+            args = args.replace(f"*{kind}: ~typing.~P", f"*{kind}: P.{kind}")
+        args = args.replace("[[~P],", "[P,")
+    return args, returns

@@ -1,4 +1,4 @@
-"""Set gunicorn up for an example: on this machine only, one process, four requests at a time."""
+"""The settings of gunicorn for an example: local only, one process, four requests at a time."""
 
 bind = "127.0.0.1:0"
 threads = 4

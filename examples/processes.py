@@ -1,4 +1,4 @@
-"""Start the server and the worker of an example, and end them by their pid."""
+"""Start the server and the worker of an example, and stop them by their pid."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from time import monotonic, sleep
 from types import FrameType
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 20.0
-"""Seconds that anything here may take before it counts as failed."""
+PATIENCE = 60.0
+"""After how many seconds an operation has failed."""
 
 SERVERS = {
     "social_network": "gunicorn --config python:examples.gunicorn_settings --bind 127.0.0.1:{port} "
@@ -22,11 +22,14 @@ SERVERS = {
     "orders_fastapi": "uvicorn --port {port} examples.orders_fastapi.app:app",
     "plain_wsgi": "examples.plain_wsgi.app {port}",
 }
-"""How the server of each example is started, after ``python -m``."""
+"""The command of each example's server, after ``python -m``."""
+
+WORKERS = {"orders_fastapi": "--app examples.orders_fastapi.app:gator"}
+"""The arguments of ``latergator`` where the environment does not suffice."""
 
 
 class Process:
-    """A Python module that runs as a process of its own; what it says goes to *log*, if there is one."""
+    """A Python module that runs as a process; its output goes to *log*, if given."""
 
     def __init__(self, command: str, log: Path | None, environ: Mapping[str, str]) -> None:
         self.command = command
@@ -45,11 +48,11 @@ class Process:
         self.pid = self._process.pid
 
     def said(self) -> str:
-        """Return what it has said until now."""
+        """Return its output so far."""
         return self.log.read_text(errors="replace") if self.log else ""
 
     def wait_for(self, pattern: str) -> str:
-        """Wait until it says something that *pattern* matches, and return that."""
+        """Wait until its output matches *pattern*, and return the match."""
         deadline = monotonic() + PATIENCE
         while True:
             ended = self._process.poll() is not None
@@ -66,7 +69,7 @@ class Process:
         return self._process.wait()
 
     def end(self) -> None:
-        """Ask it to end; end it if it does not."""
+        """Terminate it; kill it if it does not end."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -81,7 +84,7 @@ class Process:
 def running(
     command: str, log: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> Iterator[Process]:
-    """Run ``python -m`` *command* for as long as the block lasts."""
+    """Run ``python -m`` *command* during the block."""
     process = Process(command, log, environ)
     try:
         yield process
@@ -93,26 +96,34 @@ def running(
 def serving(
     example: str, log: Path, environ: Mapping[str, str], port: int = 0
 ) -> Iterator[tuple[Process, str]]:
-    """Run the server of *example*, on a free port unless one is given; give its URL as well."""
+    """Run the server of *example*, on a free port unless *port* is given; also return its URL."""
     with running(SERVERS[example].format(port=port), log, environ) as server:
         yield server, server.wait_for(r"http://127\.0\.0\.1:[1-9]\d*")
 
 
-def working(log: Path | None, environ: Mapping[str, str]) -> AbstractContextManager[Process]:
-    """Run a worker: ``latergator``, as ``python -m`` calls it."""
-    return running("alligator", log, environ)
+def working(
+    log: Path | None, environ: Mapping[str, str], example: str = ""
+) -> AbstractContextManager[Process]:
+    """Run a worker, as ``latergator`` does; that of *example*, if its gator has a lifespan."""
+    return running(f"alligator {WORKERS.get(example, '')}", log, environ)
 
 
 def own_environ() -> dict[str, str]:
-    """Give the environment of this program, without what it says to Alligator."""
+    """Return the environment of this program, without the settings of Alligator."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ALLIGATOR_")}
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end this program as Ctrl-C does: with its processes."""
+    """Make SIGINT, SIGTERM and SIGHUP end this program and its processes, as Ctrl-C does.
+
+    Python leaves SIGINT ignored where a shell has started the program in the background. Who starts
+    it with nohup wants it to ignore SIGHUP.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGHUP, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)

@@ -10,7 +10,7 @@ from .processes import SERVERS, serving, stop_on_signals, working
 
 
 def main() -> int:
-    """Run one until Ctrl-C."""
+    """Run an example until Ctrl-C."""
     parser = ArgumentParser(prog="python -m examples.run", description=__doc__)
     parser.add_argument("example", choices=SERVERS)
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (%(default)s)")
@@ -28,7 +28,7 @@ def main() -> int:
                 serving(arguments.example, folder / "log", environ, arguments.port)
             )
             print(f"{arguments.example}: {url}/ (Ctrl-C ends it)", flush=True)
-            stack.enter_context(working(None, environ))
+            stack.enter_context(working(None, environ, arguments.example))
             return server.wait()
     except KeyboardInterrupt:
         return 0

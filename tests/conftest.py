@@ -5,10 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.needs import needed
-from tests.servers import valkey_server
+from tests.harness.programs import accept_signals
+from tests.harness.requirements import needed
+from tests.harness.store_servers import valkey_server
 
 pytest_plugins = ["pytester"]
+
+
+def pytest_configure() -> None:
+    """Restore default signals for the programs that tests start, also under nohup."""
+    accept_signals()
 
 
 @pytest.hookimpl(trylast=True)
@@ -30,6 +36,6 @@ def _log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
-    """Give the DSN of a Valkey that runs as long as the tests do."""
+    """Yield the DSN of a Valkey that runs as long as the tests do."""
     with needed(), valkey_server() as dsn:
         yield dsn

@@ -1,6 +1,7 @@
 """The documentation is true: its examples run, its links lead somewhere, and it leaves nothing out.
 
-What is run, and how an example says that it is not to be, stands in `tests/pages.py`.
+For what is run, and how an example opts out, see
+`tests/harness/doc_examples.py`.
 """
 
 import ast
@@ -12,13 +13,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from shutil import which
 
 import click
 import pytest
 
 from alligator.cli import main as latergator
 from alligator.options import TaskOptions
-from tests.pages import PAGES, ROOT, Block, blocks, tabs
+from tests.harness.doc_examples import PAGES, ROOT, Block, blocks, tabs
+from tests.harness.programs import environment
 
 PROGRAMS = [*(ROOT / "alligator").rglob("*.py"), *(ROOT / "integrations").rglob("*.py")]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -64,11 +67,11 @@ def commands(command: click.Command, *names: str) -> Iterator[tuple[str, click.C
     ids=name_of,
 )
 @pytest.mark.timeout(120)
-def test_the_examples_of_a_page_run(page: Path, tab: str, tmp_path: Path) -> None:
+def test_examples_of_a_page_run(page: Path, tab: str, tmp_path: Path) -> None:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("ALLIGATOR_")}
     paths = [str(ROOT), str(ROOT / "integrations"), environ.get("PYTHONPATH", "")]
     warnings = ["-W", "error", "-W", "ignore:Using `httpx` with `starlette.testclient`"]
-    command = [sys.executable, *warnings, "-m", "tests.pages", str(page), tab]
+    command = [sys.executable, *warnings, "-m", "tests.harness.doc_examples", str(page), tab]
 
     done = subprocess.run(
         command,
@@ -85,23 +88,82 @@ def test_the_examples_of_a_page_run(page: Path, tab: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "block", [b for page in PAGES for b in blocks(page, "python")], ids=name_of
 )
-def test_an_example_is_python(block: Block) -> None:
+def test_example_is_python(block: Block) -> None:
     block.compile()
 
 
-OURS = re.compile(r"^\$ (?P<line>.*(?:\blatergator|--app \w+ alligator)\b.*)$", re.M)
+MODULES = [
+    pytest.param(ast.parse(text), id=str(where))
+    for where, text in [
+        *((f"{name_of(b.page)}:{b.line}", b.code) for p in PAGES for b in blocks(p, "python")),
+        *((path.relative_to(ROOT), path.read_text()) for path in (ROOT / "examples").rglob("*.py")),
+    ]
+    if "ALLIGATOR_CONN" in text
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_example_has_a_dsn_that_hides_that_of_the_environment(module: ast.Module) -> None:
+    assert [ast.unparse(value) for value in fixed_dsns(module)] == []
+
+
+def fixed_dsns(tree: ast.AST) -> Iterator[ast.expr]:
+    """Yield the DSNs that a program sets, whatever the environment says; locmem:// is for tests."""
+    for node in ast.walk(tree):
+        given: list[tuple[ast.expr | None, ast.expr]] = []
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            target = node.targets[0]
+            given = [(target.slice, node.value)] * (ast.unparse(target.value) != "os.environ")
+        elif isinstance(node, ast.Call) and not ast.unparse(node.func).startswith("os.environ"):
+            given = [(ast.Constant(each.arg), each.value) for each in node.keywords]
+            given += [(node.args[0], node.args[1])] if len(node.args) == 2 else []
+        elif isinstance(node, ast.Dict) and "os.environ" not in ast.unparse(node):
+            given = list(zip(node.keys, node.values, strict=True))
+        for key, value in given:
+            is_conn = isinstance(key, ast.Constant) and key.value == "ALLIGATOR_CONN"
+            if is_conn and isinstance(value, ast.Constant) and value.value != "locmem://":
+                yield value
+
+
+@pytest.mark.parametrize("variable", ["ALLIGATOR_CONN", "FLASK_ALLIGATOR_CONN"])
+def test_factory_of_the_flask_page_takes_the_dsn_of_the_environment(
+    tmp_path: Path, variable: str
+) -> None:
+    page = ROOT / "docs" / "integrations" / "flask.md"
+    [factory] = [block for block in blocks(page, "python") if block.file == "factory.py"]
+    (tmp_path / "factory.py").write_text(factory.code)
+    code = "import factory; print(factory.create_app().extensions['alligator'].conn_string)"
+    environ = {variable: "sqlite:///srv/of-the-environment.db"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment({"PYTHONPATH": f"{ROOT}:{ROOT / 'integrations'}", **environ}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.strip() == environ[variable], done.stderr
+
+
+OURS = re.compile(
+    r"^(?:\$ |ExecStart=|command=)(?P<line>.*(?:\blatergator|--app \w+ alligator)\b.*)$", re.M
+)
 COMMAND_LINES = {
     found["line"]: None
     for page in PAGES
-    for block in blocks(page, "console")
+    for block in blocks(page, "console", "ini")
     for found in OURS.finditer(block.code)
 }
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
-def test_a_command_that_is_shown_can_be_given(line: str) -> None:
+def test_command_in_an_example_is_valid(line: str) -> None:
     words = shlex.split(line, comments=True)
-    start = next(n for n, word in enumerate(words) if word in {"latergator", "alligator"})
+    # A command in quotes is for another program to run: watchfiles "latergator …".
+    words = next((shlex.split(word) for word in words if word.startswith("latergator ")), words)
+    start = next(n for n, w in enumerate(words) if Path(w).name in {"latergator", "alligator"})
     stops = [n for n, word in enumerate(words) if n > start and word in {"&", "|", "||", "&&", ">"}]
     arguments = words[start + 1 : min(stops, default=len(words))]
     if words[start] == "alligator":
@@ -133,6 +195,26 @@ def flask_command() -> click.Group:
     return group
 
 
+@pytest.mark.skipif(not which("systemd-analyze"), reason="systemd-analyze is not on PATH")
+def test_systemd_accepts_the_unit_of_the_deployment_page(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "deploy.md"
+    [unit] = [block.code for block in blocks(page, "ini") if block.code.startswith("[Unit]")]
+    program = tmp_path / "venv" / "bin" / "latergator"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(sys.executable)
+    service = tmp_path / "shop-worker.service"
+    service.write_text(unit.replace("/srv/shop", str(tmp_path)))
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(service)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 # Links.
 
 
@@ -145,7 +227,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("page", "target"), LINKS)
-def test_a_link_leads_somewhere(page: Path, target: str) -> None:
+def test_link_leads_somewhere(page: Path, target: str) -> None:
     file, _, anchor = target.partition("#")
 
     found = (page.parent / file).resolve() if file else page
@@ -158,7 +240,7 @@ WRITTEN = [p for p in PAGES if p.parent != ROOT and not p.read_text().startswith
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
-def test_a_page_is_reached_from_the_index(page: Path) -> None:
+def test_page_is_reached_from_the_index(page: Path) -> None:
     index = ROOT / "docs" / "index.md"
 
     linked = {
@@ -185,12 +267,12 @@ def public_names() -> list[str]:
 
 
 @pytest.mark.parametrize("name", public_names())
-def test_a_public_name_is_told_of(name: str) -> None:
+def test_public_name_is_documented(name: str) -> None:
     assert is_told(name)
 
 
 @pytest.mark.parametrize("option", sorted(TaskOptions.__annotations__))
-def test_an_option_of_a_task_is_told_of(option: str) -> None:
+def test_option_of_a_task_is_documented(option: str) -> None:
     assert is_told(option)
 
 
@@ -200,16 +282,16 @@ def variables() -> list[str]:
 
 
 @pytest.mark.parametrize("variable", variables())
-def test_a_variable_of_the_environment_or_the_configuration_is_told_of(variable: str) -> None:
+def test_variable_of_the_environment_or_the_configuration_is_documented(variable: str) -> None:
     assert is_told(variable)
 
 
-def test_no_page_tells_of_a_variable_that_nothing_reads() -> None:
-    told = {
+def test_no_page_names_a_variable_that_nothing_reads() -> None:
+    documented = {
         name for page in PAGES for name in re.findall(r"\bALLIGATOR_[A-Z_]+\b", page.read_text())
     }
 
-    assert told <= set(variables())
+    assert documented <= set(variables())
 
 
 def test_no_page_names_a_file_that_is_not_there() -> None:
@@ -223,7 +305,7 @@ LATERGATOR = list(commands(latergator, "latergator"))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in LATERGATOR])
-def test_a_command_is_told_of(name: str) -> None:
+def test_command_is_documented(name: str) -> None:
     assert is_told(name)
 
 
@@ -236,5 +318,5 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_of_a_command_is_told_of(option: str) -> None:
+def test_option_of_a_command_is_documented(option: str) -> None:
     assert is_told(option), f"an option of {OPTIONS[option]}"

@@ -1,9 +1,14 @@
 """Each example as its README has it: one command, which runs a real server and a real worker."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from time import monotonic, sleep
 
 import httpx
@@ -11,13 +16,14 @@ import pytest
 from PIL import Image
 
 from examples.processes import PATIENCE, SERVERS, own_environ, running
+from tests.harness.programs import environment
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.fixture(params=SERVERS)
 def anything(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Client]:
-    """Give a client of every example in turn."""
+    """Yield a client of every example in turn."""
     with client_of(request.param, tmp_path) as client:
         yield client
 
@@ -37,7 +43,7 @@ def client_of(example: str, folder: Path) -> Iterator[httpx.Client]:
 
 
 def counters(client: httpx.Client) -> dict[str, int]:
-    """Ask the endpoint what became of the tasks of the queue."""
+    """Return what the endpoint reports about the tasks of the queue."""
     response = client.get(
         "/alligator/stats", headers={"Authorization": "Bearer the-token-of-the-tests"}
     )
@@ -45,6 +51,10 @@ def counters(client: httpx.Client) -> dict[str, int]:
     [queue] = store["queues"]
     found: dict[str, int] = queue["counters"]
     return found
+
+
+def have_run(client: httpx.Client, number: int) -> bool:
+    return counters(client)["succeeded"] == number
 
 
 def eventually(look: Callable[[], bool]) -> bool:
@@ -62,14 +72,14 @@ def picture(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def test_every_web_example_tells_how_its_queue_is(anything: httpx.Client) -> None:
+def test_every_web_example_shows_the_state_of_its_queue(anything: httpx.Client) -> None:
     response = anything.get("/alligator/health")
 
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/health+json"
 
 
-def test_the_social_network_mails_every_follower_of_who_posts(tmp_path: Path) -> None:
+def test_social_network_mails_every_follower_of_the_author(tmp_path: Path) -> None:
     with client_of("social_network", tmp_path) as client:
         for name in ("ann", "bob", "cy"):
             client.post("/people", data={"name": name, "email": f"{name}@example.org"})
@@ -88,7 +98,7 @@ def test_the_social_network_mails_every_follower_of_who_posts(tmp_path: Path) ->
         assert "cy@example.org" in outbox
 
 
-def test_the_social_network_mails_nobody_of_a_post_that_fails(tmp_path: Path) -> None:
+def test_social_network_sends_no_mail_for_a_post_that_fails(tmp_path: Path) -> None:
     with client_of("social_network", tmp_path) as client:
         for name in ("ann", "bob"):
             client.post("/people", data={"name": name, "email": f"{name}@example.org"})
@@ -104,7 +114,7 @@ def test_the_social_network_mails_nobody_of_a_post_that_fails(tmp_path: Path) ->
         assert counters(client)["pushed"] == 0
 
 
-def test_the_thumbnail_service_shows_a_picture_made_small(tmp_path: Path) -> None:
+def test_thumbnail_service_shows_a_picture_made_small(tmp_path: Path) -> None:
     with client_of("thumbnails", tmp_path) as client:
         response = client.post("/pictures", files={"picture": ("a.png", picture(960, 480))})
 
@@ -115,7 +125,7 @@ def test_the_thumbnail_service_shows_a_picture_made_small(tmp_path: Path) -> Non
             assert thumbnail.size == (240, 120)
 
 
-def test_the_thumbnail_service_queues_nothing_for_what_is_not_a_picture(tmp_path: Path) -> None:
+def test_thumbnail_service_queues_nothing_for_a_file_that_is_no_picture(tmp_path: Path) -> None:
     with client_of("thumbnails", tmp_path) as client:
         response = client.post("/pictures", files={"picture": ("a.txt", b"words")})
 
@@ -123,7 +133,7 @@ def test_the_thumbnail_service_queues_nothing_for_what_is_not_a_picture(tmp_path
         assert counters(client)["pushed"] == 0
 
 
-def test_an_order_has_a_receipt_that_names_its_request(tmp_path: Path) -> None:
+def test_order_has_a_receipt_that_names_its_request(tmp_path: Path) -> None:
     with client_of("orders_fastapi", tmp_path) as client:
         response = client.post(
             "/orders",
@@ -138,12 +148,40 @@ def test_an_order_has_a_receipt_that_names_its_request(tmp_path: Path) -> None:
         assert "[req-1] to the supplier: 4 apples left" in letters
 
 
+def test_tasks_of_an_order_share_an_http_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[bytes] = []
+
+    class Supplier(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Supplier) as supplier:
+        Thread(target=supplier.serve_forever, daemon=True).start()
+        monkeypatch.setenv("SUPPLIER_URL", f"http://127.0.0.1:{supplier.server_port}")
+        with client_of("orders_fastapi", tmp_path) as client:
+            for pieces, done in ((7, 2), (1, 4)):
+                order = {"item": "apples", "pieces": pieces, "email": "ann@example.org"}
+                assert client.post("/orders", json=order).status_code == 201
+                eventually(partial(have_run, client, done))
+        supplier.shutdown()
+
+    assert len(received) == 2
+    assert b'{"item":"apples","left":2}' in received
+
+
 @pytest.mark.parametrize(
     ("item", "pieces", "status"),
     [("apples", 11, 409), ("bricks", 1, 404), ("apples", 0, 422)],
     ids=["too many", "not sold", "not valid"],
 )
-def test_an_order_that_fails_queues_nothing(
+def test_order_that_fails_queues_nothing(
     tmp_path: Path, item: str, pieces: int, status: int
 ) -> None:
     with client_of("orders_fastapi", tmp_path) as client:
@@ -155,7 +193,7 @@ def test_an_order_that_fails_queues_nothing(
         assert counters(client)["pushed"] == 0
 
 
-def test_the_plain_wsgi_service_counts_the_words_of_a_text(tmp_path: Path) -> None:
+def test_plain_wsgi_service_counts_the_words_of_a_text(tmp_path: Path) -> None:
     with client_of("plain_wsgi", tmp_path) as client:
         response = client.post("/", content="To be or not to be")
 
@@ -165,7 +203,7 @@ def test_the_plain_wsgi_service_counts_the_words_of_a_text(tmp_path: Path) -> No
         assert client.get(result).json() == {"to": 2, "be": 2, "or": 1, "not": 1}
 
 
-def test_the_plain_wsgi_service_queues_nothing_for_what_is_not_text(tmp_path: Path) -> None:
+def test_plain_wsgi_service_queues_nothing_for_a_body_that_is_no_text(tmp_path: Path) -> None:
     with client_of("plain_wsgi", tmp_path) as client:
         response = client.post("/", content=b"\xff")
 
@@ -174,7 +212,7 @@ def test_the_plain_wsgi_service_queues_nothing_for_what_is_not_text(tmp_path: Pa
 
 
 @pytest.mark.parametrize("store", ["locmem://", "sqlite://{}/queue.db"])
-def test_the_script_does_the_work_of_the_file_that_is_right(tmp_path: Path, store: str) -> None:
+def test_script_does_the_work_of_the_valid_file(tmp_path: Path, store: str) -> None:
     environ = {**own_environ(), "ALLIGATOR_CONN": store.format(tmp_path)}
     with running("examples.plain_script.app", tmp_path / "log", environ) as process:
         status = process.wait()
@@ -183,6 +221,29 @@ def test_the_script_does_the_work_of_the_file_that_is_right(tmp_path: Path, stor
     assert "tuesday: 3 tasks are on the queue" in process.said()
     assert "to the warehouse: 8 apples less" in process.said()
     assert "cy@example.org" not in process.said()
+
+
+@pytest.mark.parametrize("example", [*SERVERS, "plain_script"])
+def test_every_example_uses_the_store_that_the_environment_names(
+    tmp_path: Path, example: str
+) -> None:
+    dsn = f"sqlite://{tmp_path}/of-the-environment.db"
+    code = (
+        f"from examples.{example} import app as it\n"
+        "gator = it.app.extensions['alligator'] if hasattr(it.app, 'extensions') else it.gator"
+        if example in SERVERS
+        else "from examples.plain_script.app import gator"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(gator.conn_string)"],
+        env=environment({"ALLIGATOR_CONN": dsn}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.strip() == dsn, done.stderr
 
 
 @pytest.mark.parametrize("example", [*SERVERS, "plain_script"])

@@ -1,4 +1,4 @@
-"""The documentation as a site: it is built without a warning, and whole."""
+"""The documentation as a site: it is complete, and built without a warning."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import alligator
-from tests.pages import ROOT
+from tests.harness.doc_examples import ROOT
 
 pytest.importorskip("sphinx")
 
@@ -73,7 +73,7 @@ def test_every_internal_link_of_the_site_leads_somewhere(pages: dict[Path, Links
     assert broken == []
 
 
-def test_a_page_needs_no_network(pages: dict[Path, Links]) -> None:
+def test_page_needs_no_network(pages: dict[Path, Links]) -> None:
     loaded = {url for links in pages.values() for url in links.loads}
 
     assert {url for url in loaded if urlsplit(url).netloc} == set()
@@ -100,11 +100,25 @@ def test_every_public_name_is_in_the_reference(pages: dict[Path, Links]) -> None
     }
 
 
-@pytest.mark.parametrize("name", ["request", "states", "house"])
-def test_a_diagram_says_what_it_shows(name: str) -> None:
+@pytest.mark.parametrize("name", ["layers", "performance", "request", "states"])
+def test_diagram_has_a_description(name: str) -> None:
     drawing = (ROOT / "docs" / "diagrams" / f"{name}.svg").read_text("utf-8")
 
     title = re.search(rf'<title id="{name}-title">(.+)</title>', drawing)
     assert title
     assert f'aria-labelledby="{name}-title"' in drawing
     assert not re.search(r'(?:fill|stroke)="#', drawing)  # colours are the theme's, light or dark
+
+
+def test_chart_of_the_performance_page_shows_figures_of_its_table() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    chart = (ROOT / "docs" / "diagrams" / "performance.svg").read_text("utf-8")
+    opening, _, table = page.partition("<!-- the table of python -m tests.benchmarks -->")
+
+    figures = re.compile(r"\b(?:Alligator|huey|rq) ([\d,.]*\d)")
+    shown = {*figures.findall(chart), *figures.findall(opening)}
+    # A row of the summary has its two figures in cells.
+    shown |= set(re.findall(r"^\| \w.* \| ([\d,.]+) \|", opening, re.M))
+
+    assert len(shown) > 12
+    assert {figure for figure in shown if not re.search(rf"\b{figure}\b", table)} == set()

@@ -1,7 +1,7 @@
 """The tutorial, followed to the letter: its files are written, and its commands given, in their order.
 
 The folder is empty, and the environment has nothing but what the tutorial installs. What runs on until
-it is stopped (a server, a worker) is left running, and started anew where the tutorial says so.
+it is stopped (a server, a worker) is left running, and restarted where the tutorial says so.
 """
 
 import os
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import ROOT, Block, blocks, tabs
-from tests.programs import eventually
-from tests.wheels import build, copy_checkout, free_port, listens
+from tests.harness.doc_examples import ROOT, Block, blocks, tabs
+from tests.harness.programs import eventually
+from tests.harness.wheels import build, copy_checkout, free_port, listens
 
 PAGE = ROOT / "docs" / "tutorial.md"
 SERVER = re.compile(r"^(flask --app social run|uvicorn )")
@@ -26,14 +26,14 @@ WORKER = re.compile(r"alligator worker|latergator --app social:gator$")
 #: Flask's is followed in each run, the others where there is time.
 FOLLOWED = [
     tabs(PAGE)[0],
-    *(pytest.param(tab, marks=pytest.mark.thorough) for tab in tabs(PAGE)[1:]),
+    *(pytest.param(tab, marks=pytest.mark.slow) for tab in tabs(PAGE)[1:]),
 ]
 
 pytestmark = pytest.mark.timeout(300)
 
 
 class Reader:
-    """Somebody who does what the page says, in two terminals."""
+    """A reader who follows the page in two terminals."""
 
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.folder = folder
@@ -151,7 +151,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("tab", FOLLOWED)
-def test_the_tutorial_can_be_followed_to_the_letter(tab: str, wheel: Path, tmp_path: Path) -> None:
+def test_tutorial_can_be_followed_to_the_letter(tab: str, wheel: Path, tmp_path: Path) -> None:
     reader = Reader(tmp_path, wheel)
 
     try:

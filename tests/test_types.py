@@ -1,4 +1,4 @@
-"""What the types of Alligator are worth to those who use it: they are complete, and refuse mistakes."""
+"""The types of Alligator are complete, and type checkers find mistakes with them."""
 
 import json
 import os
@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.pages import ROOT
+from tests.harness.doc_examples import ROOT
 
 PACKAGES = [
     "alligator",
     "asgi_alligator",
     "flask_alligator",
     "pytest_alligator",
+    "sqlalchemy_alligator",
     "starlette_alligator",
     "wsgi_alligator",
 ]
@@ -49,29 +50,29 @@ def run(*command: str) -> str:
 
 @pytest.mark.parametrize(
     "package",
-    [PACKAGES[0], *(pytest.param(package, marks=pytest.mark.thorough) for package in PACKAGES[1:])],
+    [PACKAGES[0], *(pytest.param(package, marks=pytest.mark.slow) for package in PACKAGES[1:])],
 )
-def test_the_types_of_a_package_are_complete(package: str) -> None:
+def test_types_of_a_package_are_complete(package: str) -> None:
     pytest.importorskip("pyright")
 
     # What a framework leaves open about its own types is not ours to say.
     printed = run("pyright", "--verifytypes", package, "--ignoreexternal", "--outputjson")
 
     found: dict[str, Any] = json.loads(printed)["typeCompleteness"]
-    told = [
+    errors = [
         f"{symbol['name']}: {diagnostic['message']}"
         for symbol in found["symbols"]
         if symbol["isTypeAmbiguous"] or not symbol["isTypeKnown"]
         for diagnostic in symbol["diagnostics"]
     ]
-    assert told == []
+    assert errors == []
     assert found["completenessScore"] == 1
 
 
 @pytest.mark.parametrize(
     ("checker", "target"), [("mypy", REFUSED), ("pyright", REFUSED.parent)], ids=["mypy", "pyright"]
 )
-def test_an_editor_refuses_exactly_the_mistakes(checker: str, target: Path) -> None:
+def test_editor_refuses_exactly_the_mistakes(checker: str, target: Path) -> None:
     pytest.importorskip(checker)
 
     printed = run(checker, "-p" if target.is_dir() else "--", str(target))

@@ -1,32 +1,73 @@
-"""What a store of tasks must do: the contract that every backend keeps.
+"""The contract of a store: what every backend does.
 
-A task is in one of four states: *scheduled* (its time has not come), *ready*, *leased* (a worker
-has it, hidden from others until the lease ends) or *dead* (kept for people to look at). A worker
-talks to a store with one call, `Client.step`, which says what became of its last tasks and
-reserves the next; everything else that moves a single task is written here in terms of it.
+A task is in one of four states: *scheduled* (not due yet), *ready*, *leased* (a worker has it, and it
+is hidden from others until the lease ends) or *dead* (kept until somebody retries or drops it). A
+worker talks to a store with one call, `Client.step`, which settles the outcomes of its last tasks and
+reserves the next ones. All other methods that move a single task are written here in terms of it.
 
-Durations are seconds, relative to the store's own clock: no backend compares the clocks of two
-machines. A moment that people look at (`DeadLetter.died_at`) is a Unix timestamp.
+**Ids.** An id identifies at most one task that *waits*, which means that it is ready or scheduled. A
+push of an id that waits does nothing, and the call reports it. A leased or dead task with that id
+blocks nothing: it and the new one exist side by side. If a leased task returns to its queue while a
+newer one of its id waits there, both run. `lease` and `cancel` by id then act on the newer one,
+`retry_dead` and `drop_dead` on the one that died last.
+
+**Leases.** Each lease has a token that no other lease of that id ever has. What a worker reports
+about a task counts only for the run that it was given. Only an ack may be late: it removes its own
+task, and never a newer one of the same id, in whatever state that task is now.
+
+**Lost workers.** If a lease ends without an outcome, this counts against its task only if the task
+was reserved alone, because it is unknown which task of a batch was running. The tasks of such a batch
+become *suspects*. A suspect, like every task that was lost, is always leased alone: a step that finds
+one returns only that, or stops before it. So a task that kills its workers harms no other.
+
+Durations are seconds, measured by the store's own clock: no backend compares the clocks of two
+machines. `DeadLetter.died_at`, which people look at, is a Unix timestamp.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from math import inf
-from time import time
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from time import monotonic, time
+from typing import ClassVar
 
-from ..constants import AT_LEAST_ONCE, DEAD_LIMIT, DEAD_SECONDS, LEASE_SECONDS, MAX_LOST
-from ..exceptions import AlligatorException
-from .figures import Figures, QueueStats, Running, Sample, WorkerInfo
+from ..constants import (
+    AT_LEAST_ONCE,
+    COMMIT_SECONDS,
+    DEAD_LIMIT,
+    DEAD_SECONDS,
+    LEASE_SECONDS,
+    MAX_LOST,
+)
+from ..exceptions import AlligatorException, BackendError
+from .records import (
+    Commit,
+    DeadLetter,
+    Duplicates,
+    Lease,
+    Message,
+    Outcome,
+    Peeked,
+    Pushed,
+    Scheduled,
+    Step,
+    Verdict,
+    bounded,
+    memory_of,
+)
+from .redaction import redact
+from .stats import COUNTERS, STATES, Figures, QueueStats, Running, Sample, WorkerInfo
 
+# A backend imports the contract from here, also the records that other modules define.
 __all__ = [
     "Client",
     "Commit",
     "DeadLetter",
+    "Duplicates",
     "Figures",
     "Lease",
     "Message",
     "Outcome",
+    "Peeked",
+    "Pushed",
     "QueueStats",
     "Running",
     "Sample",
@@ -34,142 +75,75 @@ __all__ = [
     "Step",
     "Verdict",
     "WorkerInfo",
+    "bounded",
+    "memory_of",
     "redact",
 ]
-
-
-class Message(NamedTuple):
-    """One task on its way into a store."""
-
-    queue_name: str
-    task_id: str
-    data: str
-    delay: float = 0.0
-    """Seconds from its arrival until it is ready."""
-
-
-class Commit(NamedTuple):
-    """Tasks that belong together: all of them are put on their queues, or none is."""
-
-    messages: Sequence[Message]
-    commit_id: str | None = None
-    """What a repeated push of them is known by."""
-
-
-class Lease(NamedTuple):
-    """The right to a task until a time: what `reserve` gives to a worker."""
-
-    queue_name: str
-    task_id: str
-    data: str
-    token: int = 0
-    """The fence: a store refuses to retry or bury a task under a token that is not its current."""
-    lost: int = 0
-    """How many workers had this task and were not heard of again."""
-    waited: float = 0.0
-    """For how many seconds it had been ready when it was reserved."""
-
-
-Verdict = Literal["ack", "retry", "release", "dead"]
-
-
-class Outcome(NamedTuple):
-    """What became of a leased task.
-
-    ``ack``: it is done; honoured even when the lease has expired, for the work is done.
-    ``retry``: it failed, and is to run again after *delay*, with *data* in place of its payload.
-    ``release``: it was not begun, and goes back as it was, to its place; no attempt is counted.
-    ``dead``: it goes to the dead letters with *reason* and *traceback*; its payload is kept.
-
-    All but ``ack`` are fenced: after the lease was lost to another worker they do nothing.
-    """
-
-    verdict: Verdict
-    lease: Lease
-    delay: float = 0.0
-    data: str | None = None
-    reason: str = ""
-    traceback: str = ""
-
-
-class Step(NamedTuple):
-    """What a worker is given by one round trip."""
-
-    leases: Sequence[Lease] = ()
-    pause: float = inf
-    """When *leases* is empty: seconds until a scheduled task is due or a lease ends."""
-
-
-class Scheduled(NamedTuple):
-    """A task whose time has not come."""
-
-    queue_name: str
-    task_id: str
-    data: str
-    due_in: float
-    """Seconds until it is ready."""
-
-
-class DeadLetter(NamedTuple):
-    """A task that will not run again by itself."""
-
-    queue_name: str
-    task_id: str
-    data: str
-    reason: str
-    traceback: str
-    died_at: float
 
 
 class Client(ABC):
     """A store of tasks.
 
-    Making one connects to nothing; the first use does. It may be shared between threads, and a
-    forked child may go on using it: the child opens connections of its own. Trouble with the
-    store is raised as `BackendError`, and as `BackendUnavailable` when the store cannot be reached
-    or does not answer in time.
+    Constructing one opens no connection; the first use does. Threads may share it, and a forked child
+    may continue to use it: the child opens its own connections. Errors of the store are `BackendError`,
+    and `BackendUnavailable` if the store cannot be reached or does not answer in time.
     """
 
     delivery: ClassVar[str] = AT_LEAST_ONCE
     wakes: ClassVar[bool] = True
-    """Whether a push ends a `wait`; a store that cannot wake anybody is looked at time and again."""
-    gathers: ClassVar[bool] = False
-    """Whether `push_commits` costs little more than one `push_many`, so that gathering pays."""
+    """Whether a push ends a `wait`. A store that cannot wake its workers is polled."""
+    groups_commits: ClassVar[bool] = False
+    """Whether `push_commits` costs little more than one `push_many`, so that grouping is worthwhile."""
     blocking: ClassVar[bool] = True
-    """Whether a push may wait for a disk or a network, so that an event loop must not make it."""
-    sees_workers: ClassVar[bool] = True
-    """Whether `workers` lists those that said they live; else none being listed means nothing."""
-    tells: ClassVar[Collection[str]] = QueueStats._fields
-    """The fields of `QueueStats` that it knows; the others are 0, and mean nothing."""
-    limits: ClassVar[Sequence[str]] = ()
-    """What of this contract the store cannot keep, in sentences for people; health shows them."""
-    dead_limit: int = DEAD_LIMIT
-    """How many dead this client leaves on a queue."""
+    """Whether a push may wait for a disk or a network, so that an event loop must not call it."""
+    can_peek: ClassVar[bool] = False
+    """Whether `peek` can list the tasks."""
+    lists_workers: ClassVar[bool] = True
+    """Whether `workers` lists the workers that called `beat`; if not, an empty list means nothing."""
+    known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", *COUNTERS)
+    """The fields of `QueueStats` that the store knows; the others are 0 and mean nothing."""
+    limitations: ClassVar[Sequence[str]] = ()
+    """The parts of this contract that the store cannot keep, as sentences; health shows them."""
+    commit_seconds: float = COMMIT_SECONDS
+    """How long a push may take in total, in seconds from the call."""
+    dead_limit: int | None = DEAD_LIMIT
+    """How many dead letters this client keeps on a queue; None for any number."""
     dead_seconds: float = DEAD_SECONDS
-    """For how long it leaves them there."""
+    """For how many seconds it keeps them."""
+    scope: str = ""
+    """What signatures are bound to, besides queue and id: the kind of store and the set of queues on
+    its server. It has no host or login, so it is equal for all processes."""
 
     def __init__(self, conn_string: str) -> None:
         self.conn_string = conn_string
 
-    # What a store must do.
+    # The methods that a store implements.
 
     @abstractmethod
-    def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
+    def push_many(
+        self, messages: Sequence[Message], *, commit_id: str | None = None, undo: bool = True
+    ) -> Duplicates | None:
         """Put *messages* on their queues: all of them or none, in one round trip.
 
-        Tasks of one call that are ready at once are reserved in the order given. At most
-        `MAX_TASKS`. A task whose id the queue holds already (in any state) is not put there twice,
-        nor changed. With a *commit_id* the whole call is idempotent: repeated within five minutes
-        under the same id it does nothing, even when the tasks have run in between. When this
-        raises, nothing is queued now nor will be.
+        Returns the positions in *messages* of duplicates: tasks that were not queued because a task
+        with their id already waits on their queue; that task stays unchanged. None if there are none.
+
+        The tasks of one call, at most `MAX_TASKS`, are reserved in their order if all are ready at
+        once. With a *commit_id* the call is idempotent: a repetition within five minutes does nothing
+        and returns the same, even if the tasks have run. If this raises, nothing is queued.
+
+        *undo* False is for an id that somebody chose, as for an outbox row. Others may push under it,
+        so a failed push is settled by repeating it, and is never undone: after a `BackendUnavailable`
+        the tasks may be queued. It ignores an earlier `abort`; its id is remembered for `memory_of`.
         """
 
     @abstractmethod
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
-        """Undo the push of that *commit_id*, or refuse it should it still arrive.
+        """Undo the push of that *commit_id*, or refuse it if it arrives later.
 
-        Tasks that a worker has taken already stay with it. A push under that id raises
-        `BackendError` from then on.
+        Removes the tasks that this push has added and that no worker has reserved yet. A task that
+        was reserved stays, even while it waits for its retry; so does any other with the same id. A
+        push under that commit id raises `BackendError` from then on, unless its *undo* is False.
         """
 
     @abstractmethod
@@ -184,114 +158,141 @@ class Client(ABC):
     ) -> Step:
         """Settle *outcomes* and reserve up to *limit* tasks, in one round trip and atomically.
 
-        In this order: the outcomes (whatever queues they are of); expired leases of *queue_names*
-        are reclaimed, their tasks ready again, or dead when they have been lost *max_lost* times;
-        tasks are reserved from the first of *queue_names* that has any ready, then the next.
-        Within a queue the one that has been due for longest goes first. *limit* 0 only settles.
+        In this order: the outcomes are settled, on any queues. Expired leases of *queue_names* are
+        reclaimed: their tasks are ready again, or dead if they were reserved alone and lost *max_lost*
+        times. Tasks are reserved from the first of *queue_names* that has ready tasks, then from the
+        next; in a queue, the task due for longest first, and a suspect alone. *limit* 0 only settles.
 
-        For each task that dies, up to two of the oldest dead of its queue are dropped, if they are
-        more than `dead_limit` or have been dead for `dead_seconds`.
+        For each task that dies, up to two of the oldest dead letters of its queue are dropped if
+        there are more than `dead_limit`, or if they are older than `dead_seconds`.
         """
 
     @abstractmethod
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
-        """Sleep until a task may have come, at most *timeout* seconds, without polling.
+        """Sleep until a task may have arrived, at most *timeout* seconds, without polling.
 
-        May return early and for no reason; never sleeps through a push that came after the last
-        `step` found nothing. It need not know when a scheduled task is due or a lease ends: whoever
-        waits takes the lesser of its own patience and the `pause` of that step as *timeout*.
+        May return early. Never sleeps through a push that came after the last `step` found nothing. It
+        need not know when a scheduled task is due or a lease ends: *timeout* is at most that `pause`.
         """
 
     @abstractmethod
     def interrupt(self) -> None:
-        """End every `wait` that is going on in this process, and the next of each thread.
+        """End every current `wait` of this process, and the next one of each thread.
 
         Safe to call from a signal handler and from another thread.
         """
 
     @abstractmethod
     def extend(self, leases: Sequence[Lease], lease_for: float = LEASE_SECONDS) -> list[Lease]:
-        """Let *leases* end *lease_for* seconds from now; return those that are lost already."""
+        """Extend *leases* to *lease_for* seconds from now; return those that are already lost."""
 
     @abstractmethod
     def lease(
         self, queue_name: str, task_id: str, lease_for: float = LEASE_SECONDS
     ) -> Lease | None:
-        """Reserve one task by its id, ready or scheduled; None if it is neither."""
+        """Reserve one ready or scheduled task by its id; None if there is none.
+
+        A scheduled task that is released is due at the same time as before.
+        """
 
     @abstractmethod
     def cancel(self, queue_name: str, task_id: str) -> str | None:
-        """Take a ready or scheduled task off its queue and return its data; None if it is neither."""
+        """Remove a ready or scheduled task from its queue, return its data; None if there is none."""
 
     @abstractmethod
     def len(self, queue_name: str) -> int:
-        """Count the tasks that wait to be run: ready and scheduled."""
+        """Return the number of tasks that wait: ready and scheduled."""
 
     @abstractmethod
     def drop_all(self, queue_name: str) -> None:
-        """Throw away every ready and scheduled task of the queue."""
+        """Drop every ready and scheduled task of the queue."""
 
     @abstractmethod
     def queue_names(self) -> list[str]:
-        """Name the queues that hold tasks or ever did, sorted."""
+        """Return the sorted names of the queues that hold tasks or ever did."""
 
     @abstractmethod
     def stats(self, queue_name: str) -> QueueStats:
-        """Measure the queue, at a cost that does not grow with it."""
+        """Return the numbers of a queue, at a cost that does not grow with its length."""
+
+    def stats_of(self, queue_names: Sequence[str]) -> list[QueueStats]:
+        """Return the `stats` of each queue, in as few round trips as the store allows."""
+        return [self.stats(name) for name in queue_names]
 
     @abstractmethod
     def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
-        """List the dead of the queue, the latest first."""
+        """Return the dead letters of the queue, the latest first."""
 
     @abstractmethod
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
-        """Make a dead task ready again, its count of lost workers at zero; False if none is."""
+        """Make the latest dead task of that id ready again, with `lost` 0; False if there is none."""
 
     @abstractmethod
     def drop_dead(self, queue_name: str, task_id: str) -> bool:
-        """Throw a dead task away; False if none goes by that id."""
+        """Drop the latest dead task of that id; False if there is none."""
 
     @abstractmethod
     def beat(self, worker: WorkerInfo, ttl: float) -> None:
-        """Note that *worker* is alive, and forget it after *ttl* seconds of silence (0: now)."""
+        """Record that *worker* is alive; forget it if *ttl* seconds pass without a call (0: now)."""
 
     @abstractmethod
     def workers(self) -> list[WorkerInfo]:
-        """List the workers that have been heard of."""
+        """Return the workers that are known to be alive."""
 
-    def note(  # noqa: B027 - not every store has a place for it
-        self, figures: Figures, queue_names: Sequence[str] = ()
+    def note(  # noqa: B027 - not every store can keep them
+        self, figures: Figures, queue_names: Sequence[str] = (), *, report_id: str | None = None
     ) -> None:
-        """Add up *figures*, and take a sample of each of *queue_names*, atomically.
+        """Add *figures* to the sums, and take a sample of each of *queue_names*, atomically.
 
-        A sample is taken when there is none of the present ten seconds; those of the last quarter
-        of an hour are kept. A store that has no place for either does nothing.
+        Figures that are repeated under their *report_id*, because no reply came, count once: the
+        store remembers the id for as long as that of a commit.
+        A sample is taken if the current ten seconds have none; those of the last 15 minutes are kept.
+        A store that cannot keep them does nothing.
         """
 
     def figures(self, queue_name: str) -> Mapping[str, int] | None:
-        """Return the sums of what was noted of the queue; None from a store that keeps none."""
+        """Return the sums of the figures of a queue; None from a store that keeps none."""
         return None
 
     def history(self, queue_name: str) -> Sequence[Sample] | None:
-        """Return the samples of the queue, the oldest first; None from a store that takes none."""
+        """Return the samples of the queue, the oldest first; None from a store that keeps none."""
         return None
+
+    def register_queues(self, queue_names: Sequence[str]) -> None:  # noqa: B027 - most need it not
+        """Register the queues that the program uses: `ping` and `warnings` check these, too."""
 
     @abstractmethod
     def ping(self) -> None:
-        """Ask the store for an answer; raise `BackendError` when it gives none."""
+        """Check that the store would accept a push; raise `BackendError` with the reason if not."""
 
     def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
-        """List the tasks whose time has not come, the next first; none where a store cannot."""
+        """Return the scheduled tasks, the next first; none from a store that cannot list them."""
         return []
+
+    def peek(self, queue_name: str) -> Iterator[Peeked]:
+        """Yield the ready, scheduled and dead tasks of the queue, in any order, without reserving them.
+
+        Reads some at a time, to save memory. A task whose state changes meanwhile may be missing or
+        be yielded twice. Raises `BackendError` if the store cannot list its tasks.
+        """
+        raise BackendError(f"{self.address} cannot list the tasks that wait in it.")
 
     def warnings(self) -> list[str]:
-        """Say what of the store's set-up could lose tasks; nothing when all is well."""
+        """Return what in the store's configuration could lose tasks, as sentences."""
         return []
 
-    def close(self) -> None:  # noqa: B027 - not every store has something to close
-        """Let go of connections. A later use opens new ones."""
+    def exists(self) -> bool:
+        """Return whether the store exists. Asking does not create it; the first use may."""
+        return True
 
-    # What follows from it.
+    def tables_sql(self) -> str | None:
+        """Return the SQL that creates the store's tables; None from a store that has none to print."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 - not every store has something to close
+        """Close the connections. A later use opens new ones."""
+
+    # The methods that have a default in terms of these.
 
     def wait_then_step(
         self,
@@ -302,9 +303,9 @@ class Client(ABC):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        """Do `wait`, then `step`: in one round trip where a store can, for an idle worker's next task.
+        """Call `wait`, then `step`; a store that can do so makes one round trip of both.
 
-        Whoever is interrupted may still be given tasks, and has to release them.
+        An interrupted caller may still receive tasks, and has to release them.
         """
         self.wait(queue_names, timeout)
         return self.step(queue_names, limit, lease_for=lease_for, max_lost=max_lost)
@@ -312,50 +313,51 @@ class Client(ABC):
     def reserve(
         self, queue_name: str, *, limit: int = 1, lease_for: float = LEASE_SECONDS
     ) -> Sequence[Lease]:
-        """Take the longest-due ready tasks, hidden from others for *lease_for* seconds."""
+        """Reserve the ready tasks that have been due for longest, for *lease_for* seconds."""
         return self.step([queue_name], limit, lease_for=lease_for).leases
 
     def ack(self, lease: Lease) -> None:
-        """Say that the task is done."""
+        """Report that the task is done."""
         self.step((), 0, outcomes=[Outcome("ack", lease)])
 
     def nack(self, lease: Lease, *, delay: float = 0.0, data: str | None = None) -> None:
-        """Say that the attempt failed and the task is to run again after *delay* seconds."""
+        """Report that the attempt failed; the task runs again after *delay* seconds."""
         self.step((), 0, outcomes=[Outcome("retry", lease, delay, data)])
 
     def release(self, lease: Lease) -> None:
-        """Give back a task that was not begun."""
+        """Return a task that was not started to its queue."""
         self.step((), 0, outcomes=[Outcome("release", lease)])
 
     def dead_letter(self, lease: Lease, *, reason: str, traceback: str = "") -> None:
-        """Put the task away for people to look at."""
+        """Move the task to the dead letters."""
         self.step((), 0, outcomes=[Outcome("dead", lease, 0.0, None, reason, traceback)])
 
-    def push_commits(
-        self, commits: Sequence[Commit], *, waited: float = 0.0
-    ) -> list[AlligatorException | None]:
-        """Push each of *commits* as `push_many` does, and say what went wrong with each.
+    def push_commits(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
+        """Push each of *commits* as `push_many` does; return for each what that returned or raised.
 
-        One trip for all where the store can do that. *waited* is how many seconds of the time that a
-        push may take have gone by already.
+        A store that can do so makes one trip for all; it ends by the earliest of their deadlines.
         """
-        outcomes: list[AlligatorException | None] = []
-        for messages, commit_id in commits:
+        outcomes: list[Pushed] = []
+        for commit in commits:
+            chosen = {} if commit.undo else {"undo": False}
             try:
-                self.push_many(messages, commit_id=commit_id)
-                outcomes.append(None)
+                pushed = self.push_many(commit.messages, commit_id=commit.commit_id, **chosen)
+                outcomes.append(pushed)
             except AlligatorException as error:
                 outcomes.append(error)
         return outcomes
 
-    async def apush_commits(
-        self, commits: Sequence[Commit], *, waited: float = 0.0
-    ) -> list[AlligatorException | None]:
-        """Be `push_commits`, while the event loop goes on; a cancellation is no reason not to say."""
-        # asyncio: a program without coroutines does not pay for it
-        from ..offload import outlast
+    async def apush_commits(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
+        """Asynchronous version of `push_commits`; a cancellation waits for the outcome."""
+        # Imported here because it loads asyncio, which many programs do not need.
+        from .._runtime.threads import run_to_end
 
-        return await outlast(lambda: self.push_commits(commits, waited=waited))
+        return await run_to_end(lambda: self.push_commits(commits))
+
+    def deadline_of(self, commits: Sequence[Commit]) -> float:
+        """Return until when a trip with *commits* may take, on the monotonic clock."""
+        deadlines = [commit.deadline for commit in commits if commit.deadline is not None]
+        return min(deadlines, default=monotonic() + self.commit_seconds)
 
     # The calls of Alligator 1.0 that those above do not cover already.
 
@@ -367,12 +369,19 @@ class Client(ABC):
         self.push_many([Message(queue_name, task_id, data, delay)])
         return task_id
 
+    def old_tasks(self, queue_name: str) -> int:
+        """Return how many tasks of Alligator 1.0 this store still has under the name of that queue.
+
+        This version does not read them. Raises `BackendError`.
+        """
+        return 0
+
     def pop(self, queue_name: str) -> str | None:
-        """Take the next task off the queue for good and return its data: at-most-once."""
+        """Remove the next task from the queue and return its data: at-most-once."""
         return self._take(self.reserve(queue_name))
 
     def get(self, queue_name: str, task_id: str) -> str | None:
-        """Take that task off the queue for good and return its data: at-most-once."""
+        """Remove that task from the queue and return its data: at-most-once."""
         lease = self.lease(queue_name, task_id)
         return self._take([lease] if lease else ())
 
@@ -382,26 +391,10 @@ class Client(ABC):
             return lease.data
         return None
 
+    @property
+    def address(self) -> str:
+        """The DSN without its secrets, and with an absolute path: for logs and error messages."""
+        return redact(self.conn_string)
+
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} {redact(self.conn_string)}>"
-
-
-def redact(conn_string: str) -> str:
-    """Hide what is secret in a DSN: the password and every value of its query.
-
-    >>> redact("redis://app:s3cret@db.example:6379/0?password=s3cret")
-    'redis://app:***@db.example:6379/0?password=***'
-    """
-    head, mark, query = conn_string.partition("?")
-    scheme, slashes, rest = head.partition("://")
-    if "@" in query:  # no telling where the password ends: it may hold a question mark
-        return f"{scheme}{slashes}***"
-    # The last @ ends the credentials: a password may hold one itself, and a slash too.
-    credentials, at, host = rest.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    credentials = f"{user}:***" if colon else user
-    fields = [
-        name + "=***" if eq else "***"
-        for name, eq, _ in (f.partition("=") for f in query.split("&") if f)
-    ]
-    return f"{scheme}{slashes}{credentials}{at}{host}{mark}{'&'.join(fields)}"
+        return f"<{type(self).__module__}.{type(self).__name__} {self.address}>"

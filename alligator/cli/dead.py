@@ -1,5 +1,6 @@
-"""Deal with the dead, for any command line."""
+"""Commands for dead tasks: list, show, retry and drop; any command line can include them."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from json import dumps
 
@@ -7,154 +8,210 @@ import click
 
 from ..backends.base import DeadLetter
 from ..gator import Gator
-from ..logs import escape
-from ..stats import moment
-from ..tasks import name_in
-from .errors import Failure, WrongCommand, plainly
-from .tables import print_table
+from ..telemetry.logs import escape
+from .errors import F, Failure, report_errors
+from .letters import describe_letter, print_letter, print_letters, summarize
+from .selection import Selection
+from .source import IdsCommand, check_exists
+from .suggest import CommandGroup
+from .worker import split_names
+
+_queue_option = click.option(
+    "--queue",
+    "-q",
+    "queues",
+    multiple=True,
+    metavar="NAME",
+    callback=split_names,
+    help="Only this queue; repeatable.",
+)
+_task_option = click.option(
+    "--task",
+    default="",
+    metavar="NAME",
+    help="Only tasks of this function: send_mail, or shop.mail.*",
+)
+_reason_option = click.option(
+    "--reason", default="", metavar="TEXT", help="Only tasks whose reason contains this text."
+)
+_all_option = click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="All dead tasks of all queues, or those that --queue, --task and --reason select.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_ids_argument = click.argument("task_ids", nargs=-1, metavar="[ID]...")
+
+# Texts are passed as help=, because Python drops docstrings with -OO.
+
+
+def queue_option(command: F) -> F:
+    """Add the option ``--queue``, which may be given several times, to a command."""
+    return _queue_option(command)
 
 
 def dead_commands(get_gator: Callable[[], Gator]) -> click.Group:
-    """Make the group of commands that deal with dead tasks; *get_gator* is called by each of them."""
-    queue_option = click.option(
-        "--queue",
-        "-q",
-        "queues",
-        multiple=True,
-        metavar="NAME",
-        help="Only this queue; repeatable.",
-    )
-    ids_argument = click.argument("task_ids", nargs=-1, metavar="[ID]...")
-    all_option = click.option(
-        "--all", "every", is_flag=True, help="All dead tasks of --queue, or of the default queue."
+    """Return the group of commands for dead tasks; each command calls *get_gator* once."""
+    group = CommandGroup(
+        "dead",
+        help="List, retry or drop dead tasks, which do not run again by themselves.\n\n"
+        "An ID may be shortened to its first digits if no other dead task's id begins with them.",
+        short_help="List, retry or drop the tasks that failed permanently.",
     )
 
-    @click.group(short_help="List, retry or drop the tasks that failed for good.")
-    def dead() -> None:
-        """Deal with tasks that will not run again by themselves."""
-
-    @dead.command("list", short_help="List dead tasks, the latest first.")
-    @queue_option
-    @click.option("--limit", default=100, show_default=True, help="At most so many of each queue.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    @plainly
-    def list_(queues: Sequence[str], limit: int, as_json: bool) -> None:
-        """List dead tasks, of every queue unless told otherwise, the latest first."""
+    def open_gator() -> Gator:
         gator = get_gator()
-        letters = [
-            letter
-            for name in queues or _queues_of(gator)
-            for letter in gator.client.dead_letters(name, limit)
-        ]
-        summaries = [_summary(letter) for letter in letters]
+        check_exists(gator.client)
+        return gator
+
+    for make in (_make_list, _make_show, _make_retry, _make_drop):
+        group.add_command(make(open_gator))
+    return group
+
+
+def _make_list(open_gator: Callable[[], Gator]) -> click.Command:
+    @click.command(
+        "list",
+        help="List dead tasks of all queues, the latest of each queue first.",
+        short_help="List dead tasks, the latest first.",
+    )
+    @queue_option
+    @_task_option
+    @_reason_option
+    @click.option(
+        "--limit", default=100, show_default=True, help="List at most this many of each queue."
+    )
+    @_json_option
+    @report_errors
+    def list_(queues: Sequence[str], task: str, reason: str, limit: int, as_json: bool) -> None:
+        found = Selection(queues, task=task, reason=reason).find(open_gator(), limit)
+        letters = [letter for letters in found.values() for letter in letters[:limit]]
         if as_json:
-            click.echo(dumps(summaries, indent=2))
-        elif summaries:
-            print_table(list(summaries[0]), [list(each.values()) for each in summaries])
+            click.echo(dumps([summarize(letter) for letter in letters], indent=2))
+        elif letters:
+            print_letters(letters)
+            _print_skipped(found, limit)
         else:
-            click.echo("no task is dead")
+            is_filtered = queues or task or reason
+            click.echo("no dead task matches" if is_filtered else "no task is dead")
 
-    @dead.command()
+    return list_
+
+
+def _make_show(open_gator: Callable[[], Gator]) -> click.Command:
+    @click.command(
+        "show",
+        cls=IdsCommand,
+        help="Show dead tasks with their calls, last errors and tracebacks.",
+    )
     @queue_option
-    @ids_argument
-    @plainly
-    def show(queues: Sequence[str], task_ids: Sequence[str]) -> None:
-        """Show why a task is dead: its last error and traceback."""
-        _need_ids(task_ids, every=False)
-        gator = get_gator()
-        letters = {
-            letter.task_id: letter
-            for name in queues or _queues_of(gator)
-            for letter in _all_dead(gator, name)
-        }
-        for task_id in task_ids:
-            if task_id in letters:
-                for name, value in _summary(letters[task_id]).items():
-                    click.echo(f"{name}: {escape(value)}")
-                for line in letters[task_id].traceback.splitlines():
-                    click.echo(f"    {escape(line)}")
-        _end_if(missing=[task_id for task_id in task_ids if task_id not in letters])
+    @_json_option
+    @_ids_argument
+    @report_errors
+    def show(queues: Sequence[str], as_json: bool, task_ids: Sequence[str]) -> None:
+        selection = Selection.of_action(queues, task_ids, every=False)
+        letters, missing = selection.choose(open_gator())
+        if as_json:
+            click.echo(dumps([describe_letter(letter) for letter in letters], indent=2))
+        else:
+            for letter in letters:
+                print_letter(letter)
+        _fail_if_missing(missing)
 
-    @dead.command()
+    return show
+
+
+def _make_retry(open_gator: Callable[[], Gator]) -> click.Command:
+    @click.command("retry", cls=IdsCommand, help="Put dead tasks back on their queues.")
     @queue_option
-    @all_option
-    @ids_argument
-    @plainly
-    def retry(queues: Sequence[str], every: bool, task_ids: Sequence[str]) -> None:
-        """Put dead tasks back on their queues."""
-        _need_ids(task_ids, every)
-        gator = get_gator()
-        chosen = _choose(gator, queues, task_ids, every)
-        _treat(chosen, gator.client.retry_dead, "put back")
+    @_task_option
+    @_reason_option
+    @_all_option
+    @_ids_argument
+    @report_errors
+    def retry(
+        queues: Sequence[str], task: str, reason: str, every: bool, task_ids: Sequence[str]
+    ) -> None:
+        selection = Selection.of_action(queues, task_ids, every=every, task=task, reason=reason)
+        gator = open_gator()
+        letters, missing = selection.choose(gator)
+        _apply(gator.client.retry_dead, letters, "put back")
+        _print_remaining(gator, every=every)
+        _fail_if_missing(missing)
 
-    @dead.command()
+    return retry
+
+
+def _make_drop(open_gator: Callable[[], Gator]) -> click.Command:
+    @click.command("drop", cls=IdsCommand, help="Delete dead tasks.")
     @queue_option
-    @all_option
-    @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-    @ids_argument
-    @plainly
-    def drop(queues: Sequence[str], every: bool, yes: bool, task_ids: Sequence[str]) -> None:
-        """Throw dead tasks away."""
-        _need_ids(task_ids, every)
-        gator = get_gator()
-        chosen = _choose(gator, queues, task_ids, every)
-        if every and chosen and not yes:
-            names = ", ".join(escape(name) for name in queues or [gator.queue_name])
-            count = len(chosen)
-            click.confirm(f"Throw away {count} dead tasks of {names} for good?", abort=True)
-        _treat(chosen, gator.client.drop_dead, "dropped")
+    @_task_option
+    @_reason_option
+    @_all_option
+    @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+    @_ids_argument
+    @report_errors
+    def drop(
+        queues: Sequence[str],
+        task: str,
+        reason: str,
+        every: bool,
+        yes: bool,
+        task_ids: Sequence[str],
+    ) -> None:
+        selection = Selection.of_action(queues, task_ids, every=every, task=task, reason=reason)
+        gator = open_gator()
+        letters, missing = selection.choose(gator)
+        if every and letters and not yes:
+            _confirm_drop(letters)
+        _apply(gator.client.drop_dead, letters, "dropped")
+        _print_remaining(gator, every=every)
+        _fail_if_missing(missing)
 
-    return dead
-
-
-def _queues_of(gator: Gator) -> list[str]:
-    return list(dict.fromkeys([gator.queue_name, *gator.client.queue_names()]))
-
-
-def _all_dead(gator: Gator, queue_name: str) -> list[DeadLetter]:
-    return gator.client.dead_letters(queue_name, gator.client.stats(queue_name).dead)
-
-
-def _summary(letter: DeadLetter) -> dict[str, str]:
-    return {
-        "id": letter.task_id,
-        "queue": letter.queue_name,
-        "task": name_in(letter.data),
-        "died": moment(letter.died_at),
-        "reason": letter.reason,
-    }
+    return drop
 
 
-def _need_ids(task_ids: Sequence[str], every: bool) -> None:
-    if bool(task_ids) == every:
-        raise WrongCommand("Name tasks by their ids, or say --all: one of the two.")
+def _confirm_drop(letters: Sequence[DeadLetter]) -> None:
+    counts = Counter(letter.queue_name for letter in letters)
+    tasks = _several(len(letters), "dead task")
+    click.confirm(f"Delete {tasks} ({_by_queue(counts)})? This cannot be undone.", abort=True)
 
 
-def _choose(
-    gator: Gator, queues: Sequence[str], task_ids: Sequence[str], every: bool
-) -> list[tuple[str, Sequence[str]]]:
-    """List ids, each with the queues it may be on."""
-    if every:
-        return [
-            (letter.task_id, [name])
-            for name in queues or [gator.queue_name]
-            for letter in _all_dead(gator, name)
-        ]
-    names = list(queues) or _queues_of(gator)
-    return [(task_id, names) for task_id in task_ids]
+def _apply(action: Callable[[str, str], bool], letters: Sequence[DeadLetter], done: str) -> None:
+    """Call *action* for each task, and print for how many it worked."""
+    counts = Counter(
+        letter.queue_name for letter in letters if action(letter.queue_name, letter.task_id)
+    )
+    where = f" ({_by_queue(counts)})" if counts else ""
+    click.echo(f"{_several(counts.total(), 'task')} {done}{where}")
 
 
-def _treat(
-    chosen: Sequence[tuple[str, Sequence[str]]], act: Callable[[str, str], bool], done: str
-) -> None:
-    missing = [
-        task_id for task_id, names in chosen if not any(act(name, task_id) for name in names)
-    ]
-    count = len(chosen) - len(missing)
-    click.echo(f"{count} {'task' if count == 1 else 'tasks'} {done}")
-    _end_if(missing=missing)
+def _print_skipped(found: dict[str, list[DeadLetter]], limit: int) -> None:
+    names = [name for name, letters in found.items() if len(letters) > limit]
+    if names:
+        click.echo(escape(f"There are more on {', '.join(names)}: raise --limit."))
 
 
-def _end_if(*, missing: Sequence[str]) -> None:
+def _print_remaining(gator: Gator, *, every: bool) -> None:
+    """Print how many dead tasks remain after an action on many of them."""
+    if not every:
+        return
+    names = dict.fromkeys([gator.queue_name, *gator.client.queue_names()])
+    counts = Counter({name: dead for name in names if (dead := gator.client.stats(name).dead)})
+    if counts:
+        verb = "remains" if counts.total() == 1 else "remain"
+        click.echo(f"{_several(counts.total(), 'dead task')} {verb} ({_by_queue(counts)})")
+
+
+def _by_queue(counts: Counter[str]) -> str:
+    return ", ".join(f"{escape(name)}: {count}" for name, count in sorted(counts.items()))
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _fail_if_missing(missing: Sequence[str]) -> None:
     if missing:
-        raise Failure(f"no dead task goes by the id {', '.join(missing)}")
+        raise Failure(f"no dead task has the id {', '.join(missing)}")

@@ -1,15 +1,17 @@
-"""End a command that fails in a known way with one line, not with a traceback."""
+"""Errors that end a command with one line instead of a traceback."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from .._runtime import streams
+from ..backends.base import redact
 from ..constants import EXIT_USAGE
 from ..exceptions import AlligatorException, ConfigurationError
-from ..logs import escape
+from ..telemetry.logs import escape
 
 EXIT_FAILURE = 1
 
@@ -17,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Failure(click.ClickException):
-    """End the command with one line on stderr."""
+    """Ends the command with status 1 and one line on stderr."""
 
     exit_code = EXIT_FAILURE
 
@@ -26,7 +28,7 @@ class Failure(click.ClickException):
 
 
 class WrongCommand(Failure):
-    """End the command because it cannot work as it was given."""
+    """Ends the command with status 2: the command line or the configuration is wrong."""
 
     exit_code = EXIT_USAGE
 
@@ -41,12 +43,28 @@ def _plain_errors() -> Iterator[None]:
         raise Failure(str(error)) from error
 
 
-def plainly(command: F) -> F:
-    """Let *command* end with one line, not with a traceback, when it fails in a way that is known."""
+@contextmanager
+def hidden_passwords(words: Sequence[str]) -> Iterator[None]:
+    """Hide passwords in click's errors that quote *words* of the command line."""
+    try:
+        yield
+    except click.UsageError as error:
+        message = error.message
+        for word in words:
+            if set(word) & set(":@"):  # it may be a DSN, perhaps a mistyped one
+                for shown in (word, repr(word)[1:-1]):
+                    message = message.replace(shown, redact(word))
+        vars(error)["message"] = message
+        raise
+
+
+def report_errors(command: F) -> F:
+    """Return *command*, but with known errors as one line instead of a traceback."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        streams.escape_unencodable()
         with _plain_errors():
             return command(*args, **kwargs)
 
-    return wrapped  # type: ignore[return-value] # it has the same signature
+    return wrapped  # type: ignore[return-value] # the signature is the same

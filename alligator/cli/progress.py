@@ -1,19 +1,22 @@
-"""Draw how a worker empties its queues."""
+"""Progress bars: of a worker that runs until its queues are empty, and of a check of tasks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import TypeVar
 
 from ..exceptions import BackendError
 from ..workers import Worker
 
+T = TypeVar("T")
+
 PROGRESS_SECONDS = 0.2
-"""How often a progress bar moves."""
+"""How often the progress bar is updated."""
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[Worker], None]]:
-    """Draw a bar on stderr for a worker that empties its queues, above it what is logged."""
+    """Show a progress bar on stderr, below the log lines; yield a function that takes the worker."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -39,10 +42,26 @@ def progress() -> Iterator[Callable[[Worker], None]]:
         threads[-1].start()
 
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        bar.console.show_cursor()  # a worker out of time leaves without hiding and showing
+        bar.console.show_cursor()  # now, because a worker out of time exits without doing so
         try:
             yield show
         finally:
             ended.set()
             for thread in threads:
                 thread.join()
+
+
+def track(items: Iterable[T], total: int) -> Iterator[T]:
+    """Yield *items*, of which there are about *total*, with a progress bar on a terminal's stderr."""
+    from rich.console import Console
+    from rich.progress import track as track_items
+
+    console = Console(stderr=True)
+    yield from track_items(
+        items,
+        "tasks",
+        total,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,51 +1,63 @@
-"""Show how a store is, for any command line."""
+"""Output of stats and health; any command line can include them."""
 
 from json import dumps
+from typing import Any
 
 import click
 
-from ..backends.figures import COUNTERS, STATES
+from ..backends.stats import COUNTERS, STATES
 from ..constants import FAIL
 from ..gator import Gator
-from ..health import Health
-from ..logs import escape
-from ..stats import measure
+from ..monitoring.health import Health
+from ..monitoring.stats import measure
+from ..telemetry.logs import escape
 from .errors import EXIT_FAILURE
-from .tables import age, print_table
+from .source import check_exists
+from .tables import age, print_table, since
 
 HEALTH_SECONDS = 2.0
-"""How long `health` waits for a store: a command connects anew, through TLS perhaps."""
+"""How long `health` waits for a store; longer than a probe, because a command has to connect."""
 
 
 def show_stats(gator: Gator, *, as_json: bool = False) -> None:
-    """Print what is on the queues of the gator's store, and who works on them."""
+    """Print the queues and the workers of the gator's store."""
+    check_exists(gator.client)
     document = measure(gator)
     if as_json:
         click.echo(dumps(document, indent=2))
         return
+    for each in document["stores"]:
+        if each["queues_known"] > len(each["queues"]):
+            shown, known = len(each["queues"]), each["queues_known"]
+            click.echo(f"{shown:,} of {known:,} queues: those with the most tasks")
     (store,) = document["stores"]
+    queues = store["queues"]
     print_table(
-        ["queue", *STATES, "oldest", *COUNTERS],
+        ["queue", *STATES, "oldest"],
         [
-            [
-                queue["name"],
-                *(queue[state] for state in STATES),
-                age(queue["oldest_age"]),
-                *(queue["counters"][counter] for counter in COUNTERS),
-            ]
-            for queue in store["queues"]
+            [queue["name"], *(queue[state] for state in STATES), age(queue["oldest_age"])]
+            for queue in queues
         ],
     )
+    click.echo()
+    print_table(
+        ["queue", *COUNTERS],
+        [
+            [queue["name"], *(queue["counters"][counter] for counter in COUNTERS)]
+            for queue in queues
+        ],
+    )
+    click.echo()
     if not store["workers"]:
-        click.echo("No worker has given a sign of life.")
+        click.echo("No worker has sent a heartbeat.")
         return
     print_table(
-        ["worker", "queues", "started", "seen", "running"],
+        ["worker", "queues", "age", "seen", "running"],
         [
             [
                 worker["name"],
                 ", ".join(worker["queues"]),
-                worker["started"],
+                age(since(worker["started"])),
                 f"{age(worker['seen_ago'])} ago",
                 ", ".join(running["function"] for running in worker["running"]),
             ]
@@ -54,12 +66,10 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
     )
 
 
-def show_health(asked: Gator | Health, *, as_json: bool = False) -> int:
-    """Print how the store is, and return the exit status: 1 when it fails.
-
-    A health of the program's own is asked with its limits and checks.
-    """
-    health = Health(asked) if isinstance(asked, Gator) else asked
+def show_health(source: Gator | Health, *, as_json: bool = False) -> int:
+    """Print the health of a gator, or a program's own `Health`; return 1 if it fails, else 0."""
+    health = Health(source) if isinstance(source, Gator) else source
+    check_exists(*(store.client for store in health.stores))
     health.timeout = max(health.timeout, HEALTH_SECONDS)
     verdict = health.verdict()
     if as_json:
@@ -70,7 +80,15 @@ def show_health(asked: Gator | Health, *, as_json: bool = False) -> int:
             click.echo(escape(note))
         for name, entries in verdict.checks.items():
             for entry in entries:
-                value = f"{entry.get('observedValue', '')} {entry.get('observedUnit', '')}".strip()
-                said = ": ".join(part for part in (value, entry.get("output", "")) if part)
-                click.echo(escape(f"  {entry['status']}  {name}  {said}").rstrip())
+                parts = [_measured(entry), entry.get("output", "")]
+                text = ": ".join(part for part in parts if part) or "ok"
+                click.echo(escape(f"  {entry['status']}  {name}  {text}"))
     return EXIT_FAILURE if verdict.status == FAIL else 0
+
+
+def _measured(entry: dict[str, Any]) -> str:
+    """Return the measured value of a check, such as "1 worker"; empty if there is none."""
+    value, unit = entry.get("observedValue", ""), entry.get("observedUnit", "")
+    if value == 1 and unit in ("workers", "tasks"):
+        unit = unit.removesuffix("s")
+    return f"{value} {unit}".strip()

@@ -1,36 +1,59 @@
-"""Find the gator that a command is about, by its arguments and the environment."""
+"""The gator that a command uses, from its arguments and the environment."""
 
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from traceback import extract_tb
 from typing import Any
 
 import click
 
-from ..backends.base import redact
-from ..exceptions import ConfigurationError
+from .._runtime.failures import describe
+from ..backends import SCHEMES
+from ..backends.base import Client, redact
+from ..exceptions import AlligatorException, ConfigurationError
 from ..gator import Gator
-from ..health import Health
-from ..logs import escape
-from .errors import WrongCommand
+from ..monitoring.health import Health
+from ..telemetry.logs import escape
+from .errors import Failure, WrongCommand
+from .suggest import no_dsn
 
 HOW_TO_NAME_A_QUEUE = (
-    "Which queue? Give a DSN, such as: latergator sqlite:///var/lib/app/queue.db "
-    "(or set ALLIGATOR_CONN, or name a Gator of yours with --app myapp.queue:gator)."
+    "No queue is given. Give a DSN, such as: latergator sqlite:///var/lib/app/queue.db "
+    "(or set ALLIGATOR_CONN, or name a Gator of your program with --app myapp.queue:gator)."
 )
 
 SOURCE = "alligator.source"
+IDS_ONLY = "alligator.ids_only"
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Note an option that says which gator, for `gator_of_command` to find."""
-    if param.name == "task_ids":  # the DSN stands among the ids, in any place
-        for dsn in [word for word in value if "://" in word]:
-            ctx.meta.setdefault(SOURCE, {})["dsn"] = dsn
-        return tuple(word for word in value if "://" not in word)
+    """Keep the value of a source option for `gator_of_command`."""
     ctx.meta.setdefault(SOURCE, {})[param.name] = value
-    return None
+
+
+def _keep_dsn(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> Sequence[str]:
+    """Keep the DSN that may precede the ids of tasks, and return the ids.
+
+    An id may look like a DSN, too. So only the first word can be a DSN, and none after ``--``.
+    """
+    if not value or len(value) == ctx.meta.get(IDS_ONLY, 0):
+        return value
+    if value[0].partition("://")[0] not in SCHEMES or "://" not in value[0]:
+        return value
+    ctx.meta.setdefault(SOURCE, {})["dsn"] = value[0]
+    return value[1:]
+
+
+class IdsCommand(click.Command):
+    """A command whose arguments are ids of tasks; a DSN may precede them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the number of words after ``--``, which the parser does not report."""
+        if "--" in args:
+            ctx.meta[IDS_ONLY] = len(args) - args.index("--") - 1
+        return super().parse_args(ctx, args)
 
 
 def _source(*names: str, **settings: Any) -> click.Option:
@@ -38,67 +61,77 @@ def _source(*names: str, **settings: Any) -> click.Option:
 
 
 SOURCE_OPTIONS = (
-    _source(
-        "--app", metavar="MODULE:GATOR", help="Use the Gator of your program instead of a DSN."
-    ),
-    _source("--prefix", metavar="NAME", help="The queue is NAME_all (ALLIGATOR_PREFIX)."),
+    _source("--app", metavar="MODULE:GATOR", help="Use a Gator of your program instead of a DSN."),
+    _source("--prefix", metavar="NAME", help="Use the queue NAME_all (ALLIGATOR_PREFIX)."),
     _source(
         "--path",
         multiple=True,
         metavar="FOLDER",
-        default=["."],
-        show_default=True,
-        help="Where modules are imported from, before all else; repeatable.",
+        default=lambda: [] if sys.flags.safe_path else ["."],
+        show_default=".; none with python -P or PYTHONSAFEPATH",
+        help="Import modules from this folder first; repeatable.",
+    ),
+    _source(
+        "--traceback",
+        is_flag=True,
+        help="Show the traceback if a module cannot be imported.",
     ),
 )
 
 
-def from_source(command: click.Command) -> click.Command:
-    """Give *command* the DSN, and the options that say which gator it is about."""
+def add_source_options(command: click.Command) -> None:
+    """Add the DSN and the options that select the gator to *command*."""
     ids = [param for param in command.params if param.name == "task_ids"]
     for param in ids:
-        param.callback, param.metavar = _keep, "[DSN] [ID]..."
+        param.callback, param.metavar = _keep_dsn, "[DSN] [ID]..."
     if not ids:
         dsn = click.Argument(
             ["dsn"], required=False, metavar="[DSN]", callback=_keep, expose_value=False
         )
         command.params.insert(0, dsn)
     command.params.extend(SOURCE_OPTIONS)
-    return command
 
 
 def gator_of_command(*, allow: Sequence[str] = (), is_async: bool | None = True) -> Gator:
-    """Make the gator that the command line and the environment say.
+    """Return the gator that the command line or the environment selects.
 
-    From then on modules are found where ``--path`` says, too. *is_async* None leaves the switch to
-    the environment.
+    Adds the folders of ``--path`` to the import path. With *is_async* None the environment decides
+    whether it is.
     """
     return _check_gator(_find(allow=allow, is_async=is_async))
 
 
 def health_of_command() -> Gator | Health:
-    """Find what `gator_of_command` does, or the health that ``--app`` names."""
+    """Return the gator, as `gator_of_command` does, or the `Health` that ``--app`` names."""
     found = _find()
     return found if isinstance(found, Health) else _check_gator(found)
 
 
-def _said() -> dict[str, Any]:
-    said: dict[str, Any] = click.get_current_context().meta.get(SOURCE, {})
-    return said
+def _source_options() -> dict[str, Any]:
+    options: dict[str, Any] = click.get_current_context().meta.get(SOURCE, {})
+    return options
 
 
 def _find(*, allow: Sequence[str] = (), is_async: bool | None = True) -> object:
-    said = _said()
+    options = _source_options()
     sys.path[:0] = [
-        folder for path in said["path"] if (folder := os.path.abspath(path)) not in sys.path
+        folder for path in options["path"] if (folder := os.path.abspath(path)) not in sys.path
     ]
-    dsn, app, prefix = said.get("dsn"), said["app"], said["prefix"]
+    dsn, app, prefix = options.get("dsn"), options["app"], options["prefix"]
     if dsn and "://" not in dsn:
-        raise WrongCommand(f"{escape(dsn)!r} is neither a command nor a DSN, such as redis://host.")
+        root = click.get_current_context().find_root()
+        commands = root.command.commands if isinstance(root.command, click.Group) else ()
+        raise WrongCommand(no_dsn(dsn, commands, root.command_path))
     if app:
         if dsn or prefix or allow:
-            raise WrongCommand("A Gator of --app has its DSN, prefix and allow already.")
+            raise WrongCommand("Use --app without a DSN, --prefix and --allow: its Gator has them.")
         return _load(app)
+    return _make_gator(dsn, prefix, allow, is_async)
+
+
+def _make_gator(
+    dsn: str | None, prefix: str | None, allow: Sequence[str], is_async: bool | None
+) -> Gator:
     environ = {**os.environ, **({"ALLIGATOR_CONN": dsn} if dsn else {})}
     if prefix:
         environ["ALLIGATOR_PREFIX"] = prefix
@@ -111,9 +144,9 @@ def _find(*, allow: Sequence[str] = (), is_async: bool | None = True) -> object:
         return Gator.from_env(environ, **settings)
     except ConfigurationError:
         raise
-    except ValueError as error:  # from the library of the backend: it may quote the password
+    except ValueError as error:  # from the backend's library; it may quote the password
         wrong = redact(environ["ALLIGATOR_CONN"])
-        raise ConfigurationError(f"{wrong!r} is not a DSN that can be used.") from error
+        raise ConfigurationError(f"{wrong!r} is not a valid DSN.") from error
 
 
 def _load(app: str) -> object:
@@ -122,7 +155,7 @@ def _load(app: str) -> object:
     try:
         for part in (name or "gator").split("."):
             found = getattr(found, part)
-    except (AttributeError, RuntimeError):  # a Flask extension has one only inside an application
+    except (AttributeError, RuntimeError):  # a Flask extension has a gator only inside an app
         return None
     return found
 
@@ -130,22 +163,61 @@ def _load(app: str) -> object:
 def _check_gator(found: object) -> Gator:
     if not isinstance(found, Gator):
         raise WrongCommand(
-            f"{escape(_said()['app'])} is not a Gator: name one as module:name. The worker of a "
-            "Flask application is: flask --app MODULE alligator worker."
+            f"{escape(_source_options()['app'])} is not a Gator: name one as module:name. The worker "
+            "of a Flask application is: flask --app MODULE alligator worker."
         )
     return found
 
 
 def import_named(module: str) -> Any:
-    """Import what was named on the command line; say so when there is no such module."""
+    """Return a module that the command line names; an error is one line that says why."""
     try:
         return import_module(module)
-    except ModuleNotFoundError as error:
-        if not module or error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # some other import is broken: show it as it is
+    except AlligatorException:
+        raise
+    except Exception as error:
+        if _shows_tracebacks():
+            raise
+        if isinstance(error, ModuleNotFoundError) and _is_missing(module, error):
+            raise WrongCommand(
+                f"There is no module {error.name}: start latergator in a folder where it can be "
+                "imported, or name that folder with --path."
+            ) from error
+        if not module.strip("."):
+            raise WrongCommand(f"{module!r} is not the name of a module.") from error
         raise WrongCommand(
-            f"There is no module {escape(error.name)} here: start latergator where it can be "
-            "imported, or say where with --path."
+            f"{module} cannot be imported: {describe(error)} ({_line_of(error)}). "
+            "--traceback shows more."
         ) from error
-    except ValueError as error:  # an empty name
-        raise WrongCommand(f"{module!r} is not the name of a module.") from error
+
+
+def _is_missing(module: str, error: ModuleNotFoundError) -> bool:
+    """Return whether the module itself is missing, or a package that contains it."""
+    return error.name is not None and f"{module}.".startswith(f"{error.name}.")
+
+
+def _line_of(error: Exception) -> str:
+    """Return the file and line in which an import failed."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frames = [
+        frame
+        for frame in extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen importlib")
+    ]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}"
+
+
+def _shows_tracebacks() -> bool:
+    level = click.get_current_context().params.get("log_level", "")
+    return bool(_source_options().get("traceback")) or str(level).lower() == "debug"
+
+
+def check_exists(*clients: Client) -> None:
+    """Raise if a store does not exist: a command that only reads must not create an empty one."""
+    for client in clients:
+        if not client.exists():
+            raise Failure(
+                f"{client.address} does not exist: check the path. The first task or a worker creates "
+                "the file."
+            )

@@ -1,39 +1,49 @@
-"""Print what may come from anybody as a table."""
+"""Tables of untrusted values, which must not control the terminal."""
 
+import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from ..logs import escape
+from ..telemetry.logs import escape
 
 PIPE_WIDTH = 200
-"""How wide tables are that do not go to a terminal, in characters."""
+"""The width of a table outside a terminal, in characters, unless COLUMNS is set."""
+
+NAME_WIDTH = 32
+"""How wide the first column may be before its values are wrapped."""
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, of values that may come from anybody; its first column is kept in one piece."""
+    """Print a table of untrusted values; numbers and short first columns are not wrapped."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=PIPE_WIDTH)
+        given = os.environ.get("COLUMNS", "")
+        width = int(given) if given.isdecimal() and int(given) else PIPE_WIDTH
+        console = Console(highlight=False, width=width)
     table = Table(box=None, pad_edge=False)
+    cells = [["-" if value is None else escape(str(value)) for value in row] for row in rows]
     for number, name in enumerate(columns):
         is_number = any(isinstance(row[number], int | float) for row in rows)
+        widest = max([len(name), *(len(row[number]) for row in cells)])
+        is_whole = is_number or (number == 0 and widest <= NAME_WIDTH)
         table.add_column(
             name,
             justify="right" if is_number else "left",
-            no_wrap=number == 0,
+            no_wrap=is_whole,
             overflow="fold",
-            min_width=max(len(str(row[0])) for row in rows) if rows and number == 0 else None,
+            min_width=widest if is_whole else None,
         )
-    for row in rows:
-        table.add_row(*(Text("-" if value is None else escape(str(value))) for value in row))
+    for row in cells:
+        table.add_row(*map(Text, row))
     console.print(table)
 
 
 def age(seconds: float | None) -> str | None:
-    """Write a duration for people; None when it is not known.
+    """Return the text for a duration; None if it is unknown.
 
     >>> age(2.31), age(150), age(7200), age(200_000)
     ('2.3 s', '2 min', '2 h', '2 d')
@@ -44,3 +54,8 @@ def age(seconds: float | None) -> str | None:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def since(moment: str) -> float:
+    """Return how many seconds ago *moment*, in ISO 8601, was."""
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()

@@ -1,4 +1,4 @@
-"""Show the whole path: real requests, a real server, a real worker, and what becomes of the tasks."""
+"""The demo: real requests, a real server, a real worker, and the outcome of the tasks."""
 
 from argparse import ArgumentParser
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from .story import Story
 
 
 def main() -> int:
-    """Play the demo, or leave its stage to the user; return an exit status."""
+    """Run the demo, or only its processes; return an exit status."""
     parser = ArgumentParser(prog="python -m examples.demo", description=__doc__)
     parser.add_argument("--redis", metavar="DSN", help="keep the queue there and not in SQLite")
     parser.add_argument(
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def play(ready: Stage, screen: Screen) -> int:
-    """Tell the story, and say how it went."""
+    """Run the story, and report the result."""
     introduce(ready, screen)
     try:
         Story(ready, screen).play()
@@ -59,7 +59,7 @@ def play(ready: Stage, screen: Screen) -> int:
 
 
 def serve(ready: Stage, screen: Screen) -> int:
-    """Run until the server ends, or the user ends us."""
+    """Run until the server ends, or the user interrupts."""
     ready.start_worker()
     introduce(ready, screen)
     screen.say(
@@ -72,7 +72,7 @@ def serve(ready: Stage, screen: Screen) -> int:
 
 
 def introduce(ready: Stage, screen: Screen) -> None:
-    """Say what runs where."""
+    """Print which process runs where."""
     facts = {
         "the page": f"{ready.url}/",
         "the dashboard": f"{ready.url}/operator",

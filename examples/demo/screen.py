@@ -1,4 +1,4 @@
-"""What the demo prints: for people at a terminal, and for the logs of a CI."""
+"""The output of the demo, for a terminal and for the logs of a CI."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ WIDTH = 80
 
 
 class Screen:
-    """Prints, and counts what was not as it should be."""
+    """Prints the story, and counts failed checks."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
@@ -48,7 +48,7 @@ class Screen:
         self.console.print(self._panel(title, table))
 
     def saw(self, response: httpx.Response) -> None:
-        """Print what a client was told."""
+        """Print the response that a client got."""
         good = response.status_code < 400
         lines = [
             f"{response.request.method} {response.request.url.path} {self._arrow} "
@@ -77,16 +77,16 @@ class Screen:
         self.console.print(self._panel("what was on the queue", table))
 
     def worker(self, lines: Sequence[str]) -> None:
-        """Print what a worker has logged."""
+        """Print the log lines of a worker."""
         text = "\n".join(escape(_short(line)) for line in lines if not line.startswith(" "))
         self.console.print(self._panel("what the worker did", text or "[dim]nothing"))
 
     def lines(self, title: str, lines: Sequence[str]) -> None:
-        """Print lines as they are."""
+        """Print lines unchanged."""
         self.console.print(self._panel(title, escape("\n".join(lines))))
 
     def health(self, response: httpx.Response) -> None:
-        """Print what health says: the verdict, and one line for each finding."""
+        """Print the health: its status, and one line for each check."""
         verdict = response.json()
         table = Table.grid(padding=(0, 2))
         table.add_row("[bold]status", f"[bold]{escape(verdict['status'])}")
@@ -103,7 +103,7 @@ class Screen:
         self.console.print(self._panel(self._source(response), text))
 
     def check(self, good: bool, promise: str) -> None:
-        """Print whether a promise was kept."""
+        """Print whether a guarantee was kept."""
         if good:
             self.console.print(f" [bold green]{self._good}[/] {promise}")
         else:
@@ -112,7 +112,7 @@ class Screen:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show that something goes on, while the block lasts; in a log, say it."""
+        """Show a spinner during the block; in a log, print a line."""
         if self.console.is_terminal:
             with self.console.status(text):
                 yield
@@ -129,14 +129,14 @@ class Screen:
 
 
 def _short(line: str) -> str:
-    """Leave out what is the same in each line, and what nobody reads."""
+    """Return a log line without its repeated and unimportant parts."""
     line = re.sub(r"^\S+T(\d\d:\d\d:\d\d)\S* ", r"\1 ", line)
     line = re.sub(r" (task_id|queue|request_id)=\S+", "", line)
     return re.sub(r"task=[\w.]+\.tasks\.", "task=", line)
 
 
 def _as_text(document: object, width: int = WIDTH - 4, indent: str = "") -> str:
-    """Write JSON in as few lines as fit.
+    """Return JSON in as few lines as fit.
 
     >>> print(_as_text({"a": 1, "b": 2, "c": [{"name": "all", "ready": 0}]}, 32))
     {

@@ -1,4 +1,4 @@
-"""What the demo plays on: the social network under gunicorn, a worker, and a store."""
+"""The processes of the demo: the social network under gunicorn, a worker, and a store."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -21,7 +21,7 @@ FOLLOWERS = ("bob", "cy", "dee")
 
 
 class Stage:
-    """A server that runs, and all that is around it."""
+    """The running server, its worker and its store."""
 
     def __init__(
         self, folder: Path, store: Store, environ: dict[str, str], server: Process, url: str
@@ -38,24 +38,24 @@ class Stage:
         self._client = httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False)
 
     def start_worker(self) -> None:
-        """Run a worker from now on."""
+        """Start a worker."""
         self.worker = self._stack.enter_context(working(self._folder / "worker.log", self._environ))
 
     def post(self, path: str, **form: str) -> httpx.Response:
-        """Send a form, as a browser would."""
+        """Send a form, as a browser does."""
         return self._client.post(path, data=form)
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:
-        """Ask for a page."""
+        """Request a page."""
         return self._client.get(path, headers={"Authorization": f"Bearer {token}"} if token else {})
 
     def mails(self) -> list[tuple[str, str]]:
-        """List whom the worker has written to, and what about."""
+        """Return the recipients and the subjects of the mails that the worker has sent."""
         box = Maildir(self._folder / "outbox")
         return sorted((mail["To"], mail["Subject"]) for mail in box)
 
     def invite(self) -> None:
-        """Let ann sign up, and three who follow her."""
+        """Sign up ann and three followers."""
         people = [{"name": name, "email": address(name)} for name in ("ann", *FOLLOWERS)]
         follows = [{"follower": name, "followed": "ann"} for name in FOLLOWERS]
         for path, forms in {"/people": people, "/follows": follows}.items():
@@ -65,7 +65,7 @@ class Stage:
                     raise RuntimeError(f"{path} answered {answer.status_code}: {answer.text}")
 
     def close(self) -> None:
-        """End the worker, and let go of connections."""
+        """Stop the worker, and close connections."""
         self._stack.close()
         self._client.close()
         self.gator.client.close()
@@ -73,7 +73,7 @@ class Stage:
 
 @contextmanager
 def stage(redis: str | None) -> Iterator[Stage]:
-    """Set the stage, on *redis* or else on SQLite; leave nothing behind."""
+    """Start the processes, with *redis* or SQLite; remove everything at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="alligator-")))
         store = stack.enter_context(closing(RedisStore(redis) if redis else SqliteStore(folder)))
@@ -88,7 +88,7 @@ def stage(redis: str | None) -> Iterator[Stage]:
 
 
 def until(done: Callable[[], bool]) -> bool:
-    """Wait until *done*; False when that takes too long."""
+    """Wait until *done* is true; return False if it takes too long."""
     deadline = monotonic() + PATIENCE
     while not done():
         if monotonic() > deadline:
@@ -98,10 +98,10 @@ def until(done: Callable[[], bool]) -> bool:
 
 
 def new_key() -> str:
-    """Make the key of a form."""
+    """Return a new key for a form."""
     return uuid4().hex
 
 
 def address(name: str) -> str:
-    """Give somebody's mail address."""
+    """Return a mail address."""
     return f"{name}@example.org"

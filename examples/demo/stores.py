@@ -16,26 +16,26 @@ from alligator.backends.redis_backend import Client
 
 
 class Store(Protocol):
-    """Where the demo's tasks wait."""
+    """The store of the demo's tasks."""
 
     name: str
     dsn: str
-    """How the server and the worker reach it."""
+    """The DSN for the server and the worker."""
     direct: str
-    """How the demo does, also while it is away for them."""
+    """The DSN for the demo itself, which works also during an outage."""
     why_away: str
 
     def away(self) -> AbstractContextManager[None]:
-        """Make it unavailable to the server and the worker for as long as the block lasts."""
+        """Make the store unavailable to the server and the worker during the block."""
         ...
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove the demo's data."""
         ...
 
 
 class SqliteStore:
-    """A file of our own, which we lock."""
+    """A temporary file, which the demo locks."""
 
     name = "SQLite"
     why_away = "another process has locked the file of the queue (BEGIN EXCLUSIVE)"
@@ -58,7 +58,7 @@ class SqliteStore:
 
 
 class RedisStore:
-    """A server that others may use too: in a namespace of our own, over a line that we can cut."""
+    """A server that others may use too: with its own prefix, through a proxy that the demo can stop."""
 
     name = "Redis"
     why_away = "the connections between it and the server and worker are cut"
@@ -98,7 +98,7 @@ class RedisStore:
 
 
 class Line:
-    """A TCP line to a server, through this process, which can be cut."""
+    """A TCP proxy to a server that can be stopped."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = host, port
@@ -110,7 +110,7 @@ class Line:
         self.mend()
 
     def mend(self) -> None:
-        """Accept connections, on the same port as ever."""
+        """Accept connections, always on the same port."""
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
 
     def cut(self) -> None:
@@ -118,7 +118,7 @@ class Line:
         asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
 
     def close(self) -> None:
-        """Cut it for good."""
+        """Close the proxy."""
         self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -155,7 +155,7 @@ class Line:
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Carry bytes from one end to the other, until either goes away."""
+    """Forward bytes from one socket to the other, until one of them closes."""
     while data := await source.read(65536):
         sink.write(data)
         await sink.drain()

@@ -1,4 +1,4 @@
-"""The three kinds of requests, and what is promised of each."""
+"""The three kinds of requests, and what is guaranteed for each."""
 
 from alligator import Gator
 from alligator.backends.base import QueueStats
@@ -8,13 +8,13 @@ from .stage import FOLLOWERS, Stage, address, new_key, until
 
 
 class Story:
-    """Plays on a stage what the screen tells, and checks that it came as promised."""
+    """Runs the story, prints it, and checks the guarantees."""
 
     def __init__(self, stage: Stage, screen: Screen) -> None:
         self.stage = stage
         self.screen = screen
         self.expected: list[tuple[str, str]] = []
-        """The mails that must have been sent, no more and no less."""
+        """Exactly the mails that must have been sent."""
         self._told = 0
 
     @property
@@ -22,7 +22,7 @@ class Story:
         return self.stage.gator
 
     def play(self) -> None:
-        """Tell it from the beginning to the end."""
+        """Run the story from the beginning to the end."""
         self.a_request_that_succeeds()
         self.a_request_that_fails_after_enqueuing()
         self.a_request_while_the_store_is_away()
@@ -48,7 +48,7 @@ class Story:
         self._see_mails_arrive(after)
 
     def a_request_that_fails_after_enqueuing(self) -> None:
-        """Post what turns out to be wrong when four tasks are held already."""
+        """Post something that fails when four tasks are already deferred."""
         screen = self.screen
         screen.step(
             "A request that fails after enqueuing",
@@ -68,7 +68,7 @@ class Story:
         screen.check(after.pushed == before.pushed, "and none of them was queued.")
 
     def a_request_while_the_store_is_away(self) -> None:
-        """Post while nothing can be queued, then once more when it can."""
+        """Post during an outage of the store, and again after it."""
         screen, store = self.screen, self.stage.store
         screen.step(
             "A request while the store is unavailable",
@@ -86,7 +86,7 @@ class Story:
         if health.is_error:  # a locked file still answers
             screen.health(health)
         screen.check(response.status_code == 503, "The client sees a failure and no success,")
-        screen.check("retry-after" in response.headers, "is told when to try again,")
+        screen.check("retry-after" in response.headers, "learns when to try again,")
         screen.check(after.pushed == before.pushed, "and no task was queued.")
 
         screen.say("\nThe store is back, and the client sends the same form again.")
@@ -102,11 +102,11 @@ class Story:
         screen.check(posts == 1, "and the post, sent twice, is there once.")
 
     def how_it_stands(self) -> None:
-        """Ask the server how it is, and count once more."""
+        """Read the health and the stats."""
         screen = self.screen
         screen.step(
             "How it stands",
-            "What an operator is told, who has the token. A probe without it learns pass, warn or fail.",
+            "What an operator with the token sees. A probe without it learns pass, warn or fail.",
         )
         health = self.stage.get("/alligator/health", token=self.stage.token)
         closed = self.stage.get("/alligator/stats")
@@ -136,7 +136,7 @@ class Story:
         )
 
     def _news(self) -> list[str]:
-        """Return what the worker has logged since it was last asked."""
+        """Return the new log lines of the worker."""
         lines = self.stage.worker.said().splitlines() if self.stage.worker else []
         news, self._told = lines[self._told :], len(lines)
         return news

@@ -1,33 +1,63 @@
-"""Keep the stock and the orders, in one SQLite file."""
+"""Store the stock and the orders, by default in a SQLite file."""
 
 import os
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+from sqlalchemy import CheckConstraint, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqlalchemy_alligator import outbox_table
+
 DATA = Path(os.environ.get("DATA", "data"))
-"""Where the example keeps its files."""
+"""The folder of the example's files."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS stock (item TEXT PRIMARY KEY, pieces INTEGER CHECK (pieces >= 0));
-CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, item TEXT, pieces INTEGER, email TEXT);
-INSERT OR IGNORE INTO stock VALUES ('apples', 10), ('pears', 3);
-"""
+URL = os.environ.get("DATABASE_URL", f"sqlite+aiosqlite:///{DATA / 'orders.db'}")
+"""The database, such as ``postgresql+asyncpg://user@host/shop``."""
 
 
-def open_database() -> sqlite3.Connection:
-    """Open the database; a view may run in another thread than what opens it for the view."""
+class Base(DeclarativeBase):
+    """The tables of the example."""
+
+
+class Stock(Base):
+    """What can be sold."""
+
+    __tablename__ = "stock"
+    __table_args__ = (CheckConstraint("pieces >= 0"),)
+    item: Mapped[str] = mapped_column(primary_key=True)
+    pieces: Mapped[int]
+
+
+class Order(Base):
+    """What was sold."""
+
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item: Mapped[str]
+    pieces: Mapped[int]
+    email: Mapped[str]
+
+
+outbox_table(Base.metadata)  # a real project creates it by a migration
+
+# One engine for all requests of a web process, and one for all tasks of a worker process.
+engine = create_async_engine(URL)
+Session = async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def create_tables() -> None:
+    """Create the tables, and stock them."""
     DATA.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(DATA / "orders.db", check_same_thread=False)
-    connection.executescript(SCHEMA)
-    return connection
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        if (await connection.execute(select(Stock.item))).first() is None:
+            rows = [{"item": "apples", "pieces": 10}, {"item": "pears", "pieces": 3}]
+            await connection.execute(insert(Stock), rows)
 
 
-def database() -> Iterator[sqlite3.Connection]:
-    """Give a view the database: what it changed is kept if it ends well."""
-    connection = open_database()
-    try:
-        with connection:
-            yield connection
-    finally:
-        connection.close()
+async def database() -> AsyncIterator[AsyncSession]:
+    """Provide a session to a view: changes are committed if the view succeeds."""
+    async with Session.begin() as session:
+        yield session

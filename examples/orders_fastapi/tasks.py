@@ -1,27 +1,30 @@
-"""What follows an order. The customer waits for none of it."""
+"""The tasks of an order. The customer does not wait for them."""
 
 from alligator import current_task
 
-from .database import DATA, open_database
+from .clients import Clients
+from .database import DATA, Order, Session, Stock
 
 
-def send_receipt(order_id: int) -> None:
+async def send_receipt(order_id: int) -> None:
     """Write to the customer."""
-    database = open_database()
-    item, pieces, email = database.execute(
-        "SELECT item, pieces, email FROM orders WHERE id = ?", [order_id]
-    ).fetchone()
-    database.close()
-    _write(f"to {email}: thank you for order {order_id}, {pieces} {item}")
+    async with Session() as session:
+        order = await session.get_one(Order, order_id)
+    _write(f"to {order.email}: thank you for order {order.id}, {order.pieces} {order.item}")
 
 
-def refill_stock(item: str) -> None:
-    """Ask the supplier for more when little is left."""
-    database = open_database()
-    (left,) = database.execute("SELECT pieces FROM stock WHERE item = ?", [item]).fetchone()
-    database.close()
-    if left < 5:
-        _write(f"to the supplier: {left} {item} left, send more")
+async def refill_stock(item: str) -> None:
+    """Order more from the supplier if the stock is low."""
+    async with Session() as session:
+        stock = await session.get_one(Stock, item)
+    if stock.pieces >= 5:
+        return
+    _write(f"to the supplier: {stock.pieces} {item} left, send more")
+    task = current_task()
+    clients: Clients | None = task.state if task else None
+    if clients is not None and clients.http.base_url.host:
+        reply = await clients.http.post("/refill", json={"item": item, "left": stock.pieces})
+        reply.raise_for_status()
 
 
 def _write(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Read files of orders: a file with a wrong line in it starts no task at all."""
+"""Read files of orders: a file with an invalid line starts no task."""
 
 import os
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ def read(lines: Iterable[str]) -> None:
 
 
 def main() -> None:
-    """Read two files, then do the work."""
+    """Read two files, then run their tasks."""
     for name, lines in {"monday": MONDAY, "tuesday": TUESDAY}.items():
         try:
             read(lines)

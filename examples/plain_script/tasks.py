@@ -1,4 +1,4 @@
-"""What is done for each order."""
+"""The tasks of an order."""
 
 
 def send_receipt(address: str, amount: int) -> None:
@@ -7,5 +7,5 @@ def send_receipt(address: str, amount: int) -> None:
 
 
 async def update_stock(amount: int) -> None:
-    """Tell the warehouse; a coroutine function is as good a task as any."""
+    """Notify the warehouse; a coroutine function can be a task, too."""
     print(f"  to the warehouse: {amount} apples less")

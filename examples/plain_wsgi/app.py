@@ -1,4 +1,4 @@
-"""Count the words of texts: WSGI and nothing else, with the server of the standard library."""
+"""Count the words of texts: pure WSGI, with the server of the standard library."""
 
 import sys
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ health = AlligatorEndpoint(gator)
 
 
 def route(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Take a text at ``POST /``, give its count at ``GET /results/ID``."""
+    """Accept a text at ``POST /``, return its count at ``GET /results/ID``."""
     path = environ["PATH_INFO"]
     if path.startswith("/alligator/"):
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/alligator", path.removeprefix("/alligator")
@@ -32,7 +32,7 @@ def route(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
 
 
 def take_text(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Keep the text, have it counted, and say where the result will be."""
+    """Store the text, start a task that counts it, and return the address of the result."""
     text = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     name = sha256(text).hexdigest()
     DATA.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def take_text(environ: WSGIEnvironment, start_response: StartResponse) -> Iterab
 
 
 def show_result(task_id: str, start_response: StartResponse) -> Iterable[bytes]:
-    """Give the count, once the worker has it."""
+    """Return the count, if the worker has finished."""
     try:
         result = result_file(task_id).read_bytes()
     except FileNotFoundError:
@@ -66,7 +66,7 @@ app = AlligatorMiddleware(route, gator, options={"retries": 3})
 
 
 def main(port: int = 8000) -> None:
-    """Serve it on this machine, for a look; a real server takes ``examples.plain_wsgi.app:app``."""
+    """Serve the example locally; a real server would use ``examples.plain_wsgi.app:app``."""
     with make_server("127.0.0.1", port, app) as server:
         print(f"http://127.0.0.1:{server.server_port}/", flush=True)
         server.serve_forever()

@@ -8,11 +8,11 @@ from pathlib import Path
 from alligator import current_task
 
 DATA = Path(os.environ.get("DATA", "data"))
-"""Where texts and their counts are kept."""
+"""The folder of texts and their counts."""
 
 
 def count_words(text_name: str) -> None:
-    """Count the words of a text, and leave the result under the id of the task."""
+    """Count the words of a text, and store the result under the id of the task."""
     task = current_task()
     words = (DATA / text_name).read_text("utf-8").lower().split()
     if task is not None:
@@ -20,5 +20,5 @@ def count_words(text_name: str) -> None:
 
 
 def result_file(task_id: str) -> Path:
-    """Say where the result of a task is."""
+    """Return the path of a task's result."""
     return DATA / f"{task_id}.json"

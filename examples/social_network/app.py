@@ -1,4 +1,4 @@
-"""A social network: whoever follows you gets a mail when you post."""
+"""A social network: your followers get a mail when you post."""
 
 import os
 import re
@@ -28,7 +28,7 @@ alligator = Alligator(app)
 
 @app.post("/posts")
 def new_post() -> ResponseReturnValue:
-    """Save a post and have its readers mailed; the client waits for none of these mails."""
+    """Save a post, and start tasks that mail its readers; the client does not wait for them."""
     message = request.form["message"].strip() or abort(422, "Say something.")
     with database.connect() as db:
         author = _person(db, request.form["author"])
@@ -49,7 +49,7 @@ def new_post() -> ResponseReturnValue:
 
 @app.post("/people")
 def sign_up() -> ResponseReturnValue:
-    """Let somebody in. There are no passwords: this is about mail."""
+    """Log a person in. There are no passwords in this example."""
     name, email = request.form["name"], request.form["email"]
     if not re.fullmatch(r"\w{1,30}", name) or not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
         abort(422, "A name is one word, and an address has an @.")
@@ -60,7 +60,7 @@ def sign_up() -> ResponseReturnValue:
 
 @app.post("/follows")
 def follow() -> ResponseReturnValue:
-    """Let one person follow another."""
+    """Make one person follow another."""
     with database.connect() as db:
         pair = [_person(db, request.form[role]) for role in ("follower", "followed")]
         db.execute("INSERT OR IGNORE INTO follows (follower, followed) VALUES (?, ?)", pair)
@@ -84,7 +84,7 @@ def feed() -> str:
 
 @app.get("/outbox")
 def show_outbox() -> str:
-    """Show the mail that the worker has sent."""
+    """Show the mails that the worker has sent."""
     box = outbox()
     mails = [message_from_bytes(box.get_bytes(key), policy=default) for key in sorted(box.keys())]
     return render_template("outbox.html", mails=reversed(mails))
@@ -92,7 +92,7 @@ def show_outbox() -> str:
 
 @app.errorhandler(HTTPException)
 def say(error: HTTPException) -> ResponseReturnValue:
-    """Answer errors in plain words."""
+    """Return errors as plain text."""
     return (
         f"{error.description}\n",
         error.code or 500,

@@ -1,4 +1,4 @@
-"""Keep people, whom they follow, and what they post, in one SQLite file."""
+"""Store people, followers and posts in a SQLite file."""
 
 import os
 import sqlite3
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 DATA = Path(os.environ.get("DATA", "data"))
-"""Where the example keeps its files."""
+"""The folder of the example's files."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS people (
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS posts (
 
 @contextmanager
 def connect() -> Iterator[sqlite3.Connection]:
-    """Open the database; what the block changes is kept if it ends well."""
+    """Open the database; changes are committed if the block succeeds."""
     DATA.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(DATA / "social_network.db")
     connection.row_factory = sqlite3.Row
@@ -52,6 +52,6 @@ def add_post(db: sqlite3.Connection, author: int, message: str, form_key: str) -
 
 
 def followers(db: sqlite3.Connection, person: int) -> list[int]:
-    """List the ids of those who follow *person*."""
+    """Return the ids of the followers of *person*."""
     rows = db.execute("SELECT follower FROM follows WHERE followed = ?", [person])
     return [row["follower"] for row in rows]

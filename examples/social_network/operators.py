@@ -1,4 +1,4 @@
-"""Let operators in, who know the token, to the dashboard."""
+"""Open the dashboard to operators, who know the token."""
 
 import os
 from hmac import compare_digest
@@ -10,7 +10,7 @@ pages = Blueprint("operators", __name__)
 
 
 def is_operator(request: Request) -> bool:
-    """Whether the session is one of an operator; the endpoint asks this."""
+    """Return whether the session is that of an operator; the endpoint calls this."""
     return bool(session.get("operator"))
 
 
@@ -22,7 +22,7 @@ def ask() -> str:
 
 @pages.post("/operator")
 def log_in() -> ResponseReturnValue:
-    """Begin a session of an operator."""
+    """Start the session of an operator."""
     token = os.environ.get("ALLIGATOR_TOKEN", "")
     if not token or not compare_digest(request.form["token"].strip().encode(), token.encode()):
         abort(403, "That is not the token.")

@@ -1,4 +1,4 @@
-"""Send mail: the slow part, taken out of the requests. Plain functions with plain arguments."""
+"""Send mail: the slow part of a request, as plain functions with plain arguments."""
 
 from email.message import EmailMessage
 from mailbox import Maildir
@@ -7,12 +7,12 @@ from .database import DATA, connect
 
 
 def send_post_email(post_id: int, follower_id: int) -> None:
-    """Tell one follower of a new post."""
+    """Notify a follower of a new post."""
     _send(post_id, follower_id, "A new post by {author}")
 
 
 def send_mention_email(post_id: int, person_id: int) -> None:
-    """Tell someone that a post mentions them."""
+    """Notify a person whom a post mentions."""
     _send(post_id, person_id, "{author} mentions you")
 
 
@@ -33,6 +33,6 @@ def _send(post_id: int, person_id: int, subject: str) -> None:
 
 
 def outbox() -> Maildir:
-    """Open the folder where our mail ends: one file for each."""
+    """Open the folder of the mails: one file for each."""
     DATA.mkdir(parents=True, exist_ok=True)
     return Maildir(DATA / "outbox")

@@ -1,4 +1,4 @@
-"""Take pictures, show thumbnails."""
+"""Upload pictures, show thumbnails."""
 
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +27,7 @@ gator = Gator.from_env()
 
 
 async def upload(request: Request) -> Response:
-    """Keep a picture and have its thumbnail made."""
+    """Store a picture, and start a task that makes its thumbnail."""
     async with request.form(max_files=1) as form:
         sent = form.get("picture")
         if not isinstance(sent, UploadFile) or (sent.size or 0) > MAX_BYTES:
@@ -41,7 +41,7 @@ async def upload(request: Request) -> Response:
 
 
 def keep(name: str, content: bytes) -> None:
-    """Write a picture to its file, if it is one."""
+    """Store a picture, if it is one."""
     try:
         Image.open(BytesIO(content)).close()  # reads its first bytes only
     except UnidentifiedImageError as error:
@@ -51,7 +51,7 @@ def keep(name: str, content: bytes) -> None:
 
 
 def index(request: Request) -> Response:
-    """Show all pictures, the latest first: their thumbnails, where they are ready."""
+    """Show all pictures, the latest first, with their thumbnails if they are ready."""
     DATA.mkdir(parents=True, exist_ok=True)
     pictures = [path for path in DATA.iterdir() if len(path.name) == 32]
     pictures.sort(key=lambda path: path.stat().st_mtime, reverse=True)
@@ -67,7 +67,7 @@ def index(request: Request) -> Response:
 
 
 def show(request: Request) -> Response:
-    """Give a thumbnail."""
+    """Return a thumbnail."""
     return FileResponse(thumbnail_file(request.path_params["name"].hex))
 
 

@@ -1,4 +1,4 @@
-"""Make pictures small: seconds of work, and none of it in a request."""
+"""Make thumbnails: seconds of work, outside of the request."""
 
 import os
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from PIL import Image
 
 DATA = Path(os.environ.get("DATA", "data"))
-"""Where pictures and thumbnails are kept."""
+"""The folder of pictures and thumbnails."""
 
 SIZE = 240, 240
 
 
 def make_thumbnail(name: str) -> None:
-    """Make the thumbnail of the picture of that name."""
+    """Make the thumbnail of the picture *name*."""
     thumbnail = thumbnail_file(name)
     unfinished = thumbnail.with_suffix(".part")
     with Image.open(picture_file(name)) as picture:
@@ -22,10 +22,10 @@ def make_thumbnail(name: str) -> None:
 
 
 def picture_file(name: str) -> Path:
-    """Say where a picture is."""
+    """Return the path of a picture."""
     return DATA / name
 
 
 def thumbnail_file(name: str) -> Path:
-    """Say where the thumbnail of a picture is, or will be."""
+    """Return the path of a picture's thumbnail."""
     return DATA / f"{name}.jpg"

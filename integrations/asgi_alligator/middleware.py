@@ -1,55 +1,83 @@
-"""Open a transaction around each ASGI request, and commit it when its response is known to be good."""
+"""Open a transaction for each ASGI request, and commit it when the response is a success."""
 
 from functools import partial
 
-from alligator.middleware import Middleware, away
+from alligator import Transaction
+from alligator.transaction.scope import no_transaction
+from alligator.web.idempotency import RequestLine
+from alligator.web.middleware import Middleware
 
-from .responses import HeldResponse, PassedResponse
+from .responses import CommitAtEnd, CommitAtStart
 from .types import ASGIApp, Receive, Scope, Send
 
-KEY = "alligator"
-"""Where the state of a request has its transaction; a middleware inside of this one finds it there."""
+KEY = "alligator.transaction"
+"""The key of the scope that holds the transaction; an inner middleware of the same gator reads it."""
+
+STATE_KEY = "alligator"
+"""The key of ``scope["state"]`` that holds it, for the application; an existing value is kept."""
 
 
 class AlligatorMiddleware(Middleware[ASGIApp]):
-    """An ASGI application that queues the tasks of *app* exactly when its response succeeds.
+    """An ASGI application that queues the tasks of *app* only if its response is a success.
 
     Ex::
 
         app = AlligatorMiddleware(app, Gator("redis://localhost:6379/0"))
 
-    The transaction of the request is ``scope["state"]["alligator"]``. A function given as *options*
-    is called with the scope. All else is told by `Middleware`.
+    The transaction of the request is ``scope["state"]["alligator"]``, and
+    ``scope["alligator.transaction"]``. The functions *options* and *idempotency_client* are called with
+    the scope. For the other arguments see `Middleware`.
     """
 
+    awaits = True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request; what is not HTTP passes through."""
+        """Answer the request; protocols other than HTTP have no transaction."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            with (
+                no_transaction()
+            ):  # the context may be that of an earlier request of the connection
+                await self.app(scope, receive, send)
             return
-        state = scope.get("state")
-        transactions = self.begin(scope, state.get(KEY) if state else None)
+        transactions = self.begin(scope, scope.get(KEY))
         if not transactions:
             await self.app(scope, receive, send)
             return
-        # The scope is the server's, its state the request's: what the application puts there is
-        # seen by whoever stands around this.
+        scope[KEY] = transaction = transactions[0]
+        # In the server's own scope, so that outer middlewares see what the application adds to it.
+        state = scope.get("state")
         if state is None:
-            state = {}
-            scope = {**scope, "state": state}
-        state[KEY] = transactions[0]
-        kind = HeldResponse if self.commit_at == "start" else PassedResponse
+            scope["state"] = {STATE_KEY: transaction}
+        elif isinstance(state.get(STATE_KEY), Transaction | None):
+            state[STATE_KEY] = transaction
+        kind = CommitAtStart if self.commit_at == "start" else CommitAtEnd
         response = kind(self, transactions, scope, send)
         try:
-            await self.app(scope, receive, response.send)
+            try:
+                await self.app(scope, receive, response.send)
+            except Exception as error:
+                if not response.caused(error):
+                    raise
             if not response.is_over:
                 await response.end()
-        except GeneratorExit as error:
-            self.discard(transactions, error)  # closed: there is nothing to await with
-            raise
         except BaseException as error:
-            await away(transactions, partial(self.discard, transactions, error))
-            if not response.caused(error):
-                raise
+            if response.is_over:
+                pass
+            elif isinstance(error, GeneratorExit):  # a closed coroutine cannot await
+                self.discard(transactions, error)
+            else:
+                await self.adiscard(transactions, error)
+            raise
         finally:
-            self.leave(transactions)
+            for transaction in transactions:  # not `leave`, as each call counts here
+                transaction.leave()
+
+    def request_line(self, raw: Scope) -> RequestLine:
+        """Return what the key of a request is read from."""
+        return RequestLine(raw["method"], raw["path"], partial(_header, raw))
+
+
+def _header(scope: Scope, name: str) -> str:
+    raw = name.encode()
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == raw]
+    return ", ".join(values)

@@ -1,23 +1,22 @@
-"""What becomes of an ASGI response while its transactions are not settled."""
+"""Connect the response of an ASGI application with its transactions."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Sequence
 from logging import Logger, getLogger
 from typing import Any
 
 from alligator import Transaction
-from alligator.exceptions import BackendError
-from alligator.http import Response
-from alligator.middleware import Middleware, away
+from alligator.exceptions import BackendError, ResponseReplaced
+from alligator.web.http import Response
+from alligator.web.middleware import Middleware
 
 from .types import Message, Scope, Send
 
 log: Logger = getLogger("alligator")
 
 
-class Unsettled:
-    """A response, and the transactions that end with it."""
+class PendingResponse:
+    """A response and the transactions of its request."""
 
     def __init__(
         self,
@@ -31,130 +30,163 @@ class Unsettled:
         self._scope = scope
         self._send = send
 
-
-class HeldResponse(Unsettled):
-    """A response of which nothing leaves before its transactions are settled."""
-
-    _held: Sequence[Message] = ()
     is_over: bool = False
-    """Whether nothing is left to do at the end of the application."""
-    _settling = False
-    _settled: asyncio.Event | None = None
-    """What another coroutine waits for that sends while they are being settled."""
-    _is_settled = False
-    _is_replaced = False
+    """Whether the transactions have ended, or will end independently of the request."""
+
+
+class CommitAtStart(PendingResponse):
+    """A response whose start is sent after its transactions have ended."""
+
+    _is_ending = False
+    _ended: asyncio.Event | None = None
+    """Set when the transactions have ended, for other coroutines that send meanwhile."""
+    _replaced: ResponseReplaced | None = None
+    """Raised by the application's send if another response is sent in place of its own."""
     _error: Exception | None = None
-    _gone: OSError | None = None
+    """The error of a task that ran inline; `end` raises it."""
 
-    async def send(self, message: Message) -> None:
-        """Be the application's send."""
-        if self._is_settled:
-            if not self._is_replaced:
-                await self._send(message)
-            elif message.get("more_body") and _tells_of_disconnects(self._scope):
-                self._gone = OSError("the client has been answered: its tasks cannot be queued")
-                raise self._gone
-        elif message["type"] == "http.response.start":
-            self._held = [*self._held, message]
-        elif not self._held:
-            await self._send(message)
-        elif message["type"] == "http.response.debug":
-            self._held = [*self._held, message]
-        elif self._settling:  # another coroutine of the application sends as well
-            if self._settled is None:
-                self._settled = asyncio.Event()
-            await self._settled.wait()
-            await self.send(message)
-        else:
+    def send(self, message: Message) -> Awaitable[None]:
+        """The `send` callable of the application: end the transactions when the response starts."""
+        if not self.is_over:
+            if message["type"] != "http.response.start" or self._is_ending or self._replaced:
+                return self._send_in_turn(message)
+            for transaction in self._transactions:
+                if not transaction.end_if_empty():
+                    return self._send_in_turn(message)
+            self.is_over = True
+        # Returned, not awaited, which saves a coroutine in each request without tasks.
+        return self._send(message)
+
+    async def _send_in_turn(self, message: Message) -> None:
+        """Send *message* after those before it; end the transactions when the response starts."""
+        while self._is_ending:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            await self._ended.wait()
+        if self._replaced is not None:
+            raise self._replaced
+        if not self.is_over and message["type"] == "http.response.start":
             if self._middleware.has_work(self._transactions):
-                await self._settle()
-            else:
-                self.is_over = self._is_settled = True
-            if not self._is_replaced:
-                for held in self._held:
-                    await self._send(held)
-                await self._send(message)
-
-    async def end(self) -> None:
-        """Note that the application has returned."""
-        if not self._is_settled:
-            if not self._held:
-                await drop(self._middleware, self._transactions)
+                await self._respond(message)
                 return
-            if self._middleware.has_work(self._transactions):
-                await self._settle()
-            if not self._is_replaced:
-                for held in self._held:
-                    await self._send(held)
-        if self._error is not None:
-            raise self._error
-
-    def caused(self, error: BaseException) -> bool:
-        """Whether the application fails only because it was told that nobody listens any more."""
-        return self._gone is not None and self._gone in (error, error.__context__)
-
-    async def _settle(self) -> None:
-        """End the transactions, and send another response in place of this one if it has to be."""
-        self._settling = True
-        try:
-            replacement = await self._middleware.asettle(self._transactions, *_read(self._held[0]))
-            self._is_replaced = replacement is not None
-        except Exception as error:
-            # Of a task that ran here: it is raised at the end, where the application, for which
-            # all went well, cannot take it for its own.
-            self._error = error
-            self._is_replaced = True
-            return
-        finally:
-            self._is_settled = True
-            if self._settled is not None:
-                self._settled.set()
-        if replacement is not None:
-            for message in _messages(replacement, self._scope["method"]):
-                await self._send(message)
-
-
-class PassedResponse(Unsettled):
-    """A response that leaves as it comes; its transactions are settled at its end."""
-
-    is_over: bool = False
-    _start: Message | None = None
-
-    async def send(self, message: Message) -> None:
-        """Be the application's send."""
-        if message["type"] == "http.response.start":
-            self._start = message
+            self.is_over = True
         await self._send(message)
 
     async def end(self) -> None:
-        """Note that the application has returned."""
+        """Discard the tasks if the application returned without a response."""
+        if self._replaced is None:
+            await drop(self._middleware, self._transactions)
+        if self._error is not None:
+            raise self._error
+
+    def caused(self, error: Exception) -> bool:
+        """Return whether *error* of the application is a consequence of `ResponseReplaced`."""
+        if self._replaced is None or not _comes_from(error, self._replaced):
+            return False
+        if not isinstance(error, OSError) and type(error).__name__ != "ClientDisconnect":
+            log.warning(
+                "the application raised %s after its response was replaced; the client got the "
+                "replacement, and no task was queued",
+                type(error).__name__,
+                exc_info=error,
+            )
+        return True
+
+    async def _respond(self, start: Message) -> None:
+        """End the transactions, and start the response or send a replacement."""
+        declared = _read(start)
+        self._is_ending = True
+        try:
+            replacement = await self._end_transactions(*declared)
+            if self._replaced is None:
+                await self._begin(start)
+            elif replacement is not None:
+                for message in _messages(replacement, self._scope["method"]):
+                    await self._send(message)
+        finally:
+            self._is_ending = False
+            self.is_over = self._replaced is None
+            if self._ended is not None:
+                self._ended.set()
+        if self._replaced is not None:
+            raise self._replaced
+
+    async def _end_transactions(
+        self, status: int, headers: Sequence[tuple[str, str]]
+    ) -> Response | None:
+        self._replaced = ResponseReplaced(
+            "This response is not sent, because the tasks of its request could not be queued or run."
+        )
+        try:
+            replacement = await self._middleware.aend(self._transactions, status, headers)
+        except Exception as error:
+            # The error of a task that ran inline. It is raised at the end, so that the application,
+            # which succeeded, does not handle it as its own.
+            self._error = error
+            return None
+        if replacement is None:
+            self._replaced = None
+        return replacement
+
+    async def _begin(self, start: Message) -> None:
+        try:
+            await self._send(start)
+        except OSError:  # the client disconnected: the declared status decides
+            raise
+        except Exception:  # the server rejects the response, so the client sees a failure
+            await self._middleware.aundo(self._transactions)
+            raise
+
+
+class CommitAtEnd(PendingResponse):
+    """A response that is sent without delay; its transactions end after it."""
+
+    _start: Message | None = None
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The `send` callable of the application: remember the start of the response."""
+        if message["type"] == "http.response.start":
+            self._start = message
+        return self._send(message)
+
+    async def end(self) -> None:
+        """End the transactions after the application has returned."""
         if self._start is None:
             await drop(self._middleware, self._transactions)
         elif self._middleware.has_work(self._transactions):
-            status, headers = _read(self._start)
-            settle = partial(self._middleware.settle_late, self._transactions, status, headers)
-            await away(self._transactions, settle)
+            declared = _read(self._start)
+            self.is_over = True
+            await self._middleware.aend_late(self._transactions, *declared)
 
-    def caused(self, error: BaseException) -> bool:
-        """Whether the application fails because of what it was told here: never."""
+    def caused(self, error: Exception) -> bool:
+        """Return False: this class never raises in `send`."""
         return False
 
 
 async def drop(middleware: Middleware[Any], transactions: Sequence[Transaction]) -> None:
-    """Discard the tasks of an application that returned without an answer."""
+    """Discard the tasks of an application that returned without a response."""
     try:
-        await away(transactions, partial(middleware.discard, transactions))
+        await middleware.adiscard(transactions)
     except BackendError as error:
-        log.error("tasks with always=True were lost: %s", error)
+        log.error(
+            "tasks with always=True were lost, because the store did not accept them: %s", error
+        )
 
 
-def _read(start: Message) -> tuple[int, Iterable[tuple[str, str]]]:
-    return start["status"], map(_text, start.get("headers", ()))  # few want to know
+def _read(start: Message) -> tuple[int, list[tuple[str, str]]]:
+    # Check the headers in any case: a response that no server can send must fail before the commit.
+    headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in start.get("headers", ())]
+    for name, value in headers:
+        if not name or _ends_a_line(name) or _ends_a_line(value):
+            raise ValueError(
+                f"No server can send the header {name!r}: the name must not be empty, and neither name "
+                "nor value may contain a line break."
+            )
+    return start["status"], headers
 
 
-def _text(header: tuple[bytes, bytes]) -> tuple[str, str]:
-    name, value = header
-    return name.decode("latin-1"), value.decode("latin-1")
+def _ends_a_line(text: str) -> bool:
+    return "\n" in text or "\r" in text or "\0" in text
 
 
 def _messages(answer: Response, method: str) -> tuple[Message, ...]:
@@ -166,7 +198,10 @@ def _messages(answer: Response, method: str) -> tuple[Message, ...]:
     )
 
 
-def _tells_of_disconnects(scope: Scope) -> bool:
-    """Whether the application expects an OSError when nobody listens any more: since ASGI 2.4."""
-    version = scope.get("asgi", {}).get("spec_version", "2.0")
-    return [int(part) for part in version.split(".")] >= [2, 4]
+def _comes_from(error: BaseException | None, origin: BaseException) -> bool:
+    """Return whether *error* was raised because of *origin*; for a group, whether all errors were."""
+    if error is None or error is origin:
+        return error is not None
+    if isinstance(error, BaseExceptionGroup):
+        return all(_comes_from(each, origin) for each in error.exceptions)
+    return _comes_from(error.__context__ if error.__cause__ is None else error.__cause__, origin)

@@ -1,6 +1,8 @@
-"""What a gator asks the Flask application that it works for."""
+"""Bind a gator to Flask applications: their settings, and an application context for each task."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from flask import Flask, current_app
@@ -9,12 +11,25 @@ from alligator import Gator
 
 from .configuration import setting
 
+# Tasks may run at the end of a request, after Flask has popped its contexts.
+_running_for: ContextVar[Flask | None] = ContextVar("alligator_running_for", default=None)
+
+
+@contextmanager
+def running_for(app: Flask) -> Iterator[None]:
+    """Run the tasks of the block for *app*, whose request has started them."""
+    token = _running_for.set(app)
+    try:
+        yield
+    finally:
+        _running_for.reset(token)
+
 
 class AppBinding:
-    """Answers for one gator, which several applications may share.
+    """The binding of one gator, which several applications may share.
 
-    The application is the current one if it uses this gator; a worker, which has none, runs tasks
-    for the one that was initialised last.
+    Its application is the one whose request is ending; otherwise the current one, if it uses this
+    gator; otherwise, as in a worker, the one that was initialised last.
     """
 
     def __init__(self, gator: Gator, app: Flask) -> None:
@@ -23,25 +38,25 @@ class AppBinding:
 
     @property
     def app(self) -> Flask:
-        """The application that the gator works for here and now."""
-        app = current_application()  # found once: each look through the proxy costs as much
+        """The application for which the gator runs tasks at the moment."""
+        app = _running_for.get() or current_application()
         return app if app and app.extensions.get("alligator") is self.gator else self.latest
 
     def is_async(self) -> bool:
-        """Whether tasks go to the queue: read each time, as tests set TESTING late."""
+        """Return whether tasks are queued; this is read for each task, as tests set TESTING late."""
         app = self.app
-        said = setting(app, "ALLIGATOR_ASYNC")
-        if said is None or said == "":
+        value = setting(app, "ALLIGATOR_ASYNC")
+        if value is None or value == "":
             return not app.testing
-        return bool(self.gator.check_options({"is_async": said})["is_async"])
+        return bool(self.gator.check_options({"is_async": value})["is_async"])
 
     def task_context(self) -> AbstractContextManager[Any]:
-        """Make an application context for one task."""
+        """Return an application context for one task."""
         return self.app.app_context()
 
 
 def current_application() -> Flask | None:
-    """Find what `flask.current_app` stands for; None outside of a context."""
+    """Return the application behind `flask.current_app`; None outside of an application context."""
     try:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
     except RuntimeError:
@@ -50,7 +65,7 @@ def current_application() -> Flask | None:
 
 
 def bind(gator: Gator, app: Flask) -> None:
-    """Let *gator* ask *app*, as far as its maker has not said anything else."""
+    """Bind *gator* to *app*, except for the arguments that the gator was created with."""
     binding = _binding_of(gator)
     if binding is not None:
         binding.latest = app

@@ -1,6 +1,7 @@
-"""Give a Flask application a gator, a transaction around each request, the endpoint and commands."""
+"""Add to a Flask application: a gator, a transaction for each request, the endpoint and commands."""
 
 from collections.abc import Callable, Iterable
+from logging import Logger, getLogger
 from typing import ParamSpec, Unpack
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -9,23 +10,25 @@ from werkzeug.local import LocalProxy
 
 from alligator import Gator, Options, Task, Transaction
 from alligator.exceptions import ConfigurationError
-from alligator.health import Health
+from alligator.monitoring.health import Health
 from alligator.options import TaskOptions, to_bool
 
 from .app_context import bind, current_application
-from .commands import commands
-from .configuration import DEFAULTS, make_gator, url_prefix
+from .commands import commands, in_one_line
+from .configuration import DEFAULTS, make_gator, to_text, url_prefix
 from .requests import AlligatorEndpoint, AlligatorMiddleware
+
+log: Logger = getLogger("alligator")
 
 P = ParamSpec("P")
 
 KEY = "alligator"
 HEALTH_KEY = "alligator_health"
-"""Where `Flask.extensions` has the gator of an application, and its health."""
+"""The keys of `Flask.extensions` that hold the gator of an application, and its health."""
 
 
 class Alligator:
-    """The extension.
+    """The Flask extension.
 
     Ex::
 
@@ -33,20 +36,19 @@ class Alligator:
 
         def create_app():
             app = Flask(__name__)
-            app.config["ALLIGATOR_CONN"] = "redis://localhost:6379/0"
-            alligator.init_app(app)
+            alligator.init_app(app)  # the DSN is in ALLIGATOR_CONN
             return app
 
         @app.post("/orders")
         def order():
-            alligator.task(send_receipt, 42)  # queued if the response is a success
+            alligator.task(send_receipt, 42)  # queued only if the response is a success
             return "", 201
 
-    Each application has a gator of its own, made from its configuration. A *gator* that is given is
-    used as it is, by all applications that are initialised with this extension. In both cases tasks
-    run in a fresh application context, and whether they are queued is asked at each task:
-    ``ALLIGATOR_ASYNC`` of the configuration, else of the environment, else not while ``TESTING``.
-    A given gator keeps its `task_context` and its `is_async` if they are not the defaults.
+    Each application has its own gator, made from its configuration. If *gator* is given, all
+    applications of this extension use it. In both cases each task runs in a new application context.
+    ``ALLIGATOR_ASYNC`` of the configuration or of the environment decides for each task whether it is
+    queued; without this setting, tasks are queued unless ``TESTING`` is set. A given gator keeps its
+    `task_context` and its `is_async` if they are not the defaults.
     """
 
     def __init__(self, app: Flask | None = None, gator: Gator | None = None) -> None:
@@ -55,22 +57,30 @@ class Alligator:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Set *app* up; its configuration must be there."""
+        """Initialise *app*, which must have its configuration; raise `ConfigurationError`."""
+        try:
+            self._init_app(app)
+        except ConfigurationError as error:
+            raise in_one_line(error) from error
+
+    def _init_app(self, app: Flask) -> None:
         if KEY in app.extensions:
             raise ConfigurationError(
-                f"{app.name!r} has an Alligator already. Call init_app once for each application, "
-                "and leave it out when Alligator(app) was given the application."
+                f"{app.name!r} already has an Alligator. Call init_app once for each application, "
+                "and not after Alligator(app), which calls it."
             )
         for name, default in DEFAULTS.items():
             app.config.setdefault(name, default)
         gator = self._given or make_gator(app)
         prefix = url_prefix(app)
         middleware = AlligatorMiddleware(
-            app.wsgi_app,
+            app,
             gator,
             options=app.config["ALLIGATOR_OPTIONS"],
             commit_veto=app.config["ALLIGATOR_COMMIT_VETO"],
             commit_at=app.config["ALLIGATOR_COMMIT_AT"],
+            idempotency_key=app.config["ALLIGATOR_IDEMPOTENCY_KEY"],
+            idempotency_client=app.config["ALLIGATOR_IDEMPOTENCY_CLIENT"],
         )
         health = Health(
             gator,
@@ -82,13 +92,14 @@ class Alligator:
             endpoint = AlligatorEndpoint(
                 app,
                 gator,
-                token=app.config.get("ALLIGATOR_TOKEN"),
+                prefix,
+                token=to_text(app, "ALLIGATOR_TOKEN", app.config.get("ALLIGATOR_TOKEN")),
                 health=health,
                 authorize=app.config["ALLIGATOR_AUTHORIZE"],
                 actions=to_bool("ALLIGATOR_ACTIONS", app.config["ALLIGATOR_ACTIONS"]),
                 details=to_bool("ALLIGATOR_DETAILS", app.config["ALLIGATOR_DETAILS"]),
             )
-            wsgi_app = _Mounted(endpoint, prefix, middleware)
+            wsgi_app = _Mounted(app, endpoint, prefix, middleware)
         bind(gator, app)
         app.extensions[KEY] = gator
         app.extensions[HEALTH_KEY] = health
@@ -101,8 +112,9 @@ class Alligator:
         app = current_application()
         if app is None:
             raise RuntimeError(
-                "There is no current application whose gator this could be. Use it in a view, a "
-                "command or a task, or in a block of 'with app.app_context():'."
+                "There is no current Flask application. Use the extension in a view, a command or a "
+                "task, or in a block of 'with app.app_context():'. The generator of a streamed "
+                "response needs flask.stream_with_context."
             )
         gator: Gator | None = app.extensions.get(KEY)
         if gator is None:
@@ -113,50 +125,65 @@ class Alligator:
 
     @property
     def health(self) -> Health:
-        """The health of the current application, which may have further checks."""
-        _ = self.gator  # which explains what is missing
+        """The health of the current application, to which you can add checks."""
+        _ = self.gator  # raises an error that explains what is missing
         health: Health = current_app.extensions[HEALTH_KEY]
         return health
 
-    def task(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Task:
-        """Call *func* later, with these arguments; see `Gator.task`."""
+    def task(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Task:
+        """Return a new task that calls *func* with these arguments; see `Gator.task`."""
         return self.gator.task(func, *args, **kwargs)
 
     def options(self, **options: Unpack[TaskOptions]) -> Options[Task]:
-        """Make a context of options for the tasks started with its `task`; see `Gator.options`."""
+        """Return a context with options for the tasks started by its `task`; see `Gator.options`."""
         return self.gator.options(**options)
 
     def transaction(self, **options: Unpack[TaskOptions]) -> Transaction:
-        """Make a context that holds tasks until its end; in a request it joins the request's."""
+        """Return a transaction; in a request it is nested in that of the request."""
         return self.gator.transaction(**options)
 
 
 class _Mounted:
-    """A WSGI application with another one at *prefix*."""
+    """A WSGI application: *endpoint* at *prefix*, and *wsgi_app* at all other paths."""
 
-    def __init__(self, mounted: WSGIApplication, prefix: str, around: WSGIApplication) -> None:
-        self._mounted = mounted
+    def __init__(
+        self, app: Flask, endpoint: WSGIApplication, prefix: str, wsgi_app: WSGIApplication
+    ) -> None:
+        self._endpoint = endpoint
         self._prefix = prefix
-        self._around = around
+        self._wsgi_app = wsgi_app
+        self._unchecked: Flask | None = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if not f"{path}/".startswith(f"{self._prefix}/"):
-            return self._around(environ, start_response)
-        mount = environ.get("SCRIPT_NAME", "") + self._prefix
-        moved = {**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}
-        return self._mounted(moved, start_response)
+        if not f"{environ.get('PATH_INFO', '')}/".startswith(f"{self._prefix}/"):
+            return self._wsgi_app(environ, start_response)
+        if self._unchecked is not None:
+            self._warn_of_hidden_views(self._unchecked)
+            self._unchecked = None
+        return self._endpoint(environ, start_response)
+
+    def _warn_of_hidden_views(self, app: Flask) -> None:
+        # At the first request of the endpoint, because views are registered after init_app.
+        for rule in app.url_map.iter_rules():
+            if f"{rule.rule}/".startswith(f"{self._prefix}/"):
+                log.warning(
+                    "the view %a at %a is never called: Alligator's endpoint is at %s. Set "
+                    "ALLIGATOR_URL_PREFIX to another path, or to None for no endpoint.",
+                    rule.endpoint,
+                    rule.rule,
+                    self._prefix,
+                )
 
 
 def _current() -> Transaction:
     transaction: Transaction | None = request.environ.get("alligator.transaction")
     if transaction is None:
         raise RuntimeError(
-            "This request has no transaction: it did not come in through app.wsgi_app after "
-            "Alligator.init_app(app). In a test use app.test_client()."
+            "This request has no transaction: it is a WebSocket, or did not pass through "
+            "app.wsgi_app after Alligator.init_app(app). In a test, use app.test_client()."
         )
     return transaction
 
 
-current: Transaction = LocalProxy(_current)  # type: ignore[assignment]  # stands for it, as in Flask
+current: Transaction = LocalProxy(_current)  # type: ignore[assignment]  # a proxy, as in Flask
 """The transaction of the current request."""

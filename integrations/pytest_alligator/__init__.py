@@ -1,1 +1,1 @@
-"""Fixtures for tests of projects that use Alligator; pytest finds them by itself."""
+"""Fixtures for the tests of projects that use Alligator; pytest loads them as a plugin."""

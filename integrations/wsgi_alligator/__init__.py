@@ -1,4 +1,4 @@
-"""Alligator for any WSGI application: the middleware and the endpoint."""
+"""Alligator for WSGI applications: the middleware and the endpoint."""
 
 from .endpoint import AlligatorEndpoint as AlligatorEndpoint
 from .middleware import AlligatorMiddleware as AlligatorMiddleware

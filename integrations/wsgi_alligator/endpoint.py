@@ -1,4 +1,4 @@
-"""Answer /alligator/… over WSGI."""
+"""The endpoint /alligator/… as a WSGI application."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -6,47 +6,57 @@ from logging import Logger, getLogger
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from alligator.endpoint import Endpoint
-from alligator.http import MAX_BODY, Request
+from alligator.web.endpoint import Endpoint
+from alligator.web.http import MAX_BODY, Request, read_length
 
 log: Logger = getLogger("alligator")
 
 
 class AlligatorEndpoint(Endpoint):
-    """A WSGI application that shows how the queue of *gator* (one or several) is.
+    """A WSGI application with health, stats, metrics and dashboard of *gator* (one or several).
 
-    Mount it where it is to be found, at ``/alligator`` for instance; ``SCRIPT_NAME`` says where that
-    is. *authorize* is a function of the environ. All else is told by `alligator.endpoint.Endpoint`.
+    Mount it at any path, such as ``/alligator``; it reads its mount point from ``SCRIPT_NAME``.
+    *authorize* is called with the environ. For the other arguments see
+    `alligator.web.endpoint.Endpoint`.
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer the request."""
+        allowed, refusal = False, None
+        try:
+            allowed = self.is_allowed(environ)
+        except self.refusals as error:
+            refusal = error
         request = Request(
             environ["REQUEST_METHOD"],
             environ.get("PATH_INFO", ""),
-            self.is_allowed(environ),
+            allowed,
             environ.get("QUERY_STRING", ""),
             _headers(environ),
             mount=environ.get("SCRIPT_NAME", ""),
         )
-        if request.allowed and request.method == "POST":
+        if request.method == "POST" and self.reads_body(request):
             request = request._replace(body=_body(environ))
-        status, headers, body = self.respond(request)
+        status, headers, body = self.respond(request, refusal)
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [body]
 
     def is_allowed(self, environ: WSGIEnvironment) -> bool:
-        """Whether the caller may see more than a stranger."""
-        if self.allows(environ.get("HTTP_AUTHORIZATION")):
+        """Return whether the visitor is authorized."""
+        if self.allows(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_COOKIE")):
             return True
+        if self._authorize is None:
+            return False
         try:
-            return self.authorize is not None and bool(self.authorize(self.to_request(environ)))
+            return self._authorize(self.to_request(environ)) is True
+        except self.refusals:
+            raise
         except Exception:
-            log.exception("authorize failed, so the caller is a stranger")
+            log.exception("authorize raised an exception; the visitor is not authorized")
             return False
 
     def to_request(self, environ: WSGIEnvironment) -> Any:
-        """Turn *environ* into what *authorize* is called with."""
+        """Return the argument of *authorize* for *environ*."""
         return environ
 
 
@@ -60,11 +70,11 @@ def _headers(environ: WSGIEnvironment) -> dict[str, str]:
 
 
 def _body(environ: WSGIEnvironment) -> bytes | None:
-    """Read the body, if it is no longer than it may be."""
-    length = environ.get("CONTENT_LENGTH") or "0"
+    """Return the body, or None if it is longer than `MAX_BODY`."""
+    length = read_length(environ.get("CONTENT_LENGTH") or "0")
     if environ.get("wsgi.input_terminated") and not environ.get("CONTENT_LENGTH"):
-        length = str(MAX_BODY + 1)  # it comes in chunks, and says itself where it ends
-    elif not length.isdecimal() or int(length[:9]) > MAX_BODY:
+        length = MAX_BODY + 1  # a chunked body, whose end the server detects
+    elif length > MAX_BODY:
         return None
-    body: bytes = environ["wsgi.input"].read(int(length))
+    body: bytes = environ["wsgi.input"].read(length)
     return body if len(body) <= MAX_BODY else None

@@ -1,16 +1,20 @@
-"""What becomes of a WSGI response while its transactions are not settled."""
+"""Connect the response of a WSGI application with its transactions."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from itertools import chain
 from logging import Logger, getLogger
 from types import TracebackType
-from typing import Any
-from wsgiref.types import StartResponse
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.util import FileWrapper
 
 from alligator import Transaction
-from alligator.http import Response
-from alligator.middleware import Middleware
+from alligator.web.http import Response
+from alligator.web.middleware import Middleware
+
+from .first_chunks import first_chunks
+from .heads import check_head
 
 log: Logger = getLogger("alligator")
 
@@ -19,132 +23,189 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 Write = Callable[[bytes], object]
 
 
-class Unsettled:
-    """A response, and the transactions that end with it."""
+class PendingResponse:
+    """A response and the transactions of its request."""
 
     _started: tuple[str, Headers] | None = None
+    _failure: BaseException | None = None
+    """The exception that the application passed to start_response."""
 
     def __init__(
         self,
-        middleware: Middleware[Any],
+        middleware: Middleware[WSGIApplication],
         transactions: list[Transaction],
-        method: str,
+        environ: WSGIEnvironment,
         start_response: StartResponse,
+        describe: Callable[[WSGIEnvironment], str],
     ) -> None:
         self.middleware = middleware
         self.transactions = transactions
-        self.method = method
+        self.environ = environ
         self.start_response = start_response
+        self._describe = describe
 
 
-class HeldResponse(Unsettled):
-    """A response of which nothing leaves before its transactions are settled."""
+class CommitAtStart(PendingResponse):
+    """A response that is sent after its transactions have ended."""
 
     exc_info: ExcInfo = None
     replacement: Response | None = None
-    is_settled: bool = False
+    has_ended: bool = False
+    _is_committed = False
     _write: Write | None = None
+    _body: Iterable[bytes] = ()
+    """The application's body, if it is lazy: its first chunk is read before the response starts."""
+    _chunks: Iterator[bytes] = iter(())
+    """What is left of it, with its first chunk."""
 
     def start(self, status: str, headers: Headers, exc_info: ExcInfo = None, /) -> Write:
-        """Be the application's start_response."""
-        if self.replacement is not None:
+        """The `start_response` callable of the application."""
+        if self._started is None and exc_info is None:
+            self._started = (status, headers)
+        elif self.replacement is not None:
             if exc_info and exc_info[1]:
-                raise exc_info[1].with_traceback(exc_info[2])  # as the headers are sent
-        elif self.is_settled:
+                raise exc_info[1].with_traceback(exc_info[2])  # PEP 3333: the headers are sent
+        elif self.has_ended:
             self._write = self.start_response(status, headers, exc_info)
         elif self._started is not None and not exc_info:
             raise AssertionError("start_response was called a second time without exc_info.")
         else:
             self._started = (status, headers)
             self.exc_info = exc_info
+            self._failure = exc_info[1] if exc_info else None
         return self.write_through
 
     def write_through(self, data: bytes) -> None:
-        """Send what an application of the old kind writes, once the response may begin."""
-        if not self.is_settled:
-            for chunk in self.settle():
-                self._send(chunk)
+        """The `write` callable of the application: end the transactions before the first data."""
+        if self.has_ended:
+            if self.replacement is None:
+                self._send(data)
+            return
+        for chunk in self.end_transactions():
+            self._send(chunk)
         if self.replacement is None:
-            self._send(data)
+            try:
+                self._send(data)
+            except BaseException:
+                self._undo()
+                raise
 
     def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Return what the server is to send: *body* as it is, whenever that is possible."""
-        if self._started is None:
-            body = self.begun(body)
-        replacing = [] if self.is_settled else self.settle()
+        """Return the body for the server; a lazy *body* is read up to its first chunk before."""
+        if not self.has_ended and (self._started is None or not self._is_complete(body)):
+            body = self.read_first_chunk(body)
+        replacement_body = [] if self.has_ended else self.end_transactions()
         if self.replacement is None:
             return body
         close_quietly(body)
-        return replacing
+        return replacement_body
 
-    def settle(self) -> list[bytes]:
-        """End the transactions and begin the response, or another, whose body is returned."""
+    def end_transactions(self) -> list[bytes]:
+        """End the transactions and start the response; return the body of a replacement, if any."""
         if self._started is None:
             raise AssertionError("write was called before start_response.")
-        self.is_settled = True
+        self.has_ended = True
         status, headers = self._started
-        if self.middleware.has_work(self.transactions):
-            code = int(status.partition(" ")[0])
-            self.replacement = self.middleware.settle(self.transactions, code, headers)
+        if self._failure is not None:
+            self.middleware.discard(self.transactions, self._failure)
+        elif not self.middleware.has_work(self.transactions):
+            if self.exc_info is None:
+                self._write = self.start_response(status, headers)
+                return []
+        else:
+            code = check_head(status, headers)
+            self.replacement = self.middleware.end(self.transactions, code, headers)
+            self._is_committed = self.replacement is None
         if self.replacement is not None:
             code, headers, content = self.replacement
             self._write = self.start_response(f"{code} {HTTPStatus(code).phrase}", headers[:])
-            return [] if self.method == "HEAD" else [content]
-        if self.exc_info is None:
-            self._write = self.start_response(status, headers)
-        else:
-            self._write = self.start_response(status, headers, self.exc_info)
-            self.exc_info = None
+            return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
+        try:
+            if self.exc_info is None:
+                self._write = self.start_response(status, headers)
+            else:
+                self._write = self.start_response(status, headers, self.exc_info)
+                self.exc_info = self._failure = None  # avoid a reference cycle with this frame
+        except BaseException:
+            self._undo()
+            raise
         return []
+
+    def _undo(self) -> None:
+        """Undo the commit of a response that the server rejected."""
+        if self._is_committed:
+            self.middleware.undo(self.transactions)
 
     def _send(self, data: bytes) -> None:
         if self._write is not None:
             self._write(data)
 
-    def begun(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Pull from a lazy application until it has called start_response."""
-        iterator = iter(body)
-        chunks: list[bytes] = []
-        while self._started is None:
-            chunk = next(iterator, None)
-            if self._started is None and chunk != b"":
+    def _is_complete(self, body: Iterable[bytes]) -> bool:
+        """Return whether no code of the application is left to run: the body is a list or a file."""
+        if isinstance(body, (list, tuple)) or hasattr(body, "read"):
+            return True
+        wrapper = self.environ.get("wsgi.file_wrapper", FileWrapper)
+        return isinstance(wrapper, type) and isinstance(body, wrapper)
+
+    def read_first_chunk(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Read a lazy body up to its first data, which is when servers send the headers."""
+        first_chunks.begin(self)
+        try:
+            iterator = iter(body)
+            for chunk in iterator:
+                if self._started is None and chunk:
+                    break
+                if chunk or self.has_ended:
+                    self._chunks = chain((chunk,), iterator) if chunk else iterator
+                    break
+            if self._started is None:
                 raise AssertionError("The application did not call start_response.")
-            if chunk:
-                chunks.append(chunk)
-        return _Begun(body, chunks, iterator)
-
-
-class _Begun:
-    """A body of which the first chunks have been pulled."""
-
-    def __init__(
-        self, body: Iterable[bytes], chunks: list[bytes], iterator: Iterator[bytes]
-    ) -> None:
-        self._chunks = chain(chunks, iterator)
+        finally:
+            first_chunks.end(self)
         self._body = body
+        return self
 
     def __iter__(self) -> Iterator[bytes]:
         return self._chunks
 
     def close(self) -> None:
-        close(self._body)
+        """Close a lazy body, whose first chunk has been read."""
+        body, self._body, self._chunks = self._body, (), iter(())  # it may refer to this object
+        close(body)
+
+    # For the warning of `first_chunks`.
+
+    def describe(self) -> str:
+        """Return the name of its view for a log line."""
+        return self._describe(self.environ)
+
+    def count(self) -> int:
+        """Return the number of its deferred tasks."""
+        return sum(len(transaction.tasks) for transaction in self.transactions)
 
 
-class PassedResponse(Unsettled):
-    """A response that leaves as it comes; its transactions are settled at its end."""
+class CommitAtEnd(PendingResponse):
+    """A response that is sent without delay; its transactions end after it."""
 
     _body: Iterable[bytes] = ()
     _iterator: Iterator[bytes] | None = None
+    _missing: int | None = None
+    """How many bytes of Content-Length are missing; None without this header."""
+    _read_ahead: bytes | None = None
 
     def start(self, status: str, headers: Headers, exc_info: ExcInfo = None, /) -> Write:
-        """Be the application's start_response."""
+        """The `start_response` callable of the application."""
+        check_head(status, headers)  # a server may reject them without raising
         optional = (exc_info,) if exc_info else ()
         write = self.start_response(status, headers, *optional)
         self._started = (status, headers)
+        self._failure = exc_info[1] if exc_info else None
+        lengths = [value for name, value in headers if name.lower() == "content-length"]
+        self._missing = int(lengths[0]) if lengths and lengths[0].isdecimal() else None
         return write
 
     def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Return what the server is to send: this, as the end is what has to be seen."""
+        """Return this object, which iterates over *body* and detects its end."""
         self._body = body
         return self
 
@@ -152,50 +213,64 @@ class PassedResponse(Unsettled):
         return self
 
     def __next__(self) -> bytes:
-        # Bound for one step only: between two of them the server is at work, for anybody.
+        if self._read_ahead is not None:
+            chunk, self._read_ahead = self._read_ahead, None
+            return chunk
+        chunk = self._read()
+        if self._missing is not None:
+            self._missing -= len(chunk)
+            # Some clients, such as Flask's test client, read no more than Content-Length.
+            if self._missing <= 0:
+                with suppress(StopIteration):
+                    self._read_ahead = self._read()
+        return chunk
+
+    def _read(self) -> bytes:
+        # Active for one chunk only: between two chunks this thread may serve other requests.
         try:
             with self.transactions[0].active():
                 if self._iterator is None:
                     self._iterator = iter(self._body)
                 return next(self._iterator)
         except StopIteration:
-            self.settle()
+            self.end_transactions()
             raise
         except BaseException as error:
             self.middleware.discard(self.transactions, error)
             raise
 
     def close(self) -> None:
-        """Close the body; a client that has left is no reason to undo what was declared."""
+        """Close the body and end the transactions; if the client disconnected, the status decides."""
         try:
             with self.transactions[0].active():
                 close(self._body)
         except BaseException as error:
             self.middleware.discard(self.transactions, error)
             raise
-        self.settle()
+        self.end_transactions()
 
-    def settle(self) -> None:
-        """End the transactions, unless that has been done."""
+    def end_transactions(self) -> None:
+        """End the transactions, unless they have ended."""
         if not self.middleware.has_work(self.transactions):
             return
-        if self._started is None:
-            self.middleware.discard(self.transactions)
+        if self._started is None or self._failure is not None:
+            self.middleware.discard(self.transactions, self._failure)
+            self._failure = None  # avoid a reference cycle with this frame
             return
         status, headers = self._started
-        self.middleware.settle_late(self.transactions, int(status.partition(" ")[0]), headers)
+        self.middleware.end_late(self.transactions, int(status[:3]), headers)
 
 
 def close(body: Iterable[bytes]) -> None:
-    """Tell *body* that no more of it will be asked for."""
+    """Call the `close` method of *body*, if it has one."""
     method = getattr(body, "close", None)
     if method is not None:
         method()
 
 
 def close_quietly(body: Iterable[bytes]) -> None:
-    """Close what is not sent; it has failed already, or does not matter any more."""
+    """Close a body that is not sent, and log an error of its `close` method."""
     try:
         close(body)
     except Exception:
-        log.exception("a response that is not sent could not be closed")
+        log.exception("closing the body of a response that is not sent failed")

@@ -1,11 +1,11 @@
 """Every store against one model of a store, in plain Python, over random histories."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,25 +17,38 @@ from hypothesis.stateful import (
 )
 
 from alligator.backends.base import Client, Lease, Message, Outcome, Verdict
+from alligator.exceptions import BackendError
 
 HOUR = 3600.0
 MAX_LOST = 2
 QUEUES = st.sampled_from(["one", "two"])
 IDS = st.sampled_from("abcd")
+COMMITS = st.sampled_from("tuvwxyz")
+WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
-    """What the model knows of a task."""
+    """What the model knows of one push of a task."""
 
+    queue: "Queue"
+    task_id: str
     data: str
-    state: str
+    number: int
+    """The call that pushed it: of two with one id the higher is the newer."""
+    state: str = ""
     lost: int = 0
     lease: Lease | None = None
+    was_leased: bool = False
     expired: bool = False
+    alone: bool = False
+    suspect: bool = False
+    early: bool = False
+    """Whether it was leased by its id before its time."""
     anywhere: bool = False
+    died: int = 0
     since: tuple[int, int] = (0, 0)
     """The call that made it ready, and its place in that call where there is one."""
 
@@ -44,15 +57,20 @@ class Entry:
 class Queue:
     """What the model knows of a queue."""
 
-    tasks: dict[str, Entry] = field(default_factory=dict)
+    tasks: list[Entry] = field(default_factory=list)
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             ("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped", "died"), 0
         )
     )
 
-    def ready(self) -> dict[str, Entry]:
-        return {task_id: entry for task_id, entry in self.tasks.items() if entry.state == "ready"}
+    def ready(self) -> list[Entry]:
+        return [entry for entry in self.tasks if entry.state == "ready"]
+
+    def waiting(self, task_id: str) -> Entry | None:
+        """Find the newest that waits under that id."""
+        found = [each for each in self.tasks if each.task_id == task_id and each.state in WAITING]
+        return max(found, key=lambda each: each.number, default=None)
 
 
 class Store(RuleBasedStateMachine):
@@ -68,8 +86,10 @@ class Store(RuleBasedStateMachine):
         # All histories share the store, so each has queues and commits of its own.
         self.run = uuid4().hex
         self.queues = {"one": Queue(), "two": Queue()}
-        self.leases: list[Lease] = []
-        self.commits: set[str] = set()
+        self.leases: list[tuple[Lease, Entry]] = []
+        self.tokens: set[tuple[str, str, int]] = set()
+        self.commits: dict[str, tuple[list[Message], list[Entry], list[int]]] = {}
+        self.aborted: set[str] = set()
         self.number = 0
 
     def put(self, entry: Entry, delay: float = 0.0, place: int = 0) -> None:
@@ -79,36 +99,63 @@ class Store(RuleBasedStateMachine):
     def name(self, queue: str) -> str:
         return f"{queue}-{self.run}"
 
-    def entry(self, lease: Lease) -> tuple[Queue, Entry | None]:
-        queue = self.queues[lease.queue_name.partition("-")[0]]
-        return queue, queue.tasks.get(lease.task_id)
-
     @rule(
         messages=st.lists(
             st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR])), min_size=1, max_size=4
         ),
-        commit=st.none() | st.sampled_from("xyz"),
+        commit=st.none() | COMMITS,
+        undo=st.booleans(),
     )
-    def push(self, messages: list[tuple[str, str, float]], commit: str | None) -> None:
+    def push(self, messages: list[tuple[str, str, float]], commit: str | None, undo: bool) -> None:
         self.number += 1
         data = f"data {self.number}"
-        self.client.push_many(
-            [Message(self.name(queue), task_id, data, delay) for queue, task_id, delay in messages],
-            commit_id=commit and commit + self.run,
-        )
-        if commit in self.commits:
+        sent = [Message(self.name(q), task_id, data, delay) for q, task_id, delay in messages]
+        if commit in self.aborted and not undo:
+            self.aborted.remove(commit)  # an abort does not refuse an id that somebody chose
+            self.commits.pop(commit, None)
+        known = self.commits.get(commit) if commit else None
+        if known:
+            sent = known[0]
+        if commit in self.aborted:
+            with pytest.raises(BackendError):
+                self.client.push_many(sent, commit_id=commit and commit + self.run)
             return
-        if commit:
-            self.commits.add(commit)
+        commit_id = commit and commit + self.run
+        duplicates = self.client.push_many(sent, commit_id=commit_id, undo=undo)
+        if known:
+            assert [*(duplicates or ())] == known[2]
+            return
+        added: list[Entry] = []
+        expected: list[int] = []
         for place, (name, task_id, delay) in enumerate(messages):
             queue = self.queues[name]
-            if task_id not in queue.tasks:
-                queue.tasks[task_id] = Entry(data, "")
-                self.put(queue.tasks[task_id], delay, place)
-                # Nobody pushes a task again while somebody may hold a lease from its last life.
-                gone = self.name(name), task_id
-                self.leases = [lease for lease in self.leases if lease[:2] != gone]
-                queue.counts["pushed"] += 1
+            if queue.waiting(task_id):
+                expected.append(place)
+                continue
+            entry = Entry(queue, task_id, data, self.number)
+            queue.tasks.append(entry)
+            queue.counts["pushed"] += 1
+            self.put(entry, delay, place)
+            added.append(entry)
+        assert [*(duplicates or ())] == expected
+        assert duplicates is None or expected
+        if commit:
+            self.commits[commit] = sent, added, expected
+
+    @rule(commit=COMMITS)
+    def abort(self, commit: str) -> None:
+        sent, added, _ = self.commits.get(commit, ([], [], []))
+        self.client.abort(commit + self.run, sent)
+        if commit not in self.aborted:
+            self.aborted.add(commit)
+            for entry in added:
+                if entry.state in WAITING and not entry.was_leased:
+                    entry.queue.counts["pushed"] -= 1
+                    self.remove(entry)
+
+    def remove(self, entry: Entry) -> None:
+        entry.queue.tasks.remove(entry)
+        entry.state, entry.lease = "", None
 
     @rule(order=st.permutations(["one", "two"]), limit=st.integers(1, 4), for_ever=st.booleans())
     def reserve(self, order: list[str], limit: int, for_ever: bool) -> None:
@@ -119,40 +166,67 @@ class Store(RuleBasedStateMachine):
         )
         for name in order:
             self.reclaim(self.queues[name])
-        found = iter(step.leases)
-        for name in order:
-            self.check_reserved(name, found, limit)
-            limit -= min(limit, len(self.queues[name].ready()))
-        assert not list(found)
+        self.check_reserved(order, step.leases, limit)
         for lease in step.leases:
-            _, entry = self.entry(lease)
-            assert entry is not None
-            assert (entry.data, entry.lost) == (lease.data, lease.lost)
-            entry.state, entry.lease, entry.expired = "leased", lease, not for_ever
-            self.leases.append(lease)
+            entry = self.ready_of(lease)
+            assert entry.lost == lease.lost
+            entry.alone, entry.early = len(step.leases) == 1, False
+            self.take(entry, lease, expired=not for_ever)
         assert step.leases or step.pause > HOUR / 2
 
+    def take(self, entry: Entry, lease: Lease, *, expired: bool) -> None:
+        run = lease.queue_name, lease.task_id, lease.token
+        assert run not in self.tokens
+        self.tokens.add(run)
+        entry.state, entry.lease, entry.expired, entry.was_leased = "leased", lease, expired, True
+        self.leases.append((lease, entry))
+
+    def ready_of(self, lease: Lease) -> Entry:
+        queue = self.queues[lease.queue_name.partition("-")[0]]
+        (entry,) = (
+            each
+            for each in queue.ready()
+            if (each.task_id, each.data) == (lease.task_id, lease.data)
+        )
+        return entry
+
     def reclaim(self, queue: Queue) -> None:
-        for entry in queue.tasks.values():
+        for entry in queue.tasks:
             if entry.state == "leased" and entry.expired:
-                entry.lost += 1
+                entry.lost += entry.alone
+                entry.suspect = True
                 queue.counts["lost"] += 1
                 self.put(entry)
                 entry.anywhere = True
-                if entry.lost >= MAX_LOST:
-                    entry.state = "dead"
+                if entry.alone and entry.lost >= MAX_LOST:
+                    entry.state, entry.died = "dead", self.number
                     queue.counts["died"] += 1
 
-    def check_reserved(self, name: str, found: Iterator[Lease], limit: int) -> None:
-        ready = self.queues[name].ready()
-        here = list(islice(found, min(limit, len(ready))))
-        taken = {lease.task_id: self.entry(lease)[1] for lease in here}
-        assert taken.keys() <= ready.keys()
-        assert len(taken) == len(here) == min(limit, len(ready))
-        # Where a task stands that was released or lost is the store's affair.
-        if not any(entry.anywhere for entry in ready.values()):
-            since = sorted(entry.since for entry in ready.values())
-            assert [entry.since for entry in taken.values() if entry] == since[: len(here)]
+    def check_reserved(self, order: list[str], leases: Sequence[Lease], limit: int) -> None:
+        found = [self.ready_of(lease) for lease in leases]
+        assert len({id(entry) for entry in found}) == len(found)
+        if any(entry.suspect for entry in found):
+            assert len(found) == 1
+            first = next(self.queues[name] for name in order if self.queues[name].ready())
+            assert found[0].queue is first
+            return
+        left = limit
+        for name in order:
+            queue = self.queues[name]
+            ready = queue.ready()
+            here = [entry for entry in found if entry.queue is queue]
+            assert found[limit - left :][: len(here)] == here
+            left -= len(here)
+            has_suspects = any(entry.suspect for entry in ready)
+            assert len(here) == min(left + len(here), len(ready)) or has_suspects
+            # Where a task stands that was released or lost is the store's affair.
+            if not any(entry.anywhere for entry in ready):
+                since = sorted(entry.since for entry in ready)
+                assert [entry.since for entry in here] == since[: len(here)]
+            if has_suspects and left:
+                # It has stopped before one, which is not the first of all.
+                assert len(found) == limit - left > 0
+                return
 
     @precondition(lambda self: self.leases)
     @rule(
@@ -168,52 +242,55 @@ class Store(RuleBasedStateMachine):
         )
     )
     def settle(self, picks: list[tuple[int, Verdict, bool, bool]]) -> None:
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, tuple[Outcome, Entry]] = {}
         for pick, verdict, later, renew in picks:
             self.number += 1
             # Old leases too: what a worker says that was frozen for long.
-            lease = self.leases[-1 - pick % len(self.leases)]
-            delay = HOUR if later and verdict == "retry" else 0.0
-            data = f"data {self.number}" if renew and verdict == "retry" else None
+            lease, entry = self.leases[-1 - pick % len(self.leases)]
+            is_back = verdict in ("retry", "release")
+            delay = HOUR if later and is_back else 0.0
+            data = f"data {self.number}" if renew and is_back else None
             # A worker says one thing of a task.
             key = f"{lease.queue_name} {lease.task_id}"
-            outcomes[key] = Outcome(verdict, lease, delay, data, "no luck" * (verdict == "dead"))
-        self.client.step((), 0, outcomes=[*outcomes.values()])
-        for outcome in outcomes.values():
-            self.settle_one(outcome)
+            reason = "no luck" * (verdict == "dead")
+            outcomes[key] = Outcome(verdict, lease, delay, data, reason), entry
+        self.client.step((), 0, outcomes=[outcome for outcome, _ in outcomes.values()])
+        for outcome, entry in outcomes.values():
+            self.settle_one(outcome, entry)
 
-    def settle_one(self, outcome: Outcome) -> None:
-        lease = outcome.lease
-        queue, entry = self.entry(lease)
-        if entry is None:
+    def settle_one(self, outcome: Outcome, entry: Entry) -> None:
+        counts = entry.queue.counts
+        if not entry.state:
             return
         if outcome.verdict == "ack":
-            del queue.tasks[lease.task_id]
-            queue.counts["succeeded"] += 1
-        elif entry.lease != lease:
+            self.remove(entry)
+            counts["succeeded"] += 1
+        elif entry.lease != outcome.lease:
             return
         elif outcome.verdict == "dead":
             self.put(entry)
-            entry.state = "dead"
-            queue.counts["failed"] += 1
-            queue.counts["died"] += 1
+            entry.state, entry.died = "dead", self.number
+            counts["failed"] += 1
+            counts["died"] += 1
+        elif outcome.verdict == "retry":
+            entry.data = outcome.data or entry.data
+            counts["retried"] += 1
+            counts["failed"] += 1
+            self.put(entry, outcome.delay)
         else:
             entry.data = outcome.data or entry.data
-            queue.counts["retried"] += outcome.verdict == "retry"
-            queue.counts["failed"] += outcome.verdict == "retry"
-            self.put(entry, outcome.delay)
-            entry.anywhere = outcome.verdict == "release"
+            self.put(entry, outcome.delay or HOUR * entry.early)
+            entry.anywhere = True
 
     @precondition(lambda self: self.leases)
     @rule(picks=st.lists(PICK, max_size=3, unique=True))
     def extend(self, picks: list[int]) -> None:
-        leases = list({pick % len(self.leases): None for pick in picks})
-        chosen = [self.leases[n] for n in leases]
-        lost = self.client.extend(chosen, HOUR)
+        places = list({pick % len(self.leases): None for pick in picks})
+        chosen = [self.leases[n] for n in places]
+        lost = self.client.extend([lease for lease, _ in chosen], HOUR)
         expected = []
-        for lease in chosen:
-            _, entry = self.entry(lease)
-            if entry is None or entry.lease != lease:
+        for lease, entry in chosen:
+            if entry.lease != lease:
                 expected.append(lease)
             else:
                 entry.expired = False
@@ -229,35 +306,28 @@ class Store(RuleBasedStateMachine):
         getattr(self, action)(name, task_id)
 
     def lease(self, name: str, task_id: str) -> None:
+        self.number += 1
         lease = self.client.lease(self.name(name), task_id, HOUR)
-        entry = self.queues[name].tasks.get(task_id)
-        assert (lease is not None) == (entry is not None and entry.state in ("ready", "scheduled"))
+        entry = self.queues[name].waiting(task_id)
+        assert (lease is None) == (entry is None)
         if lease and entry:
-            assert (lease.data, lease.lost) == (entry.data, entry.lost)
-            entry.state, entry.lease, entry.expired = "leased", lease, False
-            self.leases.append(lease)
-            # Given back, it would be scheduled or ready, as the store thinks right.
-            self.client.ack(lease)
-            self.settle_one(Outcome("ack", lease))
+            assert (lease.task_id, lease.data, lease.lost) == (task_id, entry.data, entry.lost)
+            entry.alone, entry.early = True, entry.state == "scheduled"
+            self.take(entry, lease, expired=False)
 
     def cancel(self, name: str, task_id: str) -> None:
-        data = self.client.cancel(self.name(name), task_id)
-        queue = self.queues[name]
-        entry = queue.tasks.get(task_id)
-        if entry and entry.state in ("ready", "scheduled"):
-            assert data == entry.data
-            del queue.tasks[task_id]
-            queue.counts["canceled"] += 1
-        else:
-            assert data is None
+        entry = self.queues[name].waiting(task_id)
+        assert self.client.cancel(self.name(name), task_id) == (entry and entry.data)
+        if entry:
+            self.remove(entry)
+            entry.queue.counts["canceled"] += 1
 
     def drop_all(self, name: str, _: str) -> None:
         self.client.drop_all(self.name(name))
         queue = self.queues[name]
-        for task_id, entry in list(queue.tasks.items()):
-            if entry.state in ("ready", "scheduled"):
-                del queue.tasks[task_id]
-                queue.counts["dropped"] += 1
+        for entry in [each for each in queue.tasks if each.state in WAITING]:
+            self.remove(entry)
+            queue.counts["dropped"] += 1
 
     def retry_dead(self, name: str, task_id: str) -> None:
         self.decide_on_the_dead(name, task_id, keep=True)
@@ -267,23 +337,28 @@ class Store(RuleBasedStateMachine):
 
     def decide_on_the_dead(self, name: str, task_id: str, *, keep: bool) -> None:
         self.number += 1
-        act = self.client.retry_dead if keep else self.client.drop_dead
         queue = self.queues[name]
-        entry = queue.tasks.get(task_id)
-        is_dead = entry is not None and entry.state == "dead"
-        assert act(self.name(name), task_id) == is_dead
-        if entry and is_dead and keep:
-            entry.lost = 0
-            self.put(entry)
-        elif is_dead:
-            del queue.tasks[task_id]
-            queue.counts["dropped"] += 1
+        dead = [each for each in queue.tasks if each.task_id == task_id and each.state == "dead"]
+        latest = max((each.died for each in dead), default=0)
+        if len([each for each in dead if each.died == latest]) > 1:
+            return  # they died in one step, so either may be meant
+        act = self.client.retry_dead if keep else self.client.drop_dead
+        assert act(self.name(name), task_id) == bool(dead)
+        for entry in dead:
+            if entry.died != latest:
+                continue
+            if keep:
+                entry.lost, entry.suspect = 0, False
+                self.put(entry)
+            else:
+                self.remove(entry)
+                queue.counts["dropped"] += 1
 
     @invariant()
     def counts_agree(self) -> None:
         for name, queue in self.queues.items():
             stats = self.client.stats(self.name(name))
-            states = [entry.state for entry in queue.tasks.values()]
+            states = [entry.state for entry in queue.tasks]
             for state in ("ready", "scheduled", "leased", "dead"):
                 assert getattr(stats, state) == states.count(state), (name, state)
             for count, number in queue.counts.items():
@@ -291,14 +366,16 @@ class Store(RuleBasedStateMachine):
             assert self.client.len(self.name(name)) == stats.ready + stats.scheduled
 
     @invariant()
-    def the_dead_agree(self) -> None:
+    def the_lists_agree(self) -> None:
         for name, queue in self.queues.items():
-            dead = {task_id: e.data for task_id, e in queue.tasks.items() if e.state == "dead"}
-            letters = self.client.dead_letters(self.name(name))
-            assert {letter.task_id: letter.data for letter in letters} == dead
+            for state in ("dead", "scheduled"):
+                expected = [(e.task_id, e.data) for e in queue.tasks if e.state == state]
+                ask = self.client.dead_letters if state == "dead" else self.client.scheduled
+                found = [(each.task_id, each.data) for each in ask(self.name(name))]
+                assert sorted(found) == sorted(expected)
 
 
-def compare(client: Client, **more: Any) -> None:
+def compare(client: Client, *, examples: int = 100, **more: Any) -> None:
     """Do at random with a store what the model does too; *more* are settings of Hypothesis."""
 
     class Here(Store):
@@ -308,7 +385,7 @@ def compare(client: Client, **more: Any) -> None:
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=100,
+            max_examples=examples,
             stateful_step_count=40,
             deadline=None,
             # To look for the shortest history that fails takes minutes; the first one is readable.
@@ -324,5 +401,5 @@ def compare(client: Client, **more: Any) -> None:
     )
 
 
-def test_a_store_does_what_the_model_does(client: Client) -> None:
+def test_store_does_what_the_model_does(client: Client) -> None:
     compare(client)

@@ -7,10 +7,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from alligator import Gator, Worker
-from alligator.backends.five_methods import FiveMethodClient
-from alligator.stats import measure
-from tests import sample_tasks
-from tests.programs import ROOT
+from alligator.backends.legacy import FiveMethodClient
+from alligator.monitoring.stats import measure
+from tests.harness import sample_tasks
+from tests.harness.programs import ROOT
 
 SCHEMA = loads((Path(ROOT) / "docs" / "stats.schema.json").read_text())
 
@@ -21,7 +21,7 @@ def check(document: dict[str, Any]) -> None:
 
 
 def work(gator: Gator) -> None:
-    """Have a worker run one task well and one badly, and leave one waiting."""
+    """Let a worker run one task that succeeds and one that fails, and leave one waiting."""
     with gator.transaction():
         gator.task(sample_tasks.add, 1, 2)
         gator.task(sample_tasks.fail, "badly")
@@ -29,7 +29,7 @@ def work(gator: Gator) -> None:
     Worker(gator, max_tasks=2).run_forever()
 
 
-def test_the_document_is_as_its_schema_says(dsn: str) -> None:
+def test_document_is_as_its_schema_says(dsn: str) -> None:
     gator = Gator(dsn)
     work(gator)
     worker = Worker(gator)
@@ -75,7 +75,7 @@ class FiveMethods:
         return self.tasks.pop(task_id, None)
 
 
-def test_what_a_store_cannot_tell_is_null() -> None:
+def test_unknown_numbers_are_null() -> None:
     gator = Gator("five://", backend_class=FiveMethods)
     gator.task(sample_tasks.add, 1, 2)
 

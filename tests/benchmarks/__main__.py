@@ -1,4 +1,4 @@
-"""Measure Alligator beside the raw limits and other queues: ``python -m tests.benchmarks --help``."""
+"""Compare Alligator with raw limits and other queues: ``python -m tests.benchmarks --help``."""
 
 import json
 import signal
@@ -13,29 +13,32 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.benchmarks import environments, every, profiles, table
+from tests.benchmarks import environments, paths, profiles, registry, table
 from tests.benchmarks.bench import FULL, QUICK, Bench
 from tests.benchmarks.figures import EXPERIMENTS
 from tests.benchmarks.running import measure
 
-__all__ = ["every", "main"]
+__all__ = ["main", "registry"]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Smaller sizes, and no peers but those of --peer.")
-@click.option("--only", multiple=True, metavar="N", help="This figure, by its number or name.")
+@click.option("--quick", is_flag=True, help="Use smaller sizes, and only the peers of --peer.")
+@click.option("--only", multiple=True, metavar="N", help="Run this figure, by its number or name.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice([*environments.PEERS, "none"]))
-@click.option("--repeats", type=click.IntRange(1), help="How often: 3, or 2 with --quick.")
+@click.option(
+    "--repeats", type=click.IntRange(1), help="Number of repeats; by default 3, or 2 with --quick."
+)
 @click.option("--json", "json_file", type=FILE, help="Write the results into this file.")
 @click.option("--markdown", type=FILE, help="Write the table into this page.")
 @click.option(
     "--table", "shown", type=FILE, multiple=True, help="Show earlier results; later ones replace."
 )
-@click.option("--compare", nargs=2, type=FILE, metavar="OLD NEW", help="Put two runs side by side.")
+@click.option("--compare", nargs=2, type=FILE, metavar="OLD NEW", help="Compare two runs.")
 @click.option("--profile", type=click.Choice([*profiles.PROFILES]), help="Profile a path instead.")
-@click.option("--list", "listing", is_flag=True, help="Only say which figures there are.")
+@click.option("--paths", "counting", is_flag=True, help="Count the functions of each path instead.")
+@click.option("--list", "listing", is_flag=True, help="List the figures.")
 def main(
     quick: bool,
     only: Sequence[str],
@@ -46,9 +49,10 @@ def main(
     shown: Sequence[Path],
     compare: tuple[Path, Path] | None,
     profile: str | None,
+    counting: bool,
     listing: bool,
 ) -> None:
-    """Measure what Alligator does beside what is possible and what others do."""
+    """Compare Alligator with the raw limits and with other queues."""
     console = Console()
     if not console.is_terminal:
         console.width = 200
@@ -68,6 +72,10 @@ def main(
     if profile:
         with Bench(QUICK) as bench:
             profiles.show(bench, profile)
+        return
+    if counting:
+        with Bench(QUICK) as bench:
+            paths.show(bench, console)
         return
     if shown:
         results = table.merge([json.loads(path.read_text()) for path in shown])
@@ -94,7 +102,7 @@ def main(
 
 
 def _pythons(names: Sequence[str], progress: Progress) -> dict[str, Path]:
-    """Find or make the environments, ours as well, so that all have the same web servers."""
+    """Return the environments, created if necessary; all have the same web servers."""
     bar = progress.add_task("", total=len(names) + 1)
     pythons = {}
     for name in ("alligator", *names):

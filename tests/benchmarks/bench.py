@@ -1,4 +1,4 @@
-"""The bench that everything is measured on: a Redis of its own, and processes that come and go."""
+"""The bench of all measurements: its own Redis, and the measured processes."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -17,26 +18,27 @@ from typing import Any, Self
 from redis import Redis
 
 from tests.benchmarks import environments
-from tests.servers import Missing, redis_server, valkey_server
+from tests.harness.postgres_servers import PostgresServer, postgres_server
+from tests.harness.store_servers import Missing, redis_server, valkey_server
 
 PATIENCE = 120.0
-"""Seconds that a shot may take to show a result."""
+"""Seconds that a measurement may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is measured: enough for a figure, or just enough to see that all works."""
+    """The sizes of measurements: for a figure, or only for a quick check."""
 
     tasks: int = 5_000
-    """Pushed by each; ours and the raw limits drain ten times as many."""
+    """Tasks that each queue pushes; Alligator and the raw limits drain ten times as many."""
     marks: int = 200
-    """Tasks whose way to the worker is timed."""
+    """Tasks whose latency is measured."""
     seconds: float = 3.0
     """How long a web server is under load, and how long a worker idles."""
     calls: int = 20_000
-    """How often a function is called that takes microseconds."""
+    """How often a function of microseconds is called."""
     crowd: int = 1_000_000
-    """How many tasks wait at the most."""
+    """The largest number of waiting tasks."""
 
 
 FULL = Sizes()
@@ -45,11 +47,11 @@ TINY = Sizes(tasks=100, marks=5, seconds=0.2, calls=50, crowd=1_000)
 
 
 class Failed(Exception):
-    """A process did not do what it was started for."""
+    """A process failed."""
 
 
 class Bench:
-    """A Redis, a folder, and the Pythons of all cases, for as long as the block lasts."""
+    """A Redis, a folder and the Pythons of all cases, during the block."""
 
     def __init__(self, sizes: Sizes, pythons: Mapping[str, Path | str] | None = None) -> None:
         self.sizes = sizes
@@ -72,25 +74,39 @@ class Bench:
 
     @property
     def peers(self) -> list[str]:
-        """The other queues that take part."""
+        """The other queues of this run that use Redis."""
+        return [name for name in self._peers() if name not in environments.ON_POSTGRES]
+
+    @property
+    def peers_on_postgres(self) -> list[str]:
+        """The other queues of this run that use PostgreSQL."""
+        return [name for name in self._peers() if name in environments.ON_POSTGRES]
+
+    def _peers(self) -> list[str]:
         return [name for name in environments.PEERS if name in self.pythons]
 
+    @cached_property
+    def postgres(self) -> PostgresServer:
+        """A PostgreSQL that syncs to the disk; it runs as long as the bench."""
+        settings = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "256MB"}
+        return self._stack.enter_context(postgres_server(**settings))
+
     def python(self, case: str) -> str:
-        """Find the Python that has what *case* needs."""
+        """Return the Python with the libraries of *case*."""
         case = case.partition("_")[0]
         return str(self.pythons.get(case) or self.pythons.get("alligator") or sys.executable)
 
     def info(self, section: str) -> dict[str, Any]:
-        """Ask the Redis about itself."""
+        """Return the INFO of the Redis."""
         found: Any = self.client.info(section)
         return dict(found)
 
     def empty(self) -> None:
-        """Forget all tasks."""
+        """Delete all tasks."""
         self.client.flushall()
 
     def environ(self, **more: str) -> dict[str, str]:
-        """Make the environment of a process."""
+        """Return the environment of a process."""
         kept = {name: value for name, value in os.environ.items() if name[:10] != "ALLIGATOR_"}
         return {**kept, "PYTHONPATH": environments.PATH, "BENCH_REDIS": self.redis.dsn, **more}
 
@@ -98,7 +114,7 @@ class Bench:
     def process(
         self, case: str, words: Sequence[str], env: Mapping[str, str]
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run ``python *words*`` during the block, and nothing of it afterwards."""
+        """Run ``python *words*`` during the block, and kill its processes afterwards."""
         log = self.folder / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -142,27 +158,27 @@ class Bench:
             process.communicate()
 
     def result_path(self) -> Path:
-        """Name a file that is not there yet."""
+        """Return the path of a new file."""
         self._results += 1
         return self.folder / f"result-{self._results}"
 
     def result(self, path: Path, *processes: "subprocess.Popen[bytes]") -> dict[str, Any]:
-        """Wait for what a process leaves at *path*."""
+        """Wait for the file *path* of a process, and return its content."""
         wait_for(path, *processes, log=self.folder / "log")
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
 
 class Agent:
-    """A producer in a process of its own, that is told what to do by lines of JSON."""
+    """A producer in its own process, which executes commands in lines of JSON."""
 
     def __init__(self, case: str, process: "subprocess.Popen[str]", log: Path) -> None:
         self.case = case
         self._process = process
         self._log = log
 
-    def tell(self, name: str, *arguments: Any) -> dict[str, Any]:
-        """Let it call a function, and return how long that took and what it returned."""
+    def call(self, name: str, *arguments: Any) -> dict[str, Any]:
+        """Call a function in the process; return its duration and its result."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
@@ -177,23 +193,23 @@ class Agent:
         return answer
 
     def fill(self, n: int) -> None:
-        """Put *n* tasks on the queue, in whatever way is quick."""
+        """Put *n* tasks on the queue in the fastest way."""
         try:
-            self.tell("push_batches", n, 100)
+            self.call("push_batches", n, 100)
         except LookupError:
-            self.tell("push", n)
+            self.call("push", n)
 
     @property
     def worker(self) -> list[str]:
-        """The words that run a worker of its queue."""
-        words: list[str] = self.tell("WORKER")["value"]
+        """The command of a worker of its queue."""
+        words: list[str] = self.call("WORKER")["value"]
         return words
 
 
 def wait_for(
     path: Path, *processes: "subprocess.Popen[bytes]", log: Path, patience: float = PATIENCE
 ) -> None:
-    """Wait until a file is there; fail when the processes that should write it have ended."""
+    """Wait until a file exists; fail if the processes that should write it have ended."""
     deadline = time.monotonic() + patience
     while not path.exists():
         ended = processes and all(process.poll() is not None for process in processes)
@@ -203,7 +219,7 @@ def wait_for(
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

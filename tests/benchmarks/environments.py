@@ -1,4 +1,4 @@
-"""Give each peer an environment of its own, made once and kept in the folder ``.bench``."""
+"""Create an environment for each peer, and keep it in the folder ``.bench``."""
 
 import json
 import os
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".bench"
 
 WEB = ("starlette", "flask", "gunicorn", "uvicorn", "uvloop", "httptools", "hiredis")
-"""What the web figures need beside a queue; the same for all."""
+"""The libraries of the web figures, the same for all queues."""
 
 PEERS: Mapping[str, tuple[str, ...]] = {
     "huey": ("huey", "redis"),
@@ -22,17 +22,22 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "streaq": ("streaq",),
     "dramatiq": ("dramatiq[redis]",),
     "celery": ("celery[redis]",),
+    "procrastinate": ("procrastinate", "psycopg[binary]"),
+    "pgqueuer": ("pgqueuer[psycopg]", "psycopg[binary]"),
 }
-"""What is to be installed for each of the other queues."""
+"""The distributions of the other queues."""
 
-OURS = ("redis", "click", "rich", "prometheus-client")
+ON_POSTGRES = ("procrastinate", "pgqueuer")
+"""Those that keep their tasks in PostgreSQL; the others use Redis."""
+
+OURS = ("msgspec", "psycopg[binary]", "redis", "click", "rich", "prometheus-client")
 
 PATH = os.pathsep.join(map(str, (ROOT, ROOT / "integrations")))
-"""Where every process of a benchmark finds this checkout."""
+"""The path on which each process of a benchmark finds this checkout."""
 
 
 def make(name: str) -> Path:
-    """Return the Python of the environment *name*; make it when it is not there, or not complete."""
+    """Return the Python of the environment *name*; create it if it is missing or incomplete."""
     folder = FOLDER / name
     python = folder / "bin" / "python"
     done = folder / "complete"
@@ -46,7 +51,7 @@ def make(name: str) -> Path:
 
 
 def versions(python: Path | str = sys.executable) -> dict[str, str]:
-    """List what is installed there."""
+    """Return the installed distributions."""
     program = (
         "import json, importlib.metadata as m;"
         "print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"

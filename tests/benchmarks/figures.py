@@ -1,4 +1,4 @@
-"""What there is to measure: experiments are made of shots, and figures are read off them."""
+"""Figures, and the experiments that measure them; an experiment consists of shots."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.bench import Bench
 
 Metrics = Mapping[str, float]
-"""What a shot found out about one case, by the name of the metric."""
+"""The result of a shot for one case, by the name of the metric."""
 
 OURS, RAW = "alligator", "raw"
 
@@ -24,7 +24,7 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What a figure is to be: a bound for our value, or for its ratio to another case."""
+    """The goal of a figure: a bound for Alligator's value, or for its ratio to another case."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -36,7 +36,7 @@ class Goal:
         return f"{sign} {number:g}" + (f" x {self.to}" if self.to else "")
 
     def is_met(self, value: float) -> bool:
-        """Whether that value, or ratio, is good enough."""
+        """Return whether the value, or the ratio, reaches the goal."""
         if self.at_least is not None:
             return value >= self.at_least
         return self.at_most is not None and value <= self.at_most
@@ -44,7 +44,7 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A number of the table, and what it is to be."""
+    """A number of the table, and its goal."""
 
     number: str
     title: str
@@ -53,7 +53,7 @@ class Figure:
     goals: Sequence[Goal]
     case: str = OURS
     raw: str = RAW
-    """Which case is the limit; it need not be there."""
+    """The case that is the limit; optional."""
     raw_title: str = ""
     less_is_better: bool = False
     peers: bool = True
@@ -62,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Shots that are taken in turn, several times over."""
+    """Shots that are repeated alternately."""
 
     name: str
     shots: "Callable[[Bench], Sequence[Shot]]"
@@ -81,7 +81,7 @@ EXPERIMENTS: dict[str, Experiment] = {}
 def experiment(
     name: str, *figures: Figure
 ) -> "Callable[[Callable[[Bench], Sequence[Shot]]], Callable[[Bench], Sequence[Shot]]]":
-    """Note a function that lists the shots of an experiment, and what is read off them."""
+    """Register a function that returns the shots of an experiment, with its figures; a decorator."""
 
     def note(
         shots: "Callable[[Bench], Sequence[Shot]]",
@@ -95,5 +95,5 @@ def experiment(
 
 
 def single(case: str, fire: "Callable[[Bench], Metrics]") -> Shot:
-    """Make a shot of one case."""
+    """Return a shot of one case."""
     return Shot(case, lambda bench: {case: fire(bench)})

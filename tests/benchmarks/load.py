@@ -11,11 +11,11 @@ import sys
 import time
 
 WARM_UP = 0.25
-"""How much longer it runs than it counts, as a share."""
+"""The share of the time that is not counted."""
 
 
 class Load:
-    """Connections that each send a request when the last was answered."""
+    """Connections that send a request after each response."""
 
     def __init__(self, port: int, path: str, connections: int) -> None:
         self.request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -51,14 +51,14 @@ class Load:
         self.sockets.pop(number).close()
 
     def run(self, seconds: float) -> None:
-        """Go on for that long."""
+        """Run for *seconds*."""
         end = time.perf_counter() + seconds
         while (now := time.perf_counter()) < end:
             for number, _ in self.poll.poll(max(0.001, end - now)):
                 self.receive(number)
 
     def receive(self, number: int) -> None:
-        """Take what has come on a connection, and send the next request after an answer."""
+        """Read from a connection, and send the next request after a response."""
         try:
             data = self.sockets[number].recv(65536)
         except ConnectionError:
@@ -86,7 +86,7 @@ class Load:
 
 
 def main() -> None:
-    """Load a server, and print what came of it."""
+    """Load a server, and print the result."""
     port, path, seconds, connections = sys.argv[1:]
     load = Load(int(port), path, int(connections))
     load.run(float(seconds) * WARM_UP)

@@ -1,4 +1,4 @@
-"""What a figure was measured on, and who else was at work there."""
+"""Describe the machine, and the load of other processes on it."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def describe() -> dict[str, str]:
-    """Say what the machine is."""
+    """Return a description of the machine."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -26,7 +26,7 @@ def describe() -> dict[str, str]:
 
 
 def thread_seconds(pid: int) -> float:
-    """Say how much CPU the threads of a process have used, to the nanosecond."""
+    """Return the CPU time of a process's threads, in nanosecond resolution."""
     stats = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(path.read_text().split()[0]) for path in stats) / 1e9
 
@@ -44,7 +44,7 @@ def _busy() -> float:
 
 
 def tree_seconds(pid: int) -> float:
-    """Say how much CPU a process and all that it has started have used."""
+    """Return the CPU time of a process and its children."""
     stats: dict[int, tuple[int, float]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -59,7 +59,7 @@ def tree_seconds(pid: int) -> float:
 
 
 class Watch:
-    """Finds out how many cores processes of others have used during a block."""
+    """Measures how many cores other processes used during a block."""
 
     foreign = 0.0
 

@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What stands in the columns."""
+        """The cells of the line."""
         peer = ""
         if self.peer_value is not None and self.peer_ratio is not None:
             peer = f"{self.peer} {self.peer_value}; ours is {number(self.peer_ratio.middle)} x"

@@ -10,8 +10,12 @@ from alligator import Gator, Worker
 
 def main() -> None:
     """Drain the queue, or with ``--burst`` until it is empty; into ``BENCH_PROFILE`` goes a profile."""
+    places = os.environ.get("BENCH_PLACES")
     worker = Worker(
-        Gator(sys.argv[1], "bench"), log_level=logging.WARNING, burst="--burst" in sys.argv
+        Gator(sys.argv[1], "bench"),
+        log_level=logging.WARNING,
+        burst="--burst" in sys.argv,
+        concurrency=int(places) if places else None,
     )
     path = os.environ.get("BENCH_PROFILE")
     if not path:

@@ -1,4 +1,4 @@
-"""The web applications that the faults meet: one takes orders by WSGI, the other by ASGI.
+"""The web applications of the fault tests: one for WSGI, one for ASGI.
 
 ``POST /?id=a&n=3`` starts three tasks, ``a-0`` to ``a-2``, and answers 201. ``task=`` names another
 function of `tests.faults.tasks`, ``fail=`` the way in which the view fails afterwards, and ``hang=``
@@ -32,7 +32,7 @@ if os.environ.get("CONNECT_FIRST"):
 
 
 def take(args: Mapping[str, str]) -> int:
-    """Start the tasks of an order, and return the status of its response."""
+    """Start the tasks of a request, and return the status of its response."""
     call = getattr(tasks, args.get("task", "record"))
     seconds = args.get("timeout")
     for number in range(int(args.get("n", "1"))):
@@ -51,7 +51,7 @@ def take(args: Mapping[str, str]) -> int:
 
 
 def hang() -> None:
-    """Say that it hangs, and do so."""
+    """Create a file that shows that the request hangs, and hang."""
     Path(f"{os.environ['LEDGER']}.hanging").touch()
     time.sleep(60)
 
@@ -62,12 +62,12 @@ Alligator(wsgi, gator=gator)
 
 @wsgi.post("/")
 def order() -> tuple[str, int]:
-    """Take an order by WSGI."""
+    """Handle a request of WSGI."""
     return "", take(flask_request.args)
 
 
 async def order_async(request: Request) -> PlainTextResponse:
-    """Take an order by ASGI."""
+    """Handle a request of ASGI."""
     return PlainTextResponse("", await asyncio.to_thread(take, request.query_params))
 
 

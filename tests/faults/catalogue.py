@@ -1,4 +1,4 @@
-"""All faults by name, and what came of one of them."""
+"""The catalogue of faults, and how one is run."""
 
 import tempfile
 from collections.abc import Callable
@@ -6,46 +6,50 @@ from pathlib import Path
 from traceback import format_exc
 from typing import NamedTuple
 
-from tests.faults.books import audit
-from tests.faults.house import Broken, House, opened
+from tests.faults.audit import audit
+from tests.faults.harness import Broken, Harness, opened
+from tests.harness.store_servers import Missing
 
-EVERYWHERE = ("sqlite", "redis")
+EVERYWHERE = ("sqlite", "redis", "postgres")
 
-FORGETFUL = ("redis-none", "redis-sentinel")
-"""Stores that may lose what they took when they are struck: how much is measured."""
+QUICK = ("sqlite", "redis", "redis-always")
+"""The stores that every test run uses, for faults that are not of one store only."""
+
+FORGETFUL = ("redis-none",)
+"""Stores that may lose accepted tasks: the losses are only measured."""
 
 UNCOUNTED = ("sqs",)
-"""Stores that do not count, and hand a task to two workers at times."""
+"""Stores without counters, which may give a task to two workers."""
 
 SOAK_SECONDS = 30.0
-"""How long the random mix lasts, unless told otherwise."""
+"""How long the soak lasts by default."""
 
 
 class Fault(NamedTuple):
-    """Something that is done to a house, and the kinds of store that it is done to."""
+    """A fault, and the stores on which it is run."""
 
     name: str
-    do: Callable[[House], None]
+    do: Callable[[Harness], None]
     kinds: tuple[str, ...]
     quick: bool
-    """Whether it is one of those that the tests do each time."""
+    """Whether every test run includes it."""
 
     @property
     def about(self) -> str:
-        """Say what is done."""
+        """Return the description of the fault."""
         return " ".join((self.do.__doc__ or "").split())
 
 
 class Row(NamedTuple):
-    """What came of a fault: a line of the table."""
+    """The result of a fault: a row of the table."""
 
     fault: str
     kind: str
-    strikes: int = 0
+    injections: int = 0
     tasks: int = 0
     lost: int = 0
     duplicated: int = 0
-    contrary: int = 0
+    rejected_but_run: int = 0
     unknown: int = 0
     recovery: float | None = None
     notes: tuple[str, ...] = ()
@@ -55,10 +59,10 @@ class Row(NamedTuple):
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*kinds: str, quick: bool = False) -> Callable[[Callable[[House], None]], Fault]:
-    """Put a function into the catalogue, under its name."""
+def fault(*kinds: str, quick: bool = False) -> Callable[[Callable[[Harness], None]], Fault]:
+    """Register a function in the catalogue under its name; a decorator."""
 
-    def add(do: Callable[[House], None]) -> Fault:
+    def add(do: Callable[[Harness], None]) -> Fault:
         name = do.__name__.replace("_", "-")
         FAULTS[name] = Fault(name, do, kinds or EVERYWHERE, quick)
         return FAULTS[name]
@@ -66,42 +70,47 @@ def fault(*kinds: str, quick: bool = False) -> Callable[[Callable[[House], None]
     return add
 
 
-def suffer(one: Fault, kind: str, seed: int, *, thorough: bool = True) -> Row:
-    """Do it to a new house, wait until all is quiet, and look into the books."""
+def run_fault(one: Fault, kind: str, seed: int, *, exhaustive: bool = True) -> Row:
+    """Run the fault in a new harness, wait until all tasks have run, and audit the result."""
     with (
         tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as folder,
-        opened(kind, Path(folder), seed, thorough=thorough) as house,
+        opened(kind, Path(folder), seed, exhaustive=exhaustive) as harness,
     ):
         try:
-            one.do(house)
-            house.drain()
-            trouble = [f"damaged: {text}" for text in house.store.damage()]
+            one.do(harness)
+            harness.drain()
+            trouble = [f"damaged: {text}" for text in harness.store.damage()]
+        except Missing:
+            raise
         except Broken as error:
             trouble = [str(error)]
         except Exception:
-            trouble = [f"the fault could not be done: {format_exc()}"]
+            trouble = [f"the fault could not be injected: {format_exc()}"]
         found = audit(
-            house.books,
-            house.store.census(),
-            house.gator.stats(),
-            struck=house.struck,
-            outages=house.outages,
-            extra=house.extra,
-            doomed=house.doomed,
-            forgets=kind in FORGETFUL and house.outages > 0,
-            lossy=house.lossy,
+            harness.audit_log,
+            harness.store.census(),
+            harness.gator.stats(),
+            killed_or_frozen=harness.killed_or_frozen,
+            outages=harness.outages,
+            extra=harness.extra,
+            doomed=harness.doomed,
+            forgets=harness.forgets or (kind in FORGETFUL and harness.outages > 0),
+            lossy=harness.lossy,
             counts=kind not in UNCOUNTED,
+            killed=harness.killed,
+            outage_times=harness.outage_times,
+            forgets_reports=harness.forgets_reports,
         )
         return Row(
             one.name,
             kind,
-            house.strikes,
+            harness.injections,
             found.tasks,
             len(found.lost),
             found.duplicated,
-            len(found.contrary),
+            len(found.rejected_but_run),
             found.unknown,
-            house.measured,
-            tuple(house.notes),
+            harness.measured,
+            tuple(harness.notes),
             (*trouble, *found.broken),
         )

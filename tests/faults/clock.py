@@ -1,4 +1,4 @@
-"""Show Alligator a clock that is put forward and back, the same in all processes."""
+"""Give all processes a clock that can be moved forward and back."""
 
 import os
 import sys
@@ -6,16 +6,16 @@ import time
 from pathlib import Path
 
 VARIABLE = "CLOCK"
-"""Names the file that says by how many seconds the clock is wrong."""
+"""The variable that names a file with the offset of the clock, in seconds."""
 
 
 def faked() -> float:
-    """Tell the time, as the clock says."""
+    """Return the time of the moved clock."""
     return time.time() + float(Path(os.environ[VARIABLE]).read_text())
 
 
 def install() -> None:
-    """Let all of Alligator that is loaded see that clock, if there is to be one."""
+    """Install the clock in all loaded modules of Alligator, if the variable is set."""
     if VARIABLE not in os.environ:
         return
     for name, module in list(sys.modules.items()):
@@ -24,7 +24,7 @@ def install() -> None:
 
 
 def put(path: Path, seconds: float) -> None:
-    """Make the clock wrong by so many seconds."""
+    """Set the offset of the clock."""
     new = path.with_suffix(".new")
     new.write_text(str(seconds))
     new.replace(path)  # at once, for it is read all the time

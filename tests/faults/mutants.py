@@ -1,4 +1,4 @@
-"""Break the scripts and statements of the stores on purpose: the tests of the stores must notice.
+"""Introduce mistakes into the scripts and statements of the stores: the tests must detect them.
 
 A test that never fails proves nothing. Each mutant here is a small mistake in what a store does,
 made in memory; the model of `tests.backends.test_model`, or a test of the contract, has to fail.
@@ -17,30 +17,25 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from alligator.backends import (
-    open_client,
-    redis_backend,
-    redis_pushes,
-    sqlite_backend,
-    sqlite_tables,
-    sqlite_turn,
-)
-from alligator.backends.base import Client
-from tests.backends import test_contract
+from alligator.backends import open_client, redis_backend, sqlite_backend
+from alligator.backends.base import Client, Commit, Message
+from alligator.backends.redis_backend import commits as redis_commits
+from alligator.backends.sqlite_backend import schema, writes
+from tests.backends.contract import test_ids, test_leases, test_suspects, test_undoing
 from tests.backends.test_model import compare
-from tests.backends.test_redis import Cutter
-from tests.servers import valkey_server
+from tests.harness.redis_network import LossyNetwork
+from tests.harness.store_servers import valkey_server
 
 Judge = Callable[[Client], object]
 
 
 def model(client: Client) -> None:
-    """Compare the store with the model, over the same histories each time."""
+    """Compare the store with the model, always over the same histories."""
     compare(client, derandomize=True)
 
 
 class Mutant(NamedTuple):
-    """A mistake: in this file, *right* is written as *wrong*."""
+    """A mistake: in this file, *right* is replaced by *wrong*."""
 
     name: str
     file: str
@@ -54,29 +49,82 @@ class Mutant(NamedTuple):
 
 
 MODULES: dict[str, ModuleType] = {
-    "redis_pushes.py": redis_pushes,
-    "sqlite_turn.py": sqlite_turn,
-    "sqlite_tables.py": sqlite_tables,
+    "redis_backend/commits.py": redis_commits,
+    "sqlite_backend/writes.py": writes,
+    "sqlite_backend/schema.py": schema,
 }
-"""Those of the files that are Python."""
+"""The files that are Python."""
 
-FENCE = "(call('HGET', queue .. ':try', id) or '0') == fence"
+
+def newer(client: Client) -> None:
+    """Check that undoing a push keeps a newer task with the same id."""
+    test_undoing.test_newer_task_of_the_same_id_survives_an_abort(client, None, 0.0)
+
+
+def returned(client: Client) -> None:
+    """Check that an id refers to the newer of two tasks."""
+    test_ids.test_returned_task_runs_beside_a_newer_one_of_its_id(client, "retry")
+
+
+def chosen(client: Client) -> None:
+    """Check that an aborted id is pushed once if somebody chose it."""
+    test_undoing.test_push_under_a_chosen_id_is_queued_again_after_its_abort(client, 0.0)
+
 
 MUTANTS = [
     Mutant("a late ack is not heard", "step.lua", "if done < count then", "if false then"),
-    Mutant("no fence for outcomes", "step.lua", f"return {FENCE}", "return true"),
     Mutant(
-        "the fence stays the same after a retry",
+        "an ack is for whichever task has the id",
         "step.lua",
-        "call('HINCRBY', queue .. ':try', id, 1)\n    call('ZADD', queue .. ':due', now + delay",
-        "call('ZADD', queue .. ':due', now + delay",
+        "ids[i] = find(queue, ids[i], fence) or ALIAS",
+        "",
     ),
-    Mutant("one lease too many", "step.lua", "if lost < max_lost then", "if lost <= max_lost then"),
+    Mutant(
+        "no fence for outcomes",
+        "step.lua",
+        "if known == fence and call('ZREM', queue .. ':run', key) == 1 then",
+        "if key and call('ZREM', queue .. ':run', key) == 1 then",
+    ),
+    Mutant(
+        "the fence stays the same from lease to lease",
+        "step.lua",
+        "fence = fence_of(fence, stamp, lost_of(fence), suspect + mark)",
+        "",
+    ),
+    Mutant(
+        "one lease too many", "step.lua", "and lost >= max_lost then", "and lost > max_lost then"
+    ),
+    Mutant(
+        "each task of a batch counts as lost",
+        "step.lua",
+        "local lost = lost_of(fence) + alone",
+        "local lost = lost_of(fence) + 1",
+    ),
+    Mutant(
+        "what was lost is no suspect",
+        "step.lua",
+        "fence_of(fence, stamp, lost, 2)",
+        "fence_of(fence, stamp, lost, 0)",
+    ),
+    Mutant(
+        "a suspect goes with others",
+        "step.lua",
+        "return (i == 1 and left == limit) and 1 or i - 1",
+        "return #fences",
+    ),
+    Mutant(
+        "a released task forgets when it was due",
+        "step.lua",
+        "tonumber(string.sub(fence, 37)) or math.min",
+        "math.min",
+        lambda client: test_leases.test_released_scheduled_task_is_due_as_before(client),
+    ),
+    Mutant("a release has no delay", "step.lua", "if delay > 0 then", "if false then"),
     Mutant(
         "the payload of the dead is thrown away",
         "step.lua",
-        "call('HSET', queue .. ':why', id, why)",
-        "call('HSET', queue .. ':why', id, why); call('HDEL', queue .. ':job', id)",
+        "call('HSET', queue .. ':why', key, why)",
+        "call('HSET', queue .. ':why', key, why); call('HDEL', queue .. ':job', key)",
     ),
     Mutant(
         "what is lost is not counted",
@@ -84,32 +132,66 @@ MUTANTS = [
         "add(queue, 'lost', #expired / 2)",
         "",
     ),
+    Mutant("no dedupe", "push.lua", "(is_taken and find_waiting(queue, id))", "false"),
+    Mutant("no dedupe in a commit", "push.lua", "if ours[id] or (", "if ("),
+    Mutant("a newer task overwrites a leased one", "push.lua", "if there[i] then", "if false then"),
     Mutant(
-        "no dedupe",
+        "one that waits under an alias does not count",
         "push.lua",
-        "if there[i] or ours[id] then",
-        "if ours[id] then",
+        "there[i] or (others and others[i])",
+        "there[i]",
+        returned,
     ),
-    Mutant("no dedupe in a commit", "push.lua", "if there[i] or ours[id] then", "if there[i] then"),
-    Mutant("the marker is not looked at", "push.lua", "'done', 'NX', 'EX'", "'done', 'EX'"),
+    Mutant(
+        "a repeated commit has no duplicates",
+        "push.lua",
+        "== '{' and duplicates(cjson.decode(found)) or 1",
+        "== '{' and 1 or 1",
+    ),
+    Mutant("the marker is not looked at", "push.lua", "span, 'NX', 'EX'", "span, 'EX'"),
     Mutant("the other way round", "push.lua", "and now + i", "and now - i"),
     Mutant("a lease is extended by nothing", "extend.lua", "clock() + ARGV[1]", "clock() - 1"),
-    Mutant("no fence for extending", "extend.lua", f"if {FENCE} and", "if"),
+    Mutant(
+        "no fence for extending",
+        "extend.lua",
+        "if known == fence and",
+        "if key and",
+        lambda client: test_leases.test_extend_returns_the_lost_leases(client),
+    ),
+    Mutant(
+        "the first dead is meant",
+        "drop_dead.lua",
+        "if died > latest then",
+        "if died >= 0 and (latest < 0 or died < latest) then",
+        lambda client: test_ids.test_latest_dead_task_of_an_id_is_retried_and_dropped(client),
+    ),
+    Mutant(
+        "a dead task that is retried keeps its losses",
+        "retry_dead.lua",
+        "fence_of(fence, whole(now), 0, 0)",
+        "fence_of(fence, whole(now), lost_of(fence), 0)",
+        lambda client: test_suspects.test_dead_task_that_is_retried_is_no_suspect(client),
+    ),
     Mutant(
         "a late push is not refused",
         "abort.lua",
         "call('SET', marker, 'aborted', 'EX', ARGV[1])",
         "",
-        lambda client: test_contract.test_a_push_that_arrives_after_it_was_undone_is_refused(
-            client
-        ),
+        lambda client: test_undoing.test_push_after_its_abort_is_refused(client),
     ),
     Mutant(
         "undoing takes what a worker has had",
         "abort.lua",
-        "call('HEXISTS', queue .. ':try', id) == 0 and",
-        "",
+        "call('HEXISTS', queue .. ':try', id) == 1",
+        "false",
         lambda client: released_then_undone(client),
+    ),
+    Mutant(
+        "undoing takes a newer task",
+        "abort.lua",
+        "return due > tonumber(came) and due <= came + count",
+        "return true",
+        newer,
     ),
     Mutant(
         "a part of a push is taken back that was begun",
@@ -120,114 +202,221 @@ MUTANTS = [
     ),
     Mutant(
         "a lost reply is taken for success",
-        "redis_pushes.py",
+        "redis_backend/commits.py",
         "return not isinstance(self.reply, REFUSED)",
-        "self.reply, self.is_in_doubt = TAKEN, False",
+        "self.reply, self.is_in_doubt = QUEUED, False",
         lambda client: cut_in_both_attempts(client),
     ),
     Mutant(
         "only the first push of a trip is undone",
-        "redis_pushes.py",
-        "for push in pushes:\n                if push.is_in_doubt",
-        "for push in pushes[:1]:\n                if push.is_in_doubt",
+        "redis_backend/commits.py",
+        "for push in pushes:\n                if push.is_in_doubt and",
+        "for push in pushes[:1]:\n                if push.is_in_doubt and",
         lambda client: cut_in_both_attempts(client),
     ),
     Mutant(
+        "an abort refuses a chosen id",
+        "push.lua",
+        "elseif ARGV[3] == '1' then",
+        "else",
+        chosen,
+    ),
+    Mutant(
+        "an abort refuses no push",
+        "push.lua",
+        "elseif ARGV[3] == '1' then",
+        "elseif false then",
+        lambda client: test_undoing.test_push_after_its_abort_is_refused(client),
+    ),
+    Mutant(
+        "a push under a chosen id leaves the mark of its abort",
+        "push.lua",
+        "call('SET', marker, span, 'EX', ARGV[1])\nend",
+        "end",
+        chosen,
+    ),
+    Mutant(
+        "a push under a chosen id is undone",
+        "redis_backend/commits.py",
+        'and (self.commit.undo or self.extent == "half")',
+        "",
+        lambda client: chosen_and_cut_twice(client),
+    ),
+    Mutant(
+        "an abort refuses a chosen id",
+        "sqlite_backend/writes.py",
+        "            if undo:\n",
+        "            if True:\n",
+        chosen,
+    ),
+    Mutant(
+        "an abort refuses no push",
+        "sqlite_backend/writes.py",
+        "            if undo:\n",
+        "            if False:\n",
+        lambda client: test_undoing.test_push_after_its_abort_is_refused(client),
+    ),
+    Mutant(
         "a late ack is not heard",
-        "sqlite_turn.py",
-        "if gone == len(ids):",
+        "sqlite_backend/writes.py",
+        "if deleted == len(runs):",
         "if True:",
     ),
     Mutant(
         "no fence for outcomes",
-        "sqlite_turn.py",
-        "if (state, token) != (LEASED, lease_token):",
+        "sqlite_backend/writes.py",
+        "if (state, token) != (LEASED, number):",
         "if state != LEASED:",
     ),
-    Mutant("one lease too many", "sqlite_turn.py", "if lost < max_lost:", "if lost <= max_lost:"),
+    Mutant(
+        "one lease too many",
+        "sqlite_backend/writes.py",
+        "and lost >= max_lost:",
+        "and lost > max_lost:",
+    ),
+    Mutant(
+        "each task of a batch counts as lost",
+        "sqlite_backend/writes.py",
+        "lost = before + alone",
+        "lost = before + 1",
+    ),
+    Mutant(
+        "what was lost is no suspect",
+        "sqlite_backend/writes.py",
+        "self.now, lost, suspect=True)",
+        "self.now, lost)",
+        lambda client: test_suspects.test_lost_lease_counts_only_if_it_was_alone(client),
+    ),
+    Mutant(
+        "a suspect goes after others",
+        "sqlite_backend/writes.py",
+        "if is_suspect and (leases or not is_first):",
+        "if False:",
+    ),
+    Mutant(
+        "others go after a suspect",
+        "sqlite_backend/writes.py",
+        "            if is_suspect:\n",
+        "            if False:\n",
+        lambda client: test_suspects.test_suspect_that_was_not_started_remains_a_suspect(client),
+    ),
     Mutant(
         "the marker is not looked at",
-        "sqlite_turn.py",
-        "elif not self._is_known(commit_id):",
-        "else:",
+        "sqlite_backend/writes.py",
+        "(row := self._find_commit(commit_id, commit.undo))",
+        "(row := None)",
     ),
     Mutant(
         "what is undone is not remembered",
-        "sqlite_turn.py",
+        "sqlite_backend/writes.py",
         "self._remember(commit_id, 0, 0)",
         "pass",
-        lambda client: test_contract.test_a_push_that_arrives_after_it_was_undone_is_refused(
-            client
-        ),
+        lambda client: test_undoing.test_push_after_its_abort_is_refused(client),
+    ),
+    Mutant(
+        "a leased task blocks a newer one",
+        "sqlite_backend/writes.py",
+        "if found is not None and found[1] in (READY, SCHEDULED):",
+        "if found is not None:",
+    ),
+    Mutant(
+        "one that waits under an alias does not count",
+        "sqlite_backend/writes.py",
+        "if self._has_aliases:",
+        "if False:",
+        returned,
+    ),
+    Mutant(
+        "undoing takes what a worker has had",
+        "sqlite_backend/schema.py",
+        " AND token = 0",
+        "",
+        lambda client: released_then_undone(client),
+    ),
+    Mutant(
+        "the older of two that wait is meant",
+        "sqlite_backend/schema.py",
+        "ORDER BY seq DESC LIMIT 1",
+        "ORDER BY seq LIMIT 1",
+        returned,
     ),
     Mutant(
         "no dedupe",
-        "sqlite_tables.py",
+        "sqlite_backend/schema.py",
         "ON CONFLICT (queue, id) DO NOTHING",
         "ON CONFLICT (queue, id) DO UPDATE SET data = excluded.data",
     ),
     Mutant(
         "no fence for extending",
-        "sqlite_tables.py",
-        "AND id = ? AND state = 'leased' AND token = ?",
-        "AND id = ? AND state = 'leased' AND ? > 0",
+        "sqlite_backend/schema.py",
+        "WHERE seq = ? AND state = 'leased' AND token = ?\"",
+        "WHERE seq = ? AND state = 'leased' AND ? > 0\"",
+        lambda client: test_leases.test_extend_returns_the_lost_leases(client),
     ),
     Mutant(
         "the other way round",
-        "sqlite_tables.py",
-        "lost, at FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?",
-        "lost, at FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
+        "sqlite_backend/schema.py",
+        "lost > 0 FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?",
+        "lost > 0 FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
     ),
 ]
 
 
 def released_then_undone(client: Client) -> None:
-    """See to it that a task stays on the queue that a worker has had and given back."""
-    from alligator.backends.base import Message
-
-    message = Message("all", "a", "{}")
-    client.push_many([message], commit_id="c")
+    """Check that a task that a worker released stays on the queue."""
+    messages = [Message("all", name, "{}") for name in "ab"]
+    client.push_many(messages, commit_id="c")
     client.release(client.reserve("all")[0])
-    client.abort("c", [message])
-    assert client.len("all") == 1
+    client.abort("c", messages)
+    assert [lease.task_id for lease in client.reserve("all", limit=2)] == ["a"]
 
 
 def begun_then_undone(client: Client) -> None:
-    """See to it that a push stays as a whole of which a worker has one task."""
-    from alligator.backends.base import Commit, Message
-
+    """Check that a push is kept as a whole if a worker has one of its tasks."""
     assert isinstance(client, redis_backend.Client)
     messages = [Message("all", name, "{}") for name in "ab"]
     client.push_many(messages, commit_id="c")
     client.reserve("all")
-    push = client._pushes._prepare(Commit(messages, "c"))
-    assert not client._pushes._undo(push, monotonic() + 2)
+    push = client._pusher._prepare(Commit(messages, "c"))
+    assert not client._pusher._undo(push, monotonic() + 2)
     assert client.len("all") == 1
 
 
 def cut_in_both_attempts(client: Client) -> None:
-    """See to it that of a trip whose bytes are lost twice that is queued which did not fail."""
-    from alligator.backends.base import Commit, Message
-
+    """Check that after a trip was lost twice exactly the commits that succeeded are queued."""
     client.push_many([Message("all", "x", "{}")], commit_id="x")
     client.abort("x", [Message("all", "x", "{}")])  # now the server knows both scripts
     server, _, options = client.conn_string.partition("?")
     for lost in ("request", "reply"):
         commits = [Commit([Message("all", lost + name, "{}")], lost + name) for name in "abc"]
-        with closing(Cutter(server)) as network:
+        with closing(LossyNetwork(server)) as network:
             network.lose.extend([lost, lost])
             with closing(open_client(f"{network.dsn}?{options}")) as pusher:
                 errors = pusher.push_commits(commits)
-        assert client.len("all") == errors.count(None)
+        assert client.len("all") == [*errors].count(None)
+
+
+def chosen_and_cut_twice(client: Client) -> None:
+    """Check that a push under a chosen id stays after two lost replies, and can be repeated."""
+    server, _, options = client.conn_string.partition("?")
+    messages = [Message("all", "a", "{}")]
+    with closing(LossyNetwork(server)) as network:
+        network.lose.extend(["reply", "reply"])
+        with closing(open_client(f"{network.dsn}?{options}")) as pusher:
+            [error] = pusher.push_commits([Commit(messages, "row-1", undo=False)])
+    assert error is not None
+    assert client.len("all") == 1
+    client.push_many(messages, commit_id="row-1", undo=False)
+    assert client.stats("all").pushed == 1
 
 
 @contextmanager
 def applied(mutant: Mutant) -> Iterator[None]:
-    """Make the mistake during the block."""
+    """Apply the mistake during the block."""
     with pytest.MonkeyPatch.context() as patch:
         if mutant.file.endswith(".lua"):
             name = mutant.file.removesuffix(".lua").upper()
-            module = redis_pushes if hasattr(redis_pushes, name) else redis_backend
+            module = redis_commits if hasattr(redis_commits, name) else redis_backend
             script = getattr(module, name)
             patch.setattr(script, "source", changed(mutant, script.source))
             patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
@@ -242,20 +431,20 @@ def applied(mutant: Mutant) -> Iterator[None]:
             for name in mistaken.keys() & vars(module).keys():
                 if name.isupper():
                     patch.setattr(module, name, mistaken[name])
-            for backend, name in ((sqlite_backend, "Turn"), (redis_backend, "Pushes")):
+            for backend, name in ((sqlite_backend, "WriteTransaction"), (redis_backend, "Pusher")):
                 if name in mistaken and hasattr(module, name):
                     patch.setattr(backend, name, mistaken[name])
         yield
 
 
 def changed(mutant: Mutant, source: str) -> str:
-    """Write the mistake into *source*."""
+    """Return *source* with the mistake."""
     assert source.count(mutant.right) == 1, f"{mutant.file} does not have it once: {mutant.right}"
     return source.replace(mutant.right, mutant.wrong)
 
 
 def survives(mutant: Mutant, dsn: str) -> bool:
-    """Whether no test notices the mistake, in a new and empty store."""
+    """Return whether no test detects the mistake, in a new, empty store."""
     with applied(mutant), closing(open_client(dsn)) as client:
         try:
             mutant.judge(client)
@@ -265,7 +454,7 @@ def survives(mutant: Mutant, dsn: str) -> bool:
 
 
 def try_all(console: Console) -> int:
-    """Try every mutant, and return how many survive."""
+    """Try all mutants, and return how many survive."""
     survivors = 0
     with valkey_server() as server, tempfile.TemporaryDirectory() as folder:
         for number, mutant in enumerate(MUTANTS):

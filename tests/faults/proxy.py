@@ -1,4 +1,4 @@
-"""A network of our own between a client and its server, which cuts, stalls and delays."""
+"""A proxy between client and server that cuts, stalls and delays connections."""
 
 import socket
 import threading
@@ -20,21 +20,21 @@ What = Literal["cut", "stall", "delay"]
 
 
 class Mishap(NamedTuple):
-    """What becomes of a connection after so many bytes in one direction."""
+    """A fault of a connection after a number of bytes in one direction."""
 
     upwards: bool
     """From the client to the server, or back."""
     after: int
     what: What = "cut"
-    """It ends there; or it stays open, and the rest of that direction is lost or comes late."""
+    """Cut: the connection ends. Stall, delay: it stays open, and the rest is lost or late."""
 
     @classmethod
     def somewhere(cls, random: Random) -> Self:
-        """Choose at random where a connection is cut."""
+        """Return a cut at a random byte."""
         return cls(random.random() < 0.5, random.randrange(1500))
 
     def befall(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Let through what comes before it, and what it leaves of the rest."""
+        """Forward the bytes before the fault, and the rest as far as the fault allows."""
         left = self.after
         if not left and self.what == "cut":
             return
@@ -53,7 +53,7 @@ class Mishap(NamedTuple):
 
 
 class Proxy:
-    """Carry bytes both ways, but for what it was told to do to them."""
+    """Forwards bytes in both directions, except for the faults that were requested."""
 
     def __init__(self, server: str, random: Random | None = None) -> None:
         parts = urlsplit(server)
@@ -63,23 +63,32 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.dsn = f"redis://127.0.0.1:{self.port}/0"
         self.mishaps: deque[Mishap | None] = deque()
-        """What becomes of the next connections, one each; None lets one pass."""
+        """The faults of the next connections, one each; None for no fault."""
         self._stalled = threading.Event()
         self.delay = 0.0
-        """Up to how many seconds a piece takes on its way."""
+        """The maximum delay of a packet, in seconds."""
+        self.bytes_a_second = 0
+        """The bandwidth of a connection in one direction, in bytes a second; 0 for no limit."""
         self.passed = 0
-        """How many pieces have arrived here from clients."""
+        """How many packets have arrived from clients."""
         self.carried = {True: 0, False: 0}
-        """How many bytes the last connection carried, upwards and back."""
+        """How many bytes the last connection sent and received."""
         self._open: set[socket.socket] = set()
+        self._forgotten: frozenset[socket.socket] = frozenset()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
 
+    def leading_to(self, dsn: str) -> str:
+        """Return *dsn* with this proxy in place of its server."""
+        parts = urlsplit(dsn)
+        login, at, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{login}{at}127.0.0.1:{self.port}").geturl()
+
     @contextmanager
     def stall(self) -> Iterator[None]:
-        """Keep what arrives during the block, and deliver it then."""
+        """Hold all data during the block, and deliver it afterwards."""
         self._stalled.set()
         try:
             yield
@@ -98,6 +107,10 @@ class Proxy:
         for end in list(self._open):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def forget_connections(self) -> None:
+        """Drop all data of the current connections without closing them, as a NAT does."""
+        self._forgotten = frozenset(self._open)
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -137,7 +150,11 @@ class Proxy:
             pieces = mishap.befall(pieces)
         with suppress(OSError):
             for data in pieces:
-                carried[upwards] += len(data)  # first, for whoever gets it may look here at once
+                if target in self._forgotten:
+                    continue
+                carried[upwards] += len(
+                    data
+                )  # first, because the receiver may read this number at once
                 target.sendall(data)
         for end in (client, server):
             with suppress(OSError):
@@ -149,11 +166,13 @@ class Proxy:
                 end.close()
 
     def _pieces(self, source: socket.socket, upwards: bool) -> Iterator[bytes]:
-        """Read what comes, as late as all is late just now."""
+        """Read data, delayed as configured at the moment."""
         while data := source.recv(CHUNK):
             self.passed += upwards
             while self._stalled.is_set():
                 sleep(0.01)
+            if self.bytes_a_second:
+                sleep(len(data) / self.bytes_a_second)
             if self.delay:
                 sleep(self._random.uniform(0, self.delay))
             yield data

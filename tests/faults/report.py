@@ -1,4 +1,4 @@
-"""The table of what came of the faults: for a terminal, and for the documentation."""
+"""The table of results, for a terminal and for the documentation."""
 
 import re
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from tests.faults.catalogue import FAULTS, Row
 BEGIN, END = "<!-- the table of python -m tests.faults -->", "<!-- the end of the table -->"
 
 COLUMNS = (
-    *("fault", "store", "strikes", "tasks", "lost", "run twice"),
-    *("contrary", "unknown", "recovery"),
+    *("fault", "store", "injected", "tasks", "lost", "run twice"),
+    *("rejected but run", "unknown", "recovery"),
 )
 
 STORES = {
@@ -22,21 +22,24 @@ STORES = {
     "redis": "Valkey, AOF everysec",
     "redis-always": "Valkey, AOF always",
     "redis-none": "Valkey, no AOF",
+    "redis-6": "Redis 6.2, AOF always",
     "redis-sentinel": "Valkey, Sentinels",
     "redis-cluster": "Valkey, cluster",
+    "redis-replicas": "Valkey, cluster with replicas",
+    "postgres": "PostgreSQL",
     "sqs": "SQS (moto)",
 }
 
 
 def cells(row: Row, store: str) -> list[str]:
-    """Write a row as text."""
+    """Return a row as text."""
     recovery = "-" if row.recovery is None else f"{row.recovery:.1f} s"
-    numbers = row.strikes, row.tasks, row.lost, row.duplicated, row.contrary, row.unknown
+    numbers = row.injections, row.tasks, row.lost, row.duplicated, row.rejected_but_run, row.unknown
     return [row.fault, store, *map(str, numbers), recovery]
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """Print the table, and under it what was noted."""
+    """Print the table and the notes."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in COLUMNS:
         side: Literal["left", "right"] = "left" if name in ("fault", "store") else "right"
@@ -50,7 +53,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 
 def markdown(rows: Sequence[Row], seed: int) -> str:
-    """Write the table, and what each fault is, in Markdown."""
+    """Return the table, the descriptions of the faults and the notes as Markdown."""
     head = f"Seed {seed}.\n\n| {' | '.join(COLUMNS)} |\n|---|---|{'---:|' * (len(COLUMNS) - 2)}"
     body = "\n".join(f"| {' | '.join(cells(row, STORES[row.kind]))} |" for row in rows)
     names = list(dict.fromkeys(row.fault for row in rows))
@@ -58,11 +61,11 @@ def markdown(rows: Sequence[Row], seed: int) -> str:
     notes = "\n".join(
         f"- {row.fault}, {STORES[row.kind]}: {note}" for row in rows for note in row.notes
     )
-    return f"{head}\n{body}\n\nWhat was done:\n\n{about}\n\nNoted on the way:\n\n{notes}\n"
+    return f"{head}\n{body}\n\nThe faults:\n\n{about}\n\nNotes:\n\n{notes}\n"
 
 
 def write(path: Path, text: str) -> None:
-    """Put *text* in the place of the table in a page."""
+    """Replace the table in a page by *text*."""
     page = path.read_text("utf-8")
     between = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.S)
     if not between.search(page):

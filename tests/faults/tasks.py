@@ -1,5 +1,6 @@
-"""Tasks that write down when they begin and when they end, in a ledger that all processes share."""
+"""Tasks that record their start and end in a ledger that all processes share."""
 
+import asyncio
 import ctypes
 import os
 import resource
@@ -13,7 +14,7 @@ GIGABYTE = 1 << 30
 
 
 def note(word: str) -> None:
-    """Write a line into the ledger of runs: *word*, the task, the process, the moment."""
+    """Append a line to the ledger: *word*, the task, the process id and the time."""
     task = current_task()
     assert task is not None
     line = f"{word} {task.task_id} {os.getpid()} {time.monotonic():.6f}\n"
@@ -23,7 +24,7 @@ def note(word: str) -> None:
 
 
 def is_first() -> bool:
-    """Whether nobody has begun this task before."""
+    """Return whether this is the first run of this task."""
     task = current_task()
     assert task is not None
     ledger = Path(os.environ["LEDGER"])
@@ -31,20 +32,27 @@ def is_first() -> bool:
 
 
 def record() -> None:
-    """Begin and end."""
+    """Record the start and the end."""
     note("begin")
     note("end")
 
 
 def work() -> None:
-    """Take some time."""
+    """Run for some time."""
     note("begin")
     time.sleep(0.005)
     note("end")
 
 
+async def doze() -> None:
+    """Run for some time, on an event loop."""
+    note("begin")
+    await asyncio.sleep(0.3)
+    note("end")
+
+
 def end_and_stop() -> None:
-    """Come to the end and have the process stopped there, when it is the first to run its task."""
+    """Finish, and stop this process with SIGSTOP if this is the first run."""
     first = is_first()
     record()
     if first:
@@ -52,21 +60,21 @@ def end_and_stop() -> None:
 
 
 def hold() -> None:
-    """Wait until it is let go: until a file named after it is beside the ledger."""
+    """Wait until a file named after the task exists beside the ledger."""
     note("begin")
     _wait()
     note("end")
 
 
 def hold_then_fail() -> None:
-    """Wait until it is let go, and fail."""
+    """Wait for the file, and fail."""
     note("begin")
     _wait()
     raise RuntimeError("it was to fail")
 
 
 def hold_first() -> None:
-    """Wait until it is let go when it is the first to run its task, and then fail; else succeed."""
+    """Wait for the file and fail if this is the first run; otherwise succeed."""
     if is_first():
         hold_then_fail()
     else:
@@ -80,27 +88,27 @@ def fail() -> None:
 
 
 def leave() -> None:
-    """End the process at once, as a library may that gives up."""
+    """End the process at once."""
     note("begin")
     os._exit(3)
 
 
 def crash() -> None:
-    """Read where nothing is to be read, as a broken extension does."""
+    """Read from an invalid address, as a broken extension does."""
     note("begin")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.string_at(0)
 
 
 def spin() -> None:
-    """Never end, in Python code."""
+    """Loop forever in Python code."""
     note("begin")
     while True:
         pass
 
 
 def hog() -> None:
-    """Ask for more memory than there is to be had."""
+    """Allocate more memory than is available."""
     note("begin")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -1,4 +1,4 @@
-"""The tests of the stores notice when a store makes a mistake."""
+"""The tests of the stores detect mistakes in the stores."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -8,15 +8,13 @@ import pytest
 from tests.faults.mutants import MUTANTS, Mutant, survives
 
 SOME = [
-    mutant if number % 3 == 0 else pytest.param(mutant, marks=pytest.mark.thorough)
+    mutant if number % 3 == 0 else pytest.param(mutant, marks=pytest.mark.slow)
     for number, mutant in enumerate(MUTANTS)
 ]
 
 
 @pytest.mark.parametrize("mutant", SOME, ids=lambda mutant: f"{mutant.file}: {mutant.name}")
-def test_a_mistake_is_noticed(
-    mutant: Mutant, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_mutant_is_noticed(mutant: Mutant, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if mutant.is_of_sqlite:
         dsn = f"sqlite://{tmp_path}/queue.db"
     else:

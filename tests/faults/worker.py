@@ -1,16 +1,28 @@
-"""A worker whose leases are short, so that nobody waits a minute: ``python -m tests.faults.worker``.
+"""A worker with short leases: ``python -m tests.faults.worker``.
 
-The store is the one that the environment names, and so are the seconds of a lease.
+The environment names the store, the seconds of a lease, and after how many seconds a task is dead
+that no worker can run.
 """
 
 import os
 import sys
 
 from alligator import Gator, Worker
+from alligator.constants import UNRUNNABLE_SECONDS
 from tests.faults import clock
 
 if __name__ == "__main__":
     lease_for = float(os.environ["LEASE_SECONDS"])
-    worker = Worker(Gator.from_env(), lease_for=lease_for, shutdown_timeout=10)
+    gator = Gator.from_env()
+    if os.environ.get("SHOP"):
+        from tests.faults import shop
+
+        gator = shop.gator
+    worker = Worker(
+        gator,
+        lease_for=lease_for,
+        shutdown_timeout=10,
+        unrunnable_after=float(os.environ.get("UNRUNNABLE_AFTER", UNRUNNABLE_SECONDS)),
+    )
     clock.install()
     sys.exit(worker.run_forever())

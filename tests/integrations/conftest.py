@@ -3,7 +3,7 @@
 import pytest
 
 from alligator import Gator
-from tests.integrations.sites import SITES, Site
+from tests.harness.web_sites import SITES, Site
 
 
 @pytest.fixture(params=SITES)

@@ -31,7 +31,7 @@ from asgi_alligator import AlligatorMiddleware as AsgiMiddleware
 from wsgi_alligator import AlligatorMiddleware as WsgiMiddleware
 
 NOWHERE = "redis://127.0.0.1:1/0"
-"""A DSN whose port nobody listens on."""
+"""A DSN on whose port no server listens."""
 
 calls: list[object] = []
 
@@ -60,7 +60,7 @@ def tell_success(task: object, result: object) -> None:
 
 
 def work(gator: Gator, name: str) -> int:
-    """Be the view of that name: start tasks, and return a status or raise."""
+    """Run the view of that name: it starts tasks, and returns a status or raises."""
     if name == "now":
         with gator.options(is_async=False) as opts:
             opts.task(note, "at once")
@@ -83,7 +83,7 @@ def work(gator: Gator, name: str) -> int:
 
 
 class Client(NamedTuple):
-    """A client of the application: `get` returns a status, or raises what came out of the app."""
+    """A client of the application: `get` returns a status, or raises the exception of the app."""
 
     get: Callable[[str], int]
     raises: bool
@@ -238,7 +238,7 @@ def test_tasks_have_run_when_the_client_has_its_answer(
 
 
 @pytest.mark.parametrize("name", ["missing", "conflict", "error", "doomed"])
-def test_a_request_that_fails_runs_nothing(connect: Connect, nowhere: Gator, name: str) -> None:
+def test_request_that_fails_runs_nothing(connect: Connect, nowhere: Gator, name: str) -> None:
     client = connect(nowhere)
 
     with sync():
@@ -248,11 +248,11 @@ def test_a_request_that_fails_runs_nothing(connect: Connect, nowhere: Gator, nam
     assert calls == ["view"]
 
 
-def test_a_request_that_ends_in_an_exception_runs_nothing(connect: Connect, nowhere: Gator) -> None:
+def test_request_that_ends_in_an_exception_runs_nothing(connect: Connect, nowhere: Gator) -> None:
     client = connect(nowhere)
 
     with sync():
-        # Flask answers 500 where it is not told that this is a test.
+        # Flask answers 500 where the configuration does not say that this is a test.
         try:
             status = client.get("broken")
         except RuntimeError:
@@ -262,7 +262,7 @@ def test_a_request_that_ends_in_an_exception_runs_nothing(connect: Connect, nowh
     assert calls == ["view"]
 
 
-def test_a_task_that_fails_is_an_exception_of_the_request(connect: Connect, nowhere: Gator) -> None:
+def test_task_that_fails_is_an_exception_of_the_request(connect: Connect, nowhere: Gator) -> None:
     client = connect(nowhere)
 
     with sync():
@@ -275,7 +275,7 @@ def test_a_task_that_fails_is_an_exception_of_the_request(connect: Connect, nowh
     assert calls == [*DONE, "the task fails"]
 
 
-def test_a_task_that_fails_is_only_logged_when_it_is_not_to_propagate(
+def test_task_that_fails_is_only_logged_when_it_must_not_propagate(
     connect: Connect, nowhere: Gator, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = connect(nowhere)
@@ -288,7 +288,7 @@ def test_a_task_that_fails_is_only_logged_when_it_is_not_to_propagate(
     assert "ValueError: the task fails" in caplog.text
 
 
-def test_is_async_false_at_the_call_runs_in_the_view_whatever_becomes_of_it(
+def test_is_async_false_at_the_call_runs_in_the_view_in_any_case(
     connect: Connect, nowhere: Gator
 ) -> None:
     client = connect(nowhere)
@@ -300,7 +300,7 @@ def test_is_async_false_at_the_call_runs_in_the_view_whatever_becomes_of_it(
     assert calls == ["at once", "view"]
 
 
-def test_without_the_switch_the_store_is_needed(connect: Connect, nowhere: Gator) -> None:
+def test_store_is_needed_without_the_switch(connect: Connect, nowhere: Gator) -> None:
     client = connect(nowhere)
 
     status = client.get("ok")
@@ -310,7 +310,7 @@ def test_without_the_switch_the_store_is_needed(connect: Connect, nowhere: Gator
 
 
 @pytest.mark.parametrize("is_async", [False, "no", lambda: False], ids=["bool", "word", "function"])
-def test_a_gator_can_be_switched_by_itself(
+def test_single_gator_can_be_switched(
     connect: Connect, is_async: bool | str | Callable[[], bool]
 ) -> None:
     client = connect(Gator(NOWHERE, is_async=is_async))
@@ -322,7 +322,7 @@ def test_a_gator_can_be_switched_by_itself(
     assert calls == [*DONE, "view"]
 
 
-def test_an_application_can_be_switched_by_itself(connect: Connect, nowhere: Gator) -> None:
+def test_single_application_can_be_switched(connect: Connect, nowhere: Gator) -> None:
     client = connect(nowhere, is_async=False)
 
     ok = client.get("ok")
@@ -371,7 +371,7 @@ def test_captured_tasks_can_be_run_afterwards(connect: Connect, nowhere: Gator) 
     assert calls == DONE
 
 
-def test_a_task_that_is_started_behind_the_response_runs_at_once(nowhere: Gator) -> None:
+def test_task_that_is_started_after_the_response_runs_at_once(nowhere: Gator) -> None:
     def afterwards() -> None:
         nowhere.task(note_name, "late")
 

@@ -21,9 +21,9 @@ import flask_alligator
 import starlette_alligator
 import wsgi_alligator
 from alligator import Gator
-from alligator.http import FORM, MAX_BODY
-from tests import sample_tasks
-from tests.integrations.sites import Get, endpoint_at
+from alligator.web.http import FORM, MAX_BODY
+from tests.harness import sample_tasks
+from tests.harness.web_sites import Get, endpoint_at
 
 TOKEN = "t" * 32
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -46,7 +46,7 @@ def cancel(get: Get, body: bytes, **headers: str) -> int:
     return get("/ops/queue/actions", method="POST", headers=given, body=body).status
 
 
-def test_it_is_shown_to_whom_the_token_allows_it(get: Get) -> None:
+def test_dashboard_is_shown_to_visitors_with_the_token(get: Get) -> None:
     assert get("/ops/queue/").status == 403
     page = get("/ops/queue/?limit=3", headers=BEARER)
 
@@ -55,7 +55,7 @@ def test_it_is_shown_to_whom_the_token_allows_it(get: Get) -> None:
     assert b"<h1>Alligator</h1>" in page.body
 
 
-def test_it_is_found_without_its_slash(get: Get, name: str) -> None:
+def test_dashboard_is_found_without_its_slash(get: Get, name: str) -> None:
     answer = get("/ops/queue", headers=BEARER)
 
     assert answer.status in (307, 308)
@@ -64,7 +64,7 @@ def test_it_is_found_without_its_slash(get: Get, name: str) -> None:
         assert answer.headers["location"] == "./queue/"
 
 
-def test_its_buttons_work(get: Get, gator: Gator) -> None:
+def test_buttons_of_the_dashboard_work(get: Get, gator: Gator) -> None:
     gator.options(task_id="a", delay_by=60).task(sample_tasks.add, 1, 2)
 
     answer = get(
@@ -78,25 +78,21 @@ def test_its_buttons_work(get: Get, gator: Gator) -> None:
     assert gator.stats().canceled == 1
 
 
-def test_a_body_that_is_too_long_is_refused(get: Get, gator: Gator) -> None:
+def test_body_that_is_too_long_is_refused(get: Get, gator: Gator) -> None:
     gator.options(task_id="a", delay_by=60).task(sample_tasks.add, 1, 2)
-    form = b"do=cancel&queue=all&task=a&csrf="
+    form = b"do=cancel&queue=all&task=a&more="
 
     assert cancel(get, form + b"x" * MAX_BODY) == 413
     assert cancel(get, form + b"x" * (MAX_BODY - len(form))) == 303
 
 
-def test_a_browser_in_a_session_needs_the_form_of_the_page(name: str, gator: Gator) -> None:
+def test_browser_in_a_session_needs_the_form_of_the_page(name: str, gator: Gator) -> None:
     gator.options(task_id="a", delay_by=60).task(sample_tasks.add, 1, 2)
     get = endpoint_at(name, "/alligator", gator, authorize=lambda request: True, actions=True)
-    page = get("/alligator/")
-    found = re.search(r'name="csrf" value="(\w+)"', page.body.decode())
-    assert found is not None
-    cookie = page.headers["set-cookie"].partition(";")[0]
 
     def click(**headers: str) -> int:
-        body = f"do=cancel&queue=all&task=a&csrf={found[1]}".encode()
-        given = {"Content-Type": FORM, "Cookie": cookie, **headers}
+        body = b"do=cancel&queue=all&task=a"
+        given = {"Content-Type": FORM, **headers}
         return get("/alligator/actions", method="POST", headers=given, body=body).status
 
     assert click() == 403
@@ -105,7 +101,24 @@ def test_a_browser_in_a_session_needs_the_form_of_the_page(name: str, gator: Gat
     assert click(**{"Sec-Fetch-Site": "same-origin"}) == 303
 
 
-def test_a_stranger_is_not_even_listened_to(name: str, gator: Gator) -> None:
+def test_browser_exchanges_the_token_for_a_cookie(get: Get) -> None:
+    browser = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+    closed = get("/ops/queue/", headers=browser)
+    form = {"Content-Type": FORM, **browser}
+
+    wrong = get("/ops/queue/login", method="POST", headers=form, body=b"token=wrong")
+    right = get("/ops/queue/login", method="POST", headers=form, body=f"token={TOKEN}".encode())
+    cookie = right.headers["set-cookie"].partition(";")[0]
+    page = get("/ops/queue/", headers={"Cookie": f"a=b; {cookie}", **browser})
+    too_long = get("/ops/queue/login", method="POST", headers=form, body=b"x" * 2 * MAX_BODY)
+
+    assert (closed.status, wrong.status, right.status) == (403, 403, 303)
+    assert b'action="./login"' in closed.body
+    assert right.headers["location"] == "./"
+    assert (page.status, too_long.status) == (200, 413)
+
+
+def test_body_of_an_unauthenticated_visitor_is_not_read(name: str, gator: Gator) -> None:
     get = endpoint_at(name, "/alligator", gator, actions=True)
 
     answer = get("/alligator/actions", method="POST", body=b"x" * 2 * MAX_BODY)
@@ -113,7 +126,7 @@ def test_a_stranger_is_not_even_listened_to(name: str, gator: Gator) -> None:
     assert answer.status == 403
 
 
-def test_a_looking_request_changes_nothing(get: Get, gator: Gator) -> None:
+def test_get_request_changes_nothing(get: Get, gator: Gator) -> None:
     gator.options(task_id="a", delay_by=60).task(sample_tasks.add, 1, 2)
     before = gator.stats()
 
@@ -129,7 +142,7 @@ def test_a_looking_request_changes_nothing(get: Get, gator: Gator) -> None:
 # The session of the application.
 
 
-def test_the_session_of_flask_opens_it() -> None:
+def test_session_of_flask_opens_the_dashboard() -> None:
     app = flask.Flask(__name__)
     app.secret_key = "not so secret here"
     app.config["ALLIGATOR_CONN"] = "locmem://"
@@ -145,7 +158,7 @@ def test_the_session_of_flask_opens_it() -> None:
     assert client.post("/alligator/actions").status_code == 403  # read-only
 
 
-def test_the_session_of_starlette_opens_it(gator: Gator) -> None:
+def test_session_of_starlette_opens_the_dashboard(gator: Gator) -> None:
     def authorize(request: Request) -> bool:
         if "let-me-in" in request.headers:
             request.session["role"] = "operator"
@@ -165,7 +178,7 @@ def test_the_session_of_starlette_opens_it(gator: Gator) -> None:
 
 
 @pytest.mark.parametrize("strips", [True, False])
-def test_it_works_behind_a_proxy_with_a_prefix(gator: Gator, strips: bool) -> None:
+def test_dashboard_works_behind_a_proxy_with_a_prefix(gator: Gator, strips: bool) -> None:
     app = fastapi.FastAPI()
     app.mount("/alligator", starlette_alligator.AlligatorEndpoint(gator, token=TOKEN))
 
@@ -198,7 +211,7 @@ def wsgi_post(gator: Gator, stream: io.BytesIO, **environ: Any) -> str:
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "9" * 400, str(MAX_BODY + 1)])
-def test_a_length_that_cannot_be_is_not_read(gator: Gator, length: str) -> None:
+def test_body_with_an_impossible_length_is_not_read(gator: Gator, length: str) -> None:
     stream = io.BytesIO(b"do=drop-all")
 
     status = wsgi_post(gator, stream, CONTENT_LENGTH=length)
@@ -207,7 +220,7 @@ def test_a_length_that_cannot_be_is_not_read(gator: Gator, length: str) -> None:
     assert stream.tell() == 0
 
 
-def test_a_body_without_a_length_is_read_where_it_says_itself_where_it_ends(gator: Gator) -> None:
+def test_body_without_a_length_is_read_where_it_marks_its_own_end(gator: Gator) -> None:
     stream, long = io.BytesIO(b"do=x"), io.BytesIO(b"x" * 2 * MAX_BODY)
 
     assert wsgi_post(gator, io.BytesIO(b"do=x")).startswith("403 ")
@@ -216,7 +229,7 @@ def test_a_body_without_a_length_is_read_where_it_says_itself_where_it_ends(gato
     assert wsgi_post(gator, long, **{"wsgi.input_terminated": True}).startswith("413 ")
 
 
-def test_a_body_in_pieces_is_put_together_and_an_endless_one_is_not(gator: Gator) -> None:
+def test_body_in_pieces_is_joined_and_an_endless_one_is_not(gator: Gator) -> None:
     endpoint = asgi_alligator.AlligatorEndpoint(gator, token=TOKEN, actions=True)
 
     def answer(*messages: dict[str, Any]) -> tuple[int, int]:

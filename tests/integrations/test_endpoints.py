@@ -1,12 +1,17 @@
 """/alligator/… through each protocol: one table for all of them."""
 
+import io
 import json
 from typing import Any
+from wsgiref.types import WSGIEnvironment
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
 from alligator import Gator
-from tests.integrations.sites import Get, endpoint_at
+from alligator.web.http import MAX_BODY
+from tests.harness.web_sites import Get, endpoint_at
+from wsgi_alligator import AlligatorEndpoint
 
 TOKEN = "t" * 32
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -32,7 +37,7 @@ def test_health_is_for_everybody(name: str, gator: Gator) -> None:
     assert list(json.loads(answer.body)) == ["status"]
 
 
-def test_a_store_that_is_away_is_a_503(name: str) -> None:
+def test_unreachable_store_is_a_503(name: str) -> None:
     get = get_of(name, Gator("redis://user:s3cret@127.0.0.1:1/0"))
 
     health, live = get("/alligator/health"), get("/alligator/health/live")
@@ -48,7 +53,7 @@ def test_stats_are_closed_to_strangers(name: str, gator: Gator) -> None:
     assert b"ALLIGATOR_TOKEN" in answer.body
 
 
-def test_the_token_opens_them(name: str, gator: Gator) -> None:
+def test_token_opens_the_endpoints(name: str, gator: Gator) -> None:
     get = get_of(name, gator, token=TOKEN)
 
     assert get("/alligator/stats", headers=BEARER).status == 200
@@ -56,7 +61,7 @@ def test_the_token_opens_them(name: str, gator: Gator) -> None:
     assert list(json.loads(get("/alligator/health", headers=BEARER).body)) != ["status"]
 
 
-def test_the_token_of_the_environment_opens_them(
+def test_token_of_the_environment_opens_the_endpoints(
     name: str, gator: Gator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALLIGATOR_TOKEN", TOKEN)
@@ -65,7 +70,9 @@ def test_the_token_of_the_environment_opens_them(
 
 
 @pytest.mark.parametrize(("said", "status"), [(True, 200), (False, 403), (None, 403)])
-def test_the_application_may_decide(name: str, gator: Gator, said: Any, status: int) -> None:
+def test_application_can_decide_about_access(
+    name: str, gator: Gator, said: Any, status: int
+) -> None:
     asked: list[Any] = []
 
     def authorize(request: Any) -> Any:
@@ -78,7 +85,7 @@ def test_the_application_may_decide(name: str, gator: Gator, said: Any, status: 
     assert len(asked) == 1
 
 
-def test_an_async_function_may_decide(name: str, gator: Gator) -> None:
+def test_async_function_can_decide_about_access(name: str, gator: Gator) -> None:
     if name == "wsgi":
         pytest.skip("WSGI has no coroutines")
 
@@ -88,7 +95,7 @@ def test_an_async_function_may_decide(name: str, gator: Gator) -> None:
     assert get_of(name, gator, authorize=authorize)("/alligator/stats").status == 200
 
 
-def test_a_decision_that_fails_is_a_no(
+def test_authorize_function_that_fails_counts_as_no(
     name: str, gator: Gator, caplog: pytest.LogCaptureFixture
 ) -> None:
     def authorize(request: Any) -> bool:
@@ -101,7 +108,7 @@ def test_a_decision_that_fails_is_a_no(
     assert "the sessions are away" in caplog.text
 
 
-def test_a_head_request_has_no_body(name: str, gator: Gator) -> None:
+def test_head_request_has_no_body(name: str, gator: Gator) -> None:
     answer = get_of(name, gator)("/alligator/health", method="HEAD")
 
     assert (answer.status, answer.body) == (200, b"")
@@ -115,16 +122,74 @@ def test_other_methods_and_paths_are_refused(name: str, gator: Gator) -> None:
     assert get("/alligator/nothing").status == 404
 
 
-def test_it_may_be_mounted_deeper(name: str, gator: Gator) -> None:
+def test_endpoint_can_be_mounted_deeper(name: str, gator: Gator) -> None:
     get = endpoint_at(name, "/ops/queue", gator)
 
     assert get("/ops/queue/health").status == 200
 
 
-def test_it_shows_several_gators(name: str, gator: Gator) -> None:
+def test_endpoint_shows_several_gators(name: str, gator: Gator) -> None:
     get = endpoint_at(name, "/alligator", [gator, Gator("locmem://", "mail")], token=TOKEN)
 
     answer = get("/alligator/stats", headers=BEARER)
 
     assert answer.status == 200
     assert b"mail" in answer.body
+
+
+# What a WSGI server says of the length of a body is what the client has said.
+
+
+class Input(io.BytesIO):
+    """A body that notes how much of it is asked for."""
+
+    asked: list[int | None]
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.asked.append(size)
+        return super().read(size)
+
+
+def post_actions(gator: Gator, length: str) -> tuple[int, list[int | None]]:
+    """Post to the dashboard with that Content-Length; return the status, and what was read."""
+    body = Input(b"do=retry&queue=all&task=5f1c")
+    body.asked = []
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/actions",
+        "CONTENT_TYPE": "application/x-www-form-urlencoded",
+        "CONTENT_LENGTH": length,
+        "HTTP_AUTHORIZATION": BEARER["Authorization"],
+        "wsgi.input": body,
+    }
+    setup_testing_defaults(environ)
+    statuses: list[str] = []
+    endpoint = AlligatorEndpoint(gator, token=TOKEN, actions=True)
+    endpoint(environ, lambda status, *given: statuses.append(status))  # type: ignore[arg-type]
+    return int(statuses[0][:3]), body.asked
+
+
+@pytest.mark.parametrize("length", ["28", "028", "0" * 5_000 + "28"])
+def test_leading_zeros_of_a_length_do_not_count(gator: Gator, length: str) -> None:
+    assert post_actions(gator, length) == (303, [28])
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        str(MAX_BODY + 1),
+        "0000000009999999999",
+        "9" * 10_000,
+        "-1",
+        "+28",
+        "2_8",
+        "28 ",
+        "0x1c",
+        "28.0",
+        "\u0662\u0668",
+        "\u00b2",
+    ],
+    ids=lambda length: ascii(length)[:20],
+)
+def test_invalid_or_excessive_length_is_not_read(gator: Gator, length: str) -> None:
+    assert post_actions(gator, length) == (413, [])

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 from werkzeug.test import Client, TestResponse
 
-from tests.pages import ROOT, blocks
+from tests.harness.doc_examples import ROOT, blocks
 
 PAGE = ROOT / "docs" / "how-to" / "write-an-adapter.md"
 ASGI = {"quart", "litestar"}
@@ -54,19 +54,19 @@ def status_of(shop: ModuleType) -> Callable[[str, str], int]:
     return send
 
 
-def test_a_success_queues_its_task(shop: ModuleType, status_of: Callable[[str, str], int]) -> None:
+def test_success_queues_its_task(shop: ModuleType, status_of: Callable[[str, str], int]) -> None:
     status = status_of("POST", "/orders/7")
 
     assert (status, shop.gator.len()) == (201, 1)
 
 
-def test_a_failure_queues_none(shop: ModuleType, status_of: Callable[[str, str], int]) -> None:
+def test_failure_queues_nothing(shop: ModuleType, status_of: Callable[[str, str], int]) -> None:
     status = status_of("POST", "/orders/101")
 
     assert (status, shop.gator.len()) == (422, 0)
 
 
-def test_the_endpoint_is_where_it_was_mounted(
+def test_endpoint_is_where_it_was_mounted(
     shop: ModuleType, status_of: Callable[[str, str], int]
 ) -> None:
     if shop.__name__.removesuffix("_shop") not in MOUNTED:

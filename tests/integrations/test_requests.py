@@ -10,8 +10,8 @@ from alligator import CANCELED, DEFERRED, WAITING, Gator, Task, Transaction
 from alligator.backends import locmem_backend
 from alligator.backends.base import Message
 from alligator.exceptions import BackendUnavailable, ConfigurationError, UnknownOption
-from tests.integrations.sites import Reply, Site, View
-from tests.sample_tasks import add, miss_a_store
+from tests.harness.sample_tasks import add, miss_a_store
+from tests.harness.web_sites import Reply, Site, View
 
 calls: list[object] = []
 
@@ -30,9 +30,11 @@ def fail(reason: str) -> None:
 
 
 class Away(locmem_backend.Client):
-    """A store that is away when something is pushed."""
+    """A store that cannot be reached for a push."""
 
-    def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
+    def push_many(
+        self, messages: Sequence[Message], *, commit_id: str | None = None, undo: bool = True
+    ) -> None:
         raise BackendUnavailable("the store at 10.0.0.1 did not answer")
 
 
@@ -41,7 +43,9 @@ class Counted(locmem_backend.Client):
 
     pushes = 0
 
-    def push_many(self, messages: Sequence[Message], *, commit_id: str | None = None) -> None:
+    def push_many(
+        self, messages: Sequence[Message], *, commit_id: str | None = None, undo: bool = True
+    ) -> None:
         type(self).pushes += 1
         super().push_many(messages, commit_id=commit_id)
 
@@ -70,7 +74,7 @@ def raising(gator: Gator) -> View:
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 303, 307])
-def test_a_success_queues_the_tasks(site: Site, gator: Gator, status: int) -> None:
+def test_success_queues_the_tasks(site: Site, gator: Gator, status: int) -> None:
     kept: list[Task] = []
     get = site(pushing(gator, status, kept), {"gator": gator})
 
@@ -82,7 +86,7 @@ def test_a_success_queues_the_tasks(site: Site, gator: Gator, status: int) -> No
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 500, 503])
-def test_an_error_discards_the_tasks(site: Site, gator: Gator, status: int) -> None:
+def test_error_discards_the_tasks(site: Site, gator: Gator, status: int) -> None:
     kept: list[Task] = []
     get = site(pushing(gator, status, kept), {"gator": gator})
 
@@ -93,7 +97,7 @@ def test_an_error_discards_the_tasks(site: Site, gator: Gator, status: int) -> N
     assert kept[0].status == CANCELED
 
 
-def test_an_exception_discards_the_tasks(site: Site, gator: Gator) -> None:
+def test_exception_discards_the_tasks(site: Site, gator: Gator) -> None:
     get = site(raising(gator), {"gator": gator})
 
     answer = get()
@@ -102,7 +106,7 @@ def test_an_exception_discards_the_tasks(site: Site, gator: Gator) -> None:
     assert gator.len() == 0
 
 
-def test_a_doomed_transaction_discards_the_tasks(site: Site, gator: Gator) -> None:
+def test_doomed_transaction_discards_the_tasks(site: Site, gator: Gator) -> None:
     def view(transaction: Transaction) -> Reply:
         gator.task(add, 1, 2)
         transaction.doom()
@@ -155,7 +159,7 @@ def test_requests_do_not_see_each_others_tasks(site: Site, gator: Gator) -> None
     assert depths == [0, 1, 1, 2]
 
 
-def test_nothing_is_held_outside_of_requests(site: Site, gator: Gator) -> None:
+def test_transaction_exists_only_inside_requests(site: Site, gator: Gator) -> None:
     get = site(raising(gator), {"gator": gator})
     get()
 
@@ -168,7 +172,7 @@ def test_nothing_is_held_outside_of_requests(site: Site, gator: Gator) -> None:
 # The veto.
 
 
-def test_a_veto_discards_the_tasks_of_a_success(site: Site, gator: Gator) -> None:
+def test_veto_discards_the_tasks_of_a_success(site: Site, gator: Gator) -> None:
     asked: list[tuple[int, str | None]] = []
 
     def veto(status: int, headers: Sequence[tuple[str, str]]) -> bool:
@@ -186,7 +190,7 @@ def test_a_veto_discards_the_tasks_of_a_success(site: Site, gator: Gator) -> Non
 
 
 @pytest.mark.parametrize("veto", [lambda status, headers: False, None], ids=["false", "none"])
-def test_without_a_veto_the_tasks_of_an_error_are_queued(
+def test_tasks_of_an_error_are_queued_without_a_veto(
     site: Site, gator: Gator, veto: Callable[..., bool] | None
 ) -> None:
     answer = site(pushing(gator, 500), {"gator": gator, "commit_veto": veto})()
@@ -195,7 +199,7 @@ def test_without_a_veto_the_tasks_of_an_error_are_queued(
     assert gator.len() == 1
 
 
-def test_an_exception_discards_the_tasks_without_a_veto_too(site: Site, gator: Gator) -> None:
+def test_exception_without_a_veto_discards_the_tasks(site: Site, gator: Gator) -> None:
     if site.__name__ == "flask_site":  # type: ignore[attr-defined]  # a function
         pytest.skip("Flask makes an answer of every exception before it comes to the middleware")
 
@@ -204,7 +208,7 @@ def test_an_exception_discards_the_tasks_without_a_veto_too(site: Site, gator: G
     assert gator.len() == 0
 
 
-def test_the_veto_is_not_asked_when_nothing_is_held(site: Site, gator: Gator) -> None:
+def test_veto_is_not_called_without_tasks(site: Site, gator: Gator) -> None:
     asked: list[int] = []
 
     def veto(status: int, headers: Sequence[tuple[str, str]]) -> bool:
@@ -217,7 +221,7 @@ def test_the_veto_is_not_asked_when_nothing_is_held(site: Site, gator: Gator) ->
     assert asked == []
 
 
-def test_a_veto_that_fails_fails_the_request(site: Site, gator: Gator) -> None:
+def test_veto_that_fails_fails_the_request(site: Site, gator: Gator) -> None:
     def veto(status: int, headers: Sequence[tuple[str, str]]) -> bool:
         raise ValueError("the veto fails")
 
@@ -252,14 +256,14 @@ def test_options_may_be_a_function_of_the_request(site: Site, gator: Gator) -> N
     assert [task.headers["path"] for task in kept] == ["/here", "/there"]
 
 
-def test_a_function_may_have_no_options_to_give(site: Site, gator: Gator) -> None:
+def test_function_of_options_can_return_none(site: Site, gator: Gator) -> None:
     get = site(pushing(gator), {"gator": gator, "options": lambda request: None})
 
     assert get().status == 200
     assert gator.len() == 1
 
 
-def test_the_view_may_add_to_the_options(site: Site, gator: Gator) -> None:
+def test_view_can_add_to_the_options(site: Site, gator: Gator) -> None:
     tasks: list[Task] = []
 
     def view(transaction: Transaction) -> Reply:
@@ -273,7 +277,7 @@ def test_the_view_may_add_to_the_options(site: Site, gator: Gator) -> None:
     assert [(task.retries, task.timeout) for task in tasks] == [(1, 9.0), (5, 9.0)]
 
 
-def test_the_call_knows_better_than_the_request(site: Site, gator: Gator) -> None:
+def test_options_of_the_call_override_those_of_the_request(site: Site, gator: Gator) -> None:
     tasks: list[Task] = []
 
     def view(transaction: Transaction) -> Reply:
@@ -322,7 +326,7 @@ def test_wrong_settings_are_refused_when_they_are_given(
     [lambda gator: pushing_always(gator, 404), lambda gator: pushing_always(gator, None)],
     ids=["status", "exception"],
 )
-def test_a_task_that_always_goes_out_survives_a_failure(
+def test_always_task_survives_a_failure(
     site: Site, gator: Gator, make: Callable[[Gator], View]
 ) -> None:
     get = site(make(gator), {"gator": gator})
@@ -346,7 +350,7 @@ def pushing_always(gator: Gator, status: int | None) -> View:
     return view
 
 
-def test_an_immediate_task_does_not_wait(site: Site, gator: Gator) -> None:
+def test_immediate_task_does_not_wait(site: Site, gator: Gator) -> None:
     seen: list[int] = []
 
     def view(transaction: Transaction) -> Reply:
@@ -361,7 +365,7 @@ def test_an_immediate_task_does_not_wait(site: Site, gator: Gator) -> None:
     assert gator.len() == 1
 
 
-def test_a_callback_is_called_when_the_request_succeeds(site: Site, gator: Gator) -> None:
+def test_callback_is_called_when_the_request_succeeds(site: Site, gator: Gator) -> None:
     statuses = iter([200, 404])
 
     def view(transaction: Transaction) -> Reply:
@@ -378,7 +382,9 @@ def test_a_callback_is_called_when_the_request_succeeds(site: Site, gator: Gator
 # Streams.
 
 
-def test_a_stream_comes_through_and_late_tasks_are_queued_at_once(site: Site, gator: Gator) -> None:
+def test_stream_is_delivered_and_its_late_tasks_are_queued_at_once(
+    site: Site, gator: Gator
+) -> None:
     seen: list[int] = []
 
     def chunks() -> Iterator[bytes]:
@@ -399,7 +405,7 @@ def test_a_stream_comes_through_and_late_tasks_are_queued_at_once(site: Site, ga
     assert seen == [1, 2]
 
 
-def test_a_stream_that_breaks_off_leaves_its_tasks_queued(site: Site, gator: Gator) -> None:
+def test_stream_that_breaks_off_leaves_its_tasks_queued(site: Site, gator: Gator) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"one "
         raise RuntimeError("the stream breaks off")
@@ -416,7 +422,7 @@ def test_a_stream_that_breaks_off_leaves_its_tasks_queued(site: Site, gator: Gat
 # At the end.
 
 
-def test_at_the_end_a_stream_is_waited_for(site: Site, gator: Gator) -> None:
+def test_commit_at_the_end_waits_for_a_stream(site: Site, gator: Gator) -> None:
     seen: list[int] = []
 
     def chunks() -> Iterator[bytes]:
@@ -436,7 +442,7 @@ def test_at_the_end_a_stream_is_waited_for(site: Site, gator: Gator) -> None:
     assert gator.len() == 2
 
 
-def test_at_the_end_a_broken_stream_discards(site: Site, gator: Gator) -> None:
+def test_commit_at_the_end_discards_after_a_broken_stream(site: Site, gator: Gator) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"one "
         raise RuntimeError("the stream breaks off")
@@ -451,7 +457,7 @@ def test_at_the_end_a_broken_stream_discards(site: Site, gator: Gator) -> None:
 
 
 @pytest.mark.parametrize(("status", "depth"), [(200, 1), (302, 1), (404, 0), (500, 0)])
-def test_at_the_end_the_status_decides_too(
+def test_commit_at_the_end_depends_on_the_status(
     site: Site, gator: Gator, status: int, depth: int
 ) -> None:
     answer = site(pushing(gator, status), {"gator": gator, "commit_at": "end"})()
@@ -460,14 +466,14 @@ def test_at_the_end_the_status_decides_too(
     assert gator.len() == depth
 
 
-def test_at_the_end_an_exception_discards(site: Site, gator: Gator) -> None:
+def test_commit_at_the_end_discards_after_an_exception(site: Site, gator: Gator) -> None:
     answer = site(raising(gator), {"gator": gator, "commit_at": "end"})()
 
     assert answer.status == 500
     assert gator.len() == 0
 
 
-def test_at_the_end_a_failure_is_for_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_commit_at_the_end_is_logged(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     gator = Gator("locmem://", backend_class=Away)
     kept: list[Task] = []
 
@@ -500,7 +506,7 @@ def test_tasks_that_cannot_be_queued_make_it_a_503(site: Site) -> None:
     assert b"created" not in answer.body
 
 
-def test_a_stream_whose_tasks_cannot_be_queued_makes_it_a_503(site: Site) -> None:
+def test_stream_whose_tasks_cannot_be_queued_becomes_a_503(site: Site) -> None:
     gator = Gator("locmem://", backend_class=Away)
 
     def view(transaction: Transaction) -> Reply:
@@ -513,7 +519,7 @@ def test_a_stream_whose_tasks_cannot_be_queued_makes_it_a_503(site: Site) -> Non
     assert b"two" not in answer.body
 
 
-def test_what_could_not_be_queued_is_logged_by_id(
+def test_tasks_that_could_not_be_queued_are_logged_by_id(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     gator = Gator("locmem://", backend_class=Away)
@@ -532,7 +538,7 @@ def test_what_could_not_be_queued_is_logged_by_id(
     assert all(task.status == CANCELED for task in kept)
 
 
-def test_a_request_without_tasks_does_not_need_the_queue(site: Site) -> None:
+def test_request_without_tasks_does_not_need_the_queue(site: Site) -> None:
     gator = Gator("redis://127.0.0.1:1/0")
 
     answer = site(lambda transaction: Reply(200, b"fine"), {"gator": gator})()
@@ -540,7 +546,7 @@ def test_a_request_without_tasks_does_not_need_the_queue(site: Site) -> None:
     assert (answer.status, answer.body) == (200, b"fine")
 
 
-def test_a_redis_that_is_away_makes_it_a_503(site: Site) -> None:
+def test_unreachable_redis_makes_the_response_a_503(site: Site) -> None:
     gator = Gator("redis://user:s3cret@127.0.0.1:1/0")
 
     answer = site(pushing(gator), {"gator": gator})()
@@ -550,7 +556,7 @@ def test_a_redis_that_is_away_makes_it_a_503(site: Site) -> None:
     assert b"127.0.0.1" not in answer.body
 
 
-def test_a_task_that_always_goes_out_and_cannot_makes_it_a_503(site: Site) -> None:
+def test_always_task_that_cannot_be_queued_makes_the_response_a_503(site: Site) -> None:
     gator = Gator("locmem://", backend_class=Away)
 
     answer = site(pushing_always_to(gator), {"gator": gator})()
@@ -598,9 +604,7 @@ def test_several_gators_discard_together(site: Site, gator: Gator) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["away-first", "away-last"])
-def test_when_one_of_several_gators_fails_none_has_committed(
-    site: Site, gator: Gator, first: bool
-) -> None:
+def test_several_gators_commit_all_or_none(site: Site, gator: Gator, first: bool) -> None:
     away = Gator("locmem://", backend_class=Away)
     third = Gator("locmem://")
     tasks: list[Task] = []
@@ -620,7 +624,7 @@ def test_when_one_of_several_gators_fails_none_has_committed(
 # Tasks that run in the process.
 
 
-def test_in_sync_mode_tasks_run_after_the_view_and_before_the_answer(
+def test_sync_mode_runs_tasks_after_the_view_and_before_the_response(
     site: Site, gator: Gator
 ) -> None:
     def view(transaction: Transaction) -> Reply:
@@ -638,7 +642,9 @@ def test_in_sync_mode_tasks_run_after_the_view_and_before_the_answer(
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_in_sync_mode_a_failed_request_runs_nothing(site: Site, gator: Gator, status: int) -> None:
+def test_sync_mode_runs_nothing_after_a_failed_request(
+    site: Site, gator: Gator, status: int
+) -> None:
     def view(transaction: Transaction) -> Reply:
         gator.task(note, "task")
         return Reply(status)
@@ -649,7 +655,7 @@ def test_in_sync_mode_a_failed_request_runs_nothing(site: Site, gator: Gator, st
     assert calls == []
 
 
-def test_in_sync_mode_no_store_is_needed(site: Site) -> None:
+def test_sync_mode_needs_no_store(site: Site) -> None:
     gator = Gator("redis://127.0.0.1:1/0", is_async=False)
 
     def view(transaction: Transaction) -> Reply:
@@ -662,7 +668,7 @@ def test_in_sync_mode_no_store_is_needed(site: Site) -> None:
     assert calls == ["task"]
 
 
-def test_in_sync_mode_a_task_that_fails_fails_the_request(site: Site, gator: Gator) -> None:
+def test_sync_mode_fails_the_request_whose_task_fails(site: Site, gator: Gator) -> None:
     def view(transaction: Transaction) -> Reply:
         gator.task(fail, "the task fails")
         return Reply(200)
@@ -672,7 +678,7 @@ def test_in_sync_mode_a_task_that_fails_fails_the_request(site: Site, gator: Gat
     assert answer.status == 500
 
 
-def test_a_task_that_misses_its_own_store_is_no_503(site: Site, gator: Gator) -> None:
+def test_task_that_cannot_reach_its_own_store_causes_no_503(site: Site, gator: Gator) -> None:
     def view(transaction: Transaction) -> Reply:
         gator.task(miss_a_store)
         return Reply(200)
@@ -685,7 +691,7 @@ def test_a_task_that_misses_its_own_store_is_no_503(site: Site, gator: Gator) ->
 # One inside of another.
 
 
-def test_the_inner_of_two_middlewares_does_nothing(site: Site) -> None:
+def test_inner_of_two_middlewares_does_nothing(site: Site) -> None:
     gator = Gator("locmem://", backend_class=Counted)
     Counted.pushes = 0
     asked: list[str] = []
@@ -709,7 +715,7 @@ def test_the_inner_of_two_middlewares_does_nothing(site: Site) -> None:
     assert asked == ["outer", "outer"]
 
 
-def test_the_inner_of_two_middlewares_has_gators_of_its_own(site: Site, gator: Gator) -> None:
+def test_inner_of_two_middlewares_serves_its_own_gators(site: Site, gator: Gator) -> None:
     other = Gator("locmem://")
 
     def view(transaction: Transaction) -> Reply:

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from alligator import Gator, Task, Transaction
-from tests.integrations.sites import Reply, Site, View
-from tests.integrations.test_servers import serving
-from tests.programs import ROOT, Program, eventually, lines, running
-from tests.sample_tasks import add
-from tests.servers import Missing, valkey_server
+from tests.harness.programs import ROOT, Program, eventually, lines, running
+from tests.harness.sample_tasks import add
+from tests.harness.store_servers import Missing, valkey_server
+from tests.harness.web_servers import serving
+from tests.harness.web_sites import Reply, Site, View
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -23,17 +23,18 @@ STATE = "congo=t61rcWkgMzE"
 SENT = {"X-Request-ID": "r-1", "traceparent": PARENT, "tracestate": STATE}
 CARRIED = {"request_id": "r-1", "traceparent": PARENT, "tracestate": STATE}
 FORGED = {
-    "X-Request-ID": "forged task_id=1",
-    "X-Correlation-ID": "forged" * 100,
-    "traceparent": f"00-{TRACE}-b7ad6b7169203331-01,forged",
+    "X-Request-ID": "forgery task_id=1",
+    "X-Correlation-ID": "forgery" * 100,
+    "traceparent": f"00-{TRACE}-b7ad6b7169203331-01,forgery",
     "tracestate": STATE,
 }
+"""Its word is not in the name of a test: that is in the path of a store, which a worker logs."""
 
 
 # Under every adapter.
 
 
-def keeping(gator: Gator, kept: list[Task]) -> View:
+def keep_lease(gator: Gator, kept: list[Task]) -> View:
     """Make a view that starts one task and keeps it."""
 
     def view(transaction: Transaction) -> Reply:
@@ -53,11 +54,11 @@ def keeping(gator: Gator, kept: list[Task]) -> View:
     ],
     ids=["all", "correlation", "forged", "none"],
 )
-def test_a_task_has_what_its_request_was_sent_with(
+def test_task_has_the_trace_and_id_of_its_request(
     site: Site, gator: Gator, sent: Mapping[str, str], carried: Mapping[str, str]
 ) -> None:
     kept: list[Task] = []
-    get = site(keeping(gator, kept), {"gator": gator})
+    get = site(keep_lease(gator, kept), {"gator": gator})
 
     get(headers=sent)
     get()
@@ -71,24 +72,24 @@ def test_options_of_the_request_win(site: Site, gator: Gator) -> None:
     kept: list[Task] = []
     options = {"headers": {"request_id": "mine", "tenant": "blue"}}
 
-    site(keeping(gator, kept), {"gator": gator, "options": options})(headers=SENT)
+    site(keep_lease(gator, kept), {"gator": gator, "options": options})(headers=SENT)
 
     assert kept[0].headers == {**CARRIED, "request_id": "mine", "tenant": "blue"}
 
 
-def test_in_sync_mode_the_task_has_it_as_well(site: Site, gator: Gator) -> None:
+def test_inline_task_has_the_trace_and_id_of_its_request(site: Site, gator: Gator) -> None:
     kept: list[Task] = []
 
-    site(keeping(gator, kept), {"gator": gator, "is_async": False})(headers=SENT)
+    site(keep_lease(gator, kept), {"gator": gator, "is_async": False})(headers=SENT)
 
     assert kept[0].headers == CARRIED
 
 
-def test_it_is_left_out_when_that_is_said(site: Site) -> None:
+def test_trace_and_id_are_left_out_when_switched_off(site: Site) -> None:
     gator = Gator("locmem://", tracing=False)
     kept: list[Task] = []
 
-    site(keeping(gator, kept), {"gator": gator})(headers=SENT)
+    site(keep_lease(gator, kept), {"gator": gator})(headers=SENT)
 
     assert kept[0].headers == {}
 
@@ -101,13 +102,13 @@ import logging.config
 import os
 
 from alligator import Gator, current_task
-from tests.sample_tasks import record
+from tests.harness.sample_tasks import record
 
 logging.config.dictConfig({
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"task": {"()": "alligator.logs.TaskFilter"}},
-    "formatters": {"line": {"()": "alligator.logs.LineFormatter"}},
+    "filters": {"task": {"()": "alligator.telemetry.logs.TaskFilter"}},
+    "formatters": {"line": {"()": "alligator.telemetry.logs.LineFormatter"}},
     "handlers": {
         "err": {"class": "logging.StreamHandler", "filters": ["task"], "formatter": "line"}
     },
@@ -168,7 +169,7 @@ app = AlligatorMiddleware(page, gator)
 }
 
 
-class House:
+class Deployment:
     """A web server and a worker, both of the same program."""
 
     def __init__(self, url: str, out: Path, worker: Program) -> None:
@@ -189,7 +190,7 @@ class House:
 
 
 @pytest.fixture(params=["gunicorn-redis", "uvicorn-sqlite", "uvicorn-sqlite-spans"])
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
     name, store, *more = request.param.split("-")
     env = {"SPANS": str(tmp_path / "spans")} if more else {}
     with ExitStack() as stack:
@@ -211,33 +212,35 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
                 cwd=tmp_path,
             )
         )
-        yield House(site.url, site.out, worker)
+        yield Deployment(site.url, site.out, worker)
 
 
-@pytest.mark.parametrize("house", ["gunicorn-redis", "uvicorn-sqlite"], indirect=True)
-def test_a_worker_has_the_trace_and_the_id_also_after_a_retry(house: House) -> None:
-    seen = house.ask(SENT)
+@pytest.mark.parametrize("deployment", ["gunicorn-redis", "uvicorn-sqlite"], indirect=True)
+def test_worker_has_the_trace_and_the_id_also_after_a_retry(deployment: Deployment) -> None:
+    seen = deployment.ask(SENT)
 
     assert seen == [[1, CARRIED], [2, CARRIED]]
     about = ("request_id=r-1", f"trace_id={TRACE}", "task=site_under_test.look", "queue=all")
-    eventually(lambda: house.said("INFO at work", "attempt=1", *about))
-    eventually(lambda: house.said("INFO at work", "attempt=2", *about))
-    eventually(lambda: house.said("WARNING failed, to be retried", *about))
-    eventually(lambda: house.said("INFO done", "attempt=2", *about))
+    eventually(lambda: deployment.said("INFO at work", "attempt=1", *about))
+    eventually(lambda: deployment.said("INFO at work", "attempt=2", *about))
+    eventually(lambda: deployment.said("WARNING failed; will be retried", *about))
+    eventually(lambda: deployment.said("INFO done", "attempt=2", *about))
 
 
-@pytest.mark.parametrize("house", ["gunicorn-redis", "uvicorn-sqlite"], indirect=True)
-def test_what_is_forged_reaches_neither_the_task_nor_a_log(house: House) -> None:
-    seen = house.ask(FORGED)
+@pytest.mark.parametrize("deployment", ["gunicorn-redis", "uvicorn-sqlite"], indirect=True)
+def test_forged_headers_reach_neither_the_task_nor_a_log(deployment: Deployment) -> None:
+    seen = deployment.ask(FORGED)
 
     assert seen == [[1, {}], [2, {}]]
-    eventually(lambda: house.said("INFO done", "attempt=2"))
-    assert not house.said("forged")
+    eventually(lambda: deployment.said("INFO done", "attempt=2"))
+    assert not deployment.said("forgery")
 
 
-@pytest.mark.parametrize("house", ["uvicorn-sqlite-spans"], indirect=True)
-def test_spans_of_the_server_and_the_worker_are_one_trace(house: House, tmp_path: Path) -> None:
-    seen = house.ask(SENT)
+@pytest.mark.parametrize("deployment", ["uvicorn-sqlite-spans"], indirect=True)
+def test_spans_of_the_server_and_the_worker_are_one_trace(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    seen = deployment.ask(SENT)
     eventually(lambda: len(lines(tmp_path / "spans")) == 4)
 
     spans = [json.loads(line) for line in lines(tmp_path / "spans")]
@@ -257,4 +260,4 @@ def test_spans_of_the_server_and_the_worker_are_one_trace(house: House, tmp_path
     assert seen[0][1] == seen[1][1]
     assert seen[0][1]["request_id"] == "r-1"
     assert seen[0][1]["tracestate"] == STATE
-    eventually(lambda: house.said("INFO at work", f"trace_id={TRACE}"))
+    eventually(lambda: deployment.said("INFO at work", f"trace_id={TRACE}"))

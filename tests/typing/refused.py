@@ -1,6 +1,6 @@
 """What an editor underlines: each line that says so is a mistake, and no other is one.
 
-Type checkers read this file; nobody runs it. `tests/test_types.py` holds both of them to it.
+Type checkers read this file; it is never run. `tests/test_types.py` checks both of them on it.
 """
 
 from alligator import Gator, Options, Task, Transaction

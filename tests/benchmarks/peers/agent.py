@@ -1,4 +1,4 @@
-"""Be the producer of one queue: read what to do from standard input, a line of JSON each.
+"""The producer of one queue: it reads commands from standard input, as lines of JSON.
 
 ``python -m tests.benchmarks.peers.agent NAME`` uses the module NAME beside this one. Each has, as far
 as its queue can: ``push(n)`` one at a time, ``push_batches(n, size)``, ``push_marks(n, pause)``, all
@@ -15,7 +15,7 @@ from importlib import import_module
 
 
 def main() -> None:
-    """Do what is asked for until the input ends."""
+    """Execute commands until the input ends."""
     module = import_module(f"tests.benchmarks.peers.{sys.argv[1]}")
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -1,12 +1,14 @@
-"""Alligator itself, by its public names."""
+"""Alligator, used by its public names."""
 
+import os
 import time
 from collections.abc import Callable
 
 from alligator import Gator
 from alligator.backends.base import Outcome
-from alligator.health import Health
-from alligator.stats import measure
+from alligator.monitoring.health import Health
+from alligator.monitoring.stats import measure
+from tests.benchmarks.peers import counting
 from tests.benchmarks.peers.counting import REDIS, letter, mark, tick
 
 gator = Gator(REDIS, "bench")
@@ -20,10 +22,11 @@ def push(n: int) -> None:
 
 
 def push_batches(n: int, size: int) -> None:
+    func = getattr(counting, os.environ.get("BENCH_FUNCTION", "tick"))
     for _ in range(n // size):
         with gator.transaction():
             for _ in range(size):
-                gator.task(tick)
+                gator.task(func)
 
 
 def push_marks(n: int, pause: float) -> None:
@@ -48,7 +51,7 @@ async def enqueue_async(k: int) -> None:
 
 def with_waiting(crowd: int, calls: int) -> dict[str, float]:
     """Time pushes, steps, stats, probes and scrapes while about *crowd* tasks wait: µs of a call."""
-    from alligator.metrics import Metrics  # no worker and no site has to load it
+    from alligator.monitoring.metrics import Metrics  # no worker and no site has to load it
 
     client = gator.client
     size = min(1_000, crowd)

@@ -1,5 +1,6 @@
-"""What the tasks of every queue do: count themselves, and write down when the last one ran."""
+"""The tasks of all queues: they count themselves, and record when the last one ran."""
 
+import asyncio
 import atexit
 import json
 import os
@@ -10,10 +11,10 @@ from typing import Any
 REDIS = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379/0")
 EXPECTED = int(os.environ.get("BENCH_EXPECTED", "0"))
 WARM_UP = EXPECTED // 10
-"""So many of the tasks are not in the figures."""
+"""How many tasks are not counted."""
 RESULT = os.environ.get("BENCH_RESULT", "")
 STAMP_EVERY = 50
-"""After so many tasks the time is noted, if that is asked for."""
+"""After how many tasks the time is recorded, if requested."""
 
 _count = 0
 _began = 0.0
@@ -23,19 +24,19 @@ _stamps: list[float] | None = [] if "BENCH_STAMPS" in os.environ else None
 
 
 def tick() -> None:
-    """Do nothing, and be counted."""
+    """A task that only counts itself."""
     global _count, _began, _began_cpu
     _count += 1
     if _stamps is not None and _count % STAMP_EVERY == 0:
         _stamps.append(time.monotonic())
-    if _count == WARM_UP:
+    if _count == WARM_UP and not _began:
         _began, _began_cpu = time.monotonic(), time.process_time()
     elif _count == EXPECTED:
         write_ticks()
 
 
 def mark(sent: float) -> None:
-    """Note how long ago that was by the clock that all processes share."""
+    """Record the latency, by the clock that all processes share."""
     _waits.append(time.monotonic() - sent)
     if len(_waits) == 1:
         Path(f"{RESULT}.first").touch()
@@ -44,18 +45,18 @@ def mark(sent: float) -> None:
 
 
 def letter(text: str) -> None:
-    """Be a task with an argument of some size, that is never run."""
+    """A task with a larger argument, which never runs."""
 
 
 def write_ticks() -> None:
-    """Write down when the tasks ran, and what they cost."""
+    """Record when the tasks ran, and their CPU time."""
     now, cpu = time.monotonic(), time.process_time()
     timed = _count - WARM_UP
     write({"began": _began, "ended": now, "cpu": cpu - _began_cpu, "timed": timed})
 
 
 def write(result: dict[str, Any]) -> None:
-    """Leave *result* where the benchmark looks for it, all at once."""
+    """Write *result* atomically to the file that the benchmark reads."""
     if RESULT:
         part = Path(f"{RESULT}.part")
         part.write_text(json.dumps(result))
@@ -63,17 +64,26 @@ def write(result: dict[str, Any]) -> None:
 
 
 async def async_tick(*_: object) -> None:
-    """Be `tick`, for queues that run coroutines."""
+    """Asynchronous version of `tick`."""
+    tick()
+
+
+async def async_sleep_and_tick() -> None:
+    """Sleep for a second, and count."""
+    global _began, _began_cpu
+    if not _began:
+        _began, _began_cpu = time.monotonic(), time.process_time()
+    await asyncio.sleep(1)
     tick()
 
 
 async def async_mark(sent: float) -> None:
-    """Be `mark`, for queues that run coroutines."""
+    """Asynchronous version of `mark`."""
     mark(sent)
 
 
 async def async_letter(text: str) -> None:
-    """Be `letter`, for queues that run coroutines."""
+    """Asynchronous version of `letter`."""
 
 
 if _stamps is not None:

@@ -1,4 +1,4 @@
-"""The least that any queue on Redis does: no options, no retries, no promise."""
+"""The minimum of a queue on Redis: no options, no retries, no guarantees."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from tests.benchmarks.peers.counting import REDIS, mark, tick
 
 QUEUE = "raw"
 PAYLOAD = 300
-"""The length of a payload whose memory is measured."""
+"""The length of the payload in the measurement of memory."""
 client = redis.Redis.from_url(REDIS)
 async_client = redis.asyncio.Redis.from_url(REDIS)
 collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
@@ -38,7 +38,7 @@ TASKS: dict[str, Callable[..., None]] = {"tick": tick, "mark": mark}
 
 
 def message(name: str, *args: Any) -> str:
-    """Write a task down."""
+    """Return the payload of a task."""
     return json.dumps({"id": str(uuid4()), "name": name, "args": args, "kwargs": {}})
 
 
@@ -92,7 +92,7 @@ def run(text: bytes) -> None:
 
 
 def brpop() -> None:
-    """Run tasks one at a time, each taken away before it runs."""
+    """Run tasks one at a time, each removed before it runs."""
     while True:
         popped: Any = client.brpop([QUEUE], 30)
         if popped:

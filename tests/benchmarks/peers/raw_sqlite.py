@@ -1,4 +1,4 @@
-"""The least that a queue in a SQLite file does, with the pragmas that ours sets."""
+"""The minimum of a queue in a SQLite file, with Alligator's pragmas."""
 
 import json
 import os
@@ -14,7 +14,7 @@ BATCH = 100
 
 
 def connect(synchronous: str) -> sqlite3.Connection:
-    """Open the file; what is pushed is to be on the disk, what is taken may be taken again."""
+    """Open the file; pushes are synced to the disk, a lost acknowledgement is harmless."""
     connection = sqlite3.connect(os.environ["BENCH_FILE"], isolation_level=None, timeout=5)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")

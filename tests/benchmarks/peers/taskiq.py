@@ -23,7 +23,7 @@ _open: list[Any] = []
 
 
 async def _opened() -> None:
-    if not _open:  # makes the consumer group, without which what is pushed now is seen by nobody
+    if not _open:  # creates the consumer group, without which no worker sees what is pushed now
         _open.append(broker)
         await broker.startup()
 

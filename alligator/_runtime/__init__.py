@@ -1,0 +1,1 @@
+"""Helpers for the process: forks, signals, threads, timeouts, standard streams and the logger."""

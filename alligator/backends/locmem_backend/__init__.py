@@ -1,0 +1,278 @@
+"""Tasks in the memory of this process: for development, tests and programs of one process.
+
+The tasks are lost when the process ends. A forked child has an independent copy.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import inf
+from threading import Condition, Thread, local
+from time import monotonic
+from typing import ClassVar
+from weakref import WeakValueDictionary
+
+from ..._runtime.forks import register_fork_hooks
+from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST
+from ...exceptions import BackendError
+from .. import base
+from ..base import (
+    DeadLetter,
+    Duplicates,
+    Figures,
+    Lease,
+    Message,
+    Outcome,
+    Peeked,
+    QueueStats,
+    Sample,
+    Scheduled,
+    Step,
+    WorkerInfo,
+    bounded,
+    memory_of,
+)
+from .queue import Queue
+
+
+@dataclass(slots=True)
+class _Commit:
+    """The result of a commit, which is remembered for some minutes."""
+
+    until: float
+    pushed: Sequence[tuple[str, int]] = ()
+    duplicates: Duplicates | None = None
+    undone: bool = False
+
+
+class _Store:
+    """The data that all clients of one name share."""
+
+    def __init__(self) -> None:
+        self.changed = Condition()
+        self.queues: dict[str, Queue] = {}
+        self.commits: dict[str, _Commit] = {}
+        self.expiries: list[tuple[float, str]] = []
+        """A heap: when which commit may be forgotten."""
+        self.workers: dict[str, tuple[WorkerInfo, float, float]] = {}
+        self.interrupts = 0
+        register_fork_hooks(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock: a thread of the parent may have held it during the fork."""
+        self.changed = Condition()
+
+
+_shared: WeakValueDictionary[str, _Store] = WeakValueDictionary()
+
+
+class Client(base.Client):
+    """Tasks in memory: ``locmem://`` is private to one client, ``locmem://name`` to the process."""
+
+    blocking: ClassVar[bool] = False
+    can_peek: ClassVar[bool] = True
+
+    def __init__(self, conn_string: str) -> None:
+        super().__init__(conn_string)
+        name = conn_string.partition("://")[2]
+        self.scope: str = f"locmem/{name}"
+        self._store = _shared.setdefault(name, _Store()) if name else _Store()
+        self._seen = local()
+
+    def push_many(
+        self, messages: Sequence[Message], *, commit_id: str | None = None, undo: bool = True
+    ) -> Duplicates | None:
+        now = monotonic()
+        with self._store.changed:
+            known = self._store.commits.get(commit_id) if commit_id else None
+            if known is not None and known.undone and undo:
+                raise BackendError(f"commit {commit_id} was aborted: its tasks are not queued")
+            if known is not None and not known.undone:
+                return known.duplicates
+            names = [message.queue_name for message in messages]
+            numbers = [self._queue(each.queue_name).push(each, now) for each in messages]
+            duplicates = [n for n, number in enumerate(numbers) if number is None] or None
+            if commit_id:
+                pushed = [(name, n) for name, n in zip(names, numbers, strict=True) if n]
+                until = now + (COMMIT_MEMORY if undo else memory_of(commit_id))
+                self._remember(commit_id, _Commit(until, pushed, duplicates))
+            self._store.changed.notify_all()
+            return duplicates
+
+    def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
+        with self._store.changed:
+            known = self._store.commits.pop(commit_id, None)
+            for queue_name, number in known.pushed if known is not None else ():
+                self._queue(queue_name).undo_push(number)
+            self._remember(commit_id, _Commit(monotonic() + COMMIT_MEMORY, undone=True))
+
+    def step(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        *,
+        outcomes: Sequence[Outcome] = (),
+        lease_for: float = LEASE_SECONDS,
+        max_lost: int = MAX_LOST,
+    ) -> Step:
+        now = monotonic()
+        leases: list[Lease] = []
+        has_changed = bool(outcomes)
+        with self._store.changed:
+            queues = [self._queue(name) for name in queue_names]
+            for outcome in outcomes:
+                queue = self._queue(outcome.lease.queue_name)
+                queue.settle(outcome, now)
+                queue.limit_dead(self.dead_limit, self.dead_seconds)
+            for queue in queues:
+                has_changed = queue.reclaim(now, max_lost) or has_changed
+                queue.limit_dead(self.dead_limit, self.dead_seconds)
+            for queue in queues:
+                room = limit - len(leases)
+                found, can_continue = queue.reserve(room, now, lease_for, is_first=not leases)
+                leases += found
+                if not can_continue:
+                    break
+            if len(leases) == 1:
+                self._queue(leases[0].queue_name).mark_alone(leases[0])
+            if has_changed:
+                self._store.changed.notify_all()
+            return Step(leases, inf if leases or not limit else self._pause(queue_names, now))
+
+    def wait(self, queue_names: Sequence[str], timeout: float) -> None:
+        end = monotonic() + timeout
+        store = self._store
+        with store.changed:
+            seen = getattr(self._seen, "interrupts", 0)
+            while (now := monotonic()) < end and store.interrupts == seen:
+                pause = self._pause(queue_names, now)
+                if pause <= 0:
+                    break
+                store.changed.wait(min(end - now, pause))
+            self._seen.interrupts = store.interrupts
+
+    def interrupt(self) -> None:
+        # No lock here: a signal handler may have interrupted the thread that holds it. Another thread,
+        # which can wait for the lock, notifies the waiters.
+        self._store.interrupts += 1
+        Thread(target=self._notify, name="alligator-interrupt", daemon=True).start()
+
+    def extend(self, leases: Sequence[Lease], lease_for: float = LEASE_SECONDS) -> list[Lease]:
+        until = monotonic() + bounded(lease_for)
+        with self._store.changed:
+            return [
+                lease for lease in leases if not self._queue(lease.queue_name).extend(lease, until)
+            ]
+
+    def lease(
+        self, queue_name: str, task_id: str, lease_for: float = LEASE_SECONDS
+    ) -> Lease | None:
+        with self._store.changed:
+            return self._queue(queue_name).lease(task_id, monotonic(), lease_for)
+
+    def cancel(self, queue_name: str, task_id: str) -> str | None:
+        with self._store.changed:
+            return self._queue(queue_name).cancel(task_id)
+
+    def len(self, queue_name: str) -> int:
+        stats = self.stats(queue_name)
+        return stats.ready + stats.scheduled
+
+    def drop_all(self, queue_name: str) -> None:
+        with self._store.changed:
+            self._queue(queue_name).drop_all()
+
+    def queue_names(self) -> list[str]:
+        with self._store.changed:
+            return sorted(name for name, queue in self._store.queues.items() if queue.is_used())
+
+    def stats(self, queue_name: str) -> QueueStats:
+        with self._store.changed:
+            return self._queue(queue_name).stats(monotonic())
+
+    def note(
+        self, figures: Figures, queue_names: Sequence[str] = (), *, report_id: str | None = None
+    ) -> None:
+        marker = f"report {report_id}"
+        with self._store.changed:
+            is_new = report_id is None or marker not in self._store.commits
+            if report_id is not None and is_new:
+                self._remember(marker, _Commit(monotonic() + COMMIT_MEMORY))
+            for name, numbers in figures.items() if is_new else ():
+                self._queue(name).figures.update(numbers)
+            for name in queue_names:
+                self._queue(name).sample(monotonic())
+
+    def figures(self, queue_name: str) -> dict[str, int]:
+        with self._store.changed:
+            return dict(self._queue(queue_name).figures)
+
+    def history(self, queue_name: str) -> list[Sample]:
+        with self._store.changed:
+            return self._queue(queue_name).history(monotonic())
+
+    def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
+        with self._store.changed:
+            return self._queue(queue_name).scheduled(limit, monotonic())
+
+    def peek(self, queue_name: str) -> Iterator[Peeked]:
+        with self._store.changed:
+            found = self._queue(queue_name).peek(monotonic())
+        yield from found
+
+    def dead_letters(self, queue_name: str, limit: int = 100) -> list[DeadLetter]:
+        with self._store.changed:
+            return self._queue(queue_name).dead_letters(limit)
+
+    def retry_dead(self, queue_name: str, task_id: str) -> bool:
+        with self._store.changed:
+            is_found = self._queue(queue_name).retry_dead(task_id, monotonic())
+            self._store.changed.notify_all()
+            return is_found
+
+    def drop_dead(self, queue_name: str, task_id: str) -> bool:
+        with self._store.changed:
+            return self._queue(queue_name).drop_dead(task_id)
+
+    def beat(self, worker: WorkerInfo, ttl: float) -> None:
+        now = monotonic()
+        with self._store.changed:
+            self._store.workers[worker.name] = (worker, now, now + ttl)
+
+    def workers(self) -> list[WorkerInfo]:
+        now = monotonic()
+        with self._store.changed:
+            alive = {name: beat for name, beat in self._store.workers.items() if beat[2] > now}
+            self._store.workers = alive
+            return [worker._replace(seen_ago=now - seen) for worker, seen, _ in alive.values()]
+
+    def ping(self) -> None:
+        pass
+
+    def warnings(self) -> list[str]:
+        return ["locmem:// keeps tasks in memory: they are lost when the process ends."]
+
+    # All of these except the last are called while the lock is held.
+
+    def _queue(self, name: str) -> Queue:
+        queue = self._store.queues.get(name)
+        if queue is None:
+            queue = self._store.queues[name] = Queue(name)
+        return queue
+
+    def _pause(self, queue_names: Sequence[str], now: float) -> float:
+        return min((self._queue(name).pause(now) for name in queue_names), default=inf)
+
+    def _remember(self, commit_id: str, commit: _Commit) -> None:
+        """Remember *commit*, and forget those that have expired."""
+        commits, expiries = self._store.commits, self._store.expiries
+        commits[commit_id] = commit
+        heappush(expiries, (commit.until, commit_id))
+        while expiries and expiries[0][0] <= monotonic():
+            _, oldest = heappop(expiries)
+            if oldest in commits and commits[oldest].until <= monotonic():  # not remembered again
+                del commits[oldest]
+
+    def _notify(self) -> None:
+        with self._store.changed:
+            self._store.changed.notify_all()

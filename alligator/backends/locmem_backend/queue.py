@@ -1,0 +1,395 @@
+"""One queue in memory: its tasks in their states, and the transitions between them."""
+
+import heapq
+from collections import Counter, deque
+from itertools import count, islice
+from math import inf
+from operator import attrgetter
+from time import time
+from typing import Final
+
+from ..base import (
+    DeadLetter,
+    Lease,
+    Message,
+    Outcome,
+    Peeked,
+    QueueStats,
+    Sample,
+    Scheduled,
+    bounded,
+)
+from ..stats import SAMPLE_SECONDS, SAMPLES
+
+HeapItem = tuple[float, int, int, int]
+"""The moment, the rank among those of that moment, and the order and number of the entry."""
+
+RUNS: Final = 2**32
+"""A token is the number of the entry, multiplied by this, plus how often it was leased."""
+
+STALE: Final = 100
+"""How many stale items a heap may always have, however few tasks there are."""
+
+_numbers = count(1)
+
+
+class Entry:
+    """One push of a task, in any state."""
+
+    __slots__ = (
+        *("alone", "data", "due", "leased", "lost", "number", "order", "position", "runs"),
+        *("suspect", "task_id"),
+    )
+
+    def __init__(self, task_id: str, data: str) -> None:
+        self.task_id: str = task_id
+        self.data: str = data
+        self.number: int = next(_numbers)
+        self.runs: int = 0
+        """How often it was leased."""
+        self.lost: int = 0
+        self.leased: bool = False
+        self.alone: bool = False
+        """Whether its lease was the only one of its step."""
+        self.suspect: bool = False
+        """Whether a lease of it was lost."""
+        self.due: float = 0.0
+        """When it is ready (waiting) or when its lease ends (leased), on the monotonic clock."""
+        self.order: int = 0
+        """The order of its current heap item; an item with another order is stale."""
+        self.position: tuple[float, int] = (0.0, 0)
+        """When it is ready, and its rank among those of that moment; a release restores both."""
+
+    @property
+    def token(self) -> int:
+        return self.number * RUNS + self.runs
+
+
+class Queue:
+    """The tasks of one queue, and two heaps that order what happens next.
+
+    It has no lock: the caller holds that of the store. *now* is a time of the monotonic clock.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name: str = name
+        self.figures: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._entries: dict[int, Entry] = {}
+        """Those that are ready, scheduled or leased, by their numbers."""
+        self._by_id: dict[str, list[Entry]] = {}
+        """Those that are ready or scheduled; more than one of an id if a leased one returned."""
+        self._waiting: list[HeapItem] = []
+        self._leases: list[HeapItem] = []
+        self._orders = count()
+        self._dead: dict[int, tuple[DeadLetter, Entry]] = {}
+        """By their numbers, in the order in which they died."""
+        self._new_dead = 0
+        """How many have died since `limit_dead` was last called."""
+        self._samples: deque[tuple[float, QueueStats]] = deque(maxlen=SAMPLES)
+        """Each with the moment at which it was taken."""
+
+    # Pushing.
+
+    def push(self, message: Message, now: float) -> int | None:
+        """Add a task and return its number; None if one of its id already waits."""
+        if message.task_id in self._by_id:
+            return None
+        self._counts["pushed"] += 1
+        entry = Entry(message.task_id, message.data)
+        self._entries[entry.number] = entry
+        self._put_waiting(entry, now + bounded(message.delay))
+        return entry.number
+
+    def undo_push(self, number: int) -> None:
+        """Remove a task, unless a worker has or had it."""
+        entry = self._entries.get(number)
+        if entry is not None and not entry.runs:
+            self._remove(entry)
+            self._counts["pushed"] -= 1
+
+    # Running.
+
+    def settle(self, outcome: Outcome, now: float) -> None:
+        """Apply an outcome to its task; ignore it if the lease is outdated (except an ack)."""
+        lease = outcome.lease
+        if outcome.verdict == "ack":
+            self._finish(lease.token // RUNS)
+            return
+        entry = self._find_leased(lease)
+        if entry is None:
+            return
+        if outcome.data is not None:
+            entry.data = outcome.data
+        if outcome.verdict == "release":
+            if outcome.delay > 0:
+                self._put_waiting(entry, now + bounded(outcome.delay))
+            else:
+                self._put_back(entry)
+            return
+        self._counts["failed"] += 1
+        if outcome.verdict == "dead":
+            self._dead_letter(entry, outcome.reason, outcome.traceback)
+        else:
+            self._counts["retried"] += 1
+            self._put_waiting(entry, now + bounded(outcome.delay))
+
+    def _finish(self, number: int) -> None:
+        """Remove a task that is done, even if it waits again or has died in the meantime."""
+        entry = self._entries.get(number)
+        if entry is not None:
+            self._remove(entry)
+        elif self._dead.pop(number, None) is None:
+            return
+        self._counts["succeeded"] += 1
+
+    def reclaim(self, now: float, max_lost: int) -> bool:
+        """Make tasks ready again whose lease has ended, or dead; return whether there were any."""
+        found = False
+        while (head := self._head(self._leases)) and head[0] <= now:
+            found = True
+            entry = self._entries[heapq.heappop(self._leases)[3]]
+            entry.lost += entry.alone
+            entry.suspect = True
+            self._counts["lost"] += 1
+            if entry.alone and entry.lost >= max_lost:
+                reason = f"lost {entry.lost} times: its worker died or froze while it ran"
+                self._dead_letter(entry, reason, "")
+            else:
+                self._put_waiting(entry, now)
+        return found
+
+    def limit_dead(self, limit: int | None, seconds: float) -> None:
+        """Drop old dead letters: at most two for each new one, so that their number shrinks."""
+        if not self._new_dead:
+            return
+        maximum = inf if limit is None else limit
+        for number, (letter, _) in list(islice(self._dead.items(), 2 * self._new_dead)):
+            if len(self._dead) > maximum or letter.died_at + seconds < time():
+                del self._dead[number]
+                self._counts["dropped"] += 1
+        self._new_dead = 0
+
+    def reserve(
+        self, limit: int, now: float, lease_for: float, *, is_first: bool
+    ) -> tuple[list[Lease], bool]:
+        """Lease up to *limit* tasks, the one that has been due for longest first.
+
+        Also return whether the step can continue. It ends at a suspect, which must be leased alone:
+        with it if nothing was reserved before (*is_first*), else before it.
+        """
+        leases: list[Lease] = []
+        while len(leases) < limit and (head := self._head(self._waiting)) and head[0] <= now:
+            entry = self._entries[head[3]]
+            if entry.suspect and (leases or not is_first):
+                return leases, False
+            heapq.heappop(self._waiting)
+            leases.append(self._lease(entry, now, lease_for))
+            if entry.suspect:
+                return leases, False
+        return leases, True
+
+    def mark_alone(self, lease: Lease) -> None:
+        """Record that *lease* is the only one of its step."""
+        self._entries[lease.token // RUNS].alone = True
+
+    def lease(self, task_id: str, now: float, lease_for: float) -> Lease | None:
+        """Lease a ready or scheduled task by its id; None if there is none."""
+        entry = self._find_waiting(task_id)
+        if entry is None:
+            return None
+        lease = self._lease(entry, now, lease_for)
+        entry.alone = True
+        return lease
+
+    def _lease(self, entry: Entry, now: float, lease_for: float) -> Lease:
+        self._remove_waiting(entry)
+        entry.runs += 1
+        entry.alone = False
+        self._put_leased(entry, now + bounded(lease_for))
+        waited = max(0.0, now - entry.position[0])
+        return Lease(self.name, entry.task_id, entry.data, entry.token, entry.lost, waited)
+
+    def extend(self, lease: Lease, until: float) -> bool:
+        """Extend *lease*; return False if it is lost."""
+        entry = self._find_leased(lease)
+        if entry is None:
+            return False
+        self._put_leased(entry, until)
+        return True
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until a task is due or a lease ends."""
+        heads = self._head(self._waiting), self._head(self._leases)
+        return max(0.0, min((head[0] - now for head in heads if head), default=inf))
+
+    # Canceling, dropping, retrying.
+
+    def cancel(self, task_id: str) -> str | None:
+        """Remove a ready or scheduled task and return its data; None if there is none."""
+        entry = self._find_waiting(task_id)
+        if entry is None:
+            return None
+        self._remove(entry)
+        self._counts["canceled"] += 1
+        return entry.data
+
+    def drop_all(self) -> None:
+        """Drop the ready and scheduled tasks."""
+        dropped = [entry for entry in self._entries.values() if not entry.leased]
+        for entry in dropped:
+            self._remove(entry)
+        self._counts["dropped"] += len(dropped)
+
+    def retry_dead(self, task_id: str, now: float) -> bool:
+        """Make the latest dead task of that id ready again; False if there is none."""
+        entry = self._find_dead(task_id)
+        if entry is None:
+            return False
+        del self._dead[entry.number]
+        entry.lost, entry.suspect = 0, False
+        self._entries[entry.number] = entry
+        self._put_waiting(entry, now)
+        return True
+
+    def drop_dead(self, task_id: str) -> bool:
+        """Drop the latest dead task of that id; False if there is none."""
+        entry = self._find_dead(task_id)
+        if entry is None:
+            return False
+        del self._dead[entry.number]
+        self._counts["dropped"] += 1
+        return True
+
+    # Measuring and listing.
+
+    def is_used(self) -> bool:
+        """Return whether it holds tasks or ever did."""
+        return bool(self._counts)
+
+    def stats(self, now: float) -> QueueStats:
+        """Return the numbers of the queue."""
+        waiting = [entry.due for entry in self._entries.values() if not entry.leased]
+        ready = [due for due in waiting if due <= now]
+        return QueueStats(
+            ready=len(ready),
+            scheduled=len(waiting) - len(ready),
+            leased=len(self._entries) - len(waiting),
+            dead=len(self._dead),
+            oldest=now - min(ready, default=now),
+            **self._counts,
+            unreadable=(),
+        )
+
+    def sample(self, now: float) -> None:
+        """Take a sample, unless the current ten seconds have one."""
+        slot = now // SAMPLE_SECONDS
+        if not self._samples or self._samples[-1][0] // SAMPLE_SECONDS < slot:
+            self._samples.append((now, self.stats(now)))
+
+    def history(self, now: float) -> list[Sample]:
+        """Return the samples, the oldest first."""
+        return [
+            Sample(
+                now - at,
+                *(stats.ready, stats.scheduled, stats.leased, stats.dead),
+                *(stats.pushed, stats.succeeded, stats.failed, stats.dropped),
+            )
+            for at, stats in self._samples
+            if now - at < SAMPLE_SECONDS * SAMPLES
+        ]
+
+    def scheduled(self, limit: int, now: float) -> list[Scheduled]:
+        """Return the scheduled tasks, the next first."""
+        waiting = (
+            (*entry.position, entry.number)
+            for entry in self._entries.values()
+            if not entry.leased and entry.due > now
+        )
+        found = heapq.nsmallest(limit, waiting)
+        return [
+            Scheduled(self.name, entry.task_id, entry.data, due - now)
+            for due, _, number in found
+            for entry in [self._entries[number]]
+        ]
+
+    def peek(self, now: float) -> list[Peeked]:
+        """Return the tasks that are not leased."""
+        found = [(entry, "dead") for _, entry in self._dead.values()]
+        waiting = (entry for entry in self._entries.values() if not entry.leased)
+        found += [(entry, "scheduled" if entry.due > now else "ready") for entry in waiting]
+        return [Peeked(self.name, entry.task_id, entry.data, state) for entry, state in found]
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Return the dead letters, the latest first."""
+        return [letter for letter, _ in islice(reversed(self._dead.values()), limit)]
+
+    # From state to state.
+
+    def _find_waiting(self, task_id: str) -> Entry | None:
+        """Return the newest waiting task of that id."""
+        return max(self._by_id.get(task_id, ()), key=attrgetter("number"), default=None)
+
+    def _find_dead(self, task_id: str) -> Entry | None:
+        """Return the task of that id that died last."""
+        dead = (entry for _, entry in reversed(self._dead.values()))
+        return next((entry for entry in dead if entry.task_id == task_id), None)
+
+    def _find_leased(self, lease: Lease) -> Entry | None:
+        """Return the task of *lease*; None if the lease is outdated."""
+        entry = self._entries.get(lease.token // RUNS)
+        current = entry is not None and entry.leased and entry.token == lease.token
+        return entry if current else None
+
+    def _remove(self, entry: Entry) -> None:
+        """Remove a waiting or leased task."""
+        del self._entries[entry.number]
+        if not entry.leased:
+            self._remove_waiting(entry)
+            self._compact_heap()
+
+    def _compact_heap(self) -> None:
+        """Remove the stale items of the heap; they would stay there until they are due."""
+        if len(self._waiting) > 2 * len(self._entries) + STALE:
+            self._waiting = [
+                item
+                for item in self._waiting
+                if (entry := self._entries.get(item[3])) is not None and entry.order == item[2]
+            ]
+            heapq.heapify(self._waiting)
+
+    def _put_waiting(self, entry: Entry, due: float) -> None:
+        entry.position = (due, next(self._orders))
+        self._put_back(entry)
+
+    def _put_back(self, entry: Entry) -> None:
+        entry.leased, entry.due, entry.order = False, entry.position[0], next(self._orders)
+        self._by_id.setdefault(entry.task_id, []).append(entry)
+        heapq.heappush(self._waiting, (*entry.position, entry.order, entry.number))
+
+    def _put_leased(self, entry: Entry, until: float) -> None:
+        entry.leased, entry.due, entry.order = True, until, next(self._orders)
+        heapq.heappush(self._leases, (until, entry.order, entry.order, entry.number))
+
+    def _remove_waiting(self, entry: Entry) -> None:
+        """Remove the entry from those that wait under its id."""
+        alike = self._by_id[entry.task_id]
+        alike.remove(entry)
+        if not alike:
+            del self._by_id[entry.task_id]
+
+    def _dead_letter(self, entry: Entry, reason: str, traceback: str) -> None:
+        del self._entries[entry.number]
+        letter = DeadLetter(self.name, entry.task_id, entry.data, reason, traceback, time())
+        self._dead[entry.number] = letter, entry
+        self._counts["died"] += 1
+        self._new_dead += 1
+
+    def _head(self, heap: list[HeapItem]) -> HeapItem | None:
+        """Return the first item of *heap* that is not stale; remove the stale ones before it."""
+        while heap:
+            entry = self._entries.get(heap[0][3])
+            if entry is not None and entry.order == heap[0][2]:
+                return heap[0]
+            heapq.heappop(heap)
+        return None

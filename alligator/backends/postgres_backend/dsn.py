@@ -1,0 +1,128 @@
+"""The DSN of a PostgreSQL database: libpq's, with two options of our own."""
+
+import os
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from ...constants import COMMIT_SECONDS
+from ...exceptions import ConfigurationError
+from ..base import redact
+
+DEFAULT_SCHEMA: Final = "alligator"
+_SCHEMA = re.compile(r"(?!pg_|information_schema$)[A-Za-z_][A-Za-z0-9_]{0,62}")
+_OPTIONS: Final = ("schema", "timeout")
+_SHAPE: Final = "postgresql://[user[:password]@][host[:port],…][/database][?option=value&…]"
+
+
+class Dsn(NamedTuple):
+    """The parts of a DSN."""
+
+    store: str
+    """The DSN without its secrets."""
+    schema: str
+    timeout: float
+    """How many seconds a push may take."""
+    conninfos: list[bytes]
+    """For each host the parameters for libpq, to be tried in turn."""
+    database: str
+    """The name of the database; empty if the DSN does not tell it."""
+
+    @property
+    def scope(self) -> str:
+        """The part of the server that holds the queues; see `Client.scope`."""
+        return f"postgresql/{self.database}/{self.schema}"
+
+
+def read_dsn(conn_string: str) -> Dsn:
+    """Return the parts of a DSN; raise `ConfigurationError` if it cannot work."""
+    store = redact(conn_string)
+    address, _, query = conn_string.partition("?")
+    own: dict[str, str] = {}
+    fields: list[str] = []
+    for field in query.split("&"):
+        name, _, value = field.partition("=")
+        if name in _OPTIONS:
+            own[name] = unquote(value)
+        elif field:
+            fields.append(field)
+    schema = own.get("schema", DEFAULT_SCHEMA)
+    if not _SCHEMA.fullmatch(schema):
+        raise ConfigurationError(
+            f"{store}: schema must be the name of a schema, such as alligator: a letter or _, then "
+            "letters, digits and _, at most 63; names that begin with pg_ belong to PostgreSQL."
+        )
+    url = "?".join([address, "&".join(fields)]) if fields else address
+    parameters = _parse(url, store)
+    return Dsn(
+        store,
+        schema,
+        _seconds(own.get("timeout"), store),
+        _conninfos(parameters, store),
+        parameters.get("dbname", ""),
+    )
+
+
+def _seconds(text: str | None, store: str) -> float:
+    if text is None:
+        return COMMIT_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 3600:
+        raise ConfigurationError(
+            f"{store}: timeout must be a number of seconds, above 0 and below 3600."
+        )
+    return seconds
+
+
+def _parse(url: str, store: str) -> dict[str, str]:
+    try:
+        options = pq.Conninfo.parse(url.encode())
+    except (psycopg.Error, UnicodeError):
+        # The text of libpq's error may contain a part of the password.
+        raise ConfigurationError(
+            f"{store} is not a DSN that libpq can read. Its form is {_SHAPE}; special characters in "
+            "names and passwords are percent-encoded, and the options are those of libpq, and "
+            "schema and timeout."
+        ) from None
+    return {each.keyword.decode(): each.val.decode() for each in options if each.val is not None}
+
+
+def _conninfos(parameters: dict[str, str], store: str) -> list[bytes]:
+    """Return the parameters for libpq, for each host.
+
+    libpq itself goes to the next host only if the last refuses the connection, not if it is silent.
+    """
+    defaults = {"fallback_application_name": "alligator"}
+    if not {"PGTARGETSESSIONATTRS", "PGSERVICE"} & set(os.environ) and "service" not in parameters:
+        # A queue needs a server that accepts writes. After a failover this finds the new primary.
+        defaults["target_session_attrs"] = "read-write"
+    parameters = {**defaults, **parameters, "client_encoding": "UTF8"}
+    parameters.pop("connect_timeout", None)  # `Wire.connect` has a deadline
+    hosts, addresses, ports = (
+        parameters.get(name, "").split(",") for name in ("host", "hostaddr", "port")
+    )
+    number = max(len(hosts), len(addresses))
+    if not all(port.isdecimal() or not port for port in ports):
+        raise ConfigurationError(f"{store}: the port must be a number.")
+    if len(ports) not in (1, number):
+        raise ConfigurationError(f"{store}: give one port, or one for each host.")
+    if number == 1:
+        return [make_conninfo("", **parameters).encode()]
+    conninfos: list[bytes] = []
+    for n in range(number):
+        one = dict(parameters)
+        for name, values in (("host", hosts), ("hostaddr", addresses), ("port", ports)):
+            value = values[n if len(values) > 1 else 0]
+            if value:
+                one[name] = value
+            else:
+                one.pop(name, None)
+        conninfos.append(make_conninfo("", **one).encode())
+    return conninfos

@@ -1,0 +1,101 @@
+"""Where a step begins to look, so that dead rows of the tables do not slow it down.
+
+PostgreSQL keeps rows that were deleted for as long as any transaction might see them. While one has
+been open for long, every scan from the beginning of a queue passes over all tasks that have gone since.
+If that becomes slow, the steps begin where the last one has found its first task, and now and then at
+the beginning. A task that returns to an earlier place, or whose push took long, then waits a little
+longer.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from time import monotonic
+from typing import Final, NamedTuple
+
+from .codec import BEGINNING
+
+SLOW_SECONDS: Final = 0.005
+SLOW_SECONDS_A_TASK: Final = 0.0001
+"""The scans of a step are slow if they take longer than the first, and the second for each task."""
+
+SLOW_SCANS: Final = 3
+"""So many in a row are slow before anything changes: on a busy machine, one may be."""
+
+FULL_EVERY: Final = 1.0
+"""At least so many seconds pass between two scans from the beginning, if they are slow."""
+FULL_SHARE: Final = 20
+"""Such a scan is made at most once in so many times the seconds that it takes."""
+
+LATE: Final = 2_500_000
+"""How many microseconds after its time a new task may appear: its push has a time limit."""
+
+
+class Scan(NamedTuple):
+    """Where the scans of one step begin."""
+
+    after: list[int]
+    """For each queue, among the tasks that wait."""
+    since: int
+    """Among the leases of all queues."""
+    is_full: bool
+
+
+class Marks:
+    """What a client remembers from its last steps."""
+
+    def __init__(self) -> None:
+        self._after: dict[str, int] = {}
+        self._since = BEGINNING
+        self._full_at = 0.0
+        """When the next scan must begin at the beginning; 0 while such scans are fast."""
+        self._slow_scans = 0
+
+    def scan(self, queues: Sequence[str]) -> Scan:
+        """Return where the next step on *queues* begins."""
+        if monotonic() >= self._full_at:
+            return Scan([BEGINNING] * len(queues), BEGINNING, True)
+        after = [self._after.get(queue, BEGINNING) for queue in queues]
+        return Scan(after, self._since, False)
+
+    def reset(self) -> None:
+        """Begin at the beginning: tasks have returned to their places."""
+        self._full_at = 0.0
+
+    def seconds_until_full(self, scan: Scan) -> float:
+        """Return for how long one may sleep after *scan* found nothing."""
+        return inf if scan.is_full else max(0.0, self._full_at - monotonic())
+
+    def record(
+        self,
+        queues: Sequence[str],
+        scan: Scan,
+        found: Sequence[tuple[str, int]],
+        *,
+        now: int,
+        took: float,
+        is_complete: bool,
+        is_reclaimed: bool,
+    ) -> None:
+        """Record what a step found: the queue and the time of each task, in order.
+
+        *now* is the server's clock, *took* the seconds of its scans, and *is_complete* tells whether it
+        reached the end of every queue, *is_reclaimed* whether it found all expired leases.
+        """
+        if scan.is_full:
+            is_slow = took > SLOW_SECONDS + SLOW_SECONDS_A_TASK * len(found)
+            self._slow_scans = self._slow_scans + 1 if is_slow else 0
+            self._full_at = 0.0
+            if self._slow_scans >= SLOW_SCANS:
+                self._full_at = monotonic() + max(FULL_EVERY, FULL_SHARE * took)
+        if not self._full_at:
+            return
+        if is_reclaimed:
+            self._since = now - LATE
+        if is_complete:
+            self._after.update(dict.fromkeys(queues, now - LATE))
+            return
+        if found:
+            last, _ = found[-1]
+            self._after[last] = min(at for queue, at in found if queue == last)
+            for queue in queues[: queues.index(last)]:
+                self._after[queue] = now - LATE

@@ -1,0 +1,684 @@
+-- The functions of the PostgreSQL store, version 1. {s} is the quoted name of their schema, {key} the
+-- same name as the beginning of a text.
+--
+-- A function is never changed once it was released, because programs of the old and of the new version
+-- run side by side during an upgrade: a new version adds one under another name.
+-- All use clock_timestamp(), because now() is the beginning of the transaction, and PL/pgSQL, because
+-- functions in SQL are planned at each call before PostgreSQL 18. The settings of the planner exclude
+-- plans that read a whole table: statistics are often missing or old, as queues grow and shrink fast.
+
+-- Waking. A worker that sleeps holds a shared advisory lock for each of its queues. Other sessions see
+-- it at once, it ends with its session, and it writes nothing.
+
+CREATE FUNCTION {s}.lock_key(p_queue text) RETURNS int LANGUAGE sql IMMUTABLE AS
+$$ SELECT hashtext('{key}.' || p_queue) $$;
+
+-- Wake up to p_limit workers that sleep on the queue. Call it in a transaction that begins after the
+-- commit of the tasks: then it sees the worker, or the worker sees the tasks before it sleeps.
+CREATE FUNCTION {s}.wake(p_queue text, p_limit int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_key int := {s}.lock_key(p_queue);
+    v_pid int;
+BEGIN
+    IF pg_try_advisory_lock(1634494569, v_key) THEN  -- no worker sleeps
+        PERFORM pg_advisory_unlock(1634494569, v_key);
+        RETURN;
+    END IF;
+    -- NOTIFY holds a lock of the whole cluster until its transaction ends: no fsync in between.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    FOR v_pid IN
+        SELECT pid FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = 1634494569 AND objsubid = 2 AND granted
+            AND objid = v_key::oid AND mode = 'ShareLock'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ORDER BY random() LIMIT p_limit
+    LOOP
+        PERFORM pg_notify('alligator_' || v_pid, '');
+    END LOOP;
+END $$;
+
+-- Return for each commit 'aborted', or the positions of its duplicates, from 0.
+CREATE FUNCTION {s}.results(p_commits text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        SELECT array_agg(CASE WHEN p.base = 0 THEN 'aborted' ELSE coalesce(p.duplicates, '') END
+            ORDER BY c.n)
+        FROM unnest(p_commits) WITH ORDINALITY AS c(id, n) LEFT JOIN {s}.pushed p ON p.id = c.id);
+END $$;
+
+-- Push several commits: each all or none, and only once. p_of and p_places give for each task the
+-- number of its commit and its position there, from 1. p_chosen tells for each commit whether somebody
+-- chose its id: then an earlier abort is ignored. The tasks are sorted by queue and id, byte by
+-- byte: all transactions take the locks of the index in one order, and none waits for another in a
+-- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
+-- Returns NULL if all tasks are queued, or else the `results`.
+CREATE FUNCTION {s}.push(
+    p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[]
+) RETURNS text[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_at timestamptz := v_now;
+    v_due timestamptz;
+    v_bases bigint[] := ARRAY[nextval('{s}.base')];
+    v_number int;
+BEGIN
+    IF cardinality(p_ids) = 1 THEN  -- most requests start one task
+        IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
+            v_at := v_now + interval '86100 s';
+        END IF;
+        INSERT INTO {s}.pushed (id, base, at) VALUES (p_commits[1], v_bases[1], v_at)
+        ON CONFLICT (id) DO NOTHING;
+        IF NOT FOUND THEN
+            UPDATE {s}.pushed SET base = v_bases[1], at = v_at, duplicates = NULL
+            WHERE id = p_commits[1] AND base = 0 AND p_chosen[1];
+            IF NOT FOUND THEN
+                RETURN {s}.results(p_commits);
+            END IF;
+        END IF;
+        PERFORM FROM {s}.task
+        WHERE queue = p_queues[1] AND id = p_ids[1] AND token <> 0 AND state = 'w';
+        IF NOT FOUND THEN
+            v_due := v_now + p_delays[1] * interval '1 s';
+            INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
+            VALUES (p_queues[1], p_ids[1], v_bases[1] * 1000 + 1, 'w', v_due > v_now, v_due, v_due,
+                p_datas[1])
+            ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
+            IF FOUND THEN
+                INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+                VALUES (p_queues[1], 1, (v_due > v_now)::int, 1);
+                RETURN NULL;
+            END IF;
+        END IF;
+        UPDATE {s}.pushed SET duplicates = '0' WHERE id = p_commits[1];
+        RETURN ARRAY['0'];
+    END IF;
+    IF cardinality(p_commits) > 1 THEN
+        v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
+    END IF;
+    INSERT INTO {s}.pushed (id, base, at)
+    SELECT id, base,
+        CASE WHEN chosen AND starts_with(id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
+    FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base) ORDER BY id COLLATE "C"
+    ON CONFLICT (id) DO NOTHING;
+    GET DIAGNOSTICS v_number = ROW_COUNT;
+    IF v_number < cardinality(p_commits) THEN  -- from here on, NULL is the base of a known commit
+        UPDATE {s}.pushed p SET base = c.base, duplicates = NULL,
+            at = CASE WHEN starts_with(c.id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
+        FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base)
+        WHERE p.id = c.id AND p.base = 0 AND c.chosen;
+        v_bases := ARRAY(
+            SELECT CASE WHEN p.base = c.base THEN c.base END
+            FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
+            LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
+    END IF;
+    INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
+    SELECT t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0,
+        v_now + t.delay * interval '1 s', v_now + t.delay * interval '1 s', t.data
+    FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas) WITH ORDINALITY
+        AS t(of, place, queue, id, delay, data, n)
+    WHERE v_bases[t.of] IS NOT NULL AND NOT EXISTS (
+        SELECT FROM {s}.task old
+        WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0 AND old.state = 'w')
+    ORDER BY t.n
+    ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
+    GET DIAGNOSTICS v_number = ROW_COUNT;
+    IF v_number = cardinality(p_ids) THEN
+        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+        SELECT queue, count(*), count(*) FILTER (WHERE delay > 0), count(*)
+        FROM unnest(p_queues, p_delays) AS t(queue, delay) GROUP BY queue;
+        RETURN NULL;
+    END IF;
+    WITH sent AS MATERIALIZED (
+        SELECT t.of, t.place, t.queue, t.delay,
+            EXISTS (SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.id = t.id AND k.token = 0
+                AND k.seq = v_bases[t.of] * 1000 + t.place) AS is_queued
+        FROM unnest(p_of, p_places, p_queues, p_ids, p_delays) AS t(of, place, queue, id, delay)
+        WHERE v_bases[t.of] IS NOT NULL),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+        SELECT queue, count(*), count(*) FILTER (WHERE delay > 0), count(*)
+        FROM sent WHERE is_queued GROUP BY queue)
+    UPDATE {s}.pushed p SET duplicates = d.places
+    FROM (
+        SELECT p_commits[of] AS id, string_agg((place - 1)::text, ' ' ORDER BY place) AS places
+        FROM sent WHERE NOT is_queued GROUP BY of) d
+    WHERE p.id = d.id;
+    RETURN {s}.results(p_commits);
+END $$;
+
+-- The same with its commit, then wake workers, in one round trip. The push is refused after p_latest
+-- (seconds since 1970 by this server's clock), because its client has given up by then.
+CREATE PROCEDURE {s}.push_and_wake(
+    p_latest float8, p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
+    INOUT p_results text[], INOUT p_clock float8
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_queue text;
+    v_number int;
+BEGIN
+    p_clock := extract(epoch FROM clock_timestamp());
+    IF p_clock > p_latest THEN
+        p_results := '{late}';
+        RETURN;
+    END IF;
+    p_results := {s}.push(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas);
+    p_clock := extract(epoch FROM clock_timestamp());
+    IF p_clock > p_latest THEN
+        ROLLBACK;
+        p_results := '{late}';
+        RETURN;
+    END IF;
+    COMMIT;
+    IF cardinality(p_ids) = 1 THEN
+        PERFORM {s}.wake(p_queues[1], 1);
+    ELSE
+        FOR v_queue, v_number IN SELECT q, count(*) FROM unnest(p_queues) q GROUP BY q LOOP
+            PERFORM {s}.wake(v_queue, v_number);
+        END LOOP;
+    END IF;
+    IF random() < 0.002 THEN
+        COMMIT;
+        PERFORM set_config('synchronous_commit', 'off', true);
+        PERFORM {s}.fold();
+    END IF;
+END $$;
+
+-- Refuse each commit that is not queued, and return for each what `push` returns for it. This waits for
+-- a push that is under way.
+CREATE FUNCTION {s}.settle(p_commits text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {s}.pushed (id, base, at)
+    SELECT id, 0, clock_timestamp() FROM unnest(p_commits) id ORDER BY id COLLATE "C"
+    ON CONFLICT (id) DO NOTHING;
+    RETURN {s}.results(p_commits);
+END $$;
+
+-- Refuse a commit, or remove those of its tasks that were never leased.
+CREATE FUNCTION {s}.abort(p_commit text, p_queues text[], p_ids text[]) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_base bigint;
+BEGIN
+    INSERT INTO {s}.pushed (id, base, at) VALUES (p_commit, 0, clock_timestamp())
+    ON CONFLICT (id) DO NOTHING;
+    SELECT base INTO v_base FROM {s}.pushed WHERE id = p_commit FOR UPDATE;
+    IF v_base = 0 THEN
+        RETURN;
+    END IF;
+    UPDATE {s}.pushed SET base = 0, at = clock_timestamp() WHERE id = p_commit;
+    WITH removed AS (
+        DELETE FROM {s}.task t USING unnest(p_queues, p_ids) AS a(queue, id)
+        WHERE t.queue = a.queue AND t.id = a.id AND t.token = 0
+            AND t.seq > v_base * 1000 AND t.seq <= v_base * 1000 + 1000
+        RETURNING t.queue, t.delayed)
+    INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+    SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue;
+END $$;
+
+-- Workers.
+
+-- Return the seconds until there is something to do, 0 if there is now. p_after gives for each queue
+-- where to begin among the tasks that wait. Leases are looked at only from the beginning of time: their
+-- next end may be behind those of all tasks that were done since. A client that begins later sleeps only
+-- until it begins at the beginning again.
+CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_since timestamptz)
+RETURNS float8 LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_at timestamptz;
+    v_next timestamptz := 'infinity';
+BEGIN
+    FOR n IN 1 .. cardinality(p_queues) LOOP
+        SELECT at INTO v_at FROM {s}.task
+        WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n] ORDER BY at, seq LIMIT 1;
+        v_next := least(v_next, v_at);
+        IF p_since = '-infinity' THEN
+            SELECT at INTO v_at FROM {s}.task
+            WHERE queue = p_queues[n] AND state = 'l' ORDER BY at, seq LIMIT 1;
+            v_next := least(v_next, v_at);
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN v_next = 'infinity' THEN 'infinity'
+        ELSE greatest(0, extract(epoch FROM v_next - clock_timestamp())) END;
+END $$;
+
+-- Take the locks of a worker that sleeps, then look: a push that this does not see will see the locks.
+CREATE FUNCTION {s}.sleep(p_queues text[], p_after timestamptz[], p_since timestamptz)
+RETURNS float8 LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_lock_shared(1634494569, {s}.lock_key(q)) FROM unnest(p_queues) q;
+    RETURN {s}.pause(p_queues, p_after, p_since);
+END $$;
+
+-- Settle the outcomes of tasks other than 'ack'; return the queues of those that died.
+CREATE FUNCTION {s}.settle_outcomes(
+    p_verdicts text[], p_queues text[], p_ids text[], p_seqs bigint[], p_tokens bigint[],
+    p_delays float8[], p_datas bytea[], p_reasons text[], p_tracebacks text[]
+) RETURNS text[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_due timestamptz;
+    v_deaths text[] := '{}';
+    o record;
+BEGIN
+    FOR o IN
+        SELECT * FROM unnest(
+            p_verdicts, p_queues, p_ids, p_seqs, p_tokens, p_delays, p_datas, p_reasons, p_tracebacks)
+            AS o(verdict, queue, id, seq, token, delay, data, reason, traceback)
+    LOOP
+        v_due := CASE WHEN o.verdict = 'retry' OR o.delay > 0
+            THEN v_now + o.delay * interval '1 s' END;
+        IF o.verdict = 'dead' THEN
+            UPDATE {s}.task t SET state = 'd', at = v_now, delayed = false, reason = o.reason,
+                traceback = o.traceback, data = coalesce(o.data, t.data)
+            WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
+                AND t.token = o.token AND state = 'l';
+            IF FOUND THEN
+                INSERT INTO {s}.tally (queue, leased, dead, failed, died) VALUES (o.queue, -1, 1, 1, 1);
+                v_deaths := v_deaths || o.queue;
+            END IF;
+        ELSE
+            UPDATE {s}.task t SET state = 'w', at = coalesce(v_due, due), due = coalesce(v_due, due),
+                delayed = coalesce(v_due, due) > v_now, data = coalesce(o.data, t.data)
+            WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
+                AND t.token = o.token AND state = 'l'
+            RETURNING due INTO v_due;
+            IF FOUND THEN
+                INSERT INTO {s}.tally (queue, leased, waiting, delayed, failed, retried)
+                VALUES (o.queue, -1, 1, (v_due > v_now)::int, (o.verdict = 'retry')::int,
+                    (o.verdict = 'retry')::int);
+            END IF;
+        END IF;
+    END LOOP;
+    RETURN v_deaths;
+END $$;
+
+-- Settle, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
+-- until there is something to do, `o_took` those that the scans took, `o_at` the time by this
+-- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found, `o_reclaimed`
+-- whether all expired leases were. The other rows are leases.
+CREATE FUNCTION {s}.step(
+    p_queues text[], p_after timestamptz[], p_since timestamptz,
+    p_limit int, p_lease float8, p_max_lost int, p_token bigint,
+    p_ack_queues text[], p_ack_ids text[], p_ack_seqs bigint[],
+    p_dead_limit int, p_dead_seconds float8, p_slept boolean,
+    p_verdicts text[], p_out_queues text[], p_out_ids text[], p_out_seqs bigint[],
+    p_out_tokens bigint[], p_delays float8[], p_datas bytea[], p_reasons text[], p_tracebacks text[]
+) RETURNS TABLE (
+    o_queue text, o_id text, o_data bytea, o_seq bigint, o_lost int, o_waited float8,
+    o_at timestamptz, o_pause float8, o_took float8, o_complete boolean,
+    o_reclaimed boolean
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_now timestamptz;
+    v_room int := p_limit;
+    v_ended int;
+    v_dead int;
+    v_deaths text[] := '{}';
+    v_tids tid[] := '{}';
+    v_found tid[];
+    v_suspects boolean[];
+    v_first int;
+    v_complete boolean := true;
+    v_reclaimed boolean := true;
+    v_took float8;
+    v_pause float8 := 'infinity';
+BEGIN
+    IF p_slept THEN
+        PERFORM pg_advisory_unlock_all();
+    END IF;
+    -- A crash of the server may undo this step: its tasks then run again, as at-least-once allows.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    IF cardinality(p_ack_seqs) > 0 THEN
+        WITH done AS (
+            DELETE FROM {s}.task t USING unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)
+            WHERE t.queue = a.queue AND t.id = a.id AND t.token <> 0 AND t.seq = a.seq
+            RETURNING t.queue, t.state, t.delayed)
+        INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
+        SELECT queue, -count(*) FILTER (WHERE state = 'w'),
+            -count(*) FILTER (WHERE state = 'w' AND delayed),
+            -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
+        FROM done GROUP BY queue;
+    END IF;
+    IF p_verdicts IS NOT NULL THEN
+        v_deaths := {s}.settle_outcomes(p_verdicts, p_out_queues, p_out_ids, p_out_seqs, p_out_tokens,
+            p_delays, p_datas, p_reasons, p_tracebacks);
+    END IF;
+    v_now := clock_timestamp();
+    IF p_limit > 0 THEN
+        FOR n IN 1 .. cardinality(p_queues) LOOP
+            WITH ended AS (
+                UPDATE {s}.task t SET
+                    lost = t.lost + t.alone::int, suspect = true, delayed = false,
+                    at = v_now, due = v_now,
+                    state = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'd' ELSE 'w' END::"char",
+                    reason = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'lost ' || (t.lost + 1)
+                        || ' times: its worker died or froze while it ran' END,
+                    traceback = NULL
+                WHERE t.ctid = ANY (ARRAY(
+                    SELECT ctid FROM {s}.task
+                    WHERE queue = p_queues[n] AND state = 'l' AND at >= p_since AND at <= v_now
+                    ORDER BY at, seq LIMIT 250 FOR UPDATE SKIP LOCKED))
+                RETURNING t.state),
+            counted AS (
+                INSERT INTO {s}.tally (queue, leased, waiting, lost, dead, died)
+                SELECT p_queues[n], -count(*), count(*) FILTER (WHERE state = 'w'), count(*),
+                    count(*) FILTER (WHERE state = 'd'), count(*) FILTER (WHERE state = 'd')
+                FROM ended HAVING count(*) > 0
+                RETURNING lost, dead)
+            SELECT lost, dead INTO v_ended, v_dead FROM counted;
+            IF v_ended = 250 THEN
+                v_reclaimed := false;
+            END IF;
+            IF v_dead > 0 THEN
+                v_deaths := v_deaths || array_fill(p_queues[n], ARRAY[v_dead]);
+            END IF;
+        END LOOP;
+        -- A suspect is leased alone: the step ends after it, if it is the first, or else before it.
+        FOR n IN 1 .. cardinality(p_queues) LOOP
+            SELECT array_agg(r.tid), array_agg(r.suspect) INTO v_found, v_suspects FROM (
+                SELECT ctid AS tid, suspect FROM {s}.task
+                WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n] AND at <= v_now
+                ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) r;
+            v_first := array_position(v_suspects, true);
+            IF v_first IS NOT NULL THEN
+                v_found := v_found[1 : CASE WHEN v_first = 1 AND v_tids = '{}' THEN 1 ELSE v_first - 1 END];
+            END IF;
+            v_tids := v_tids || v_found;
+            v_room := p_limit - cardinality(v_tids);
+            IF v_first IS NOT NULL OR v_room = 0 THEN
+                v_complete := false;
+                EXIT;
+            END IF;
+        END LOOP;
+    END IF;
+    v_took := extract(epoch FROM clock_timestamp() - v_now);
+    IF v_tids <> '{}' THEN
+        RETURN QUERY
+            WITH taken AS (
+                UPDATE {s}.task t SET state = 'l', token = p_token, alone = cardinality(v_tids) = 1,
+                    at = v_now + p_lease * interval '1 s'
+                WHERE t.ctid = ANY (v_tids)
+                RETURNING t.queue, t.id, t.data, t.seq, t.lost, t.due, t.delayed),
+            counted AS (
+                INSERT INTO {s}.tally (queue, waiting, delayed, leased)
+                SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), count(*)
+                FROM taken GROUP BY queue)
+            SELECT queue, id, data, seq, lost, extract(epoch FROM v_now - due)::float8, due,
+                NULL::float8, NULL::float8, NULL::boolean, NULL::boolean
+            FROM taken ORDER BY array_position(p_queues, queue), due, seq;
+        IF v_room = 0 THEN
+            -- This worker is busy now: another one takes the next task, or waits until it is due.
+            FOR n IN 1 .. cardinality(p_queues) LOOP
+                PERFORM FROM {s}.task
+                WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n]
+                    AND at <= v_now + interval '5 s'
+                ORDER BY at, seq LIMIT 1;
+                IF FOUND THEN
+                    PERFORM {s}.wake(p_queues[n], 1);
+                    EXIT;
+                END IF;
+            END LOOP;
+        END IF;
+    ELSIF p_limit > 0 THEN
+        v_pause := {s}.pause(p_queues, p_after, p_since);
+        IF v_pause = 0 THEN  -- another step has locked it, and may fail
+            v_pause := 0.02;
+        END IF;
+    END IF;
+    IF cardinality(v_deaths) > 0 THEN
+        PERFORM {s}.bound_dead(v_deaths, p_dead_limit, p_dead_seconds);
+    END IF;
+    IF random() < 0.01 THEN
+        PERFORM {s}.fold();
+    END IF;
+    RETURN QUERY SELECT NULL::text, NULL::text, NULL::bytea, NULL::bigint, NULL::int, NULL::float8,
+        v_now, v_pause, v_took, v_complete, v_reclaimed;
+END $$;
+
+-- For each task that died, drop up to two of the oldest dead letters that are too many or too old.
+CREATE FUNCTION {s}.bound_dead(p_deaths text[], p_limit int, p_seconds float8)
+RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_queue text;
+    v_number int;
+    v_dead bigint;
+BEGIN
+    FOR v_queue, v_number IN SELECT q, count(*) FROM unnest(p_deaths) q GROUP BY q LOOP
+        SELECT coalesce(sum(dead), 0) INTO v_dead FROM {s}.tally WHERE queue = v_queue;
+        WITH oldest AS (
+            SELECT tid, at, row_number() OVER (ORDER BY at, seq) AS place FROM (
+                SELECT ctid AS tid, at, seq FROM {s}.task WHERE queue = v_queue AND state = 'd'
+                ORDER BY at, seq LIMIT 2 * v_number FOR UPDATE SKIP LOCKED) o),
+        removed AS (
+            DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
+                SELECT tid FROM oldest WHERE place <= v_dead - p_limit
+                    OR at < clock_timestamp() - p_seconds * interval '1 s'))
+            RETURNING 1)
+        INSERT INTO {s}.tally (queue, dead, dropped)
+        SELECT v_queue, -count(*), count(*) FROM removed HAVING count(*) > 0;
+    END LOOP;
+END $$;
+
+-- Add up old rows of the ledger, and forget old commits. What another session has locked stays.
+CREATE FUNCTION {s}.fold() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WITH old AS (
+        DELETE FROM {s}.tally WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {s}.tally LIMIT 5000 FOR UPDATE SKIP LOCKED))
+        RETURNING *)
+    INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, pushed, succeeded, failed, retried,
+        lost, canceled, dropped, died)
+    SELECT queue, sum(waiting), sum(delayed), sum(leased), sum(dead), sum(pushed), sum(succeeded),
+        sum(failed), sum(retried), sum(lost), sum(canceled), sum(dropped), sum(died)
+    FROM old GROUP BY queue;
+    DELETE FROM {s}.pushed WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {s}.pushed WHERE at < clock_timestamp() - interval '300 s'
+        ORDER BY at LIMIT 5000 FOR UPDATE SKIP LOCKED));
+END $$;
+
+-- Return the numbers, from 1, of the leases that are extended.
+CREATE FUNCTION {s}.extend(
+    p_queues text[], p_ids text[], p_seqs bigint[], p_tokens bigint[], p_lease float8
+) RETURNS SETOF bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    RETURN QUERY
+        UPDATE {s}.task t SET at = clock_timestamp() + p_lease * interval '1 s'
+        FROM unnest(p_queues, p_ids, p_seqs, p_tokens) WITH ORDINALITY AS e(queue, id, seq, token, n)
+        WHERE t.queue = e.queue AND t.id = e.id AND t.token <> 0 AND t.seq = e.seq
+            AND t.token = e.token AND t.state = 'l'
+        RETURNING e.n;
+END $$;
+
+-- Single tasks. Of several that wait under one id, the newest is meant: one that was never leased, if
+-- there is one.
+
+CREATE FUNCTION {s}.find_waiting(p_queue text, p_id text) RETURNS tid LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_tid tid;
+BEGIN
+    SELECT ctid INTO v_tid FROM {s}.task WHERE queue = p_queue AND id = p_id AND token = 0 FOR UPDATE;
+    IF v_tid IS NULL THEN
+        SELECT ctid INTO v_tid FROM {s}.task
+        WHERE queue = p_queue AND id = p_id AND token <> 0 AND state = 'w'
+        ORDER BY seq DESC LIMIT 1 FOR UPDATE;
+    END IF;
+    RETURN v_tid;
+END $$;
+
+CREATE FUNCTION {s}.lease(p_queue text, p_id text, p_lease float8, p_token bigint)
+RETURNS TABLE (o_data bytea, o_seq bigint, o_lost int) LANGUAGE plpgsql AS $$
+DECLARE
+    v_tid tid := {s}.find_waiting(p_queue, p_id);
+BEGIN
+    RETURN QUERY
+        WITH taken AS (
+            UPDATE {s}.task t SET state = 'l', token = p_token, alone = true,
+                at = clock_timestamp() + p_lease * interval '1 s'
+            WHERE t.ctid = v_tid RETURNING t.data, t.seq, t.lost, t.delayed),
+        counted AS (
+            INSERT INTO {s}.tally (queue, waiting, delayed, leased)
+            SELECT p_queue, -1, -delayed::int, 1 FROM taken)
+        SELECT data, seq, lost FROM taken;
+END $$;
+
+CREATE FUNCTION {s}.cancel(p_queue text, p_id text) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+    v_tid tid := {s}.find_waiting(p_queue, p_id);
+    v_data bytea;
+BEGIN
+    WITH removed AS (DELETE FROM {s}.task t WHERE t.ctid = v_tid RETURNING t.data, t.delayed),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
+        SELECT p_queue, -1, -delayed::int, 1 FROM removed)
+    SELECT data INTO v_data FROM removed;
+    RETURN v_data;
+END $$;
+
+-- Return how many tasks it dropped: fewer than p_limit if none is left.
+CREATE FUNCTION {s}.drop_some(p_queue text, p_limit int) RETURNS bigint LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_dropped bigint;
+BEGIN
+    WITH removed AS (
+        DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {s}.task WHERE queue = p_queue AND state = 'w'
+            ORDER BY at, seq LIMIT p_limit FOR UPDATE))
+        RETURNING delayed),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, dropped)
+        SELECT p_queue, -count(*), -count(*) FILTER (WHERE delayed), count(*)
+        FROM removed HAVING count(*) > 0
+        RETURNING dropped)
+    SELECT coalesce(sum(dropped), 0) INTO v_dropped FROM counted;
+    RETURN v_dropped;
+END $$;
+
+CREATE FUNCTION {s}.find_dead(p_queue text, p_id text) RETURNS tid LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_tid tid;
+BEGIN
+    SELECT ctid INTO v_tid FROM {s}.task
+    WHERE queue = p_queue AND id = p_id AND token <> 0 AND state = 'd'
+    ORDER BY at DESC, seq DESC LIMIT 1 FOR UPDATE;
+    RETURN v_tid;
+END $$;
+
+CREATE PROCEDURE {s}.retry_dead(p_queue text, p_id text, INOUT p_found boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    v_tid tid := {s}.find_dead(p_queue, p_id);
+BEGIN
+    UPDATE {s}.task SET state = 'w', lost = 0, suspect = false, delayed = false,
+        at = clock_timestamp(), due = clock_timestamp(), reason = NULL, traceback = NULL
+    WHERE ctid = v_tid;
+    p_found := FOUND;
+    IF p_found THEN
+        INSERT INTO {s}.tally (queue, dead, waiting) VALUES (p_queue, -1, 1);
+        COMMIT;
+        PERFORM {s}.wake(p_queue, 1);
+    END IF;
+END $$;
+
+CREATE FUNCTION {s}.drop_dead(p_queue text, p_id text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_tid tid := {s}.find_dead(p_queue, p_id);
+BEGIN
+    DELETE FROM {s}.task WHERE ctid = v_tid;
+    IF FOUND THEN
+        INSERT INTO {s}.tally (queue, dead, dropped) VALUES (p_queue, -1, 1);
+        RETURN true;
+    END IF;
+    RETURN false;
+END $$;
+
+-- Numbers.
+
+CREATE FUNCTION {s}.stats(p_queues text[]) RETURNS TABLE (
+    o_queue text, ready bigint, scheduled bigint, leased bigint, dead bigint, pushed bigint,
+    succeeded bigint, failed bigint, retried bigint, lost bigint, canceled bigint, dropped bigint,
+    died bigint, oldest float8
+) LANGUAGE plpgsql STABLE
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    RETURN QUERY
+        SELECT s.queue, s.waiting - s.delayed + s.due, s.delayed - s.due, s.leased, s.dead, s.pushed,
+            s.succeeded, s.failed, s.retried, s.lost, s.canceled, s.dropped, s.died,
+            coalesce(greatest(0, extract(epoch FROM clock_timestamp() - s.oldest)), 0)::float8
+        FROM (
+            SELECT t.*,
+                -- The delayed tasks that are due by now; their number is bounded.
+                (SELECT count(*) FROM (
+                    SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.delayed AND k.state = 'w'
+                        AND k.at <= clock_timestamp() LIMIT 10000) d) AS due,
+                (SELECT k.at FROM {s}.task k WHERE k.queue = t.queue AND k.state = 'w'
+                    ORDER BY k.at, k.seq LIMIT 1) AS oldest
+            FROM (
+                SELECT l.queue, sum(l.waiting)::bigint AS waiting, sum(l.delayed)::bigint AS delayed,
+                    sum(l.leased)::bigint AS leased, sum(l.dead)::bigint AS dead,
+                    sum(l.pushed)::bigint AS pushed, sum(l.succeeded)::bigint AS succeeded,
+                    sum(l.failed)::bigint AS failed, sum(l.retried)::bigint AS retried,
+                    sum(l.lost)::bigint AS lost, sum(l.canceled)::bigint AS canceled,
+                    sum(l.dropped)::bigint AS dropped, sum(l.died)::bigint AS died
+                FROM {s}.tally l WHERE l.queue = ANY (p_queues) GROUP BY l.queue) t) s;
+END $$;
+
+CREATE FUNCTION {s}.beat(p_name text, p_seconds float8, p_record text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO {s}.worker (name, seen, gone, record)
+    VALUES (p_name, v_now, v_now + p_seconds * interval '1 s', p_record)
+    ON CONFLICT (name) DO UPDATE
+    SET seen = excluded.seen, gone = excluded.gone, record = excluded.record;
+    DELETE FROM {s}.worker WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {s}.worker WHERE gone <= clock_timestamp() FOR UPDATE SKIP LOCKED));
+END $$;
+
+CREATE FUNCTION {s}.note(
+    p_report text, p_queues text[], p_names text[], p_numbers bigint[], p_samples text[],
+    p_gap float8, p_places int
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_new boolean := true;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    IF p_report IS NOT NULL THEN
+        INSERT INTO {s}.pushed (id, base, at) VALUES ('report ' || p_report, 0, v_now)
+        ON CONFLICT (id) DO NOTHING;
+        v_new := FOUND;
+    END IF;
+    IF v_new THEN
+        INSERT INTO {s}.figure AS f (queue, name, number)
+        SELECT * FROM unnest(p_queues, p_names, p_numbers) AS n(queue, name, number)
+        ORDER BY queue COLLATE "C", name COLLATE "C"
+        ON CONFLICT (queue, name) DO UPDATE SET number = f.number + excluded.number;
+    END IF;
+    INSERT INTO {s}.sample AS old (queue, place, at, ready, scheduled, leased, dead, pushed, succeeded,
+        failed, dropped)
+    SELECT q, mod(floor(extract(epoch FROM v_now) / p_gap)::bigint, p_places), v_now,
+        coalesce(s.ready, 0), coalesce(s.scheduled, 0), coalesce(s.leased, 0), coalesce(s.dead, 0),
+        coalesce(s.pushed, 0), coalesce(s.succeeded, 0), coalesce(s.failed, 0), coalesce(s.dropped, 0)
+    FROM unnest(p_samples) q LEFT JOIN {s}.stats(p_samples) s ON s.o_queue = q
+    ORDER BY q COLLATE "C"
+    ON CONFLICT (queue, place) DO UPDATE
+    SET at = excluded.at, ready = excluded.ready, scheduled = excluded.scheduled,
+        leased = excluded.leased, dead = excluded.dead, pushed = excluded.pushed,
+        succeeded = excluded.succeeded, failed = excluded.failed, dropped = excluded.dropped
+    WHERE old.at <= excluded.at - p_gap * interval '1 s';
+END $$;

@@ -1,0 +1,114 @@
+-- The tables of the PostgreSQL store, version 1. {s} is the quoted name of their schema.
+--
+-- Names are compared byte by byte (COLLATE "C"): this is faster, and a new version of the operating
+-- system does not change the order of an index.
+
+CREATE SCHEMA IF NOT EXISTS {s};
+
+-- One row: the version of these tables, and the identity of this set of queues.
+CREATE TABLE {s}.store (
+    version int NOT NULL,
+    id uuid NOT NULL DEFAULT gen_random_uuid()
+);
+
+-- `state` is w (waits), l (leased) or d (dead). A scheduled task becomes ready by the clock, without a
+-- write. `delayed` means that the tally counts it as scheduled, if it waits.
+-- `at` is the time at which a task is due, at which its lease ends, or at which it died. `due` keeps
+-- its place in the queue during a lease.
+-- `token` is 0 until the first lease.
+CREATE TABLE {s}.task (
+    queue text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    state "char" NOT NULL,
+    delayed boolean NOT NULL,
+    alone boolean NOT NULL DEFAULT false,
+    suspect boolean NOT NULL DEFAULT false,
+    lost int NOT NULL DEFAULT 0,
+    at timestamptz NOT NULL,
+    due timestamptz NOT NULL,
+    token bigint NOT NULL DEFAULT 0,
+    reason text,
+    traceback text,
+    data bytea NOT NULL,
+    PRIMARY KEY (queue, state, at, seq)
+) WITH (
+    fillfactor = 90,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 5000,
+    toast.autovacuum_vacuum_cost_delay = 0
+);
+-- An id identifies at most one task that waits and was never leased. A task that returned to its queue
+-- may wait beside a newer one of its id.
+CREATE UNIQUE INDEX task_new ON {s}.task (queue, id) WHERE token = 0;
+CREATE INDEX task_leased ON {s}.task (queue, id) WHERE token <> 0;
+CREATE INDEX task_delayed ON {s}.task (queue, at) WHERE delayed AND state = 'w';
+
+-- The commits of the last five minutes, or of a day: see `push`. The tasks of a commit have a `seq` of
+-- base * 1000 + position, from 1. A base of 0 means that the commit was aborted.
+CREATE SEQUENCE {s}.base;
+CREATE TABLE {s}.pushed (
+    id text COLLATE "C" PRIMARY KEY,
+    base bigint NOT NULL,
+    at timestamptz NOT NULL,
+    duplicates text
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX pushed_order ON {s}.pushed (at);
+
+-- The counters are a ledger: each transaction adds rows of differences, so that no two wait for the
+-- same row. `fold` adds up old rows.
+CREATE TABLE {s}.tally (
+    queue text COLLATE "C" NOT NULL,
+    waiting bigint NOT NULL DEFAULT 0,
+    delayed bigint NOT NULL DEFAULT 0,
+    leased bigint NOT NULL DEFAULT 0,
+    dead bigint NOT NULL DEFAULT 0,
+    pushed bigint NOT NULL DEFAULT 0,
+    succeeded bigint NOT NULL DEFAULT 0,
+    failed bigint NOT NULL DEFAULT 0,
+    retried bigint NOT NULL DEFAULT 0,
+    lost bigint NOT NULL DEFAULT 0,
+    canceled bigint NOT NULL DEFAULT 0,
+    dropped bigint NOT NULL DEFAULT 0,
+    died bigint NOT NULL DEFAULT 0
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_threshold = 100000
+);
+ALTER TABLE {s}.tally REPLICA IDENTITY FULL;
+ALTER TABLE {s}.store REPLICA IDENTITY FULL;
+
+CREATE TABLE {s}.worker (
+    name text COLLATE "C" PRIMARY KEY,
+    seen timestamptz NOT NULL,
+    gone timestamptz NOT NULL,
+    record text NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE {s}.figure (
+    queue text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (queue, name)
+) WITH (fillfactor = 50);
+
+-- A ring buffer: the place follows from the time, and a new sample overwrites an old one.
+CREATE TABLE {s}.sample (
+    queue text COLLATE "C" NOT NULL,
+    place int NOT NULL,
+    at timestamptz NOT NULL,
+    ready bigint NOT NULL,
+    scheduled bigint NOT NULL,
+    leased bigint NOT NULL,
+    dead bigint NOT NULL,
+    pushed bigint NOT NULL,
+    succeeded bigint NOT NULL,
+    failed bigint NOT NULL,
+    dropped bigint NOT NULL,
+    PRIMARY KEY (queue, place)
+) WITH (fillfactor = 50);

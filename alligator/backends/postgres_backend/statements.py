@@ -1,0 +1,120 @@
+"""The statements that a client sends, with the types of their parameters."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .codec import ENCODERS, Value
+
+
+class Statement(NamedTuple):
+    """A statement and how its parameters are written."""
+
+    name: bytes
+    """The name under which it is prepared; empty if it is sent as it is each time."""
+    sql: bytes
+    types: tuple[str, ...]
+
+    @property
+    def oids(self) -> list[int]:
+        return [ENCODERS[name][0] for name in self.types]
+
+    def encode(self, values: Sequence[Value]) -> list[bytes | None]:
+        """Return *values* in the format of the server."""
+        return [
+            None if value is None else ENCODERS[name][1](value)
+            for name, value in zip(self.types, values, strict=True)
+        ]
+
+
+def statement(sql: str, types: str = "", name: str = "") -> Statement:
+    """Return the statement *sql*; *types* are the names of the types of its parameters."""
+    return Statement(name.encode(), sql.encode(), tuple(types.split()))
+
+
+class Statements:
+    """The statements for the tables of one schema, whose name is quoted."""
+
+    def __init__(self, schema: str) -> None:
+        def own(sql: str, types: str = "", name: str = "") -> Statement:
+            return statement(sql.replace("{s}", schema), types, name)
+
+        def call(function: str, types: str, *, prepare: bool = False) -> Statement:
+            marks = ", ".join(f"${n}" for n in range(1, len(types.split()) + 1))
+            name = f"alligator_{function}" if prepare else ""
+            return own(f"SELECT * FROM {{s}}.{function}({marks})", types, name)  # noqa: S608
+
+        tasks = "text[] bool[] int4[] int4[] text[] text[] float8[] bytea[]"
+        self.push: Statement = own(
+            "CALL {s}.push_and_wake($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, NULL)",
+            f"float8 {tasks}",
+            "alligator_push",
+        )
+        self.settle: Statement = call("settle", "text[]")
+        self.abort: Statement = call("abort", "text text[] text[]")
+        marks = "text[] timestamptz[] timestamptz"
+        outcomes = "text[] text[] text[] int8[] int8[] float8[] bytea[] text[] text[]"
+        self.step: Statement = call(
+            "step",
+            f"{marks} int4 float8 int4 int8 text[] text[] int8[] int4 float8 bool {outcomes}",
+            prepare=True,
+        )
+        self.sleep: Statement = call("sleep", marks, prepare=True)
+        self.pause: Statement = call("pause", marks)
+        self.wake_up: Statement = statement("SELECT pg_advisory_unlock_all()")
+        self.extend: Statement = call("extend", "text[] text[] int8[] int8[] float8", prepare=True)
+        self.lease: Statement = call("lease", "text text float8 int8")
+        self.cancel: Statement = call("cancel", "text text")
+        self.drop_some: Statement = call("drop_some", "text int4")
+        self.retry_dead: Statement = own("CALL {s}.retry_dead($1, $2, NULL)", "text text")
+        self.drop_dead: Statement = call("drop_dead", "text text")
+        self.fold: Statement = call("fold", "")
+        self.stats: Statement = call("stats", "text[]")
+        self.beat: Statement = call("beat", "text float8 text")
+        self.note: Statement = call("note", "text text[] text[] int8[] text[] float8 int4")
+        self.queue_names: Statement = own("SELECT DISTINCT queue FROM {s}.tally")
+        self.scheduled: Statement = own(
+            """
+            SELECT id, data, extract(epoch FROM at - clock_timestamp())::float8 FROM {s}.task
+            WHERE queue = $1 AND state = 'w' AND delayed AND at > clock_timestamp()
+            ORDER BY at, seq LIMIT $2
+            """,
+            "text int4",
+        )
+        # From page to page along the primary key.
+        self.dead_letters: Statement = own(
+            """
+            SELECT id, data, coalesce(reason, ''), coalesce(traceback, ''),
+                extract(epoch FROM at)::float8
+            FROM {s}.task
+            WHERE queue = $1 AND state = 'd' ORDER BY at DESC, seq DESC LIMIT $2
+            """,
+            "text int4",
+        )
+        self.peek: Statement = own(
+            """
+            SELECT at, seq, id, data, at <= clock_timestamp() FROM {s}.task
+            WHERE queue = $1 AND state = $2::"char" AND (at, seq) > ($3, $4)
+            ORDER BY at, seq LIMIT $5
+            """,
+            "text text timestamptz int8 int4",
+        )
+        self.workers: Statement = own(
+            """
+            SELECT extract(epoch FROM clock_timestamp() - seen)::float8, record FROM {s}.worker
+            WHERE gone > clock_timestamp() ORDER BY name
+            """
+        )
+        self.figures: Statement = own(
+            "SELECT name, number FROM {s}.figure WHERE queue = $1", "text"
+        )
+        self.history: Statement = own(
+            """
+            SELECT extract(epoch FROM clock_timestamp() - at)::float8, ready, scheduled, leased, dead,
+                pushed, succeeded, failed, dropped
+            FROM {s}.sample
+            WHERE queue = $1 AND at > clock_timestamp() - $2 * interval '1 s'
+                AND at <= clock_timestamp()
+            ORDER BY at
+            """,
+            "text float8",
+        )

@@ -1,0 +1,319 @@
+"""Push commits to Redis, several in one round trip: each as a whole or not at all, and only once.
+
+A push whose reply is lost is repeated, then undone. It is not undone if a worker has had one of its
+tasks: then it has succeeded. If the server does not answer the undo either, because it hangs, a thread
+repeats it for as long as a commit is remembered.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from logging import Logger, getLogger
+from time import monotonic
+from typing import Any, Final, Literal
+
+from redis import exceptions as errors
+
+from ..._runtime.backoff import pause_after
+from ..._runtime.threads import run_to_end
+from ...constants import COMMIT_MEMORY, COMMIT_SECONDS, MAX_TASKS
+from ...exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
+from ..base import Commit, Message, Pushed, bounded, memory_of
+from ..pending_aborts import FIRST_PAUSE, LONGEST_PAUSE, PendingAborts
+from .connection import Connections
+from .event_loop import LoopConnection, LoopConnections
+from .script import Call, Script
+
+MARKER_SECONDS = int(COMMIT_MEMORY)
+
+ABORTED, TOO_LATE = 0, -1
+"""The replies of the script to a push that was aborted before, and to one after its deadline."""
+QUEUED = 1
+"""Its reply to a push that is queued, now or before; with duplicates, it is a list of them."""
+
+REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
+"""The errors of a server that has not queued the push, and will not."""
+
+PUSH, ABORT = Script("push", "tasks"), Script("abort")
+
+Extent = Literal["whole", "part", "half"]
+"""What an abort removes. "whole": all tasks, or none if a worker has had one of them. "part": the tasks
+that no worker has had. "half": the same, and the remains of a push that failed in the middle."""
+
+log: Logger = getLogger("alligator")
+
+
+class Pusher:
+    """Pushes commits to a server, and undoes those that failed."""
+
+    def __init__(self, connections: Connections, prefix: str) -> None:
+        self._connections = connections
+        self._prefix = prefix
+        self._settled_markers: deque[str] = deque()
+        self.pending: PendingAborts = PendingAborts()
+        self._loop_connections = LoopConnections(connections)
+
+    def push(self, commits: Sequence[Commit]) -> list[Pushed]:
+        """Push *commits* by the earliest of their deadlines, and return the result of each."""
+        now = monotonic()
+        deadline = min([each.deadline or now + COMMIT_SECONDS for each in commits], default=now)
+        seconds = deadline - now
+        # A push that no request waits for may take longer, and leaves as much time for a second try.
+        attempt_seconds = seconds / 2 if seconds > COMMIT_SECONDS else self._connections.timeout
+        return self._push_or_undo(
+            [self._prepare(commit) for commit in commits], deadline, attempt_seconds
+        )
+
+    async def apush(self, commits: Sequence[Commit]) -> list[Pushed]:
+        """Asynchronous version of `push`: one attempt on the event loop, a thread for the rest."""
+        now = monotonic()
+        deadline = min([each.deadline or now + COMMIT_SECONDS for each in commits], default=now)
+        pushes = [self._prepare(commit) for commit in commits]
+        connection = await self._loop_connections.get(deadline)
+        if connection is not None:
+            await self._try_on_loop(
+                connection, [push for push in pushes if push.reply is None], deadline
+            )
+        if all(push.reply == QUEUED or push.is_queued for push in pushes):
+            return self._outcomes(pushes)
+        attempt_seconds = self._connections.timeout
+        return await run_to_end(lambda: self._push_or_undo(pushes, deadline, attempt_seconds))
+
+    async def _try_on_loop(
+        self, connection: LoopConnection, pushes: "Sequence[_Push]", deadline: float
+    ) -> None:
+        until = min(deadline, monotonic() + self._connections.timeout)
+        latest = connection.server_time(until)
+        for push in pushes:
+            push.sent(latest)
+        try:
+            replies = await connection.exchange([push.call for push in pushes], until)
+        except BaseException:  # nothing will repeat it
+            for push in pushes:
+                if push.must_undo:
+                    self._undo_later(push)
+            raise
+        _receive(pushes, replies)
+
+    def _push_or_undo(
+        self, pushes: "Sequence[_Push]", deadline: float, attempt_seconds: float
+    ) -> list[Pushed]:
+        """Push what the server may not have, or undo it; return the result of each push."""
+        unsettled = [push for push in pushes if push.reply is None or push.can_retry]
+        try:
+            for again in (False, True):
+                if unsettled:
+                    self._try(unsettled, deadline, attempt_seconds, again=again)
+                    unsettled = [
+                        push for push in unsettled if push.reply != QUEUED and push.can_retry
+                    ]
+        finally:
+            for push in pushes:
+                if push.is_in_doubt and push.must_undo and not self._undo(push, deadline):
+                    push.reply = QUEUED
+        return self._outcomes(pushes)
+
+    def close(self) -> None:
+        """Close the connections of event loops, and wait for the thread that undoes pushes."""
+        self._loop_connections.close()
+        self.pending.close()
+
+    def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
+        """Undo the push of *commit_id*, as `Client.abort` describes."""
+        self._connections.call(*self._abort_call(self._marker(commit_id), messages, "part"))
+
+    def _try(
+        self, pushes: "Sequence[_Push]", deadline: float, attempt_seconds: float, *, again: bool
+    ) -> None:
+        """Send *pushes* together, and record the replies that come within *attempt_seconds* seconds."""
+        until = min(deadline, monotonic() + attempt_seconds)
+        try:
+            connection = self._connections.acquire(until)
+            # The server refuses a push that arrives later, for example after the network hung.
+            latest = self._connections.server_time(connection, until, refresh=again)
+        except errors.RedisError as error:
+            for push in pushes:
+                push.reply = error
+            return
+        for push in pushes:
+            push.sent(latest)
+        replies = self._connections.run_all(connection, [push.call for push in pushes], until)
+        _receive(pushes, replies)
+
+    def _outcomes(self, pushes: "Sequence[_Push]") -> list[Pushed]:
+        return [
+            None if push.reply == QUEUED and push.commit.commit_id else self._outcome(push)
+            for push in pushes
+        ]
+
+    def _outcome(self, push: "_Push") -> Pushed:
+        reply, store = push.reply, self._connections.store
+        if isinstance(reply, errors.RedisError):
+            error = self._connections.explain(reply)
+            error.__cause__ = reply
+            return error
+        if isinstance(reply, AlligatorException):
+            return reply
+        if reply == TOO_LATE:
+            return BackendUnavailable(f"{store} received a push too late and refused it")
+        if reply == ABORTED:
+            return BackendError(f"{store}: the commit was aborted before; its tasks are not queued")
+        if push.attempts == 1 and push.commit.commit_id is None:
+            # No other copy of it is in transit: the next push deletes the marker.
+            self._settled_markers.append(push.call.keys[0])
+        if reply == QUEUED:
+            return None
+        # The positions are those of the arguments, where the tasks are grouped by queue.
+        names = [message.queue_name for message in push.commit.messages]
+        positions = sorted(range(len(names)), key=lambda position: names.index(names[position]))
+        return sorted(positions[n] for n in reply)
+
+    def _prepare(self, commit: Commit) -> "_Push":
+        """Return a push with its keys and arguments; the second argument, its deadline, is set later."""
+        marker = f"{self._prefix}{commit.commit_id or os.urandom(12).hex()}:commit"
+        settled = marker
+        if self._settled_markers:
+            with suppress(IndexError):  # another thread has taken the last one
+                settled = self._settled_markers.pop()
+        keys = [marker, settled, f"{self._prefix}queues"]
+        memory = int(MARKER_SECONDS if commit.undo else memory_of(commit.commit_id or ""))
+        args: list[str | int] = [memory, 0, int(commit.undo)]
+        messages = commit.messages
+        groups = {messages[0].queue_name: messages} if len(messages) == 1 else _by_queue(messages)
+        for name, group in groups.items():
+            keys.append(self._prefix + name)
+            args += name, len(group)
+            for _, task_id, data, delay in group:
+                args += task_id, data, round(bounded(delay) * 1e6) if delay > 0 else 0
+        push = _Push(commit, keys, args)
+        if len(messages) > MAX_TASKS:
+            push.reply = TooManyTasks(
+                f"{len(messages)} tasks in one push; the maximum is {MAX_TASKS}"
+            )
+        return push
+
+    def _abort_call(self, marker: str, messages: Sequence[Message], extent: Extent) -> Call:
+        keys = [marker]
+        args: list[str | int] = [MARKER_SECONDS, extent]
+        for name, group in _by_queue(messages).items():
+            keys.append(self._prefix + name)
+            args += len(group), *(message.task_id for message in group)
+        return Call(ABORT, keys, args)
+
+    def _marker(self, commit_id: str) -> str:
+        return f"{self._prefix}{commit_id}:commit"
+
+    def _undo(self, push: "_Push", deadline: float) -> bool:
+        """Abort a push before *deadline*, or later as soon as the server answers.
+
+        Return False if the push stays, because a worker has had one of its tasks. A server that
+        restarts is asked again until *deadline*: until then no worker may find what is to be undone.
+        """
+        marker, messages = push.call.keys[0], push.commit.messages
+        abort = self._abort_call(marker, messages, push.extent)
+        failures = 0
+        while True:
+            try:
+                connection = self._connections.acquire(deadline)
+                return not self._connections.run(connection, abort, deadline)
+            except errors.RedisError as error:
+                failures += 1
+                pause = pause_after(failures, FIRST_PAUSE, LONGEST_PAUSE)
+                is_away = isinstance(error, errors.ConnectionError | errors.TimeoutError)
+                if not is_away or monotonic() + pause >= deadline:
+                    self._undo_later(push)
+                    return True
+                time.sleep(pause)
+
+    def _undo_later(self, push: "_Push") -> None:
+        call = self._abort_call(push.call.keys[0], push.commit.messages, push.extent)
+        self.pending.add(partial(self._connections.call, *call))
+
+
+class _Push:
+    """One commit, and what is known about its delivery."""
+
+    def __init__(self, commit: Commit, keys: list[str], args: list[str | int]) -> None:
+        self.commit = commit
+        self.call = Call(PUSH, keys, args)
+        self.attempts = 0
+        self.reply: Any = None
+        """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
+        duplicates), the error that came instead, or an `AlligatorException` if it must not be sent.
+        None: it was not sent yet, or the server rejected the call on an event loop."""
+        self.is_in_doubt = False
+        """Whether the server may have received a copy, or may still receive one."""
+        self.extent: Extent = "whole"
+        """What an abort removes if it fails."""
+        self._args = args
+        self._was_in_doubt = False
+
+    def sent(self, latest: int) -> None:
+        """Record that a copy is sent; the server refuses it after *latest* (µs, by its clock)."""
+        self.attempts += 1
+        self._args[1] = latest
+        self._was_in_doubt, self.is_in_doubt = self.is_in_doubt, True
+
+    def received(self, reply: Any) -> None:
+        """Record the reply to that copy, or the error that came instead."""
+        self.reply = reply
+        if _failed_halfway(reply):
+            self.is_in_doubt, self.extent = True, "half"
+        elif reply == TOO_LATE or isinstance(reply, REFUSED) or reply is None:
+            self.is_in_doubt = self._was_in_doubt
+        elif not isinstance(reply, errors.RedisError):
+            self.is_in_doubt = False
+
+    @property
+    def must_undo(self) -> bool:
+        """Whether it may be on the server although it failed, so that it has to be undone.
+
+        If somebody chose its id, others may push under it: then only one that failed in the middle,
+        because the next push under its id would count it as complete.
+        """
+        return self.is_in_doubt and (self.commit.undo or self.extent == "half")
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether another copy may succeed: none was sent, or it was lost or too late."""
+        if isinstance(self.reply, errors.RedisError):
+            return not isinstance(self.reply, REFUSED)
+        return self.reply is None or bool(self.reply == TOO_LATE)
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether its tasks are queued."""
+        return self.reply == QUEUED or isinstance(self.reply, list)
+
+
+def _receive(pushes: Sequence[_Push], replies: Sequence[Any]) -> None:
+    """Record the replies to copies of *pushes*, or the errors that came instead."""
+    for push, reply in zip(pushes, replies, strict=True):
+        if reply == QUEUED:
+            push.reply, push.is_in_doubt = reply, False
+        else:
+            push.received(reply)
+
+
+def _failed_halfway(reply: Any) -> bool:
+    """Return whether a command in the script failed after others had been executed.
+
+    A server that accepts no writes at all rejects the first of them.
+    """
+    text = str(reply)
+    return (
+        isinstance(reply, errors.ResponseError)
+        and "script" in text
+        and not isinstance(reply, errors.ReadOnlyError | errors.OutOfMemoryError)
+        and not any(word in text for word in ("NOREPLICAS", "MISCONF", "MASTERDOWN"))
+    )
+
+
+def _by_queue(messages: Iterable[Message]) -> dict[str, list[Message]]:
+    groups: dict[str, list[Message]] = {}
+    for message in messages:
+        groups.setdefault(message.queue_name, []).append(message)
+    return groups

@@ -1,0 +1,44 @@
+"""Outcomes of tasks, as arguments of the step script."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+
+from ...constants import MAX_TASKS
+from ..base import Lease, Outcome, bounded
+
+
+def pack_outcomes(outcomes: Iterable[Outcome], names: list[str]) -> list[str | int]:
+    """Return *outcomes* as arguments; append their queues to *names* if these are missing."""
+    places = {name: place for place, name in enumerate(names, 1)}
+    acked: defaultdict[int, list[Lease]] = defaultdict(list)
+    fenced: list[str | int] = []
+    released: list[tuple[str | int, ...]] = []
+    for verdict, lease, delay, data, reason, traceback in outcomes:
+        if lease.queue_name not in places:
+            names.append(lease.queue_name)
+            places[lease.queue_name] = len(names)
+        place = places[lease.queue_name]
+        if verdict == "ack":
+            acked[place].append(lease)
+            continue
+        task = (verdict, place, lease.task_id, lease.token)
+        if verdict == "retry":
+            fenced += *task, microseconds(delay), data or ""
+        elif verdict == "dead":
+            fenced += *task, json.dumps([reason, traceback])
+        else:
+            released.append((*task, microseconds(delay), data or ""))
+    acks: list[str | int] = []
+    for place, leases in acked.items():
+        for start in range(0, len(leases), MAX_TASKS):
+            some = leases[start : start + MAX_TASKS]
+            acks += "ack", place, len(some), *(each.task_id for each in some)
+            acks += (each.token for each in some)
+    # Each released task goes to the head of its queue, so the first of them must be the last here.
+    return [*acks, *fenced, *(word for words in reversed(released) for word in words)]
+
+
+def microseconds(seconds: float) -> int:
+    """Return a duration as the scripts take it."""
+    return round(bounded(seconds) * 1e6)

@@ -1,0 +1,76 @@
+-- Undo the push of a commit, or refuse it if it arrives later.
+--
+-- KEYS  the marker of the commit, then the queues
+-- ARGV  seconds to keep the marker; 'whole' to keep all tasks if a worker has had one of them, 'part' to
+--       keep those that a worker has had, 'half' the same for a push that failed in the middle; for
+--       each queue how many tasks, and their ids
+-- Returns 1 if the push stays, else 0.
+
+local marker = KEYS[1]
+local found = call('GET', marker)
+local arrived = found and found ~= 'aborted'
+-- As push writes it; an older Alligator wrote 'done', or JSON with true in place of the times.
+local came, count = string.match(found or '', '^(%d+) (%d+)$')
+local added = arrived and string.sub(found, 1, 1) == '{' and cjson.decode(found)
+
+-- Return whether a task is the one that the push has added, and no worker has had it: a task that was
+-- leased has a fence, and a task of a later push is due at another time.
+local function is_untouched(queue, id)
+  local due = tonumber(call('ZSCORE', queue .. ':due', id) or nil)
+  if not due or call('HEXISTS', queue .. ':try', id) == 1 then
+    return false
+  elseif came then
+    return due > tonumber(came) and due <= came + count
+  end
+  return not added or added[queue][id] == true or tonumber(added[queue][id]) == due
+end
+
+-- Return whether a task has a payload but is in no sorted set: its push failed in the middle.
+local function is_orphan(queue, id)
+  for _, state in ipairs({ ':due', ':run', ':dead' }) do
+    if call('ZSCORE', queue .. state, id) then
+      return false
+    end
+  end
+  return true
+end
+
+local waiting = {}
+local taken = 0
+local at = 3
+
+for k = 2, #KEYS do
+  local queue = KEYS[k]
+  local count = tonumber(ARGV[at])
+  local seen = {}
+  waiting[queue] = {}
+  for i = at + 1, at + count do
+    local id = ARGV[i]
+    if arrived and not seen[id] and (not added or (added[queue] or {})[id]) then
+      if is_untouched(queue, id) then
+        table.insert(waiting[queue], id)
+      elseif ARGV[2] == 'half' and is_orphan(queue, id) then
+        call('HDEL', queue .. ':job', id)
+      else
+        taken = taken + 1
+      end
+    end
+    seen[id] = true
+  end
+  at = at + count + 1
+end
+
+if taken > 0 and ARGV[2] == 'whole' then
+  return 1
+end
+
+call('DEL', marker)
+call('SET', marker, 'aborted', 'EX', ARGV[1])
+for queue, ids in pairs(waiting) do
+  for _, id in ipairs(ids) do
+    call('ZREM', queue .. ':due', id)
+    call('HDEL', queue .. ':job', id)
+  end
+  add(queue, 'pushed', -#ids)
+end
+return 0

@@ -1,0 +1,17 @@
+-- Remove one ready or scheduled task from the queue.
+--
+-- KEYS  the queue
+-- ARGV  id
+-- Returns its payload; nothing if there is no such task.
+
+local queue = KEYS[1]
+local key = find_waiting(queue, ARGV[1])
+
+if not key then
+  return
+end
+call('ZREM', queue .. ':due', key)
+local payload = call('HGET', queue .. ':job', key)
+forget(queue, key)
+add(queue, 'canceled', 1)
+return payload

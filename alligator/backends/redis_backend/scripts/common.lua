@@ -1,0 +1,69 @@
+-- The part that all scripts share; it precedes each of them.
+--
+-- The key of a queue is {namespace}:QUEUE. Its data has keys that begin with it:
+--
+--   :due   ZSET  key -> when it is, or was, ready (µs)     ready or scheduled
+--   :run   ZSET  key -> when its lease ends (µs)           leased
+--   :dead  ZSET  key -> when it died (µs)                  dead
+--   :job   HASH  key -> payload, in every state of the task
+--   :try   HASH  key -> fence, absent until the task is leased for the first time
+--   :why   HASH  key -> JSON of [reason, traceback], of the dead
+--   :alt   HASH  id -> generations of older tasks with that id, if there are any
+--   :cnt   HASH  counter -> number
+--   :sum   HASH  figure -> number; the queue with the empty name has those of no queue
+--   :past  HASH  place in a ring -> when (µs), ready, scheduled, leased, dead, pushed, succeeded, failed,
+--                dropped
+--   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
+--
+-- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls.
+--
+-- A task is in exactly one of the three sorted sets. Its key is its id. If a newer task has the same id,
+-- the key of the older one, which is leased or dead, becomes its id, ALIAS and its generation.
+--
+-- A fence consists of digits: 16 of the generation, which is when the task was first leased (µs). The
+-- following digits are present only if they are needed: 16 of when it was last leased, 3 of how often it
+-- was lost, 1 of marks (1: this lease is the only one of its step; 2: a lease of it was lost), and for a
+-- scheduled task that was leased by its id, 16 of when it is due. A fence with fewer digits is of an
+-- older Alligator: LOST for each lost worker, plus a smaller number for its deliveries.
+--
+-- Every script except push removes something before it adds anything. A server that is out of memory
+-- rejects only scripts that begin by adding: no task can be pushed, but workers continue.
+
+local call = redis.call
+
+local ALIAS = '\031'
+local LOST = 4294967296
+
+local function clock()
+  local time = call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- Return an integer as digits. Letting the server convert it costs more than the command itself.
+local function whole(number)
+  return string.format('%d', number)
+end
+
+-- Return the lowest score of a sorted set; nil if it is empty.
+local function lowest(zset)
+  return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2])
+end
+
+local function wake(queue)
+  if call('EXISTS', queue .. ':wake') == 0 then
+    call('RPUSH', queue .. ':wake', '')
+  end
+end
+
+-- Wake a worker for a new task of the queue, if it is the next one to run.
+local function announce(queue, due, now)
+  if due <= now or lowest(queue .. ':due') == due then
+    wake(queue)
+  end
+end
+
+local function add(queue, counter, number)
+  if number ~= 0 then
+    call('HINCRBY', queue .. ':cnt', counter, number)
+  end
+end

@@ -1,0 +1,21 @@
+-- Reserve one ready or scheduled task by its id.
+--
+-- KEYS  the queue
+-- ARGV  id, lease (µs)
+-- Returns payload, fence; nothing if there is no such task.
+
+local queue = KEYS[1]
+local now = clock()
+local key, due = find_waiting(queue, ARGV[1])
+local payload = key and call('HGET', queue .. ':job', key)
+
+if not payload then
+  return
+end
+call('ZREM', queue .. ':due', key)
+call('ZADD', queue .. ':run', now + ARGV[2], key)
+local fence = modern(call('HGET', queue .. ':try', key), whole(now))
+local marks = marks_of(fence) >= 2 and 3 or 1
+fence = fence_of(fence, whole(now), lost_of(fence), marks) .. (due > now and whole(due) or '')
+call('HSET', queue .. ':try', key, fence)
+return { payload, fence }

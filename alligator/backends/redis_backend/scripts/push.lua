@@ -1,0 +1,137 @@
+-- Put tasks on their queues: all or none, and once per commit.
+--
+-- KEYS  the marker of the commit, a marker to delete (or the same again), the set of all queues,
+--       then the queues
+-- ARGV  seconds to keep the marker; the deadline of the push (µs); 0 if the id was chosen, so that an
+--       abort of it is ignored, else 1; for each queue its name, how many tasks, and for each task its
+--       id, payload, delay (µs)
+-- Returns 0 if the commit was aborted before, -1 if it arrives after its deadline, else 1, or the
+-- positions of its duplicates among its tasks if there are any.
+--
+-- The marker holds what an abort has to know: when the tasks were pushed (µs) and how many, because
+-- those that are ready at once are due within as many microseconds from then on; or, if some are delayed
+-- or duplicates, JSON of {queue: {id: when it is due}} for those that were added.
+
+local marker = KEYS[1]
+local now = clock()
+
+if now > tonumber(ARGV[2]) then
+  -- The network or the server hung, and its client has reported a failure.
+  return -1
+end
+
+-- Return the positions of those that were not added.
+local function duplicates(added)
+  local places, seen, place = {}, {}, 0
+  local at = 4
+  for k = 4, #KEYS do
+    local ours = added[KEYS[k]] or {}
+    for i = 1, tonumber(ARGV[at + 1]) do
+      local id = ARGV[at + 3 * i - 1]
+      if not ours[id] or seen[KEYS[k] .. ' ' .. id] then
+        places[#places + 1] = place
+      end
+      seen[KEYS[k] .. ' ' .. id] = true
+      place = place + 1
+    end
+    at = at + 2 + 3 * ARGV[at + 1]
+  end
+  return #places > 0 and places or 1
+end
+
+local span = whole(now) .. ' ' .. (#ARGV - 3 - 2 * (#KEYS - 3)) / 3
+if not call('SET', marker, span, 'NX', 'EX', ARGV[1]) then
+  local found = call('GET', marker)
+  if found ~= 'aborted' then
+    return string.sub(found, 1, 1) == '{' and duplicates(cjson.decode(found)) or 1
+  elseif ARGV[3] == '1' then
+    return 0
+  end
+  call('SET', marker, span, 'EX', ARGV[1])
+end
+if KEYS[2] ~= marker then
+  call('DEL', KEYS[2])
+end
+
+-- Move a leased or dead task to an alias, because a newer one takes its id.
+local function move_aside(queue, id)
+  local fence = modern(call('HGET', queue .. ':try', id), whole(now))
+  local generation = string.sub(fence, 1, 16)
+  local alias = id .. ALIAS .. generation
+  for _, state in ipairs({ ':run', ':dead' }) do
+    local score = call('ZSCORE', queue .. state, id)
+    if score then
+      call('ZREM', queue .. state, id)
+      call('ZADD', queue .. state, score, alias)
+      call('HSET', queue .. ':job', alias, call('HGET', queue .. ':job', id))
+      call('HSET', queue .. ':try', alias, fence)
+      local why = call('HGET', queue .. ':why', id)
+      if why then
+        call('HSET', queue .. ':why', alias, why)
+      end
+      local others = call('HGET', queue .. ':alt', id)
+      call('HSET', queue .. ':alt', id, others and others .. ' ' .. generation or generation)
+    end
+  end
+  call('HDEL', queue .. ':try', id)
+  call('HDEL', queue .. ':why', id)
+end
+
+local added = {}
+local is_plain = true
+local known = 0
+local at = 4
+
+for k = 4, #KEYS do
+  local queue = KEYS[k]
+  local name, count = ARGV[at], tonumber(ARGV[at + 1])
+  local last = at + 1 + 3 * count
+
+  local ids = {}
+  for i = 1, count do
+    ids[i] = ARGV[at + 3 * i - 1]
+  end
+  local there = call('HMGET', queue .. ':job', unpack(ids))
+  local others = call('EXISTS', queue .. ':alt') == 1 and call('HMGET', queue .. ':alt', unpack(ids))
+
+  -- Those that are ready at once get different times, so that they keep their order: the microseconds
+  -- from now on. These have passed when this script ends, because it needs more than one per task.
+  local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
+  for i, id in ipairs(ids) do
+    local is_taken = there[i] or (others and others[i])
+    if ours[id] or (is_taken and find_waiting(queue, id)) then
+      known = known + 1
+    else
+      if there[i] then
+        move_aside(queue, id)
+      end
+      local place = at + 3 * i - 1
+      local delay = ARGV[place + 2]
+      local due = delay == '0' and now + i or now + tonumber(delay)
+      is_plain = is_plain and delay == '0'
+      new = new + 1
+      payloads[2 * new - 1], payloads[2 * new] = id, ARGV[place + 1]
+      scores[2 * new - 1], scores[2 * new] = whole(due), id
+      ours[id] = scores[2 * new - 1]
+      if due < first then
+        first = due
+      end
+    end
+  end
+  at = last + 1
+  added[queue] = ours
+
+  if new > 0 then
+    call('HSET', queue .. ':job', unpack(payloads))
+    call('ZADD', queue .. ':due', unpack(scores))
+    if call('HINCRBY', queue .. ':cnt', 'pushed', new) == new then
+      call('SADD', KEYS[3], name)
+    end
+    announce(queue, first, now + count)
+  end
+end
+
+if known > 0 or not is_plain then
+  call('SET', marker, cjson.encode(added), 'EX', ARGV[1])
+end
+return known > 0 and duplicates(added) or 1

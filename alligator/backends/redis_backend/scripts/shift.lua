@@ -1,0 +1,35 @@
+-- Correct the times of a clock that was ahead of the server's: the clock was set back, or a replica whose
+-- clock is behind became the master. Otherwise ready tasks would wait, and leases and delays last
+-- longer, by the difference of the clocks.
+--
+-- KEYS  the last known clock, as for beat; workers: a ZSET as for beat; the queues
+-- ARGV  the last known clock that the caller has read (µs): another client may have been faster
+-- Returns by how much the clock was set back (µs); 0: not at all.
+
+local noted, workers = KEYS[1], KEYS[2]
+local now = clock()
+local last = tonumber(call('HGET', noted, 'now') or 0)
+
+if last ~= tonumber(ARGV[1]) or last <= now then
+  return 0
+end
+
+local by = last - now
+
+local function shift(zset)
+  local found = call('ZRANGE', zset, 0, -1, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    call('ZADD', zset, whole(found[i + 1] - by), found[i])
+  end
+end
+
+shift(workers)
+for place = 3, #KEYS do
+  shift(KEYS[place] .. ':due')
+  shift(KEYS[place] .. ':run')
+  if call('EXISTS', KEYS[place] .. ':due') == 1 then
+    wake(KEYS[place])
+  end
+end
+call('HSET', noted, 'now', whole(now), 'back', whole(by), 'at', whole(now))
+return by

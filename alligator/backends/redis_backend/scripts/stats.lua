@@ -1,0 +1,20 @@
+-- Return the numbers of queues.
+--
+-- KEYS  the queues
+-- ARGV  the names of the counters
+-- Returns for each queue ready, waiting, leased, dead, the age of the oldest ready task (µs), the counters.
+
+local now = clock()
+local reply = {}
+
+for k, queue in ipairs(KEYS) do
+  reply[k] = {
+    call('ZCOUNT', queue .. ':due', '-inf', now),
+    call('ZCARD', queue .. ':due'),
+    call('ZCARD', queue .. ':run'),
+    call('ZCARD', queue .. ':dead'),
+    math.max(0, now - (lowest(queue .. ':due') or now)),
+    unpack(call('HMGET', queue .. ':cnt', unpack(ARGV))),
+  }
+end
+return reply

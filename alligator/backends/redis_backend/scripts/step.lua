@@ -1,0 +1,278 @@
+-- Settle outcomes, reclaim expired leases, reserve the next tasks.
+--
+-- KEYS  the queues to reserve from, in order of priority, then the other queues of the outcomes
+-- ARGV  limit, lease (µs), max_lost, how many dead to keep (-1: any number), for how long (µs), how
+--       many of KEYS to reserve from, then the outcomes, each with the position of its queue in KEYS:
+--         'ack'      position, how many, their ids, their fences
+--         'retry'    position, id, fence, delay (µs), payload ('' to keep the current one)
+--         'release'  position, id, fence, delay (µs; 0: back to its place), payload ('' as above)
+--         'dead'     position, id, fence, why
+-- Returns µs until a task is due or a lease ends (-1: neither). If tasks were reserved: the time (µs),
+--       and for each of their queues its position, their keys, each with the time from which it was
+--       ready (µs), their payloads (nil: not reserved, because another program deleted it), and fences.
+
+local RECLAIM_AT_ONCE = 32
+
+local limit, lease, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local dead_limit, dead_age, places = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local now = clock()
+local stamp = whole(now)
+
+-- Dead-letter a task, and drop the oldest dead letters if there are too many, or if they are too old:
+-- at most two, so that their number shrinks and the script stays short.
+local function bury(queue, key, why)
+  call('ZADD', queue .. ':dead', now, key)
+  call('HSET', queue .. ':why', key, why)
+  add(queue, 'died', 1)
+  local oldest = call('ZRANGE', queue .. ':dead', 0, 1, 'WITHSCORES')
+  local spare = dead_limit < 0 and 0 or call('ZCARD', queue .. ':dead') - dead_limit
+  local dropped = 0
+  for i = 1, #oldest, 2 do
+    if dropped < spare or oldest[i + 1] + dead_age < now then
+      call('ZREM', queue .. ':dead', oldest[i])
+      forget(queue, oldest[i])
+      dropped = dropped + 1
+    end
+  end
+  add(queue, 'dropped', dropped)
+end
+
+-- Settle outcomes.
+
+-- End the lease of a task and return its key; nothing if another worker has the task now.
+local function give_up(queue, id, fence)
+  local key, known = find(queue, id, fence)
+  if known == fence and call('ZREM', queue .. ':run', key) == 1 then
+    return key
+  end
+end
+
+local settle = {}
+
+function settle.ack(queue, at)
+  local count = tonumber(ARGV[at])
+  local ids = { unpack(ARGV, at + 1, at + count) }
+  local known = call('HMGET', queue .. ':try', unpack(ids))
+  local others = {}
+  for i = 1, count do
+    local fence = ARGV[at + count + i]
+    if known[i] ~= fence then
+      -- It is late, or a newer task has its id. It applies to its own push, or to nothing.
+      ids[i] = find(queue, ids[i], fence) or ALIAS
+      others[#others + 1] = ids[i]
+    end
+  end
+  local done = call('ZREM', queue .. ':run', unpack(ids))
+  call('HDEL', queue .. ':job', unpack(ids))
+  call('HDEL', queue .. ':try', unpack(ids))
+  if done < count then
+    -- The work is done, in whatever state the task is now.
+    done = done + call('ZREM', queue .. ':due', unpack(ids))
+    done = done + call('ZREM', queue .. ':dead', unpack(ids))
+    call('HDEL', queue .. ':why', unpack(ids))
+  end
+  for _, key in ipairs(others) do
+    forget_alias(queue, key)
+  end
+  add(queue, 'succeeded', done)
+  return at + 2 * count + 1
+end
+
+function settle.retry(queue, at)
+  local delay, payload = tonumber(ARGV[at + 2]), ARGV[at + 3]
+  local key = give_up(queue, ARGV[at], ARGV[at + 1])
+  if key then
+    if payload ~= '' then
+      call('HSET', queue .. ':job', key, payload)
+    end
+    call('ZADD', queue .. ':due', now + delay, key)
+    add(queue, 'retried', 1)
+    add(queue, 'failed', 1)
+    announce(queue, now + delay, now)
+  end
+  return at + 4
+end
+
+-- Return when a released task is due.
+local function due_again(queue, fence, delay)
+  if delay > 0 then
+    return now + delay
+  end
+  -- It becomes scheduled again, or the next to run.
+  return tonumber(string.sub(fence, 37)) or math.min(now, (lowest(queue .. ':due') or now) - 1)
+end
+
+function settle.release(queue, at)
+  local fence, payload = ARGV[at + 1], ARGV[at + 3]
+  local key = give_up(queue, ARGV[at], fence)
+  if key then
+    if payload ~= '' then
+      call('HSET', queue .. ':job', key, payload)
+    end
+    local due = due_again(queue, fence, tonumber(ARGV[at + 2]))
+    call('ZADD', queue .. ':due', due, key)
+    announce(queue, due, now)
+  end
+  return at + 4
+end
+
+function settle.dead(queue, at)
+  local key = give_up(queue, ARGV[at], ARGV[at + 1])
+  if key then
+    add(queue, 'failed', 1)
+    bury(queue, key, ARGV[at + 2])
+  end
+  return at + 3
+end
+
+local at = 7
+while at <= #ARGV do
+  at = settle[ARGV[at]](KEYS[tonumber(ARGV[at + 1])], at + 2)
+end
+
+if limit == 0 then
+  return { -1 }
+end
+
+-- Reclaim expired leases.
+
+local function reclaim(queue)
+  local expired =
+    call('ZRANGEBYSCORE', queue .. ':run', '-inf', now, 'WITHSCORES', 'LIMIT', 0, RECLAIM_AT_ONCE)
+  for i = 1, #expired, 2 do
+    local key, ended = expired[i], expired[i + 1]
+    call('ZREM', queue .. ':run', key)
+    local fence = modern(call('HGET', queue .. ':try', key), stamp)
+    -- In a batch it is unknown which task was running.
+    local alone = marks_of(fence) % 2
+    local lost = lost_of(fence) + alone
+    call('HSET', queue .. ':try', key, fence_of(fence, stamp, lost, 2))
+    if alone == 1 and lost >= max_lost then
+      local reason = 'lost ' .. lost .. ' times: its worker died or froze while it ran'
+      bury(queue, key, cjson.encode({ reason, '' }))
+    else
+      call('ZADD', queue .. ':due', ended, key)
+    end
+  end
+  add(queue, 'lost', #expired / 2)
+end
+
+for place = 1, places do
+  reclaim(KEYS[place])
+end
+
+-- Reserve the next tasks.
+
+local reply = { -1 }
+local left = limit
+local has_stopped = false
+
+-- Return how many of *fences* can be leased: up to the first suspect, which must be leased alone.
+local function room(fences)
+  for i = 1, #fences do
+    local fence = fences[i]
+    if fence and #fence ~= 16 and marks_of(modern(fence, stamp)) >= 2 then
+      has_stopped = true
+      return (i == 1 and left == limit) and 1 or i - 1
+    end
+  end
+  return #fences
+end
+
+local function reserve(place, queue)
+  local found =
+    call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, left)
+  if #found == 0 then
+    return
+  end
+  local keys = {}
+  for i = 1, #found / 2 do
+    keys[i] = found[2 * i - 1]
+  end
+  local fences = call('HMGET', queue .. ':try', unpack(keys))
+  local count = room(fences)
+  for i = #keys, count + 1, -1 do
+    keys[i], fences[i], found[2 * i], found[2 * i - 1] = nil, nil, nil, nil
+  end
+  if count == 0 then
+    return
+  end
+  local payloads = call('HMGET', queue .. ':job', unpack(keys))
+  local leases, reserved = {}, 0
+  local ends = whole(now + lease)
+  -- From the last to the first: a short sorted set is stored as a list and searched from its start.
+  for i = count, 1, -1 do
+    if payloads[i] then
+      reserved = reserved + 1
+      leases[2 * reserved - 1] = ends
+      leases[2 * reserved] = keys[i]
+    end
+  end
+  call('ZREMRANGEBYRANK', queue .. ':due', 0, count - 1)
+  if reserved > 0 then
+    call('ZADD', queue .. ':run', unpack(leases))
+    reply[#reply + 1] = { place, found, payloads, fences, keys }
+    left = left - reserved
+  end
+  -- Another program deleted these payloads: there is nothing to run or to dead-letter.
+  add(queue, 'dropped', count - reserved)
+end
+
+for place = 1, places do
+  if left > 0 and not has_stopped then
+    reserve(place, KEYS[place])
+  end
+end
+
+-- Give each lease its own fence, which also records whether it is the only one of the step.
+local mark = left == limit - 1 and 1 or 0
+
+for i = 2, #reply do
+  local place, _, payloads, fences, keys = unpack(reply[i])
+  local words = {}
+  for k = 1, #keys do
+    local fence = fences[k]
+    if fence then
+      fence = modern(fence, stamp)
+      local suspect = marks_of(fence) >= 2 and 2 or 0
+      fence = fence_of(fence, stamp, lost_of(fence), suspect + mark)
+    else
+      fence = mark == 0 and stamp or fence_of(stamp, stamp, 0, mark)
+    end
+    fences[k] = fence
+    if payloads[k] then
+      words[#words + 1] = keys[k]
+      words[#words + 1] = fence
+    end
+  end
+  call('HSET', KEYS[place] .. ':try', unpack(words))
+  reply[i][5] = nil
+end
+
+if left == limit then
+  local soonest = math.huge
+  for place = 1, places do
+    local queue = KEYS[place]
+    local due = lowest(queue .. ':due')
+    if not due then
+      call('DEL', queue .. ':wake')
+    end
+    soonest = math.min(soonest, due or math.huge, lowest(queue .. ':run') or math.huge)
+  end
+  if soonest < math.huge then
+    reply[1] = math.max(0, soonest - now)
+  end
+  return reply
+end
+
+reply[1] = now
+if left == 0 or has_stopped then
+  -- There may be more tasks: one worker wakes the next, so that none is woken without a task.
+  for place = 1, places do
+    local due = lowest(KEYS[place] .. ':due')
+    if due and due <= now then
+      wake(KEYS[place])
+    end
+  end
+end
+return reply

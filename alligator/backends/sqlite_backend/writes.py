@@ -1,0 +1,394 @@
+"""Write transactions: what a call of the client changes in the tables."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from sqlite3 import Connection, Cursor
+from time import time
+from typing import Final
+
+from ...constants import COMMIT_MEMORY, LEASED, READY, SCHEDULED
+from ...exceptions import BackendError
+from ..base import (
+    Commit,
+    Duplicates,
+    Figures,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    bounded,
+    memory_of,
+)
+from ..stats import SAMPLE_SECONDS, SAMPLES, read_numbers
+from . import schema as sql
+
+SECOND: Final = 1_000_000
+"""Times in the file are whole microseconds since 1970."""
+
+SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
+"""Microseconds between two samples of a queue."""
+
+TOKEN_BASE: Final = 2**64
+"""A lease's token is the row number of its task times this, plus the number of the write."""
+
+SWEEP: Final = 250
+"""How many tasks one step reclaims or makes ready at most, because other writers wait meanwhile."""
+
+
+_Row = tuple[str, str, str, int, int, str]
+"""Queue, id, state, at, due, data."""
+
+
+def now() -> int:
+    """Return the time in microseconds since 1970."""
+    return int(time() * SECOND)
+
+
+def micros(seconds: float) -> int:
+    """Return *seconds* in microseconds."""
+    return round(bounded(seconds) * SECOND)
+
+
+def is_set_back(moment: int, last: int) -> bool:
+    """Return whether the clock was set back between the times *last* and *moment*.
+
+    Up to a second is taken for drift.
+    """
+    return moment < last - SECOND
+
+
+class WriteTransaction:
+    """One write to the tables: its time, its number, and how it changes the counts of queues."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.execute: Callable[..., Cursor] = connection.execute
+        self._executemany = connection.executemany
+        self.wakes: bool = False
+        """Whether waiting workers have a new task to look for."""
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        last, number = self.execute(sql.CLOCK).fetchone()
+        self.now: int = now()
+        # At least the time, so that numbers of a new file are above those of a deleted one.
+        self.number: int = max(number + 1, self.now)
+        if is_set_back(self.now, last):
+            # Shift all times with the clock, or leases and delays would last longer by that much.
+            for statement in sql.SHIFT:
+                self.execute(statement, {"by": last - self.now})
+        else:
+            self.now = max(self.now, last)
+        self.execute(sql.SET_CLOCK, (self.now, self.number))
+
+    def count(self, queue_name: str, **changes: int) -> None:
+        """Record by how much the counts of a queue change."""
+        self._counts[queue_name].update(changes)
+        self.wakes = self.wakes or changes.get("ready", 0) > 0 or changes.get("scheduled", 0) > 0
+
+    def save_counts(self) -> None:
+        rows = [(name, *(by[count] for count in sql.COUNTS)) for name, by in self._counts.items()]
+        self._executemany(sql.COUNT, rows)
+
+    # Push.
+
+    def push(self, commit: Commit) -> Duplicates | None:
+        commit_id = commit.commit_id
+        if commit_id is not None and (row := self._find_commit(commit_id, commit.undo)):
+            return [int(place) for place in row[2].split()] or None
+        (after,) = self.execute(sql.LAST_SEQ).fetchone()
+        duplicates = self._push(commit.messages, after)
+        if commit_id is not None:
+            (last,) = self.execute(sql.LAST_SEQ).fetchone()
+            memory = COMMIT_MEMORY if commit.undo else memory_of(commit_id)
+            self._remember(commit_id, after, last, duplicates or (), memory=memory)
+        return duplicates
+
+    def _push(self, messages: Sequence[Message], after: int) -> Duplicates | None:
+        # The first of two messages with one id counts. Batches change the order, so find it here.
+        first: dict[tuple[str, str], int] = {}
+        batches: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
+        duplicates: list[int] = []
+        for place, (name, task_id, data, delay) in enumerate(messages):
+            if first.setdefault((name, task_id), place) != place:
+                duplicates.append(place)
+                continue
+            due = self.now + micros(delay)
+            state = SCHEDULED if due > self.now else READY
+            batches[name, state].append((name, task_id, state, due, due, data))
+        for (name, state), rows in batches.items():
+            known = self._insert(rows, after)
+            duplicates += [first[name, task_id] for task_id in known]
+            new = len(rows) - len(known)
+            self.count(name, **{"pushed": new, state: new})
+        return sorted(duplicates) or None
+
+    def _insert(self, rows: "list[_Row]", after: int) -> Sequence[str]:
+        """Add *rows* of one queue and state; return the ids that are waiting already."""
+        known: list[str] = []
+        if self._has_aliases:
+            known = [task_id for name, task_id, *_ in rows if self._alias_waits(name, task_id)]
+            rows = [row for row in rows if row[1] not in known]
+        if not rows or self._executemany(sql.PUSH, rows).rowcount == len(rows):
+            return known
+        # Some ids are taken. Undo, and insert one by one, so that the tasks keep their order.
+        self.execute(sql.UNDO_PUSH, (after, rows[0][0], rows[0][2]))
+        for row in rows:
+            found = self.execute(sql.FIND_ID, row[:2]).fetchone()
+            if found is not None and found[1] in (READY, SCHEDULED):
+                known.append(row[1])
+                continue
+            if found is not None:
+                self.execute(sql.GIVE_ALIAS, found[:1])
+            self.execute(sql.PUSH, row)
+        return known
+
+    @cached_property
+    def _has_aliases(self) -> bool:
+        return bool(self.execute(sql.HAS_ALIASES).fetchone()[0])
+
+    def _alias_waits(self, name: str, task_id: str) -> bool:
+        return self.execute(sql.FIND_WAITING_ALIAS, (name, task_id)).fetchone() is not None
+
+    def _find_commit(self, commit_id: str, undo: bool) -> tuple[int, int, str] | None:
+        """Return the record of a commit, if it was pushed before; raise if it was aborted.
+
+        The abort of an id that somebody chose (*undo* False) is ignored.
+        """
+        row: tuple[int, int, str] | None = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone()
+        if row is not None and row[:2] == (0, 0):
+            if undo:
+                raise BackendError(f"commit {commit_id} was aborted; its tasks are not queued")
+            return None
+        return row
+
+    def _remember(
+        self,
+        commit_id: str,
+        after: int,
+        last: int,
+        duplicates: Duplicates = (),
+        *,
+        memory: float = COMMIT_MEMORY,
+    ) -> None:
+        places = " ".join(map(str, duplicates))
+        # An id that is remembered for longer counts as newer, so that one index serves all.
+        at = self.now if memory == COMMIT_MEMORY else self.now + micros(memory - COMMIT_MEMORY)
+        self.execute(sql.REMEMBER_COMMIT, (commit_id, at, after, last, places))
+        # A few at a time: more than are added, but few enough that a push is not delayed.
+        self.execute(sql.FORGET_COMMITS, (self.now - micros(COMMIT_MEMORY),))
+
+    def abort(self, commit_id: str) -> None:
+        span = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone() or (0, 0)
+        for seq, queue_name, state in self.execute(sql.FIND_PUSHED, span[:2]).fetchall():
+            self.execute(sql.DELETE, (seq,))
+            self.count(queue_name, **{"pushed": -1, state: -1})
+        self._remember(commit_id, 0, 0)
+
+    # Reserve and settle.
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        done: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        for outcome in outcomes:
+            if outcome.verdict == "ack":
+                done[outcome.lease.queue_name].append(divmod(outcome.lease.token, TOKEN_BASE))
+            else:
+                self._end_lease(outcome)
+        for name, runs in done.items():
+            self._ack(name, runs)
+
+    def _ack(self, name: str, runs: Sequence[tuple[int, int]]) -> None:
+        """Delete finished tasks, also those that are waiting again or dead since their lease ended."""
+        deleted = self._executemany(sql.DELETE_LEASED, runs).rowcount
+        self.count(name, succeeded=deleted, leased=-deleted)
+        if deleted == len(runs):
+            return
+        for seq, number in runs:
+            row = self.execute(sql.FIND, (seq,)).fetchone()
+            # A lower token means that the lease is from an older, deleted file of this path.
+            if row is not None and row[2] >= number:
+                self.execute(sql.DELETE, (seq,))
+                self.count(name, **{"succeeded": 1, row[0]: -1})
+
+    def _end_lease(self, outcome: Outcome) -> None:
+        verdict, (name, _, _, lease_token, *_), delay, data, reason, traceback = outcome
+        seq, number = divmod(lease_token, TOKEN_BASE)
+        row = self.execute(sql.FIND, (seq,)).fetchone()
+        if row is None:
+            return
+        state, due, token, lost = row
+        if (state, token) != (LEASED, number):
+            return
+        if verdict == "dead":
+            self.execute(sql.MAKE_DEAD, (self.now, lost, reason, traceback, data, seq))
+            self.count(name, leased=-1, dead=1, failed=1, died=1)
+        elif verdict == "retry":
+            self._put_back(name, seq, self.now + micros(delay), lost, data)
+            self.count(name, leased=-1, failed=1, retried=1)
+        else:
+            due = self.now + micros(delay) if delay > 0 else due
+            self._put_back(name, seq, due, lost, data)
+            self.count(name, leased=-1)
+
+    def reclaim(self, name: str, max_lost: int) -> None:
+        for seq, before, alone in self.execute(
+            sql.FIND_EXPIRED, (name, self.now, SWEEP)
+        ).fetchall():
+            self.count(name, leased=-1, lost=1)
+            lost = before + alone
+            if alone and lost >= max_lost:
+                reason = f"lost {lost} times: its worker died or froze while it ran"
+                self.execute(sql.MAKE_DEAD, (self.now, lost, reason, "", None, seq))
+                self.count(name, dead=1, died=1)
+            else:
+                # To the end of the queue, because it may be the task that kills its workers.
+                self._put_back(name, seq, self.now, lost, suspect=True)
+
+    def bound_dead(self, limit: int | None, seconds: float) -> None:
+        """Drop the oldest dead letters of queues that got new ones: at most two for each new one."""
+        for name, changes in list(self._counts.items()):
+            added = changes["dead"]
+            if added <= 0:
+                continue
+            params = {"queue": name, "most": 2 * added}
+            dropped = 0
+            for seq, at, before in self.execute(sql.FIND_OLDEST_DEAD, params).fetchall():
+                excess = 0 if limit is None else (before or 0) + added - limit
+                if dropped < excess or at + micros(seconds) < self.now:
+                    self.execute(sql.DELETE, (seq,))
+                    dropped += 1
+            self.count(name, dead=-dropped, dropped=dropped)
+
+    def reserve(self, names: Sequence[str], limit: int, lease_for: float) -> list[Lease]:
+        leases: list[Lease] = []
+        found: list[tuple[str, int, int]] = []
+        for name in names:
+            room = limit - len(leases)
+            # Make ready at least as many as are reserved. Otherwise a task that was due later could
+            # be reserved before one that was due earlier.
+            due = self.execute(sql.MAKE_READY, (name, self.now, max(room, SWEEP))).rowcount
+            here, may_continue = self._find_ready(name, room, is_first=not leases)
+            leases += here
+            if due or here:
+                found.append((name, due, len(here)))
+            if not may_continue:
+                break
+        until = self.now + micros(lease_for)
+        for name, due, number in found:
+            self.execute(sql.TAKE_READY, (until, self.number, len(leases) == 1, name, number))
+            self.count(name, scheduled=-due, ready=due - number, leased=number)
+        return leases
+
+    def _find_ready(self, name: str, limit: int, *, is_first: bool) -> tuple[list[Lease], bool]:
+        """Return what to lease of a queue, and whether the step may continue with the next queue.
+
+        A suspect (a task that was lost before) must be leased alone: the step ends after it when
+        *is_first* and nothing else was found, or else before it.
+        """
+        leases: list[Lease] = []
+        rows = self.execute(sql.FIND_READY, (name, limit)).fetchall()
+        for seq, task_id, data, lost, at, is_suspect in rows:
+            if is_suspect and (leases or not is_first):
+                return leases, False
+            token = seq * TOKEN_BASE + self.number
+            leases.append(Lease(name, task_id, data, token, lost, (self.now - at) / SECOND))
+            if is_suspect:
+                return leases, False
+        return leases, True
+
+    def lease(self, name: str, task_id: str, lease_for: float) -> Lease | None:
+        row = self.execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone()
+        if row is None:
+            return None
+        seq, state, data, lost = row
+        self.execute(sql.TAKE, (self.now + micros(lease_for), self.number, seq))
+        self.count(name, **{state: -1, "leased": 1})
+        return Lease(name, task_id, data, seq * TOKEN_BASE + self.number, lost)
+
+    def extend(self, lease: Lease, lease_for: float) -> bool:
+        """Extend *lease*; return False if it is lost."""
+        until = self.now + micros(lease_for)
+        return self.execute(sql.EXTEND, (until, *divmod(lease.token, TOKEN_BASE))).rowcount == 1
+
+    def _put_back(
+        self,
+        name: str,
+        seq: int,
+        due: int,
+        lost: int,
+        data: str | None = None,
+        suspect: bool | None = None,
+    ) -> None:
+        state = SCHEDULED if due > self.now else READY
+        self.execute(sql.PUT_BACK, (state, due, due, lost, data, suspect, seq))
+        self.count(name, **{state: 1})
+
+    # Operator commands.
+
+    def cancel(self, name: str, task_id: str) -> str | None:
+        row = self.execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone()
+        if row is None:
+            return None
+        seq, state, data, _ = row
+        self.execute(sql.DELETE, (seq,))
+        self.count(name, **{state: -1, "canceled": 1})
+        return str(data)
+
+    def drop_all(self, name: str) -> None:
+        for state in (READY, SCHEDULED):
+            dropped = self.execute(sql.DROP_ALL, (name, state)).rowcount
+            self.count(name, **{state: -dropped, "dropped": dropped})
+
+    def retry_dead(self, name: str, task_id: str) -> bool:
+        seq = self._find_dead(name, task_id)
+        if seq is None:
+            return False
+        self.count(name, dead=-1)
+        self._put_back(name, seq, self.now, lost=0, suspect=False)
+        return True
+
+    def drop_dead(self, name: str, task_id: str) -> bool:
+        seq = self._find_dead(name, task_id)
+        if seq is None:
+            return False
+        self.execute(sql.DELETE, (seq,))
+        self.count(name, dead=-1, dropped=1)
+        return True
+
+    def _find_dead(self, name: str, task_id: str) -> int | None:
+        row = self.execute(sql.FIND_DEAD, {"queue": name, "id": task_id}).fetchone()
+        return None if row is None else int(row[0])
+
+    # Figures and samples.
+
+    def note(self, figures: Figures, report_id: str | None) -> None:
+        """Add *figures* to the stored ones, once for each report."""
+        if report_id is not None:
+            marker = f"report {report_id}"
+            if self.execute(sql.FIND_COMMIT, (marker,)).fetchone() is not None:
+                return
+            self._remember(marker, 0, 0)
+        rows = [(q, name, n) for q, numbers in figures.items() for name, n in numbers.items()]
+        self._executemany(sql.NOTE, rows)
+
+    def sample(self, name: str) -> None:
+        """Store a sample of the queue, unless there is one for the current ten seconds."""
+        place = self.now // SAMPLE_GAP % SAMPLES
+        (last,) = self.execute(sql.FIND_SAMPLE, (name, place)).fetchone() or (0,)
+        if isinstance(last, int) and 0 <= self.now - last < SAMPLE_GAP:
+            return
+        stats = measure(self.execute, name, self.now)
+        figures = (getattr(stats, column) for column in sql.SAMPLED)
+        self.execute(sql.SAMPLE, (name, place, self.now, *figures))
+
+
+def measure(execute: Callable[..., Cursor], name: str, moment: int) -> QueueStats:
+    """Return the numbers of a queue at *moment*."""
+    row = execute(sql.STATS, {"queue": name, "now": moment}).fetchone()
+    if row is None:
+        return QueueStats()
+    *counts, due, oldest = row
+    found, unreadable = read_numbers(zip(sql.COUNTS, counts, strict=True))
+    # These are due, but no step has made them ready yet.
+    found["ready"] += due
+    found["scheduled"] -= due
+    since = oldest if isinstance(oldest, int) else moment
+    return QueueStats(**found, oldest=max(0, moment - since) / SECOND, unreadable=unreadable)

@@ -1,0 +1,1 @@
+"""Bring commits to the store: group commit, breaker, spool and counters."""

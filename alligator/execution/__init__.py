@@ -1,0 +1,1 @@
+"""Run a task: one attempt, the heartbeat of its lease, and inline runs."""

@@ -1,0 +1,235 @@
+"""Run a leased task once and decide its outcome: ack, retry, release or dead."""
+
+from collections.abc import Callable
+from time import perf_counter, time
+from typing import NamedTuple, Protocol
+
+from .._runtime.backoff import pause_after
+from .._runtime.failures import EVENT, describe, hide_our_frames, traceback_of
+from .._runtime.log import log
+from ..backends.base import Lease, Outcome
+from ..constants import FAILED, SUCCESS
+from ..exceptions import (
+    BadSignature,
+    IncompatibleArguments,
+    NotRunnable,
+    PayloadError,
+    TaskTooLarge,
+    UnknownCallableError,
+    UnknownModuleError,
+)
+from ..payload.envelope import released_in
+from ..payload.signing import Guard
+from ..tasks import Task
+
+MAX_LAST_ERROR = 200
+"""How many characters of the last error a retried task carries."""
+
+MAX_REASON = 500
+"""How many characters of the reason a dead letter keeps."""
+
+MAX_TRACEBACK = 8_000
+"""How many characters of the traceback a dead letter keeps, counted from its end."""
+
+FIRST_RELEASE_PAUSE, MAX_RELEASE_PAUSE = 1.0, 60.0
+"""Seconds before a task that a worker could not run is offered again: the first, the longest."""
+
+UNRUNNABLE = (NotRunnable, UnknownModuleError, UnknownCallableError, IncompatibleArguments)
+"""Errors that say that this worker cannot run a task; another one may be able to."""
+
+
+class TaskRunner(Protocol):
+    """What an attempt uses of a gator."""
+
+    guard: Guard
+
+    def read(self, lease: Lease) -> Task: ...
+
+    def run(self, task: Task) -> Task: ...
+
+    def fail(self, task: Task, error: BaseException) -> None: ...
+
+
+class Attempt(NamedTuple):
+    """One run of a task and its outcome."""
+
+    outcome: Outcome
+    task: Task | None = None
+    """None if it did not run: the payload is not a valid task, or this worker cannot run it."""
+    error: BaseException | None = None
+    seconds: float = 0.0
+    number: int = 1
+    """The number of the attempt, counted from 1; lost deliveries count, too."""
+    reason: str = ""
+    """The error as text; empty after a success."""
+
+
+class HandedOver(Exception):
+    """The task was handed over to run elsewhere, so it has no outcome here."""
+
+
+HandOver = Callable[[Lease, Task], bool]
+"""Takes a task over, to run it elsewhere; returns False if it does not."""
+
+
+def attempt(
+    gator: TaskRunner,
+    lease: Lease,
+    *,
+    interruptible: bool = True,
+    task: Task | None = None,
+    hand_over: HandOver | None = None,
+) -> Attempt:
+    """Run the task of *lease*; an exception of the task is in the `Attempt`, not raised.
+
+    With *interruptible*, `KeyboardInterrupt` is raised, because it may come from the user. Without it,
+    `KeyboardInterrupt` is an error of the task. *task* is the task of the lease if it has been read
+    already. Raises `HandedOver` if *hand_over* took the task.
+    """
+    if task is None:
+        try:
+            task = gator.read(lease)
+            task.check_call()
+        except UNRUNNABLE as error:
+            return postpone(gator, lease, error)
+        except BaseException as error:  # no payload may end a worker
+            if interruptible and isinstance(error, KeyboardInterrupt):
+                raise
+            return bury(lease, error)
+    if hand_over is not None and hand_over(lease, task):
+        raise HandedOver
+    tries = task.attempt
+    number = task.attempt = tries + lease.lost
+    start = perf_counter()
+    try:
+        gator.run(task)
+    except BaseException as error:
+        if interruptible and isinstance(error, KeyboardInterrupt):
+            raise
+        return failed(gator, lease, task, error, tries, perf_counter() - start)
+    return Attempt(Outcome("ack", lease), task, None, perf_counter() - start, number)
+
+
+def failed(
+    gator: TaskRunner,
+    lease: Lease,
+    task: Task,
+    error: BaseException,
+    tries: int,
+    seconds: float,
+) -> Attempt:
+    """Return the attempt at *task*, which raised *error* after *seconds*; *tries* is without losses."""
+    if isinstance(error, NotRunnable):
+        return postpone(gator, lease, error)
+    hide_our_frames(error)
+    if isinstance(error, KeyboardInterrupt):
+        if task.status == SUCCESS:  # a hook raised it
+            return Attempt(Outcome("ack", lease), task, None, seconds, tries + lease.lost)
+        if task.status != FAILED:
+            _run_error_hook(gator, task, error)
+    return _failed(gator, lease, task, error, tries, seconds, tries + lease.lost)
+
+
+def fail(gator: TaskRunner, lease: Lease, error: BaseException) -> Attempt:
+    """Return the failed attempt of a task whose process has died; run its error hook here."""
+    try:
+        task = gator.read(lease)
+    except BaseException:
+        return bury(lease, error)
+    tries = task.attempt
+    number = task.attempt = tries + lease.lost
+    _run_error_hook(gator, task, error)
+    return _failed(gator, lease, task, error, tries, 0.0, number)
+
+
+def postpone(gator: TaskRunner, lease: Lease, error: BaseException) -> Attempt:
+    """Return the release of a task that this worker cannot run; the store offers it again later.
+
+    No attempt is counted. The payload records the first release and their number. The pause grows from
+    about one second to one minute.
+    """
+    try:
+        data, released = gator.guard.note_release(*lease[:3])
+    except BadSignature as forged:
+        return bury(lease, forged)
+    except (
+        PayloadError
+    ):  # a task class of the program may not write JSON, so nothing can be recorded
+        return bury(lease, error)
+    from random import random  # only workers need it
+
+    pause = pause_after(released.times, FIRST_RELEASE_PAUSE, MAX_RELEASE_PAUSE)
+    pause *= 0.5 + random() / 2  # noqa: S311 - jitter, not a secret
+    return Attempt(Outcome("release", lease, pause, data), None, error, reason=describe(error))
+
+
+def bury_overdue(done: Attempt, after: float) -> Attempt:
+    """Return *done*; or a dead letter if workers could not run its task for *after* seconds."""
+    outcome = done.outcome
+    released = released_in(outcome.data) if outcome.verdict == "release" and outcome.data else None
+    if released is None or time() - released.since < after:
+        return done
+    error = NotRunnable(
+        f"no worker that took it could run it, {released.times} times in "
+        f"{released.last - released.since:.0f} seconds: {done.reason}"
+    )
+    error.__cause__ = done.error
+    return bury(outcome.lease, error)
+
+
+def _run_error_hook(gator: TaskRunner, task: Task, error: BaseException) -> None:
+    try:
+        gator.fail(task, error)
+    except BaseException as broken:  # task_context raised, or the hook raised no Exception
+        log.error(
+            "a hook of %r failed; the outcome of the task does not change", task, exc_info=broken
+        )
+
+
+def _failed(
+    gator: TaskRunner,
+    lease: Lease,
+    task: Task,
+    error: BaseException,
+    tries: int,
+    seconds: float,
+    number: int,
+) -> Attempt:
+    try:
+        outcome = _retry_or_bury(gator, lease, task, error, tries)
+    except BaseException as unwritable:  # the task or a hook may have changed it
+        why = f"Alligator could not write it for a retry: {describe(unwritable)}"
+        fields = {EVENT: why, "task_id": lease.task_id, "task": task.name}
+        log.warning("%r: %s", task, why, extra=fields)
+        outcome = _dead(lease, error, f"\n{why}\n")
+    return Attempt(outcome, task, error, seconds, number, describe(error))
+
+
+def _retry_or_bury(
+    gator: TaskRunner, lease: Lease, task: Task, error: BaseException, tries: int
+) -> Outcome:
+    if task.retries <= 0:
+        return _dead(lease, error)
+    again = task.for_retry(tries + 1)  # the store counts lost deliveries
+    again.task_id = lease.task_id
+    task.backoff = again.backoff
+    pause = task.next_pause()
+    again.last_error = describe(error)[:MAX_LAST_ERROR]
+    try:
+        data = gator.guard.write(again, lease.queue_name)
+    except TaskTooLarge:  # because of the last error
+        again.last_error = ""
+        data = gator.guard.write(again, lease.queue_name)
+    task.retries, task.attempt = again.retries, again.attempt
+    task.to_retrying()
+    return Outcome("retry", lease, pause, data)
+
+
+def bury(lease: Lease, error: BaseException) -> Attempt:
+    """Return the dead letter of a task that must not be read or run."""
+    return Attempt(_dead(lease, error), None, error, reason=describe(error))
+
+
+def _dead(lease: Lease, error: BaseException, note: str = "") -> Outcome:
+    traceback = (traceback_of(error) + note)[-MAX_TRACEBACK:]
+    return Outcome("dead", lease, 0.0, None, describe(error)[:MAX_REASON], traceback)

@@ -1,0 +1,92 @@
+"""Run an attempt at a coroutine task on the event loop that is running."""
+
+import os
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+from .._runtime.cancellation import await_within
+from .._runtime.coroutines import is_awaitable
+from .._runtime.exits import exit_if_forked
+from .._runtime.log import log
+from ..backends.base import Lease, Outcome
+from ..exceptions import NotRunnable
+from ..options import Hook
+from ..tasks import Task, running_in_context
+from .attempt import Attempt, TaskRunner, failed
+
+
+class Stopped(BaseException):
+    """The task was cancelled because its worker ends; it has not failed."""
+
+
+async def attempt_coroutine(
+    gator: TaskRunner, lease: Lease, task: Task, run: Callable[[Task], Awaitable[Task]]
+) -> Attempt:
+    """Asynchronous version of `attempt`, for a task that was read; *run* makes one attempt at it.
+
+    Raises `Stopped` if *run* does.
+    """
+    tries = task.attempt
+    number = task.attempt = tries + lease.lost
+    start = perf_counter()
+    try:
+        await run(task)
+    except Stopped:
+        raise
+    except BaseException as error:
+        return failed(gator, lease, task, error, tries, perf_counter() - start)
+    return Attempt(Outcome("ack", lease), task, None, perf_counter() - start, number)
+
+
+async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
+    """Asynchronous version of `Task.run`.
+
+    Raises `Stopped` if the function raised anything while *is_stopping* returned True.
+    """
+    token = running_in_context.set(task)
+    try:
+        try:
+            if task.on_start is not None:
+                await _result(task.on_start(task))
+            pid = os.getpid()
+            try:
+                task.result = await _call(task)
+            finally:
+                exit_if_forked(pid)
+        except (KeyboardInterrupt, NotRunnable):
+            raise
+        except BaseException as error:
+            if is_stopping():
+                raise Stopped from error
+            task.to_failed()
+            await _call_hook(task, task.on_error, error)
+            raise
+        task.to_success()
+        await _call_hook(task, task.on_success, task.result)
+        return task
+    finally:
+        running_in_context.reset(token)
+
+
+def _call(task: Task) -> Awaitable[Any]:
+    func = task.func
+    assert func is not None
+    called: Awaitable[Any] = func(*task.func_args, **task.func_kwargs)
+    return called if task.timeout is None else await_within(task.timeout, called)
+
+
+async def _result(returned: Any) -> Any:
+    return await returned if is_awaitable(returned) else returned
+
+
+async def _call_hook(task: Task, hook: Hook | None, argument: object) -> None:
+    if hook is None:
+        return
+    try:
+        await _result(hook(task, argument))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # The outcome of the task is final: a hook cannot change it.
+        log.error("a hook of %r failed; the outcome of the task is kept", task, exc_info=error)

@@ -1,0 +1,1 @@
+"""Health, stats and metrics of the stores, for operators and probes."""

@@ -1,0 +1,1 @@
+"""What is recorded of tasks: trace context, OpenTelemetry spans, durations, log lines."""

@@ -1,0 +1,151 @@
+"""Transactions on a connection that the application names."""
+
+from collections.abc import Mapping, Sequence
+from inspect import isawaitable
+from typing import Any, Protocol, Self
+
+from .._runtime.coroutines import complete
+from ..backends.base import Commit
+from ..commits import interception
+from ..commits.databases import execute, is_in_transaction, kind_of
+from ..commits.deferred import OutgoingTask
+from ..commits.delivery import to_messages
+from ..commits.outbox import new_commit
+from ..commits.relay import Relay
+from ..exceptions import ConfigurationError
+from . import Transaction
+from .scope import Owner
+
+NO_RELAY = (
+    "No relay pushes what transaction(on=connection) writes: name the application's database with "
+    "gator.relay_from(connect), where connect() opens a connection, or enlist its sessions."
+)
+
+
+class Relays(Owner, Protocol):
+    """What this transaction needs of its gator."""
+
+    relays: list[Relay]
+
+
+class ConnectionTransaction(Transaction):
+    """Tasks that are written on a connection of the application at the end of their block.
+
+    Ex::
+
+        with connection.transaction(), gator.transaction(on=connection):
+            connection.execute("INSERT INTO orders ...")
+            gator.task(send_receipt, 42)
+
+    They are queued by the commit of the connection's transaction, and discarded by its rollback. That
+    transaction must begin before the block and end after it. If an exception leaves the block, its
+    tasks are discarded. Tasks that run in this process run at the end of the block.
+    """
+
+    names_connection = True
+
+    def __init__(self, gator: Relays, options: Mapping[str, Any], connection: Any) -> None:
+        super().__init__(gator, options)
+        self._connection = connection
+        self._kind = kind_of(connection)
+        self._relay = _relay_of(gator.relays, connection)
+
+    def __enter__(self) -> Self:
+        if self._kind.is_async:
+            raise ConfigurationError(
+                "The connection is asynchronous: write `async with gator.transaction(on=connection)`."
+            )
+        return super().__enter__()
+
+    async def __aenter__(self) -> Self:
+        return super().__enter__()
+
+    def begin(self, around: Any) -> Self:
+        """Begin it inside *around*, without joining it: its end is that of the connection."""
+        super().begin(around)
+        self._outer = None
+        self._deferred.outer = None
+        return self
+
+    def send(self) -> None:
+        """Write the tasks on the connection, without calling the callbacks."""
+        if self.doomed:
+            self.rollback()
+            return
+        written, others = self._split(self._deferred.close())
+        if written:
+            commit = self._prepare(written)
+            self._execute(commit)
+            self._wrote(commit, written)
+        if others:
+            complete(self._deliver(others, awaits=False))
+
+    async def acommit(self) -> None:
+        """Asynchronous version of `commit`."""
+        if self.doomed:
+            self.rollback()
+            return
+        written, others = self._split(self._deferred.close())
+        if written:
+            commit = self._prepare(written)
+            result = self._execute(commit)
+            if isawaitable(result):
+                await result
+            self._wrote(commit, written)
+        if others:
+            from .._runtime.threads import run_in_thread  # loads asyncio
+
+            await run_in_thread(
+                lambda: complete(self._deliver(others, awaits=False)), own_thread=True
+            )
+        self.finish()
+
+    def _split(
+        self, tasks: Sequence[OutgoingTask]
+    ) -> tuple[list[OutgoingTask], list[OutgoingTask]]:
+        """Return the tasks to write, and those that go another way."""
+        if interception.active is not None:
+            return [], list(tasks)
+        written = [each for each in tasks if each.run is None and not each.always]
+        return written, [each for each in tasks if each.run is not None or each.always]
+
+    def _prepare(self, tasks: Sequence[OutgoingTask]) -> Commit:
+        if not is_in_transaction(self._connection, self._kind.driver):
+            self._fail("failed", tasks)
+            raise ConfigurationError(
+                "No transaction is open on the connection, so nothing would commit the tasks: begin "
+                "it before gator.transaction(on=connection), and commit it after that block."
+            )
+        if self._relay.problem is not None:
+            raise self._relay.problem
+        return new_commit(to_messages(tasks))
+
+    def _execute(self, commit: Commit) -> Any:
+        outbox = self._relay.outbox
+        statement = outbox.statement(str(commit.commit_id), commit.messages, self._kind.dialect)
+        try:
+            return execute(self._connection, self._kind, statement.sql, statement.parameters)
+        except Exception as error:
+            outbox.explain(error, self._kind.dialect)
+            raise
+
+    def _wrote(self, commit: Commit, tasks: Sequence[OutgoingTask]) -> None:
+        for each in tasks:
+            each.task.to_waiting()
+        self.gator.delivery.count("committed", tasks)
+        self._relay.expect(commit)
+
+
+def _relay_of(relays: Sequence[Relay], connection: Any) -> Relay:
+    """Return the relay of the database of *connection*."""
+    if not relays:
+        raise ConfigurationError(NO_RELAY)
+    for relay in relays:
+        if relay.outbox.is_of(connection):
+            return relay
+    if len(relays) > 1:
+        raise ConfigurationError(
+            "The gator relays the outboxes of several databases, and none is known to be that of this "
+            "connection: use a gator for each."
+        )
+    return relays[0]

@@ -1,0 +1,1 @@
+"""The middleware, the endpoint and the dashboard that all web adapters share."""

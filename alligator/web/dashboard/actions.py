@@ -1,0 +1,127 @@
+"""Actions of the dashboard's buttons: retry, drop or cancel tasks."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from logging import Logger, getLogger
+from time import monotonic
+from typing import NamedTuple
+
+from ...backends.base import Client
+from ...constants import MAX_TASKS
+from ...gator import Gator
+from ...monitoring.stores import find_stores
+from ..http import read_fields
+
+log: Logger = getLogger("alligator")
+
+BULK_SECONDS = 5.0
+"""How long one click may take; tasks that are left then are still on the page."""
+
+MAX_CHOSEN = 200
+"""How many tasks may be chosen at once: as many as the page lists."""
+
+NOTICES = {
+    "retry": "The task is back on its queue.",
+    "drop": "The task is dropped.",
+    "cancel": "The task is canceled.",
+    "retry-chosen": "The chosen tasks are back on their queues.",
+    "drop-chosen": "The chosen tasks are dropped.",
+    "cancel-chosen": "The chosen tasks are canceled.",
+    "retry-all": "The dead tasks are back on their queue.",
+    "drop-all": "The dead tasks are dropped.",
+    "none": "Nothing was done: no task was chosen.",
+    "partly": "Only some of the tasks were changed: others no longer existed, or it took too long. "
+    "Tasks that are left are still listed.",
+    "gone": "Nothing was done: the task no longer exists in this state.",
+}
+"""The notice on the page after an action, by the word in the page's address."""
+
+ACTIONS: Mapping[str, Callable[[Client, str, str], object]] = {
+    "retry": lambda client, queue, task: client.retry_dead(queue, task),
+    "drop": lambda client, queue, task: client.drop_dead(queue, task),
+    "cancel": lambda client, queue, task: client.cancel(queue, task),
+    "retry-all": lambda client, queue, task: client.retry_dead(queue, task),
+    "drop-all": lambda client, queue, task: client.drop_dead(queue, task),
+}
+
+UNCLEAR = "The form does not name an action, or not its task."
+
+
+class WrongAction(ValueError):
+    """The form names no valid action or task."""
+
+
+class _Target(NamedTuple):
+    """A task, or with an empty *task* all dead tasks of a queue."""
+
+    client: Client
+    queue: str
+    task: str
+
+
+class Actions:
+    """The actions on tasks in the stores of *gators*."""
+
+    def __init__(self, gators: Iterable[Gator]) -> None:
+        self._clients = [store.client for store in find_stores(gators)]
+
+    def perform(self, fields: Sequence[tuple[str, str]]) -> str:
+        """Perform the action of a form and return the key of its notice in `NOTICES`.
+
+        The *fields* are ``do``, ``store`` (its index), ``queue`` and, unless the action is for all
+        tasks, ``task``. For several tasks there is one field ``chosen`` each, which holds the last
+        three as a query. Raises `WrongAction` before anything is done if any field is invalid, and
+        `BackendError` when the store fails.
+        """
+        form = dict(fields)
+        do = form.get("do", "")
+        if do not in ACTIONS:
+            raise WrongAction(UNCLEAR)
+        chosen = [value for name, value in fields if name == "chosen"]
+        targets = self._find_chosen(form, chosen) if chosen else self._find_targets(form)
+        count = _apply_in_time(ACTIONS[do], targets)
+        about = {"queue": form.get("queue", ""), "task_id": form.get("task", "")}
+        log.info("dashboard: %s of %d tasks", do, count, extra=about)
+        if not count:
+            return "none" if chosen and not targets else "gone"
+        if count < len(targets):
+            return "partly"
+        return f"{do}-chosen" if chosen else do
+
+    def _find_chosen(self, form: Mapping[str, str], chosen: Iterable[str]) -> Collection[_Target]:
+        # The page always sends an empty one as well, so that choosing nothing is not an error.
+        targets = dict.fromkeys(self._find_target(read_fields(each)) for each in chosen if each)
+        is_single = form.get("queue") or form.get("task") or form["do"].endswith("-all")
+        if is_single or not all(target.task for target in targets):
+            raise WrongAction(UNCLEAR)
+        if len(targets) > MAX_CHOSEN:
+            raise WrongAction(f"No more than {MAX_CHOSEN} tasks can be chosen at once.")
+        return targets
+
+    def _find_targets(self, form: Mapping[str, str]) -> Collection[_Target]:
+        target = self._find_target(form)
+        if bool(target.task) is form["do"].endswith("-all"):
+            raise WrongAction(UNCLEAR)
+        if target.task:
+            return [target]
+        letters = target.client.dead_letters(target.queue, MAX_TASKS)
+        return [target._replace(task=letter.task_id) for letter in letters]
+
+    def _find_target(self, form: Mapping[str, str]) -> _Target:
+        store, queue = form.get("store", "0"), form.get("queue", "")
+        if not store.isdecimal() or len(store) > 4 or int(store) >= len(self._clients):
+            raise WrongAction("There is no such store.")
+        if not queue:
+            raise WrongAction(UNCLEAR)
+        return _Target(self._clients[int(store)], queue, form.get("task", ""))
+
+
+def _apply_in_time(act: Callable[[Client, str, str], object], targets: Iterable[_Target]) -> int:
+    """Apply *act* to one task after the other; return for how many it worked."""
+    end = monotonic() + BULK_SECONDS
+    count = 0
+    for target in targets:
+        # Cancelling returns the task's payload, which may be empty.
+        count += act(*target) not in (None, False)
+        if monotonic() > end:
+            break
+    return count

@@ -1,0 +1,66 @@
+"""What a worker reports to its store with each heartbeat: that it is alive, and what it runs."""
+
+import os
+from time import monotonic
+from typing import Protocol
+
+from .._runtime.memory import memory_used
+from ..backends.base import WorkerInfo
+from ..gator import Gator
+from .reservations import Reservations
+from .timings import TimingReports
+
+
+class Announced(Protocol):
+    """The attributes of a worker that it reports to its store."""
+
+    gator: Gator
+    name: str
+    started_at: float
+    lease_for: float
+    concurrency: int
+    unrunnable: dict[str, str]
+    threads: list[Reservations]
+
+    @property
+    def queue_names(self) -> list[str]: ...
+
+    def loop_lag(self) -> float | None: ...
+
+
+class Announcements:
+    """The reports of one worker, which runs on *host*."""
+
+    def __init__(self, worker: Announced, host: str) -> None:
+        self._worker = worker
+        self._host = host
+        self._timing_reports = TimingReports(worker.gator.client)
+        self.made_at: float = monotonic()
+        """When the last report was made, successful or not."""
+        self.store_answers: bool = False
+        """Whether the store accepted the last report."""
+
+    def make(self, *, alive: bool) -> None:
+        """Report to the store that the worker is alive, or has ended, and its timings."""
+        worker = self._worker
+        threads = list(worker.threads)
+        info = WorkerInfo(
+            name=worker.name,
+            queues=worker.queue_names,
+            started_at=worker.started_at,
+            running=[task for thread in threads for task in thread.running_tasks()],
+            host=self._host,
+            pid=os.getpid(),
+            concurrency=worker.concurrency,
+            memory=memory_used(),
+            unrunnable=dict(worker.unrunnable),
+            loop_lag=worker.loop_lag(),
+        )
+        answers = False  # in a variable: another thread may read the attribute during the call
+        try:
+            worker.gator.client.beat(info, worker.lease_for if alive else 0)
+            answers = True
+        finally:
+            self.store_answers = answers
+            self.made_at = monotonic()
+        self._timing_reports.send([thread.timings for thread in threads], worker.queue_names)

@@ -1,0 +1,64 @@
+"""Tasks that were reserved and read, and wait for a place."""
+
+from collections import deque
+from collections.abc import Iterable
+from time import perf_counter
+from typing import NamedTuple
+
+from ..backends.base import Lease, Outcome
+from ..tasks import Task
+
+
+class Reserved(NamedTuple):
+    """A task that was reserved and read."""
+
+    lease: Lease
+    task: Task
+    at: float
+    """When it was reserved, by `perf_counter`."""
+
+
+class Backlog:
+    """Tasks of one kind that wait for a place. Any thread may add, take and release some."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Reserved] = deque()
+        self.moved_at: float = perf_counter()
+        """When a task was taken or a place was freed last, or the first task began to wait."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, tasks: Iterable[Reserved]) -> None:
+        """Append *tasks*."""
+        if not self._waiting:
+            self.moved_at = perf_counter()
+        self._waiting.extend(tasks)
+
+    def take(self) -> Reserved | None:
+        """Remove and return the first task; None if there is none."""
+        try:
+            reserved = self._waiting.popleft()
+        except IndexError:
+            return None
+        self.moved_at = perf_counter()
+        return reserved
+
+    def leases(self) -> list[Lease]:
+        """Return the leases of all tasks."""
+        return [each.lease for each in self._waiting.copy()]
+
+    def stands_for(self, seconds: float) -> bool:
+        """Return whether tasks wait and none was taken for more than *seconds*."""
+        return bool(self._waiting) and perf_counter() - self.moved_at > seconds
+
+    def release(self, keep: int = 0) -> list[Outcome]:
+        """Remove all tasks except the first *keep*; return the outcomes that release them."""
+        released: list[Outcome] = []
+        while len(self._waiting) > keep:
+            try:
+                released.append(Outcome("release", self._waiting.pop().lease))
+            except IndexError:  # another thread has taken it
+                break
+        released.reverse()
+        return released

@@ -1,0 +1,177 @@
+"""The coroutine tasks that run on the event loop of a worker."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import Context
+from threading import Condition
+from time import perf_counter, time
+
+from .._runtime.failures import describe
+from .._runtime.log import log
+from ..backends.base import Lease, Outcome, Running
+from ..execution.attempt import Attempt, postpone
+from ..execution.coroutines import Stopped, attempt_coroutine, run_coroutine
+from ..gator import Gator
+from ..payload.envelope import name_in
+from ..tasks import Task
+from ..telemetry.propagation import NOTHING, running
+from .backlog import Backlog, Reserved
+from .places import Places
+
+FLUSH_SECONDS = 0.005
+"""How long an outcome may wait for others, to be reported with them."""
+
+MAX_SHOWN = 100
+"""How many running coroutines a worker lists at most; the oldest ones."""
+
+
+class CoroutineLane:
+    """Runs coroutine tasks on an event loop, as many at once as there are places.
+
+    Its methods are called by the thread of the loop, unless they say otherwise.
+    """
+
+    def __init__(
+        self,
+        gator: Gator,
+        loop: asyncio.AbstractEventLoop,
+        context: Context,
+        places: Places,
+        end: Callable[[Lease, float, Attempt | None], None],
+        flush: Callable[[], None],
+        plain_waits: Callable[[], bool],
+    ) -> None:
+        self._gator = gator
+        self._loop = loop
+        self._context = context
+        self._places = places
+        self._end = end
+        self._flush_outcomes = flush
+        self._plain_waits = plain_waits
+        self._running: dict[Lease, tuple[asyncio.Task[None], float]] = {}
+        self._flush_at: asyncio.Handle | None = None
+        self._flushes_soon = False
+        self._changed = Condition()
+        self.waiting: Backlog = Backlog()
+        """The coroutines that wait for a place."""
+        self.is_stopping: bool = False
+
+    # For other threads.
+
+    def submit(self, tasks: Iterable[Reserved]) -> None:
+        """Start *tasks* as soon as there are places; any thread may call this."""
+        self.waiting.add(tasks)
+        self.fill_soon()
+
+    def fill_soon(self) -> None:
+        """Start what waits, if there are places; any thread may call this."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._fill)
+
+    def leases(self) -> list[Lease]:
+        """Return the leases of the running coroutines; any thread may call this."""
+        return list(self._running)
+
+    def oldest(self) -> list[tuple[Lease, float]]:
+        """Return the coroutines that have run for the longest, and for how many seconds."""
+        now = perf_counter()
+        found = []
+        for lease in list(self._running)[:MAX_SHOWN]:
+            entry = self._running.get(lease)
+            if entry is not None:
+                found.append((lease, now - entry[1]))
+        return found
+
+    def shown(self) -> list[Running]:
+        """Return the coroutines that have run for the longest, as they are shown to people."""
+        now = time()
+        return [
+            Running(lease.task_id, name_in(lease.data), now - seconds)
+            for lease, seconds in self.oldest()
+        ]
+
+    def cancel_all(self, seconds: float) -> None:
+        """Cancel what runs, and wait up to *seconds* for it; any other thread may call this."""
+        self.is_stopping = True
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel_all)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running, seconds)
+
+    # On the loop.
+
+    def _cancel_all(self) -> None:
+        for job, _ in list(self._running.values()):
+            job.cancel()
+
+    def _fill(self) -> None:
+        while self.waiting and not self.is_stopping and self._places.take_for_coroutine():
+            reserved = self.waiting.take()
+            if reserved is None:  # another thread has released it
+                self._places.give_back_coroutine()
+                break
+            self._start(reserved)
+
+    def _start(self, reserved: Reserved) -> None:
+        lease = reserved.lease
+        began = perf_counter()
+        running = self.run(lease, reserved.task, began - reserved.at)
+        try:
+            job = self._loop.create_task(running, context=self._context.copy())
+        except BaseException as error:  # MemoryError
+            running.close()
+            self._finish(lease, 0.0, postpone(self._gator, lease, error))
+            return
+        self._running[lease] = job, began
+
+    async def run(self, lease: Lease, task: Task, waited: float) -> None:
+        """Run one task to its end; the `LoopWatch` recognises this code."""
+        done: Attempt | None = None
+        try:
+            done = await attempt_coroutine(self._gator, lease, task, self._run_once)
+        except Stopped as stopped:
+            done = Attempt(Outcome("release", lease), None, stopped.__cause__)
+        except BaseException as error:
+            log.error("this worker failed: %s", describe(error), exc_info=error)
+        finally:
+            # After an internal error, the lease is kept until it expires.
+            self._finish(lease, waited, done)
+
+    def _run_once(self, task: Task) -> Awaitable[Task]:
+        gator = self._gator
+        span = running(task) if gator.tracing else NOTHING
+        if span is NOTHING and gator.task_context is nullcontext:
+            return run_coroutine(task, self._stops)
+        return self._run_inside(task, span)
+
+    async def _run_inside(self, task: Task, span: AbstractContextManager[object]) -> Task:
+        with self._gator.task_context(), span:
+            return await run_coroutine(task, self._stops)
+
+    def _stops(self) -> bool:
+        return self.is_stopping
+
+    def _finish(self, lease: Lease, waited: float, done: Attempt | None) -> None:
+        self._running.pop(lease, None)
+        self._places.give_back_coroutine()
+        self._end(lease, waited, done)
+        self.waiting.moved_at = perf_counter()
+        if self.is_stopping and not self._running:
+            with self._changed:
+                self._changed.notify_all()
+        if self.waiting and not (self._places.total and self._plain_waits()):
+            self._fill()
+        if not self.waiting:
+            if not self._flushes_soon:  # once for all coroutines that end in this turn of the loop
+                self._flushes_soon = True
+                self._loop.call_soon(self._flush)
+        elif self._flush_at is None:
+            self._flush_at = self._loop.call_later(FLUSH_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        self._flushes_soon = False
+        if self._flush_at is not None:
+            self._flush_at.cancel()
+            self._flush_at = None
+        self._flush_outcomes()

@@ -1,0 +1,1 @@
+"""Run tasks in child processes (``--isolate``), so that a crash does not end the worker."""

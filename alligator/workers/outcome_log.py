@@ -1,0 +1,97 @@
+"""Log lines about the outcomes of tasks."""
+
+import logging
+import os
+import sys
+
+from .._runtime.failures import EVENT
+from ..backends.base import Lease
+from ..exceptions import NotRunnable
+from ..execution.attempt import MAX_REASON, Attempt
+from ..payload.envelope import name_in
+from ..telemetry.logs import about, escape
+from ..telemetry.propagation import trace_id
+
+LEVELS = {
+    "ack": logging.INFO,
+    "retry": logging.WARNING,
+    "dead": logging.ERROR,
+    "release": logging.DEBUG,
+}
+"""The level at which each outcome is logged."""
+
+DEAD = "failed permanently; moved to the dead letters"
+UNREADABLE = "cannot be run; moved to the dead letters"
+
+
+def log_outcome(log: logging.Logger, done: Attempt, lease: Lease) -> None:
+    """Log that a task succeeded, will be retried, or is a dead letter now."""
+    fields: dict[str, object] = {"task_id": lease.task_id, "queue": lease.queue_name}
+    if done.task is not None:
+        fields["task"] = done.task.name
+        fields["attempt"] = done.number
+        fields["seconds"] = done.seconds
+        fields["request_id"] = done.task.headers.get("request_id")
+        fields["trace_id"] = trace_id(done.task)
+    else:
+        fields["task"] = name_in(lease.data)
+    which = about(str(fields["task"]), lease.task_id, done.reason)
+    if done.error is None:
+        fields[EVENT] = "done"
+        log.info("done in %.3f s: %s", done.seconds, which, extra=fields)
+        return
+    fields["reason"] = done.reason
+    if done.outcome.verdict == "retry":
+        pause = fields["pause"] = done.outcome.delay
+        fields[EVENT] = "failed; will be retried"
+        log.warning("failed; will be retried in %.3g s: %s", pause, which, extra=fields)
+    else:
+        event = fields[EVENT] = DEAD if done.task is not None else UNREADABLE
+        log.error("%s: %s", event, which, extra=fields, exc_info=done.error)
+
+
+def log_unfinished(log: logging.Logger, lease: Lease) -> None:
+    """Log that a task has not ended before its worker, and is released."""
+    name = name_in(lease.data)
+    event = "not finished in time; released"
+    log.error(
+        "%s to its queue: %s",
+        event,
+        about(name, lease.task_id),
+        extra={EVENT: event, "task_id": lease.task_id, "task": name},
+    )
+
+
+def log_unrunnable(log: logging.Logger, done: Attempt, lease: Lease, *, is_new: bool) -> None:
+    """Log that this worker cannot run a task: as an error if its function *is_new*, else for debug."""
+    name = name_in(lease.data)
+    event = (
+        f"this worker cannot run {escape(name)}; it releases the tasks of this function for other "
+        f"workers.{_advice(done) if is_new else ''}"
+    )
+    log.log(
+        logging.ERROR if is_new else logging.DEBUG,
+        "%s Task %s, offered again in %.3g s: %s",
+        event,
+        escape(lease.task_id),
+        done.outcome.delay,
+        escape(done.reason[:MAX_REASON]),
+        extra={
+            EVENT: event,
+            "task_id": lease.task_id,
+            "task": name,
+            "queue": lease.queue_name,
+            "pause": done.outcome.delay,
+            "reason": done.reason,
+        },
+    )
+
+
+def _advice(done: Attempt) -> str:
+    """Return where this worker searches for modules, if it could not import the function."""
+    if isinstance(done.error, NotRunnable):
+        return ""
+    folders = ", ".join(dict.fromkeys([os.getcwd(), *sys.path]))
+    return (
+        f" Check that it was started in the right directory. It searches for modules in {folders}."
+    )

@@ -1,0 +1,107 @@
+"""Where steps begin to look: at the beginning, unless this is slow."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from alligator.backends.base import Message
+from alligator.backends.postgres_backend import Client, marks
+from alligator.backends.postgres_backend.codec import BEGINNING
+from alligator.backends.postgres_backend.marks import LATE, Marks
+from tests.backends.postgres_backend.conftest import Open
+from tests.backends.test_model import compare
+
+
+@pytest.fixture
+def always_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every scan from the beginning count as slow."""
+    monkeypatch.setattr(marks, "SLOW_SECONDS", -1.0)
+    monkeypatch.setattr(marks, "SLOW_SECONDS_A_TASK", 0.0)
+    monkeypatch.setattr(marks, "SLOW_SCANS", 1)
+    monkeypatch.setattr(marks, "FULL_EVERY", 3600.0)
+
+
+def record(
+    remembered: Marks, queues: Sequence[str], *found: tuple[str, int], took: float = 1.0
+) -> None:
+    remembered.record(
+        queues,
+        remembered.scan(queues),
+        found,
+        now=1_000_000_000,
+        took=took,
+        is_complete=not found,
+        is_reclaimed=True,
+    )
+
+
+def test_fast_scans_begin_at_the_beginning() -> None:
+    remembered = Marks()
+    for _ in range(10):
+        record(remembered, ["a"], ("a", 7), took=0.0001)
+
+    scan = remembered.scan(["a"])
+
+    assert scan.is_full
+    assert (scan.after, scan.since) == ([BEGINNING], BEGINNING)
+
+
+def test_one_slow_scan_changes_nothing() -> None:
+    remembered = Marks()
+    record(remembered, ["a"], ("a", 7))
+
+    assert remembered.scan(["a"]).is_full
+
+
+def test_slow_scans_begin_where_the_first_task_was() -> None:
+    remembered = Marks()
+    for _ in range(marks.SLOW_SCANS):
+        record(remembered, ["a", "b", "c"], ("b", 9), ("b", 11))
+
+    scan = remembered.scan(["a", "b", "c"])
+
+    assert not scan.is_full
+    assert scan.after == [1_000_000_000 - LATE, 9, BEGINNING]
+    assert scan.since == 1_000_000_000 - LATE
+    assert 0 < remembered.seconds_until_full(scan) <= marks.FULL_SHARE * 1.0
+
+
+def test_queue_that_was_emptied_is_left_behind() -> None:
+    remembered = Marks()
+    for _ in range(marks.SLOW_SCANS):
+        record(remembered, ["a"])
+
+    assert remembered.scan(["a"]).after == [1_000_000_000 - LATE]
+
+
+def test_returned_task_is_looked_for_from_the_beginning() -> None:
+    remembered = Marks()
+    for _ in range(marks.SLOW_SCANS):
+        record(remembered, ["a"])
+
+    remembered.reset()
+
+    assert remembered.scan(["a"]).is_full
+
+
+@pytest.mark.usefixtures("always_slow")
+def test_store_does_what_the_model_does_from_its_marks(client: Client) -> None:
+    compare(client, examples=30)
+
+
+@pytest.mark.usefixtures("always_slow")
+def test_task_before_the_mark_is_found_by_the_next_full_scan(
+    client: Client, open_client: Open
+) -> None:
+    client.push_many([Message("mail", "a", "{}")])
+    client.push_many([Message("mail", "b", "{}")])
+    (first,) = client.step(["mail"], 1).leases
+    (second,) = client.step(["mail"], 1).leases
+    other = open_client(timeout="20")
+    other.release(first)
+
+    assert not client.step(["mail"], 1).leases  # it begins at the second
+
+    client._marks._full_at = 0.0
+    assert [lease.task_id for lease in client.step(["mail"], 1).leases] == ["a"]
+    client.ack(second)

@@ -1,0 +1,44 @@
+"""Outcomes of tasks, as arguments of the step script."""
+
+from alligator.backends.base import Lease, Outcome
+from alligator.backends.redis_backend.outcomes import microseconds, pack_outcomes
+from alligator.constants import MAX_TASKS
+
+A, B = Lease("mail", "a", "{}", 1), Lease("mail", "b", "{}", 2)
+
+
+def test_outcomes_name_the_position_of_their_queue() -> None:
+    names = ["print", "mail"]
+
+    assert pack_outcomes([Outcome("retry", A, 2.0, "new")], names) == [
+        *("retry", 2, "a", 1, 2_000_000, "new")
+    ]
+    assert names == ["print", "mail"]
+
+
+def test_queues_of_outcomes_are_appended() -> None:
+    names = ["print"]
+
+    packed = pack_outcomes([Outcome("dead", A, reason="no luck")], names)
+
+    assert names == ["print", "mail"]
+    assert packed == ["dead", 2, "a", 1, '["no luck", ""]']
+
+
+def test_released_tasks_are_packed_in_reverse_order() -> None:
+    packed = pack_outcomes([Outcome("release", A), Outcome("release", B)], ["mail"])
+
+    assert packed == ["release", 1, "b", 2, 0, "", "release", 1, "a", 1, 0, ""]
+
+
+def test_acks_of_a_queue_are_packed_together_up_to_a_limit() -> None:
+    outcomes = [Outcome("ack", A)] * MAX_TASKS + [Outcome("ack", B)]
+
+    packed = pack_outcomes(outcomes, ["mail"])
+
+    assert packed[:4] == ["ack", 1, MAX_TASKS, "a"]
+    assert packed[-5:] == ["ack", 1, 1, "b", 2]
+
+
+def test_microseconds_are_never_negative() -> None:
+    assert [microseconds(seconds) for seconds in (1.5, -1.0, float("nan"))] == [1_500_000, 0, 0]

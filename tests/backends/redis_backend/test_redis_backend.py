@@ -1,0 +1,154 @@
+"""The Redis client as a whole: clocks, memory, and what it leaves in the server."""
+
+from typing import Any
+
+import pytest
+
+from alligator.backends.base import (
+    Message,
+    Outcome,
+    WorkerInfo,
+)
+from alligator.backends.redis_backend import Client
+from alligator.exceptions import (
+    BackendError,
+    BackendUnavailable,
+)
+from tests.harness.programs import SLACK
+from tests.harness.redis_network import (
+    ids,
+    keys,
+    messages,
+    undoing,
+)
+from tests.harness.store_servers import Server
+
+pytestmark = pytest.mark.usefixtures("closed", "note_earlier")
+
+
+def set_back(client: Client, seconds: float, queue: str = "all") -> None:
+    """Leave the data as it is when the server's clock was set back by so many seconds."""
+    prefix = "{alligator}:"
+    conn: Any = client.conn
+    for zset in (f"{prefix}{queue}:due", f"{prefix}{queue}:run", f"{prefix}workers"):
+        for member, score in conn.zrange(zset, 0, -1, withscores=True):
+            conn.zadd(zset, {member: score + seconds * 1e6})
+    conn.hincrbyfloat(f"{prefix}clock", "now", seconds * 1e6)
+
+
+def test_clock_that_is_set_back_delays_no_task(client: Client) -> None:
+    worker = WorkerInfo("w", ["all"])
+    client.push_many([Message("all", "ready", "{}"), Message("all", "later", "{}", 3600.0)])
+    client.push_many(messages("leased"))
+    client.beat(worker, 60)
+    leased = client.lease("all", "leased", 30.0)
+    assert leased is not None
+    set_back(client, 7200)
+    assert client.stats("all").ready == 0, "as seen without the repair"
+
+    client.beat(worker, 60)
+
+    stats = client.stats("all")
+    assert (stats.ready, stats.scheduled, stats.leased) == (1, 1, 1)
+    assert 0 <= stats.oldest < SLACK
+    assert 3600 - SLACK < client.scheduled("all")[0].due_in <= 3600
+    assert ids(client.reserve("all", limit=9)) == ["ready"]
+    assert client.extend([leased]) == []
+    assert [each.name for each in client.workers()] == ["w"]
+    assert any("set back by 7200 s" in warning for warning in client.warnings())
+
+
+def test_clock_that_runs_forward_is_left_alone(client: Client) -> None:
+    for _ in range(3):
+        client.beat(WorkerInfo("w", ["all"]), 60)
+
+    assert not any("clock" in warning for warning in client.warnings())
+
+
+def test_ping_leaves_nothing_behind(server: Server, client: Client) -> None:
+    client.ping()
+
+    assert client.conn.keys("*") == []
+
+
+def test_server_out_of_memory_rejects_pushes_and_lets_workers_continue(client: Client) -> None:
+    client.push_many(messages(*"abcdefg"), commit_id="before")
+    client.step(["all"], 1, lease_for=0.0)
+    client.conn.config_set("maxmemory", 1)
+    before = keys(client)
+
+    with pytest.raises(BackendError, match="out of memory") as raised:
+        client.push_many(messages("h"), commit_id="after")
+    assert not isinstance(raised.value, BackendUnavailable)
+    assert keys(client) == before
+    assert not undoing()
+
+    b, c, d, e, f = client.step(["all"], 5).leases
+    client.ack(b)
+    client.nack(c, delay=60, data="{longer}")
+    client.dead_letter(d, reason="no")
+    client.release(e)
+    assert client.extend([f]) == []
+    client.retry_dead("all", "d")
+    assert client.lease("all", "a")
+    client.beat(WorkerInfo(name="w"), 60)
+    client.abort("after", messages("h"))
+    client.abort("before", messages("g"))
+    assert client.cancel("all", "d") == "{}"
+    client.drop_all("all")
+    stats = client.stats("all")
+    assert (stats.pushed, stats.succeeded, stats.leased) == (6, 1, 2)
+
+
+def test_finished_task_leaves_no_keys(client: Client) -> None:
+    for n in range(20):
+        client.push_many(messages(f"{n}.ok", f"{n}.retried", f"{n}.dead", f"{n}.lost"))
+        ok, retried, dead, _ = client.step(["all"], 4, lease_for=0.0).leases
+        lost = client.step(["all"], 1).leases
+        client.step(
+            ["all"],
+            0,
+            outcomes=[
+                Outcome("ack", ok),
+                Outcome("retry", retried),
+                Outcome("dead", dead, reason="no"),
+            ],
+        )
+        client.drop_dead("all", dead.task_id)
+        leases = [*lost]
+        while found := client.step(["all"], 9).leases:
+            leases += found
+        client.step(["all"], 9, outcomes=[Outcome("ack", lease) for lease in leases])
+
+    left = {key for key in keys(client) if not key.endswith(":commit")}
+    assert left <= {"queues", "all:cnt"}
+    assert len(keys(client) - left) == 1  # the next push takes it away
+    stats = client.stats("all")
+    assert stats.pushed == stats.succeeded + stats.dropped == 80
+
+
+def test_commands_do_not_grow_with_the_backlog(client: Client) -> None:
+    client.conn.config_resetstat()
+    client.push_many(messages(*(str(n) for n in range(500))))
+    leases = client.step(["all", "other"], 10, lease_for=0.0).leases
+    client.step(["all"], 10, outcomes=[Outcome("ack", leases[0]), Outcome("retry", leases[1])])
+    client.extend(leases)
+    client.cancel("all", "400")
+    client.stats("all")
+    client.note({"all": {"run:1": 1}}, ["all"])
+    client.figures("all")
+    client.history("all")
+    client.len("all")
+    client.workers()
+
+    used = {name.removeprefix("cmdstat_") for name in client.conn.info("commandstats")}
+
+    assert {name for name in used if not name.startswith(("config", "client"))} <= {
+        *("eval", "evalsha", "time", "set", "get", "del", "exists", "rpush"),
+        *("hset", "hsetnx", "hget", "hmget", "hdel", "hexists", "hincrby", "sadd"),
+        *("zadd", "zrem", "zcard", "zcount", "zscore"),
+        # with a limit
+        *("zrange", "zrangebyscore", "zrevrangebyscore", "zremrangebyrank"),
+        # of a hash that has its size, whatever the backlog's
+        *("hgetall", "hvals"),
+    }

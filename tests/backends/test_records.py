@@ -1,0 +1,39 @@
+"""The records of the contract: their limits, and what an id says."""
+
+from math import inf, nan
+
+import pytest
+
+from alligator.backends.base import Client, Commit, Message, Outcome, bounded, memory_of
+from alligator.constants import COMMIT_MEMORY, LONG_COMMIT_MEMORY, MAX_SECONDS
+
+
+@pytest.mark.parametrize("delay", [inf, nan, -inf, -1.0, 1e300])
+def test_delay_out_of_range_harms_no_other_task(client: Client, delay: float) -> None:
+    client.push_commits(
+        [
+            Commit([Message("mail", "odd", "{}", delay)], "c1"),
+            Commit([Message("mail", "a", "{}")], "c2"),
+        ]
+    )
+
+    leases = {lease.task_id: lease for lease in client.reserve("mail", limit=5)}
+    assert "a" in leases
+    client.step((), 0, outcomes=[Outcome("retry", leases["a"], delay)])
+
+    assert (client.stats("mail").scheduled > 0) == (delay > 0)
+
+
+@pytest.mark.parametrize(
+    ("commit_id", "memory"),
+    [("5f1c", COMMIT_MEMORY), ("", COMMIT_MEMORY), ("day-5f1c", LONG_COMMIT_MEMORY)],
+)
+def test_id_of_a_commit_says_for_how_long_it_is_remembered(commit_id: str, memory: float) -> None:
+    assert memory_of(commit_id) == memory
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"), [(1.5, 1.5), (-1.0, 0.0), (nan, 0.0), (inf, MAX_SECONDS)]
+)
+def test_delay_is_bounded(seconds: float, kept: float) -> None:
+    assert bounded(seconds) == kept

@@ -1,0 +1,126 @@
+"""Figure 16: PostgreSQL, on one server that syncs to its disk."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.cases.workers import fill_and_drain, wait_for_marks
+from tests.benchmarks.figures import OURS, RAW, Figure, Goal, Metrics, Shot, experiment, single
+
+BATCH = 10
+COMMITTERS = 16
+
+
+def _module(case: str) -> str:
+    return f"{case}_postgres"
+
+
+def push(bench: Bench, case: str, name: str, *arguments: int) -> Metrics:
+    """Measure how many tasks a producer pushes in a second."""
+    n = bench.sizes.tasks
+    with bench.agent(_module(case), BENCH_POSTGRES=bench.postgres.dsn) as agent:
+        agent.call(name, max(COMMITTERS, n // 10), *arguments)
+        reply = agent.call(name, n, *arguments)
+    return {"rate": n / reply["seconds"], "cpu": reply["cpu"] / n * 1e6}
+
+
+def drain(bench: Bench, case: str) -> Metrics:
+    """Drain a queue with one worker."""
+    n = bench.sizes.tasks * (5 if case in {OURS, RAW} else 1)
+    bench.postgres.run(f"DROP SCHEMA IF EXISTS {case} CASCADE")
+    return fill_and_drain(bench, _module(case), n, BENCH_POSTGRES=bench.postgres.dsn)
+
+
+def pick_up(bench: Bench, case: str) -> Metrics:
+    """Measure the latency from a push to an idle worker."""
+    bench.postgres.run(f"DROP SCHEMA IF EXISTS {case} CASCADE")
+    return wait_for_marks(bench, _module(case), BENCH_POSTGRES=bench.postgres.dsn)
+
+
+def _shots(bench: Bench, name: str, *arguments: int) -> Sequence[Shot]:
+    cases = (OURS, RAW, *bench.peers_on_postgres)
+    return [single(case, partial(_push, case, name, arguments)) for case in cases]
+
+
+def _push(case: str, name: str, arguments: Sequence[int], bench: Bench) -> Metrics:
+    return push(bench, case, name, *arguments)
+
+
+@experiment(
+    "postgres-push-one",
+    Figure(
+        number="16a",
+        title="PostgreSQL: push, one at a time, durable",
+        metric="rate",
+        unit="tasks/s",
+        raw_title="psycopg, one INSERT each",
+        goals=[],
+    ),
+)
+def push_one(bench: Bench) -> Sequence[Shot]:
+    """Push tasks to PostgreSQL one at a time."""
+    return _shots(bench, "push")
+
+
+@experiment(
+    "postgres-push-ten",
+    Figure(
+        number="16b",
+        title="PostgreSQL: push in transactions of 10, durable",
+        metric="rate",
+        unit="tasks/s",
+        raw_title="psycopg, one INSERT from unnest each",
+        goals=[Goal(at_least=0.5, to=RAW), Goal(at_least=1, to="best peer")],
+    ),
+)
+def push_ten(bench: Bench) -> Sequence[Shot]:
+    """Push tasks to PostgreSQL in transactions of ten."""
+    return _shots(bench, "push_batches", BATCH)
+
+
+@experiment(
+    "postgres-commits",
+    Figure(
+        number="16c",
+        title=f"PostgreSQL: commits of {COMMITTERS} threads, durable",
+        metric="rate",
+        unit="commits/s",
+        raw_title=f"psycopg, INSERTs on {COMMITTERS} connections",
+        goals=[Goal(at_least=0.6, to=RAW), Goal(at_least=2, to="best peer")],
+    ),
+)
+def committing(bench: Bench) -> Sequence[Shot]:
+    """Commit from several threads at the same time."""
+    return _shots(bench, "commit", COMMITTERS)
+
+
+@experiment(
+    "postgres-drain",
+    Figure(
+        number="16d",
+        title="PostgreSQL: drain no-ops, one worker process",
+        metric="rate",
+        unit="tasks/s",
+        raw_title="psycopg, leases and deletes of 100",
+        goals=[Goal(at_least=0.35, to=RAW)],
+    ),
+)
+def draining(bench: Bench) -> Sequence[Shot]:
+    """Drain a queue in PostgreSQL with one worker process."""
+    return [single(case, partial(drain, case=case)) for case in (OURS, RAW)]
+
+
+@experiment(
+    "postgres-pick-up",
+    Figure(
+        number="16e",
+        title="PostgreSQL: pick-up by an idle worker, p50",
+        metric="p50",
+        unit="ms",
+        less_is_better=True,
+        goals=[],
+    ),
+)
+def picking_up(bench: Bench) -> Sequence[Shot]:
+    """Push single tasks to PostgreSQL, and measure how soon an idle worker starts them."""
+    return [single(OURS, partial(pick_up, case=OURS))]
