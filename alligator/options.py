@@ -15,6 +15,7 @@ from .exceptions import InvalidOption, MultipleDelayError, UnknownOption
 
 Hook = Callable[..., Any]
 Seconds: TypeAlias = float | timedelta
+ErrorTypes: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -50,6 +51,10 @@ class TaskOptions(TypedDict, total=False):
     """The pause before a retry, or one for each; by default they grow from a second to an hour."""
     timeout: Seconds | None
     """The time limit of one attempt."""
+    retry_on: ErrorTypes | None
+    """The exceptions after which the task is retried, with their subclasses; any by default."""
+    give_up_on: ErrorTypes | None
+    """The exceptions after which it is not retried, with their subclasses."""
     headers: Mapping[str, str] | None
     """A small mapping of strings that is stored with the task."""
     immediate: bool
@@ -281,6 +286,27 @@ def check_timeout(option: str, value: object) -> float:
     return check_seconds(option, value, least=0.001, most=MAX_TIMEOUT)
 
 
+def check_errors(option: str, value: object) -> list[str]:
+    """Return the names of exceptions, from classes or names; one, or a sequence of them.
+
+    >>> check_errors("retry_on", (OSError, "shop.errors.Busy"))
+    ['builtins.OSError', 'shop.errors.Busy']
+    """
+    is_one = isinstance(value, str | type) or not isinstance(value, Sequence)
+    return [_error_name(option, each) for each in ((value,) if is_one else value)]  # type: ignore[union-attr]
+
+
+def _error_name(option: str, value: object) -> str:
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, str) and "." in value and value.isprintable():
+        return value
+    raise InvalidOption(
+        f"{option} is an exception class, its name as package.module.Name, or a sequence of these, "
+        f"not {_short_repr(value)}."
+    )
+
+
 def check_hook(option: str, value: object) -> Hook:
     """Return a function that can be a hook."""
     if not callable(value):
@@ -305,6 +331,8 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "delay_until": to_timestamp,
     "backoff": check_pauses,
     "timeout": check_timeout,
+    "retry_on": check_errors,
+    "give_up_on": check_errors,
     "headers": check_headers,
     "on_start": check_hook,
     "on_success": check_hook,

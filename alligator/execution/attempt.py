@@ -21,6 +21,7 @@ from ..exceptions import (
 from ..payload.envelope import released_in
 from ..payload.signing import Guard
 from ..tasks import Task
+from ..tasks.decisions import Snooze, snooze_in
 
 MAX_LAST_ERROR = 200
 """How many characters of the last error a retried task carries."""
@@ -33,6 +34,9 @@ MAX_TRACEBACK = 8_000
 
 FIRST_RELEASE_PAUSE, MAX_RELEASE_PAUSE = 1.0, 60.0
 """Seconds before a task that a worker could not run is offered again: the first, the longest."""
+
+MIN_SNOOZE = 0.001
+"""The shortest snooze in seconds: a task without a delay would return to the head of its queue."""
 
 UNRUNNABLE = (NotRunnable, UnknownModuleError, UnknownCallableError, IncompatibleArguments)
 """Errors that say that this worker cannot run a task; another one may be able to."""
@@ -62,6 +66,16 @@ class Attempt(NamedTuple):
     """The number of the attempt, counted from 1; lost deliveries count, too."""
     reason: str = ""
     """The error as text; empty after a success."""
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the task ran to the end of an attempt; if not, this worker has released it."""
+        return self.outcome.verdict != "release" or isinstance(self.error, Snooze)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the task runs again because it failed, or because it asked for that."""
+        return self.outcome.verdict == "retry" or isinstance(self.error, Snooze)
 
 
 class HandedOver(Exception):
@@ -121,6 +135,9 @@ def failed(
     """Return the attempt at *task*, which raised *error* after *seconds*; *tries* is without losses."""
     if isinstance(error, NotRunnable):
         return postpone(gator, lease, error)
+    if (snooze := snooze_in(error)) is not None:
+        outcome = Outcome("release", lease, max(MIN_SNOOZE, snooze.seconds))
+        return Attempt(outcome, task, snooze, seconds, tries + lease.lost, describe(snooze))
     hide_our_frames(error)
     if isinstance(error, KeyboardInterrupt):
         if task.status == SUCCESS:  # a hook raised it
@@ -208,7 +225,7 @@ def _failed(
 def _retry_or_bury(
     gator: TaskRunner, lease: Lease, task: Task, error: BaseException, tries: int
 ) -> Outcome:
-    if task.retries <= 0:
+    if not task.is_retried(error):
         return _dead(lease, error)
     again = task.for_retry(tries + 1)  # the store counts lost deliveries
     again.task_id = lease.task_id

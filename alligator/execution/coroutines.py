@@ -13,6 +13,7 @@ from ..backends.base import Lease, Outcome
 from ..exceptions import NotRunnable
 from ..options import Hook
 from ..tasks import Task, running_in_context
+from ..tasks.decisions import snooze_in
 from .attempt import Attempt, TaskRunner, failed
 
 
@@ -57,6 +58,9 @@ async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
         except (KeyboardInterrupt, NotRunnable):
             raise
         except BaseException as error:
+            if snooze_in(error) is not None:
+                task.to_delayed()
+                raise
             if is_stopping():
                 raise Stopped from error
             task.to_failed()

@@ -37,6 +37,8 @@ class EnvelopeOptions(msgspec.Struct, omit_defaults=True):
     backoff: Any = None
     timeout: Any = None
     depends_on: Any = None
+    retry_on: Any = None
+    give_up_on: Any = None
 
     @property
     def hooks(self) -> dict[str, FunctionName]:

@@ -9,6 +9,7 @@ from ..backends.base import Lease
 from ..exceptions import NotRunnable
 from ..execution.attempt import MAX_REASON, Attempt
 from ..payload.envelope import name_in
+from ..tasks.decisions import Snooze
 from ..telemetry.logs import about, escape
 from ..telemetry.propagation import trace_id
 
@@ -16,7 +17,7 @@ LEVELS = {
     "ack": logging.INFO,
     "retry": logging.WARNING,
     "dead": logging.ERROR,
-    "release": logging.DEBUG,
+    "release": logging.INFO,
 }
 """The level at which each outcome is logged."""
 
@@ -39,6 +40,13 @@ def log_outcome(log: logging.Logger, done: Attempt, lease: Lease) -> None:
     if done.error is None:
         fields[EVENT] = "done"
         log.info("done in %.3f s: %s", done.seconds, which, extra=fields)
+        return
+    if isinstance(done.error, Snooze):
+        pause = fields["pause"] = done.outcome.delay
+        fields[EVENT] = "snoozed"
+        log.info(
+            "snoozed for %.3g s: %s", pause, about(fields["task"], lease.task_id), extra=fields
+        )
         return
     fields["reason"] = done.reason
     if done.outcome.verdict == "retry":
