@@ -51,6 +51,8 @@ class TaskOptions(TypedDict, total=False):
     """The pause before a retry, or one for each; by default they grow from a second to an hour."""
     timeout: Seconds | None
     """The time limit of one attempt."""
+    expires: Seconds | date | None
+    """The time, as seconds from the call or as a moment, after which the task does not begin."""
     retry_on: ErrorTypes | None
     """The exceptions after which the task is retried, with their subclasses; any by default."""
     give_up_on: ErrorTypes | None
@@ -272,6 +274,23 @@ def to_timestamp(option: str, value: object) -> float:
     return float(moment)  # type: ignore[arg-type]
 
 
+def to_expiry(option: str, value: object) -> float:
+    """Return a Unix timestamp, from a number of seconds, a timedelta, a datetime or a date."""
+    if isinstance(value, date):
+        return to_timestamp(option, value)
+    return time() + check_seconds(option, value, least=0.001)
+
+
+def expiry_after(option: str, value: object, delay_until: float | None) -> float:
+    """Return `to_expiry`; raise `InvalidOption` if the task is due only after it expires."""
+    moment = to_expiry(option, value)
+    if delay_until is not None and moment <= delay_until:
+        raise InvalidOption(
+            f"{option} is {_short_repr(value)}, but the task is due only later: it would never run."
+        )
+    return moment
+
+
 def check_headers(option: str, value: object) -> dict[str, str]:
     """Return a copy of a mapping of strings."""
     if not isinstance(value, Mapping) or not all(
@@ -292,8 +311,9 @@ def check_errors(option: str, value: object) -> list[str]:
     >>> check_errors("retry_on", (OSError, "shop.errors.Busy"))
     ['builtins.OSError', 'shop.errors.Busy']
     """
-    is_one = isinstance(value, str | type) or not isinstance(value, Sequence)
-    return [_error_name(option, each) for each in ((value,) if is_one else value)]  # type: ignore[union-attr]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_error_name(option, each) for each in value]
+    return [_error_name(option, value)]
 
 
 def _error_name(option: str, value: object) -> str:
@@ -331,6 +351,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "delay_until": to_timestamp,
     "backoff": check_pauses,
     "timeout": check_timeout,
+    "expires": to_expiry,
     "retry_on": check_errors,
     "give_up_on": check_errors,
     "headers": check_headers,

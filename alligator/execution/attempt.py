@@ -1,6 +1,7 @@
 """Run a leased task once and decide its outcome: ack, retry, release or dead."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from time import perf_counter, time
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from ..exceptions import (
     IncompatibleArguments,
     NotRunnable,
     PayloadError,
+    TaskExpired,
     TaskTooLarge,
     UnknownCallableError,
     UnknownModuleError,
@@ -112,6 +114,8 @@ def attempt(
             return bury(lease, error)
     if hand_over is not None and hand_over(lease, task):
         raise HandedOver
+    if (expired := expire(gator, lease, task)) is not None:
+        return expired
     tries = task.attempt
     number = task.attempt = tries + lease.lost
     start = perf_counter()
@@ -136,7 +140,8 @@ def failed(
     if isinstance(error, NotRunnable):
         return postpone(gator, lease, error)
     if (snooze := snooze_in(error)) is not None:
-        outcome = Outcome("release", lease, max(MIN_SNOOZE, snooze.seconds))
+        pause = max(MIN_SNOOZE, snooze.seconds)
+        outcome = Outcome("release", lease, pause, _begun(gator, lease, task))
         return Attempt(outcome, task, snooze, seconds, tries + lease.lost, describe(snooze))
     hide_our_frames(error)
     if isinstance(error, KeyboardInterrupt):
@@ -178,6 +183,30 @@ def postpone(gator: TaskRunner, lease: Lease, error: BaseException) -> Attempt:
     pause = pause_after(released.times, FIRST_RELEASE_PAUSE, MAX_RELEASE_PAUSE)
     pause *= 0.5 + random() / 2  # noqa: S311 - jitter, not a secret
     return Attempt(Outcome("release", lease, pause, data), None, error, reason=describe(error))
+
+
+def expire(gator: TaskRunner, lease: Lease, task: Task) -> Attempt | None:
+    """Return the dead letter of a task that has expired; None if it may begin, or has begun before.
+
+    Its payload does not expire any more, so that it runs if somebody retries it.
+    """
+    if task.expires is None or task.attempt > 1 or lease.lost or time() < task.expires:
+        return None
+    task.to_canceled()
+    moment = datetime.fromtimestamp(task.expires, UTC).isoformat(timespec="seconds")
+    error = TaskExpired(f"it had not begun by {moment}")
+    outcome = Outcome("expired", lease, 0.0, _begun(gator, lease, task), f"expired: {error}")
+    return Attempt(outcome, task, error, 0.0, 1, str(error))
+
+
+def _begun(gator: TaskRunner, lease: Lease, task: Task) -> str | None:
+    """Return the payload of a task that does not expire any more; None if that is as it was."""
+    if task.expires is None:
+        return None
+    try:
+        return gator.guard.without_expiry(*lease[:3])
+    except PayloadError:  # a task class of the program may not write JSON
+        return None
 
 
 def bury_overdue(done: Attempt, after: float) -> Attempt:

@@ -14,7 +14,7 @@ from ..exceptions import NotRunnable
 from ..options import Hook
 from ..tasks import Task, running_in_context
 from ..tasks.decisions import snooze_in
-from .attempt import Attempt, TaskRunner, failed
+from .attempt import Attempt, TaskRunner, expire, failed
 
 
 class Stopped(BaseException):
@@ -28,6 +28,8 @@ async def attempt_coroutine(
 
     Raises `Stopped` if *run* does.
     """
+    if (expired := expire(gator, lease, task)) is not None:
+        return expired
     tries = task.attempt
     number = task.attempt = tries + lease.lost
     start = perf_counter()

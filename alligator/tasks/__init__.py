@@ -27,6 +27,7 @@ from ..options import (
     check_seconds,
     check_timeout,
     check_whole,
+    expiry_after,
     to_bool,
     to_timestamp,
 )
@@ -37,7 +38,7 @@ from ..payload.encoding import ENCODING_ERRORS
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import find_function, locate
 from .decisions import is_retried, snooze_in
-from .stored_options import read_options, write_options
+from .stored_options import prepare_options_of_retry, read_options, write_options
 
 MAX_BACKOFF = 3600.0
 """The longest pause between two attempts, in seconds, before jitter."""
@@ -60,7 +61,8 @@ class Task:
 
     *delay_by* is a number of seconds from now. *delay_until* is a Unix timestamp, a datetime (local
     time if naive) or a date (its midnight in local time). *timeout* limits one attempt, in seconds.
-    A timedelta is accepted wherever seconds are.
+    A timedelta is accepted wherever seconds are. *expires*, seconds from the call, a datetime or a
+    date, is when the task becomes a dead letter if it has not begun.
 
     *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
@@ -93,6 +95,7 @@ class Task:
         headers: Mapping[str, str] | None = None,
         retry_on: ErrorTypes | None = None,
         give_up_on: ErrorTypes | None = None,
+        expires: Seconds | date | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -105,6 +108,7 @@ class Task:
         self.on_error: Hook | None = None if on_error is None else check_hook("on_error", on_error)
         self.depends_on: Sequence[str] | None = depends_on
         self.delay_until: float | None = None
+        self.expires: float | None = None
         self.queue_name: str | None = queue_name and check_name("queue_name", queue_name)
         self.backoff: float | Sequence[float] = (
             1.0 if backoff is None else check_pauses("backoff", backoff)
@@ -137,6 +141,8 @@ class Task:
             self.delay_until = time() + check_seconds("delay_by", delay_by)
         elif delay_until is not None:
             self.delay_until = to_timestamp("delay_until", delay_until)
+        if expires is not None:
+            self.expires = expiry_after("expires", expires, self.delay_until)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"
@@ -296,12 +302,7 @@ class Task:
         again = copy(self)
         again.retries = check_whole("retries", self.retries) - 1
         again.attempt = attempt
-        again.backoff = check_pauses("backoff", self.backoff)
-        again.timeout = None if self.timeout is None else check_timeout("timeout", self.timeout)
-        again.headers = check_headers("headers", self.headers)
-        for name in ("retry_on", "give_up_on"):
-            errors = getattr(self, name)
-            setattr(again, name, None if errors is None else check_errors(name, errors))
+        prepare_options_of_retry(again)
         again.restore_call()
         again._is_retry = True
         return again

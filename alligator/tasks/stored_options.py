@@ -4,12 +4,19 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..exceptions import NotImportable
-from ..options import check_errors, check_pauses, check_timeout, to_timestamp
+from ..options import (
+    check_errors,
+    check_headers,
+    check_pauses,
+    check_seconds,
+    check_timeout,
+    to_timestamp,
+)
 from ..payload.arguments import check_plain
 from ..payload.envelope import NO_OPTIONS, EnvelopeOptions, FunctionName
 from ..payload.functions import find_function, locate
 
-NOTHING = (None,) * 9
+NOTHING = (None,) * 10
 
 
 class HasOptions(Protocol):
@@ -24,6 +31,8 @@ class HasOptions(Protocol):
     depends_on: Sequence[str] | None
     retry_on: list[str] | None
     give_up_on: list[str] | None
+    expires: float | None
+    headers: dict[str, str]
 
 
 def write_options(task: HasOptions) -> EnvelopeOptions:
@@ -31,8 +40,8 @@ def write_options(task: HasOptions) -> EnvelopeOptions:
     hooks = (task.on_start, task.on_success, task.on_error)
     backoff = None if task.backoff == 1.0 else task.backoff
     rest = (task.delay_until, backoff, task.timeout, task.depends_on)
-    errors = (task.retry_on, task.give_up_on)
-    if (*hooks, *rest, *errors) == NOTHING:
+    added = (task.retry_on, task.give_up_on, task.expires)
+    if (*hooks, *rest, *added) == NOTHING:
         return NO_OPTIONS
     on_start, on_success, on_error = (
         None if hook is None else FunctionName(*locate(hook)) for hook in hooks
@@ -44,7 +53,7 @@ def write_options(task: HasOptions) -> EnvelopeOptions:
     return EnvelopeOptions(
         *(on_start, on_success, on_error),
         *(task.delay_until, backoff, task.timeout, depends_on),
-        *errors,
+        *added,
     )
 
 
@@ -61,8 +70,22 @@ def read_options(task: HasOptions, options: EnvelopeOptions) -> None:
         task.retry_on = check_errors("retry_on", options.retry_on)
     if options.give_up_on is not None:
         task.give_up_on = check_errors("give_up_on", options.give_up_on)
+    if options.expires is not None:
+        task.expires = check_seconds("expires", options.expires)
     for key, hook in options.hooks.items():
         setattr(task, key, find_function(hook.module, hook.callable))
+
+
+def prepare_options_of_retry(task: HasOptions) -> None:
+    """Check the options of *task*, which it or a hook may have changed; it has begun by now."""
+    task.backoff = check_pauses("backoff", task.backoff)
+    task.timeout = None if task.timeout is None else check_timeout("timeout", task.timeout)
+    task.headers = check_headers("headers", task.headers)
+    if task.retry_on is not None:
+        task.retry_on = check_errors("retry_on", task.retry_on)
+    if task.give_up_on is not None:
+        task.give_up_on = check_errors("give_up_on", task.give_up_on)
+    task.expires = None
 
 
 def _check_importable(name: str) -> None:

@@ -18,10 +18,12 @@ LEVELS = {
     "retry": logging.WARNING,
     "dead": logging.ERROR,
     "release": logging.INFO,
+    "expired": logging.WARNING,
 }
 """The level at which each outcome is logged."""
 
 DEAD = "failed permanently; moved to the dead letters"
+EXPIRED = "expired before it began; moved to the dead letters"
 UNREADABLE = "cannot be run; moved to the dead letters"
 
 
@@ -49,7 +51,10 @@ def log_outcome(log: logging.Logger, done: Attempt, lease: Lease) -> None:
         )
         return
     fields["reason"] = done.reason
-    if done.outcome.verdict == "retry":
+    if done.outcome.verdict == "expired":
+        fields[EVENT] = EXPIRED
+        log.warning("%s: %s", EXPIRED, which, extra=fields)
+    elif done.outcome.verdict == "retry":
         pause = fields["pause"] = done.outcome.delay
         fields[EVENT] = "failed; will be retried"
         log.warning("failed; will be retried in %.3g s: %s", pause, which, extra=fields)

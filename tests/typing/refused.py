@@ -3,7 +3,7 @@
 Type checkers read this file; it is never run. `tests/test_types.py` checks both of them on it.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from alligator import Gator, GiveUp, Options, Snooze, Task, Transaction
 from asgi_alligator import AlligatorMiddleware as ASGIMiddleware
@@ -47,6 +47,9 @@ gator.options(give_up_on=[int])  # refused
 snoozed: float = Snooze(timedelta(minutes=1)).seconds
 Snooze("5")  # refused
 GiveUp(7)  # refused
+gator.options(expires=60)
+gator.options(expires=datetime.now())
+gator.options(expires="tomorrow")  # refused
 gator.options(retrys=3)  # refused
 gator.options(retries="many")  # refused
 gator.options(headers={"request_id": 7})  # refused
