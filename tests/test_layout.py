@@ -47,7 +47,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "backends": (
-            "base legacy locmem_backend locmem_backend.queue pending_aborts postgres_backend "
+            "base controls legacy locmem_backend locmem_backend.queue pending_aborts postgres_backend "
             "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
             "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
             "postgres_backend.marks postgres_backend.outcomes postgres_backend.schema "
@@ -57,7 +57,8 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
             "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
             "redis_backend.replies redis_backend.script redis_backend.server "
-            "redis_backend.topology sqlite_backend sqlite_backend.database sqlite_backend.dsn "
+            "redis_backend.topology sqlite_backend sqlite_backend.clock sqlite_backend.database "
+            "sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
             "sqlite_backend.migration sqlite_backend.schema sqlite_backend.wakeup "
             "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
@@ -113,7 +114,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "cli": (
-            "check dead errors latergator letters outbox progress selection show source suggest "
+            "check dead errors latergator letters outbox pausing progress selection show source suggest "
             "tables worker"
         ),
     },
