@@ -60,7 +60,7 @@ def _find_faults(queue: MeasuredQueue, limits: Limits) -> dict[str, str]:
         faults["depth"] = f"{name} has {stats.ready:,} ready tasks, more than {tasks:,}"
     if stats.paused:
         end = "until it is resumed" if stats.paused == inf else f"for {stats.paused:,.0f} s more"
-        faults["paused"] = f"{name} is paused {end}; {stats.ready:,} tasks are ready"
+        faults["paused"] = f"{name} is paused {end}; ready tasks: {stats.ready:,}"
     elif stats.oldest > seconds:
         faults["oldestAge"] = (
             f"the oldest ready task of {name} has waited for {stats.oldest:,.0f} s"

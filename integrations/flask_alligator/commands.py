@@ -10,6 +10,7 @@ from alligator import Gator
 from alligator.cli import (
     CommandGroup,
     dead_commands,
+    pausing_commands,
     report_errors,
     run_worker,
     show_health,
@@ -53,7 +54,8 @@ def commands(gator: Gator, own_health: Health) -> click.Group:
         """Show the health of the store; exit with 1 if it fails."""
         sys.exit(show_health(own_health, as_json=as_json))
 
-    group.add_command(dead_commands(lambda: gator))
+    for command in (dead_commands(lambda: gator), *pausing_commands(lambda: gator)):
+        group.add_command(command)
     return group
 
 

@@ -1,7 +1,8 @@
-"""Actions of the dashboard's buttons: retry, drop or cancel tasks."""
+"""Actions of the dashboard's buttons: retry, drop or cancel tasks; pause or resume queues."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from logging import Logger, getLogger
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ NOTICES = {
     "cancel-chosen": "The chosen tasks are canceled.",
     "retry-all": "The dead tasks are back on their queue.",
     "drop-all": "The dead tasks are dropped.",
+    "pause": "The queue is paused: no worker begins its tasks.",
+    "resume": "The queue is resumed.",
     "none": "Nothing was done: no task was chosen.",
     "partly": "Only some of the tasks were changed: others no longer existed, or it took too long. "
     "Tasks that are left are still listed.",
@@ -42,6 +45,12 @@ ACTIONS: Mapping[str, Callable[[Client, str, str], object]] = {
     "retry-all": lambda client, queue, task: client.retry_dead(queue, task),
     "drop-all": lambda client, queue, task: client.drop_dead(queue, task),
 }
+
+CONTROLS: Mapping[str, Callable[[Client, str], None]] = {
+    "pause": lambda client, queue: client.pause(queue, inf),
+    "resume": lambda client, queue: client.pause(queue, 0.0),
+}
+"""The actions on a whole queue."""
 
 UNCLEAR = "The form does not name an action, or not its task."
 
@@ -67,13 +76,15 @@ class Actions:
     def perform(self, fields: Sequence[tuple[str, str]]) -> str:
         """Perform the action of a form and return the key of its notice in `NOTICES`.
 
-        The *fields* are ``do``, ``store`` (its index), ``queue`` and, unless the action is for all
-        tasks, ``task``. For several tasks there is one field ``chosen`` each, which holds the last
-        three as a query. Raises `WrongAction` before anything is done if any field is invalid, and
-        `BackendError` when the store fails.
+        The *fields* are ``do``, ``store`` (its index), ``queue`` and, unless the action is for the
+        queue or all of its dead tasks, ``task``. For several tasks there is one field ``chosen`` each,
+        which holds the last three as a query. Raises `WrongAction` before anything is done if any field
+        is invalid, and `BackendError` when the store fails.
         """
         form = dict(fields)
         do = form.get("do", "")
+        if do in CONTROLS:
+            return self._control(do, form)
         if do not in ACTIONS:
             raise WrongAction(UNCLEAR)
         chosen = [value for name, value in fields if name == "chosen"]
@@ -86,6 +97,15 @@ class Actions:
         if count < len(targets):
             return "partly"
         return f"{do}-chosen" if chosen else do
+
+    def _control(self, do: str, form: Mapping[str, str]) -> str:
+        """Pause or resume a queue."""
+        target = self._find_target(form)
+        if target.task or form.get("chosen"):
+            raise WrongAction(UNCLEAR)
+        CONTROLS[do](target.client, target.queue)
+        log.info("dashboard: %s of a queue", do, extra={"queue": target.queue})
+        return do
 
     def _find_chosen(self, form: Mapping[str, str], chosen: Iterable[str]) -> Collection[_Target]:
         # The page always sends an empty one as well, so that choosing nothing is not an error.
