@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alligator import CANCELED, Gator, Snooze, Task, current_task
+from alligator import CANCELED, Gator, Snooze, Task, Worker, current_task
 from alligator.exceptions import InvalidOption, TaskExpired
 from alligator.testing import drain
 from tests.harness import isolation, workers
@@ -140,7 +140,7 @@ def test_task_that_waits_in_a_worker_expires_there(
     [lease] = gator.client.reserve("all")
     monkeypatch.setattr("alligator.execution.attempt.time", lambda: time() + 2 * HOUR)
 
-    done = workers.Worker(gator).attempt(lease)
+    done = Worker(gator).attempt(lease)
 
     assert done.outcome.verdict == "expired"
 
@@ -171,7 +171,7 @@ def test_expired_task_is_canceled_for_its_code(gator: Gator) -> None:
     gator.push(task, add, 1, 2)
     [lease] = gator.client.reserve("all")
 
-    done = workers.Worker(gator).attempt(lease)
+    done = Worker(gator).attempt(lease)
 
     assert done.task is not None
     assert done.task.status == CANCELED

@@ -281,6 +281,7 @@ class Queue:
             oldest=now - min(ready, default=now),
             **self._counts,
             paused=max(0.0, self.paused_until - now),
+            unreadable=(),
         )
 
     def sample(self, now: float) -> None:
