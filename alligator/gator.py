@@ -292,14 +292,18 @@ class Gator:
         if is_async is None:
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
         task.is_async = is_async
-        message, run = "", None
-        if task.is_async:
-            message = self.guard.write(task, queue_name)
+        if is_async:
+            outgoing = OutgoingTask(queue_name, task.task_id, self.guard.write(task, queue_name))
         else:
             task.round_trip()
-            run = self.execute
-        immediate, always = sending.get("immediate"), sending.get("always", False)
-        outgoing = OutgoingTask(task, message, queue_name, task.delay_until, always, run)
+            outgoing = OutgoingTask(queue_name, task.task_id, "")
+            outgoing.run = self.execute
+        outgoing.task = task
+        if task.delay_until is not None:
+            outgoing.due = task.delay_until
+        immediate = sending.get("immediate")
+        if sending.get("always"):
+            outgoing.always = True
         if self.enlisters and not immediate and hold(self.enlisters, outgoing, transaction):
             return task
         if immediate or transaction is None or not transaction.hold(outgoing):

@@ -31,7 +31,7 @@ from .options import (
 from .payload import envelope
 from .payload.arguments import check_call, check_plain, encoding_error, lower, restore
 from .payload.calls import callee_of
-from .payload.encoding import ENCODING_ERRORS
+from .payload.encoding import ENCODING_ERRORS, encode
 from .payload.envelope import NO_OPTIONS, Envelope, EnvelopeOptions, FunctionName
 from .payload.functions import find_function, locate
 
@@ -189,7 +189,7 @@ class Task:
         Raises `NotImportable` if a worker could not import the function or a hook, and
         `NotSerializable` if an argument would not arrive as it was passed.
         """
-        func = self._called()
+        func = self.func or self._called()
         module, name = locate(func)
         before = self._original[1] if self._is_retry and self._original else None
         args, kwargs, typed = (
@@ -212,7 +212,7 @@ class Task:
         )
         try:
             if before is None:
-                return envelope.write(written)
+                return encode(written)
             return envelope.rewrite(written, before)
         except ENCODING_ERRORS as error:
             raise encoding_error(func, args, kwargs, error) from error

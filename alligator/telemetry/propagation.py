@@ -7,13 +7,14 @@ validated here, because a client sent them and they are written to the store and
 """
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from sys import modules
 from typing import Any
 
 from ..commits.deferred import OutgoingTask
-from ..tasks import Task, current_task
+from ..tasks import Task, running_in_context
+from ..transaction import Transaction
 from ..transaction.scope import innermost
 
 CARRIED = ("request_id", "traceparent", "tracestate")
@@ -37,7 +38,11 @@ ENVIRON = [(name, f"HTTP_{name.upper().replace('-', '_')}") for name in READ_HEA
 RAW = {name.encode(): name for name in READ_HEADERS}
 """The headers that are read, by their names in WSGI and in ASGI."""
 
+OPENTELEMETRY = "opentelemetry.trace"
+"""The module that every program with spans has imported."""
+
 NOTHING = nullcontext()
+NO_HEADERS: dict[str, str] = {}
 
 
 def carry(task: Task, queue_name: str) -> None:
@@ -45,10 +50,15 @@ def carry(task: Task, queue_name: str) -> None:
 
     Headers that the task already has are not changed.
     """
-    found = _inherited()
+    found = NO_HEADERS
+    starter = running_in_context.get()
+    if starter is not None:
+        found = carried(starter.headers)
+    elif (transaction := innermost()) is not None and transaction.request is not None:
+        found = _of_request(transaction)
     if "traceparent" in task.headers:  # keep its own trace, without the state of another
         found = _without_trace(found)
-    elif has_spans():
+    elif OPENTELEMETRY in modules and has_spans():
         from .opentelemetry import create
 
         made = create(task, queue_name, found)
@@ -68,14 +78,14 @@ def has_spans() -> bool:
 
     An import of its API is not enough: libraries import it too.
     """
-    api = sys.modules.get("opentelemetry.trace")
+    api = modules.get(OPENTELEMETRY)
     # get_tracer_provider() takes ten times as long, and this is called for each task.
     return api is not None and getattr(api, "_TRACER_PROVIDER", api) is not None
 
 
 def sending(tasks: Sequence[OutgoingTask]) -> AbstractContextManager[Any]:
     """Return the context manager in which *tasks* are pushed."""
-    if not has_spans():
+    if OPENTELEMETRY not in modules or not has_spans():
         return NOTHING
     from .opentelemetry import send
 
@@ -109,14 +119,9 @@ def _without_trace(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name == "request_id"}
 
 
-def _inherited() -> dict[str, str]:
-    task = current_task()
-    if task is not None:
-        return carried(task.headers)
-    transaction = innermost()
-    request = transaction.request if transaction is not None else None
-    if transaction is None or request is None:
-        return {}
+def _of_request(transaction: Transaction) -> dict[str, str]:
+    """Return the headers to carry of the request of *transaction*, which are read once."""
+    request = transaction.request
     if not isinstance(request, _ReadRequest):
         request = transaction.request = _ReadRequest(read_request(request))
     return request

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .._runtime.coroutines import complete
+from ..backends.base import Commit
 from ..commits.counters import Ending
 from ..commits.deferred import ENDED, DeferredTasks, OutgoingTask
 from ..constants import COMMIT_MEMORY
@@ -247,7 +248,7 @@ class Transaction(Scope):
                 log.warning("discarded %d tasks: the outer transaction failed", len(deferred))
             await self._drop(deferred, ending, awaits=awaits)
         elif deferred:
-            await self._deliver(deferred, awaits=awaits)
+            await self._deliver(deferred, self._deferred, awaits=awaits)
 
     def finish(self) -> None:
         """Call the callbacks after `send`, including those that are registered meanwhile."""
@@ -311,17 +312,20 @@ class Transaction(Scope):
             self.gator.delivery.withdraw(sent, self.commit_id)
             self.gator.delivery.count("undone", [each for each in sent if not each.always])
 
-    async def _deliver(self, tasks: Sequence[OutgoingTask], *, awaits: bool) -> None:
+    async def _deliver(
+        self, tasks: Sequence[OutgoingTask], commit: Commit, *, awaits: bool
+    ) -> None:
         self._sent_at = monotonic()
-        self._commit_id = self._commit_id or os.urandom(12).hex()
-        delivery, undo = self.gator.delivery, not self._is_chosen
+        self._commit_id = commit.commit_id = self._commit_id or os.urandom(12).hex()
+        commit.undo = not self._is_chosen
+        delivery = self.gator.delivery
         try:
-            await delivery.deliver(tasks, self._commit_id, undo=undo, awaits=awaits)
+            await delivery.deliver(tasks, commit, awaits=awaits)
         except BaseException as error:
             is_cancelled = awaits and not isinstance(error, Exception)
             self._fail("exception" if is_cancelled else "failed", tasks)
             raise
-        if undo:
+        if commit.undo:
             self._sent = tasks
         delivery.count("committed", tasks)
 
@@ -343,7 +347,7 @@ class Transaction(Scope):
             if kept and not self._hand_over(kept):
                 if self._is_chosen:  # the id is for a transaction that succeeds
                     self._commit_id = f"{self._commit_id}-always"
-                await self._deliver(kept, awaits=awaits)
+                await self._deliver(kept, self._deferred, awaits=awaits)
                 self._sent = ()  # `undo` must not remove them
         except Exception as error:
             if cause is None:

@@ -8,8 +8,7 @@ from .._runtime.coroutines import complete
 from ..backends.base import Commit
 from ..commits import interception
 from ..commits.databases import execute, is_in_transaction, kind_of
-from ..commits.deferred import OutgoingTask
-from ..commits.delivery import to_messages
+from ..commits.deferred import OutgoingTask, to_messages
 from ..commits.outbox import new_commit
 from ..commits.relay import Relay
 from ..exceptions import ConfigurationError
@@ -78,7 +77,7 @@ class ConnectionTransaction(Transaction):
             self._execute(commit)
             self._wrote(commit, written)
         if others:
-            complete(self._deliver(others, awaits=False))
+            complete(self._deliver(others, self._deferred, awaits=False))
 
     async def acommit(self) -> None:
         """Asynchronous version of `commit`."""
@@ -96,7 +95,8 @@ class ConnectionTransaction(Transaction):
             from .._runtime.threads import run_in_thread  # loads asyncio
 
             await run_in_thread(
-                lambda: complete(self._deliver(others, awaits=False)), own_thread=True
+                lambda: complete(self._deliver(others, self._deferred, awaits=False)),
+                own_thread=True,
             )
         self.finish()
 

@@ -8,8 +8,7 @@ from typing import Protocol
 from .._runtime.coroutines import complete
 from ..backends.base import Commit
 from ..commits import interception
-from ..commits.deferred import DeferredTasks, OutgoingTask
-from ..commits.delivery import to_messages
+from ..commits.deferred import DeferredTasks, OutgoingTask, to_messages
 from ..commits.outbox import new_commit
 from ..tasks import Task
 from . import Transaction
