@@ -56,7 +56,7 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.blocking redis_backend.checks redis_backend.commits "
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
             "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
-            "redis_backend.replies redis_backend.script redis_backend.server "
+            "redis_backend.replies redis_backend.server "
             "redis_backend.topology sqlite_backend sqlite_backend.database sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
             "sqlite_backend.migration sqlite_backend.schema sqlite_backend.wakeup "

@@ -7,9 +7,9 @@ validated here, because a client sent them and they are written to the store and
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from sys import modules
 from typing import Any
 
 from ..commits.deferred import OutgoingTask
@@ -38,9 +38,6 @@ ENVIRON = [(name, f"HTTP_{name.upper().replace('-', '_')}") for name in READ_HEA
 RAW = {name.encode(): name for name in READ_HEADERS}
 """The headers that are read, by their names in WSGI and in ASGI."""
 
-OPENTELEMETRY = "opentelemetry.trace"
-"""The module that every program with spans has imported."""
-
 NOTHING = nullcontext()
 NO_HEADERS: dict[str, str] = {}
 
@@ -58,7 +55,7 @@ def carry(task: Task, queue_name: str) -> None:
         found = _of_request(transaction)
     if "traceparent" in task.headers:  # keep its own trace, without the state of another
         found = _without_trace(found)
-    elif OPENTELEMETRY in modules and has_spans():
+    elif has_spans():
         from .opentelemetry import create
 
         made = create(task, queue_name, found)
@@ -78,14 +75,14 @@ def has_spans() -> bool:
 
     An import of its API is not enough: libraries import it too.
     """
-    api = modules.get(OPENTELEMETRY)
+    api = sys.modules.get("opentelemetry.trace")
     # get_tracer_provider() takes ten times as long, and this is called for each task.
     return api is not None and getattr(api, "_TRACER_PROVIDER", api) is not None
 
 
 def sending(tasks: Sequence[OutgoingTask]) -> AbstractContextManager[Any]:
     """Return the context manager in which *tasks* are pushed."""
-    if OPENTELEMETRY not in modules or not has_spans():
+    if not has_spans():
         return NOTHING
     from .opentelemetry import send
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from redis import Redis
 from redis import exceptions as errors
 
+from ..._runtime.coroutines import complete
 from ..._runtime.flags import InterruptFlag
 from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ...exceptions import AlligatorException
@@ -36,6 +37,7 @@ from .checks import configuration_warnings
 from .commits import Pusher
 from .connection import Connections
 from .outcomes import microseconds, pack_outcomes
+from .protocol import Call, Script
 from .replies import (
     read_dead_letters,
     read_history,
@@ -45,7 +47,6 @@ from .replies import (
     read_stats,
     read_step,
 )
-from .script import Call, Script
 
 STEP_SECONDS = 5.0
 """How long a worker waits for a reply; a lost reply hides its tasks until their leases end."""
@@ -93,9 +94,17 @@ class Client(base.Client):
         self._connections = Connections(conn_string)
         self.scope: str = self._connections.scope
         self._prefix = f"{{{self._connections.namespace}}}:"
-        self._call = self._connections.call
         self._pusher = Pusher(self._connections, self._prefix)
         self._interrupted = InterruptFlag()
+
+    def _call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | int] = (),
+        patience: float = 0.0,
+    ) -> Any:
+        return self._connections.call(script.call(keys, args), patience)
 
     @property
     def conn(self) -> Redis:
@@ -115,10 +124,10 @@ class Client(base.Client):
         return pushed
 
     def push_commits(self, commits: Sequence[Commit]) -> list[Pushed]:
-        return self._pusher.push(commits)
+        return complete(self._pusher.push(commits, awaits=False))
 
     async def apush_commits(self, commits: Sequence[Commit]) -> list[Pushed]:
-        return await self._pusher.apush(commits)
+        return await self._pusher.push(commits, awaits=True)
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         self._pusher.abort(commit_id, messages)
@@ -139,7 +148,7 @@ class Client(base.Client):
         if not limit and not outcomes:
             return Step()
         call = self._step_call(names, limit, outcomes, lease_for, max_lost)
-        return read_step(names, self._call(*call, STEP_SECONDS))
+        return read_step(names, self._connections.call(call, STEP_SECONDS))
 
     def _step_call(
         self,
@@ -154,7 +163,7 @@ class Client(base.Client):
         args: list[str | int] = [limit, microseconds(lease_for), max_lost, *dead, len(names)]
         if outcomes:
             args += pack_outcomes(outcomes, names)
-        return Call(STEP, [self._prefix + name for name in names], args)
+        return STEP.call([self._prefix + name for name in names], args)
 
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
         for reply in self._wait(queue_names, timeout):

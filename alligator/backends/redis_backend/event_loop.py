@@ -21,8 +21,7 @@ from ..._runtime.threads import run_in_thread
 from .blocking import CHUNK, TIME
 from .connection import CLOCK_SECONDS, IDLE_SECONDS, Connections, clock_offset
 from .dsn import Address
-from .protocol import NOTHING, new_reader, packed
-from .script import Call
+from .protocol import NOTHING, Call, new_reader, packed
 from .server import Server, seconds_left
 
 ByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnection]"
