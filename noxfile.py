@@ -71,7 +71,7 @@ OF_3_14 = [
     "tests/payload/test_functions.py",
     "tests/test_nesting.py",
     "tests/test_options.py",
-    "tests/test_tasks.py",
+    "tests/tasks/test_tasks.py",
     "tests/test_testing.py",
     "tests/test_transaction.py",
 ]

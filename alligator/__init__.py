@@ -20,6 +20,8 @@ from .gator import Gator as Gator
 from .options import Options as Options
 from .tasks import Task as Task
 from .tasks import current_task as current_task
+from .tasks.decisions import GiveUp as GiveUp
+from .tasks.decisions import Snooze as Snooze
 from .transaction import Transaction as Transaction
 from .transaction import veto_errors as veto_errors
 from .workers import Worker as Worker

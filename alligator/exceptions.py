@@ -20,6 +20,7 @@ AlligatorException
 │   ├── NotAllowed             this worker may not run its function
 │   └── BadSignature           no secret of this worker matches its signature
 ├── NotRunnable                this worker could not start the task; the task has not failed
+├── TaskExpired                the task had not begun when it expired
 ├── TaskFailed                 an attempt at a task failed
 │   ├── TaskTimeout            it took longer than its timeout
 │   └── TaskCrashed            its process died
@@ -107,6 +108,10 @@ class BadSignature(PayloadError):
 
 class NotRunnable(AlligatorException):
     """This worker could not start the task, for lack of a thread for instance. The task did not fail."""
+
+
+class TaskExpired(AlligatorException):
+    """The task had not begun when it expired. It did not run."""
 
 
 class TaskFailed(AlligatorException):

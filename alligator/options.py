@@ -15,6 +15,7 @@ from .exceptions import InvalidOption, MultipleDelayError, UnknownOption
 
 Hook = Callable[..., Any]
 Seconds: TypeAlias = float | timedelta
+ErrorTypes: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -50,6 +51,12 @@ class TaskOptions(TypedDict, total=False):
     """The pause before a retry, or one for each; by default they grow from a second to an hour."""
     timeout: Seconds | None
     """The time limit of one attempt."""
+    expires: Seconds | date | None
+    """The time, as seconds from the call or as a moment, after which the task does not begin."""
+    retry_on: ErrorTypes | None
+    """The exceptions after which the task is retried, with their subclasses; any by default."""
+    give_up_on: ErrorTypes | None
+    """The exceptions after which it is not retried, with their subclasses."""
     headers: Mapping[str, str] | None
     """A small mapping of strings that is stored with the task."""
     immediate: bool
@@ -267,6 +274,23 @@ def to_timestamp(option: str, value: object) -> float:
     return float(moment)  # type: ignore[arg-type]
 
 
+def to_expiry(option: str, value: object) -> float:
+    """Return a Unix timestamp, from a number of seconds, a timedelta, a datetime or a date."""
+    if isinstance(value, date):
+        return to_timestamp(option, value)
+    return time() + check_seconds(option, value, least=0.001)
+
+
+def expiry_after(option: str, value: object, delay_until: float | None) -> float:
+    """Return `to_expiry`; raise `InvalidOption` if the task is due only after it expires."""
+    moment = to_expiry(option, value)
+    if delay_until is not None and moment <= delay_until:
+        raise InvalidOption(
+            f"{option} is {_short_repr(value)}, but the task is due only later: it would never run."
+        )
+    return moment
+
+
 def check_headers(option: str, value: object) -> dict[str, str]:
     """Return a copy of a mapping of strings."""
     if not isinstance(value, Mapping) or not all(
@@ -279,6 +303,28 @@ def check_headers(option: str, value: object) -> dict[str, str]:
 def check_timeout(option: str, value: object) -> float:
     """Return the time limit of an attempt, in seconds."""
     return check_seconds(option, value, least=0.001, most=MAX_TIMEOUT)
+
+
+def check_errors(option: str, value: object) -> list[str]:
+    """Return the names of exceptions, from classes or names; one, or a sequence of them.
+
+    >>> check_errors("retry_on", (OSError, "shop.errors.Busy"))
+    ['builtins.OSError', 'shop.errors.Busy']
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_error_name(option, each) for each in value]
+    return [_error_name(option, value)]
+
+
+def _error_name(option: str, value: object) -> str:
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, str) and "." in value and value.isprintable():
+        return value
+    raise InvalidOption(
+        f"{option} is an exception class, its name as package.module.Name, or a sequence of these, "
+        f"not {_short_repr(value)}."
+    )
 
 
 def check_hook(option: str, value: object) -> Hook:
@@ -305,6 +351,9 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "delay_until": to_timestamp,
     "backoff": check_pauses,
     "timeout": check_timeout,
+    "expires": to_expiry,
+    "retry_on": check_errors,
+    "give_up_on": check_errors,
     "headers": check_headers,
     "on_start": check_hook,
     "on_success": check_hook,

@@ -82,7 +82,8 @@ def drain(gator: Gator, to_consume: str | Sequence[str] = ALL, *, propagate: boo
     pause. *to_consume* is one queue or several, as for a worker. If a task fails and has no retries
     left, it becomes a dead letter and its exception is raised. If a task cannot run here, it goes
     back to its queue and the reason is raised. With *propagate* False neither is raised. Scheduled
-    tasks stay on the queue: ``gator.get(task.task_id)`` runs one before its time.
+    tasks stay on the queue, also those that have raised `Snooze`: ``gator.get(task.task_id)`` runs
+    one before its time.
     """
     names = [to_consume] if isinstance(to_consume, str) else to_consume
     queue_names = [gator.queue_name if name == ALL else name for name in names]
@@ -99,7 +100,7 @@ def drain(gator: Gator, to_consume: str | Sequence[str] = ALL, *, propagate: boo
                 outcome = outcome._replace(delay=0.0)
             client.step((), 0, outcomes=[outcome])
             ran.add(lease.task_id)
-            if propagate and done.error is not None and outcome.verdict != "retry":
+            if propagate and done.error is not None and not done.is_repeated:
                 raise done.error
     return len(ran)
 

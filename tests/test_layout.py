@@ -68,7 +68,7 @@ LAYERS: list[dict[str, str]] = [
         ),
     },
     {
-        "tasks": "",
+        "tasks": "decisions stored_options",
         "utils": "",
     },
     {
@@ -596,6 +596,7 @@ def test_public_names_are_those_of_the_design() -> None:
     names = (
         "Gator Task Options Transaction Worker Lease current_task veto_errors AlligatorException "
         "READY SCHEDULED LEASED DEAD WAITING SUCCESS FAILED DELAYED RETRYING CANCELED DEFERRED "
+        "Snooze GiveUp "
         "version __version__"
     )
 

@@ -157,6 +157,12 @@ class FiveMethodClient(base.Client):
                 outcome.reason,
                 outcome.traceback,
             )
+        elif outcome.verdict == "expired":
+            log.warning(
+                "task %s is dropped, and its store keeps no dead letters: %s",
+                task_id,
+                outcome.reason,
+            )
         elif outcome.verdict != "ack":
             payload = data if outcome.data is None else outcome.data
             self._push(queue_name, task_id, payload, outcome.delay)

@@ -78,7 +78,7 @@ Pushed = AlligatorException | Duplicates | None
 LONGEST_DELAY = MAX_SECONDS
 """The longest delay that every store can keep, in seconds."""
 
-Verdict = Literal["ack", "retry", "release", "dead"]
+Verdict = Literal["ack", "retry", "release", "dead", "expired"]
 
 
 class Outcome(NamedTuple):
@@ -90,6 +90,8 @@ class Outcome(NamedTuple):
     place in the queue, because it was not started. With a *delay* it is scheduled, because a problem
     that is not its fault prevented the run. *data*, if given, replaces its payload.
     ``dead``: it moves to the dead letters with *reason* and *traceback*; its payload is kept.
+    ``expired``: it moves to the dead letters with *reason*, because it had not begun in time. This is
+    no failed attempt. *data*, if given, replaces its payload.
 
     All except ``ack`` do nothing if another worker has the task now. A *delay* below 0 or NaN counts
     as 0, one above `LONGEST_DELAY` as `LONGEST_DELAY`.

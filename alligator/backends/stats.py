@@ -32,6 +32,7 @@ COUNTERS: Final = (
     "canceled",
     "dropped",
     "died",
+    "expired",
 )
 """The names in `QueueStats`: the states of tasks, and the counters of what happened to them."""
 
@@ -61,6 +62,8 @@ class QueueStats(NamedTuple):
     """Tasks removed without a run: by `drop_all`, and dropped dead letters."""
     died: int = 0
     """Tasks that became dead letters, including those that were retried or dropped since."""
+    expired: int = 0
+    """Tasks that became dead letters because they had not begun before they expired."""
     unreadable: Sequence[str] = ()
     """The fields for which the store holds something other than a number; they are 0 here."""
 

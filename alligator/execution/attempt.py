@@ -1,6 +1,7 @@
 """Run a leased task once and decide its outcome: ack, retry, release or dead."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from time import perf_counter, time
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from ..exceptions import (
     IncompatibleArguments,
     NotRunnable,
     PayloadError,
+    TaskExpired,
     TaskTooLarge,
     UnknownCallableError,
     UnknownModuleError,
@@ -21,6 +23,7 @@ from ..exceptions import (
 from ..payload.envelope import released_in
 from ..payload.signing import Guard
 from ..tasks import Task
+from ..tasks.decisions import Snooze, snooze_in
 
 MAX_LAST_ERROR = 200
 """How many characters of the last error a retried task carries."""
@@ -33,6 +36,9 @@ MAX_TRACEBACK = 8_000
 
 FIRST_RELEASE_PAUSE, MAX_RELEASE_PAUSE = 1.0, 60.0
 """Seconds before a task that a worker could not run is offered again: the first, the longest."""
+
+MIN_SNOOZE = 0.001
+"""The shortest snooze in seconds: a task without a delay would return to the head of its queue."""
 
 UNRUNNABLE = (NotRunnable, UnknownModuleError, UnknownCallableError, IncompatibleArguments)
 """Errors that say that this worker cannot run a task; another one may be able to."""
@@ -62,6 +68,16 @@ class Attempt(NamedTuple):
     """The number of the attempt, counted from 1; lost deliveries count, too."""
     reason: str = ""
     """The error as text; empty after a success."""
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the task ran to the end of an attempt; if not, this worker has released it."""
+        return self.outcome.verdict != "release" or isinstance(self.error, Snooze)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the task runs again because it failed, or because it asked for that."""
+        return self.outcome.verdict == "retry" or isinstance(self.error, Snooze)
 
 
 class HandedOver(Exception):
@@ -98,6 +114,8 @@ def attempt(
             return bury(lease, error)
     if hand_over is not None and hand_over(lease, task):
         raise HandedOver
+    if (expired := expire(gator, lease, task)) is not None:
+        return expired
     tries = task.attempt
     number = task.attempt = tries + lease.lost
     start = perf_counter()
@@ -121,6 +139,10 @@ def failed(
     """Return the attempt at *task*, which raised *error* after *seconds*; *tries* is without losses."""
     if isinstance(error, NotRunnable):
         return postpone(gator, lease, error)
+    if (snooze := snooze_in(error)) is not None:
+        pause = max(MIN_SNOOZE, snooze.seconds)
+        outcome = Outcome("release", lease, pause, _begun(gator, lease, task))
+        return Attempt(outcome, task, snooze, seconds, tries + lease.lost, describe(snooze))
     hide_our_frames(error)
     if isinstance(error, KeyboardInterrupt):
         if task.status == SUCCESS:  # a hook raised it
@@ -161,6 +183,30 @@ def postpone(gator: TaskRunner, lease: Lease, error: BaseException) -> Attempt:
     pause = pause_after(released.times, FIRST_RELEASE_PAUSE, MAX_RELEASE_PAUSE)
     pause *= 0.5 + random() / 2  # noqa: S311 - jitter, not a secret
     return Attempt(Outcome("release", lease, pause, data), None, error, reason=describe(error))
+
+
+def expire(gator: TaskRunner, lease: Lease, task: Task) -> Attempt | None:
+    """Return the dead letter of a task that has expired; None if it may begin, or has begun before.
+
+    Its payload does not expire any more, so that it runs if somebody retries it.
+    """
+    if task.expires is None or task.attempt > 1 or lease.lost or time() < task.expires:
+        return None
+    task.to_canceled()
+    moment = datetime.fromtimestamp(task.expires, UTC).isoformat(timespec="seconds")
+    error = TaskExpired(f"it had not begun by {moment}")
+    outcome = Outcome("expired", lease, 0.0, _begun(gator, lease, task), f"expired: {error}")
+    return Attempt(outcome, task, error, 0.0, 1, str(error))
+
+
+def _begun(gator: TaskRunner, lease: Lease, task: Task) -> str | None:
+    """Return the payload of a task that does not expire any more; None if that is as it was."""
+    if task.expires is None:
+        return None
+    try:
+        return gator.guard.without_expiry(*lease[:3])
+    except PayloadError:  # a task class of the program may not write JSON
+        return None
 
 
 def bury_overdue(done: Attempt, after: float) -> Attempt:
@@ -208,7 +254,7 @@ def _failed(
 def _retry_or_bury(
     gator: TaskRunner, lease: Lease, task: Task, error: BaseException, tries: int
 ) -> Outcome:
-    if task.retries <= 0:
+    if not task.is_retried(error):
         return _dead(lease, error)
     again = task.for_retry(tries + 1)  # the store counts lost deliveries
     again.task_id = lease.task_id

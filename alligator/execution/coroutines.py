@@ -13,7 +13,8 @@ from ..backends.base import Lease, Outcome
 from ..exceptions import NotRunnable
 from ..options import Hook
 from ..tasks import Task, running_in_context
-from .attempt import Attempt, TaskRunner, failed
+from ..tasks.decisions import snooze_in
+from .attempt import Attempt, TaskRunner, expire, failed
 
 
 class Stopped(BaseException):
@@ -27,6 +28,8 @@ async def attempt_coroutine(
 
     Raises `Stopped` if *run* does.
     """
+    if (expired := expire(gator, lease, task)) is not None:
+        return expired
     tries = task.attempt
     number = task.attempt = tries + lease.lost
     start = perf_counter()
@@ -57,6 +60,9 @@ async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
         except (KeyboardInterrupt, NotRunnable):
             raise
         except BaseException as error:
+            if snooze_in(error) is not None:
+                task.to_delayed()
+                raise
             if is_stopping():
                 raise Stopped from error
             task.to_failed()

@@ -6,8 +6,12 @@ from .._runtime.failures import describe
 from .._runtime.log import log
 from ..backends.base import Client, Lease
 from ..tasks import Task
+from ..tasks.decisions import snooze_in
 from .attempt import TaskRunner, attempt
 from .heartbeat import keep_lease
+
+MAX_INLINE_SNOOZES = 100
+"""How often a task that runs in this process may raise `Snooze`; it does not wait in between."""
 
 
 def run_leases(gator: TaskRunner, client: Client, leases: Sequence[Lease]) -> Task | None:
@@ -23,7 +27,7 @@ def run_leases(gator: TaskRunner, client: Client, leases: Sequence[Lease]) -> Ta
                 client.release(lease)
                 raise
         client.step((), 0, outcomes=[result.outcome])
-        if result.error is not None and result.outcome.verdict != "retry":
+        if result.error is not None and not result.is_repeated:
             raise result.error
         return result.task
     return None
@@ -33,26 +37,42 @@ def run_with_retries(run: Callable[[Task], Task], task: Task) -> Task:
     """Call *run* for each attempt at *task*, without a pause; return its result.
 
     Raises what the last attempt raised. A task that calls `sys.exit` has failed and is retried, as in
-    a worker.
+    a worker. A task that raises `Snooze` runs again, at most `MAX_INLINE_SNOOZES` times.
     """
+    snoozes = 0
     while True:
         try:
             return run(task)
         # Others end the code that runs here and are never retried: KeyboardInterrupt, an
         # `Interrupt`, gevent.Timeout, GreenletExit, CancelledError.
-        except (Exception, SystemExit):
-            if not _prepare_retry(task):
+        except (Exception, SystemExit) as error:
+            if snooze_in(error) is not None:
+                snoozes += 1
+                _prepare_snoozed(task, error, snoozes)
+            elif not _prepare_retry(task, error):
                 raise
 
 
-def _prepare_retry(task: Task) -> bool:
-    """Prepare *task* for its next attempt; return whether it has one."""
+def _prepare_snoozed(task: Task, error: BaseException, snoozes: int) -> None:
+    """Prepare *task*, which has raised `Snooze` that often, for its next run; raise if it has none."""
+    if snoozes > MAX_INLINE_SNOOZES:
+        task.to_failed()
+        error.add_note(
+            f"{task.name} has raised Snooze {snoozes} times. In this process it runs again at once, so "
+            "what it waits for may need a worker, or time."
+        )
+        raise error
+    task.restore_call()
+
+
+def _prepare_retry(task: Task, error: BaseException) -> bool:
+    """Prepare *task*, which raised *error*, for its next attempt; return whether it has one."""
     try:
-        if task.retries <= 0:
+        if not task.is_retried(error):
             return False
         again = task.for_retry(task.attempt + 1)
-    except Exception as error:  # a task or a hook may have set anything
-        log.warning("%r is not retried, its options are invalid now: %s", task, describe(error))
+    except Exception as broken:  # a task or a hook may have set anything
+        log.warning("%r is not retried, its options are invalid now: %s", task, describe(broken))
         return False
     task.retries, task.attempt = again.retries, again.attempt
     task.restore_call()

@@ -37,7 +37,7 @@ log: Logger = getLogger("alligator")
 
 OPENMETRICS = "application/openmetrics-text"
 
-OUTCOMES = ("succeeded", "failed", "lost", "canceled", "dropped")
+OUTCOMES = ("succeeded", "failed", "lost", "canceled", "dropped", "expired")
 """How an attempt ends, and how a task ends without one; each event has exactly one of them."""
 
 COMMITS = ("committed", *CAUSES, "failed", "undone")
@@ -178,7 +178,7 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
     )
     ends = CounterMetricFamily(
         "alligator_tasks",
-        "Attempts that succeeded, failed or were lost, and tasks that were canceled or dropped.",
+        "Attempts that succeeded, failed or were lost; tasks that were canceled, dropped or expired.",
         labels=[*of, "outcome"],
     )
     single = {

@@ -37,6 +37,9 @@ class EnvelopeOptions(msgspec.Struct, omit_defaults=True):
     backoff: Any = None
     timeout: Any = None
     depends_on: Any = None
+    retry_on: Any = None
+    give_up_on: Any = None
+    expires: Any = None
 
     @property
     def hooks(self) -> dict[str, FunctionName]:
@@ -271,6 +274,22 @@ def note_release(data: str) -> tuple[str, Released]:
     except UNREADABLE as error:
         raise PayloadError(f"this is not a task: {error}") from error
     return text, released
+
+
+def without_expiry(data: str) -> str:
+    """Return an unsigned payload of a task that does not expire any more.
+
+    Raises `PayloadError` if *data* is not a payload.
+
+    >>> without_expiry('{"options": {"expires": 7, "timeout": 3}}')
+    '{"options":{"timeout":3}}'
+    """
+    try:
+        fields = decode(data)
+        options = {key: value for key, value in fields["options"].items() if key != "expires"}
+        return encode_any({**fields, "options": options})
+    except UNREADABLE as error:
+        raise PayloadError(f"this is not a task: {error}") from error
 
 
 def _fields(data: str) -> Any:

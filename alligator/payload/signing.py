@@ -87,6 +87,11 @@ class Guard:
         data, released = envelope.note_release(self.open(queue_name, task_id, sealed))
         return self.seal(queue_name, task_id, data), released
 
+    def without_expiry(self, queue_name: str, task_id: str, sealed: str) -> str:
+        """Return the payload of a task that does not expire any more."""
+        data = envelope.without_expiry(self.open(queue_name, task_id, sealed))
+        return self.seal(queue_name, task_id, data)
+
     def seal(self, queue_name: str, task_id: str, data: str) -> str:
         """Return *data*, signed for its queue and id if there is a secret."""
         if not self._secrets:

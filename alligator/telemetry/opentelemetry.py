@@ -13,6 +13,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 
 from .._runtime.failures import describe
 from ..tasks import Task
+from ..tasks.decisions import snooze_in
 
 tracer: trace.Tracer = trace.get_tracer("alligator")
 """Uses the provider of the program, even if that is set later."""
@@ -139,6 +140,8 @@ def _recording_errors(span: Span) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        if snooze_in(error) is not None:  # the task has not failed
+            raise
         span.record_exception(error)
         span.set_status(StatusCode.ERROR, describe(error))
         span.set_attribute("error.type", type(error).__qualname__)

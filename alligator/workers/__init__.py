@@ -347,7 +347,7 @@ class Worker:
 
     def note(self, done: Attempt, lease: Lease, holder: Reservations) -> None:
         """Count and log the outcome of a task that *holder* had reserved."""
-        if done.outcome.verdict == "release":
+        if not done.has_run:
             self._note_unrunnable(done, lease)
             return
         with self._limit.lock:

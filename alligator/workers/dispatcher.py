@@ -380,7 +380,7 @@ class Dispatcher(Reservations):
         worker = self._worker
         done = bury_overdue(done, worker.unrunnable_after)
         self._outcomes.append(done.outcome)
-        if self.lane.is_stopping and done.outcome.verdict == "release":
+        if self.lane.is_stopping and not done.has_run:
             self.has_stopped_some = True
             log_unfinished(worker.log, lease)
             return

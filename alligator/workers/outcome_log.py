@@ -9,6 +9,7 @@ from ..backends.base import Lease
 from ..exceptions import NotRunnable
 from ..execution.attempt import MAX_REASON, Attempt
 from ..payload.envelope import name_in
+from ..tasks.decisions import Snooze
 from ..telemetry.logs import about, escape
 from ..telemetry.propagation import trace_id
 
@@ -16,11 +17,13 @@ LEVELS = {
     "ack": logging.INFO,
     "retry": logging.WARNING,
     "dead": logging.ERROR,
-    "release": logging.DEBUG,
+    "release": logging.INFO,
+    "expired": logging.WARNING,
 }
 """The level at which each outcome is logged."""
 
 DEAD = "failed permanently; moved to the dead letters"
+EXPIRED = "expired before it began; moved to the dead letters"
 UNREADABLE = "cannot be run; moved to the dead letters"
 
 
@@ -40,8 +43,18 @@ def log_outcome(log: logging.Logger, done: Attempt, lease: Lease) -> None:
         fields[EVENT] = "done"
         log.info("done in %.3f s: %s", done.seconds, which, extra=fields)
         return
+    if isinstance(done.error, Snooze):
+        pause = fields["pause"] = done.outcome.delay
+        fields[EVENT] = "snoozed"
+        log.info(
+            "snoozed for %.3g s: %s", pause, about(fields["task"], lease.task_id), extra=fields
+        )
+        return
     fields["reason"] = done.reason
-    if done.outcome.verdict == "retry":
+    if done.outcome.verdict == "expired":
+        fields[EVENT] = EXPIRED
+        log.warning("%s: %s", EXPIRED, which, extra=fields)
+    elif done.outcome.verdict == "retry":
         pause = fields["pause"] = done.outcome.delay
         fields[EVENT] = "failed; will be retried"
         log.warning("failed; will be retried in %.3g s: %s", pause, which, extra=fields)

@@ -141,7 +141,7 @@ class Reservations(ABC):
 
     def _note_times(self, lease: Lease, waited: float, done: Attempt) -> None:
         """Note how long a task waited after it was reserved, and how long it ran."""
-        if done.task is None or done.outcome.verdict == "release":
+        if done.task is None or done.outcome.verdict in ("release", "expired"):
             return
         timings = self.timings.get(lease.queue_name)
         if timings is None:

@@ -60,7 +60,11 @@ class Queue:
     tasks: list[Entry] = field(default_factory=list)
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped", "died"), 0
+            (
+                *("pushed", "succeeded", "failed", "retried", "lost", "canceled", "dropped"),
+                *("died", "expired"),
+            ),
+            0,
         )
     )
 
@@ -233,7 +237,7 @@ class Store(RuleBasedStateMachine):
         picks=st.lists(
             st.tuples(
                 PICK,
-                st.sampled_from(["ack", "ack", "retry", "release", "dead"]),
+                st.sampled_from(["ack", "ack", "retry", "release", "dead", "expired"]),
                 st.booleans(),
                 st.booleans(),
             ),
@@ -249,10 +253,10 @@ class Store(RuleBasedStateMachine):
             lease, entry = self.leases[-1 - pick % len(self.leases)]
             is_back = verdict in ("retry", "release")
             delay = HOUR if later and is_back else 0.0
-            data = f"data {self.number}" if renew and is_back else None
+            data = f"data {self.number}" if renew and verdict not in ("ack", "dead") else None
             # A worker says one thing of a task.
             key = f"{lease.queue_name} {lease.task_id}"
-            reason = "no luck" * (verdict == "dead")
+            reason = "no luck" * (verdict in ("dead", "expired"))
             outcomes[key] = Outcome(verdict, lease, delay, data, reason), entry
         self.client.step((), 0, outcomes=[outcome for outcome, _ in outcomes.values()])
         for outcome, entry in outcomes.values():
@@ -267,10 +271,11 @@ class Store(RuleBasedStateMachine):
             counts["succeeded"] += 1
         elif entry.lease != outcome.lease:
             return
-        elif outcome.verdict == "dead":
+        elif outcome.verdict in ("dead", "expired"):
+            entry.data = outcome.data or entry.data
             self.put(entry)
             entry.state, entry.died = "dead", self.number
-            counts["failed"] += 1
+            counts["failed" if outcome.verdict == "dead" else "expired"] += 1
             counts["died"] += 1
         elif outcome.verdict == "retry":
             entry.data = outcome.data or entry.data

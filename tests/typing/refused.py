@@ -3,7 +3,9 @@
 Type checkers read this file; it is never run. `tests/test_types.py` checks both of them on it.
 """
 
-from alligator import Gator, Options, Task, Transaction
+from datetime import datetime, timedelta
+
+from alligator import Gator, GiveUp, Options, Snooze, Task, Transaction
 from asgi_alligator import AlligatorMiddleware as ASGIMiddleware
 from flask_alligator import Alligator, current
 from starlette_alligator import AlligatorMiddleware as StarletteMiddleware
@@ -39,6 +41,15 @@ with gator.options(retries=3, backoff=[10, 30], headers={"request_id": "a1"}) as
     options: Options[Task] = opts
     opts.task(send_receipt, 7)
     opts.task(send_receipt, "seven")  # refused
+gator.options(retries=3, retry_on=(OSError, "shop.errors.Busy"), give_up_on=KeyError)
+gator.options(retry_on=OSError())  # refused
+gator.options(give_up_on=[int])  # refused
+snoozed: float = Snooze(timedelta(minutes=1)).seconds
+Snooze("5")  # refused
+GiveUp(7)  # refused
+gator.options(expires=60)
+gator.options(expires=datetime.now())
+gator.options(expires="tomorrow")  # refused
 gator.options(retrys=3)  # refused
 gator.options(retries="many")  # refused
 gator.options(headers={"request_id": 7})  # refused

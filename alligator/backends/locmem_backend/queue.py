@@ -127,8 +127,8 @@ class Queue:
             else:
                 self._put_back(entry)
             return
-        self._counts["failed"] += 1
-        if outcome.verdict == "dead":
+        self._counts["expired" if outcome.verdict == "expired" else "failed"] += 1
+        if outcome.verdict in ("dead", "expired"):
             self._dead_letter(entry, outcome.reason, outcome.traceback)
         else:
             self._counts["retried"] += 1

@@ -27,6 +27,8 @@ def pack_outcomes(outcomes: Iterable[Outcome], names: list[str]) -> list[str | i
             fenced += *task, microseconds(delay), data or ""
         elif verdict == "dead":
             fenced += *task, json.dumps([reason, traceback])
+        elif verdict == "expired":
+            fenced += *task, json.dumps([reason, traceback]), data or ""
         else:
             released.append((*task, microseconds(delay), data or ""))
     acks: list[str | int] = []

@@ -112,12 +112,15 @@ VERSION_3: Final = (
 # NULL in older samples.
 VERSION_4: Final = ("ALTER TABLE sample ADD COLUMN dropped INTEGER",)
 
-VERSIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
+VERSION_5: Final = ("ALTER TABLE queue ADD COLUMN expired INTEGER NOT NULL DEFAULT 0",)
+
+VERSIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5)
 """The statements for each version of the tables. To change the tables, add an entry."""
 
 COUNTS: Final = (
     *("ready", "scheduled", "leased", "dead"),
     *("pushed", "succeeded", "retried", "lost", "canceled", "dropped", "failed", "died"),
+    "expired",
 )
 
 SAMPLED: Final = (

@@ -217,9 +217,10 @@ class WriteTransaction:
         state, due, token, lost = row
         if (state, token) != (LEASED, number):
             return
-        if verdict == "dead":
+        if verdict in ("dead", "expired"):
             self.execute(sql.MAKE_DEAD, (self.now, lost, reason, traceback, data, seq))
-            self.count(name, leased=-1, dead=1, failed=1, died=1)
+            why = "expired" if verdict == "expired" else "failed"
+            self.count(name, **{"leased": -1, "dead": 1, "died": 1, why: 1})
         elif verdict == "retry":
             self._put_back(name, seq, self.now + micros(delay), lost, data)
             self.count(name, leased=-1, failed=1, retried=1)

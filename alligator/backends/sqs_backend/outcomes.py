@@ -37,7 +37,8 @@ class OutcomeReporter:
             here = [outcome for outcome in outcomes if outcome.lease.queue_name == name]
             done = [outcome.lease.token for outcome in here if outcome.verdict == "ack"]
             for dead in (False, True):
-                moved = [o for o in here if o.verdict != "ack" and (o.verdict == "dead") == dead]
+                kinds = ("dead", "expired") if dead else ("retry", "release")
+                moved = [outcome for outcome in here if outcome.verdict in kinds]
                 if moved:
                     errors += self._move(name, moved, dead)
                     done += [o.lease.token for o in moved if o.lease.token in self._moved]
@@ -77,7 +78,7 @@ class OutcomeReporter:
 def _body(outcome: Outcome) -> Body:
     """Return the message in which a task is sent again."""
     _, task_id, data, _, lost, _ = outcome.lease
-    if outcome.verdict == "dead":
-        return write_dead(Item(task_id, data), outcome.reason, outcome.traceback)
     data = data if outcome.data is None else outcome.data
+    if outcome.verdict in ("dead", "expired"):
+        return write_dead(Item(task_id, data), outcome.reason, outcome.traceback)
     return write(Item(task_id, data, bounded(outcome.delay), lost))

@@ -21,6 +21,7 @@ from ...backends.base import Lease
 from ...exceptions import TaskCrashed, TaskTimeout
 from ...execution.attempt import MAX_REASON, Attempt, TaskRunner, attempt, bury, fail
 from ...gator import Gator
+from ...tasks.decisions import Snooze
 from ...telemetry.propagation import carried, flush_spans
 from .messages import Message, pack, receive, send
 
@@ -137,6 +138,7 @@ def _fields(done: Attempt) -> Message:
         "reason": done.reason,
         "headers": carried(task.headers) if task is not None else {},
         "result": _sendable(task.result) if task is not None else None,
+        "snoozes": isinstance(done.error, Snooze),
         "out_of_memory": isinstance(done.error, MemoryError),
         "error": _packed_error(done),
     }

@@ -20,6 +20,7 @@ from ...execution.attempt import Attempt, bury
 from ...gator import Gator
 from ...payload.envelope import name_in, timeout_in
 from ...tasks import Task
+from ...tasks.decisions import Snooze
 from .child import serve
 from .client import ForkServerClient, ForkServerEnded
 from .messages import Message
@@ -178,7 +179,9 @@ class Isolation:
     def _attempt_of(self, lease: Lease, answer: Message) -> Attempt:
         verdict, *more = answer["outcome"]
         outcome = Outcome(verdict, lease, *more)
-        error = _error_of(answer["reason"], answer["error"], outcome.traceback)
+        error: Exception | None = Snooze(outcome.delay) if answer["snoozes"] else None
+        if error is None:
+            error = _error_of(answer["reason"], answer["error"], outcome.traceback)
         if answer["out_of_memory"]:
             self._forget_child()
         return Attempt(

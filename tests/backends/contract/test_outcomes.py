@@ -131,6 +131,41 @@ def test_outcome_counts_once(client: Client) -> None:
     assert balance(stats)
 
 
+# Expired tasks.
+
+
+def test_expired_task_is_a_dead_letter_that_counts_as_no_failure(client: Client) -> None:
+    push(client, "a")
+
+    client.step((), 0, outcomes=[Outcome("expired", take(client), reason="expired: too late")])
+
+    stats = client.stats("mail")
+    assert (stats.expired, stats.died, stats.dead, stats.failed, stats.retried) == (1, 1, 1, 0, 0)
+    assert balance(stats)
+    [letter] = client.dead_letters("mail")
+    assert (letter.reason, letter.data) == ("expired: too late", "data of a")
+
+
+def test_expired_task_keeps_its_new_data(client: Client) -> None:
+    push(client, "a")
+    client.step((), 0, outcomes=[Outcome("expired", take(client), 0.0, "new data", "too late")])
+
+    assert client.dead_letters("mail")[0].data == "new data"
+    assert client.retry_dead("mail", "a")
+    assert take(client).data == "new data"
+
+
+def test_expiry_is_fenced(client: Client) -> None:
+    push(client, "a")
+    old = take(client, lease_for=AT_ONCE)
+    new = take(client)
+
+    client.step((), 0, outcomes=[Outcome("expired", old, 0.0, "data of the late one", "too late")])
+
+    assert (client.stats("mail").leased, client.stats("mail").expired) == (1, 0)
+    client.ack(new)
+
+
 # Release with a delay, for a problem that is not the task's fault.
 
 

@@ -273,13 +273,14 @@ BEGIN
     LOOP
         v_due := CASE WHEN o.verdict = 'retry' OR o.delay > 0
             THEN v_now + o.delay * interval '1 s' END;
-        IF o.verdict = 'dead' THEN
+        IF o.verdict IN ('dead', 'expired') THEN
             UPDATE {s}.task t SET state = 'd', at = v_now, delayed = false, reason = o.reason,
                 traceback = o.traceback, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
                 AND t.token = o.token AND state = 'l';
             IF FOUND THEN
-                INSERT INTO {s}.tally (queue, leased, dead, failed, died) VALUES (o.queue, -1, 1, 1, 1);
+                INSERT INTO {s}.tally (queue, leased, dead, died, failed, expired)
+                VALUES (o.queue, -1, 1, 1, (o.verdict = 'dead')::int, (o.verdict = 'expired')::int);
                 v_deaths := v_deaths || o.queue;
             END IF;
         ELSE
@@ -476,9 +477,9 @@ BEGIN
             SELECT ctid FROM {s}.tally LIMIT 5000 FOR UPDATE SKIP LOCKED))
         RETURNING *)
     INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, pushed, succeeded, failed, retried,
-        lost, canceled, dropped, died)
+        lost, canceled, dropped, died, expired)
     SELECT queue, sum(waiting), sum(delayed), sum(leased), sum(dead), sum(pushed), sum(succeeded),
-        sum(failed), sum(retried), sum(lost), sum(canceled), sum(dropped), sum(died)
+        sum(failed), sum(retried), sum(lost), sum(canceled), sum(dropped), sum(died), sum(expired)
     FROM old GROUP BY queue;
     DELETE FROM {s}.pushed WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.pushed WHERE at < clock_timestamp() - interval '300 s'
@@ -610,13 +611,13 @@ END $$;
 CREATE FUNCTION {s}.stats(p_queues text[]) RETURNS TABLE (
     o_queue text, ready bigint, scheduled bigint, leased bigint, dead bigint, pushed bigint,
     succeeded bigint, failed bigint, retried bigint, lost bigint, canceled bigint, dropped bigint,
-    died bigint, oldest float8
+    died bigint, expired bigint, oldest float8
 ) LANGUAGE plpgsql STABLE
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 BEGIN
     RETURN QUERY
         SELECT s.queue, s.waiting - s.delayed + s.due, s.delayed - s.due, s.leased, s.dead, s.pushed,
-            s.succeeded, s.failed, s.retried, s.lost, s.canceled, s.dropped, s.died,
+            s.succeeded, s.failed, s.retried, s.lost, s.canceled, s.dropped, s.died, s.expired,
             coalesce(greatest(0, extract(epoch FROM clock_timestamp() - s.oldest)), 0)::float8
         FROM (
             SELECT t.*,
@@ -632,7 +633,8 @@ BEGIN
                     sum(l.pushed)::bigint AS pushed, sum(l.succeeded)::bigint AS succeeded,
                     sum(l.failed)::bigint AS failed, sum(l.retried)::bigint AS retried,
                     sum(l.lost)::bigint AS lost, sum(l.canceled)::bigint AS canceled,
-                    sum(l.dropped)::bigint AS dropped, sum(l.died)::bigint AS died
+                    sum(l.dropped)::bigint AS dropped, sum(l.died)::bigint AS died,
+                    sum(l.expired)::bigint AS expired
                 FROM {s}.tally l WHERE l.queue = ANY (p_queues) GROUP BY l.queue) t) s;
 END $$;
 

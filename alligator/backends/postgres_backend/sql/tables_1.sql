@@ -75,7 +75,8 @@ CREATE TABLE {s}.tally (
     lost bigint NOT NULL DEFAULT 0,
     canceled bigint NOT NULL DEFAULT 0,
     dropped bigint NOT NULL DEFAULT 0,
-    died bigint NOT NULL DEFAULT 0
+    died bigint NOT NULL DEFAULT 0,
+    expired bigint NOT NULL DEFAULT 0
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_threshold = 100000

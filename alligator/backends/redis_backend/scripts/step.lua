@@ -7,6 +7,7 @@
 --         'retry'    position, id, fence, delay (µs), payload ('' to keep the current one)
 --         'release'  position, id, fence, delay (µs; 0: back to its place), payload ('' as above)
 --         'dead'     position, id, fence, why
+--         'expired'  position, id, fence, why, payload ('' as above)
 -- Returns µs until a task is due or a lease ends (-1: neither). If tasks were reserved: the time (µs),
 --       and for each of their queues its position, their keys, each with the time from which it was
 --       ready (µs), their payloads (nil: not reserved, because another program deleted it), and fences.
@@ -123,6 +124,19 @@ function settle.dead(queue, at)
     bury(queue, key, ARGV[at + 2])
   end
   return at + 3
+end
+
+function settle.expired(queue, at)
+  local payload = ARGV[at + 3]
+  local key = give_up(queue, ARGV[at], ARGV[at + 1])
+  if key then
+    if payload ~= '' then
+      call('HSET', queue .. ':job', key, payload)
+    end
+    add(queue, 'expired', 1)
+    bury(queue, key, ARGV[at + 2])
+  end
+  return at + 4
 end
 
 local at = 7

@@ -8,16 +8,18 @@ from datetime import date
 from time import time, time_ns
 from typing import Any, Self
 
-from ._runtime.backoff import pause_after
-from ._runtime.coroutines import await_result
-from ._runtime.exits import exit_if_forked
-from ._runtime.interrupts import boundaries
-from ._runtime.log import log
-from .constants import CANCELED, DEFERRED, DUPLICATE, FAILED, RETRYING, SUCCESS, WAITING
-from .exceptions import InvalidOption, MultipleDelayError, NotRunnable, PayloadError
-from .options import (
+from .._runtime.backoff import pause_after
+from .._runtime.coroutines import await_result
+from .._runtime.exits import exit_if_forked
+from .._runtime.interrupts import boundaries
+from .._runtime.log import log
+from ..constants import CANCELED, DEFERRED, DELAYED, DUPLICATE, FAILED, RETRYING, SUCCESS, WAITING
+from ..exceptions import InvalidOption, MultipleDelayError, NotRunnable, PayloadError
+from ..options import (
+    ErrorTypes,
     Hook,
     Seconds,
+    check_errors,
     check_headers,
     check_hook,
     check_name,
@@ -25,21 +27,22 @@ from .options import (
     check_seconds,
     check_timeout,
     check_whole,
+    expiry_after,
     to_bool,
     to_timestamp,
 )
-from .payload import envelope
-from .payload.arguments import check_call, check_plain, encoding_error, lower, restore
-from .payload.calls import callee_of
-from .payload.encoding import ENCODING_ERRORS, encode
-from .payload.envelope import NO_OPTIONS, Envelope, EnvelopeOptions, FunctionName
-from .payload.functions import find_function, locate
+from ..payload import envelope
+from ..payload.arguments import check_call, check_plain, encoding_error, lower, restore
+from ..payload.calls import callee_of
+from ..payload.encoding import ENCODING_ERRORS, encode
+from ..payload.envelope import NO_OPTIONS, Envelope
+from ..payload.functions import find_function, locate
+from .decisions import is_retried, snooze_in
+from .stored_options import prepare_options_of_retry, read_options, write_options
 
 MAX_BACKOFF = 3600.0
 """The longest pause between two attempts, in seconds, before jitter."""
 
-NO_HOOKS = (None, None, None)
-NO_REST = (None, None, None, None)
 running_in_context: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 lifespan_state: ContextVar[Any] = ContextVar("alligator_lifespan_state", default=None)
 
@@ -58,7 +61,12 @@ class Task:
 
     *delay_by* is a number of seconds from now. *delay_until* is a Unix timestamp, a datetime (local
     time if naive) or a date (its midnight in local time). *timeout* limits one attempt, in seconds.
-    A timedelta is accepted wherever seconds are.
+    A timedelta is accepted wherever seconds are. *expires*, seconds from the call, a datetime or a
+    date, is when the task becomes a dead letter if it has not begun.
+
+    *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
+    it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
+    task itself may raise `Snooze` or `GiveUp`.
 
     The hooks are functions like that of the task, which the worker imports by name:
     ``on_start(task)``, ``on_success(task, result)``, ``on_error(task, error)``. `on_error` is called
@@ -85,6 +93,9 @@ class Task:
         backoff: Seconds | Sequence[Seconds] | None = None,
         timeout: Seconds | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_on: ErrorTypes | None = None,
+        give_up_on: ErrorTypes | None = None,
+        expires: Seconds | date | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -97,12 +108,20 @@ class Task:
         self.on_error: Hook | None = None if on_error is None else check_hook("on_error", on_error)
         self.depends_on: Sequence[str] | None = depends_on
         self.delay_until: float | None = None
+        self.expires: float | None = None
         self.queue_name: str | None = queue_name and check_name("queue_name", queue_name)
         self.backoff: float | Sequence[float] = (
             1.0 if backoff is None else check_pauses("backoff", backoff)
         )
         self.timeout: float | None = None if timeout is None else check_timeout("timeout", timeout)
         self.headers: dict[str, str] = check_headers("headers", headers) if headers else {}
+        self.retry_on: list[str] | None = (
+            None if retry_on is None else check_errors("retry_on", retry_on)
+        )
+        """The names of exceptions, as ``package.module.Name``."""
+        self.give_up_on: list[str] | None = (
+            None if give_up_on is None else check_errors("give_up_on", give_up_on)
+        )
         self.attempt: int = 1
         """The number of this attempt, from 1; attempts that were lost with their worker count."""
         self.last_error: str = ""
@@ -122,6 +141,8 @@ class Task:
             self.delay_until = time() + check_seconds("delay_by", delay_by)
         elif delay_until is not None:
             self.delay_until = to_timestamp("delay_until", delay_until)
+        if expires is not None:
+            self.expires = expiry_after("expires", expires, self.delay_until)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"
@@ -173,6 +194,10 @@ class Task:
         """Set its status: its last attempt failed."""
         self.status = FAILED
 
+    def to_delayed(self) -> None:
+        """Set its status: it has asked to run again later."""
+        self.status = DELAYED
+
     def to_canceled(self) -> None:
         """Set its status: it will not run."""
         self.status = CANCELED
@@ -203,7 +228,7 @@ class Task:
             name,
             args,
             kwargs,
-            self._options(),
+            write_options(self),
             self.headers,
             self.attempt,
             self.last_error,
@@ -216,22 +241,6 @@ class Task:
             return envelope.rewrite(written, before)
         except ENCODING_ERRORS as error:
             raise encoding_error(func, args, kwargs, error) from error
-
-    def _options(self) -> EnvelopeOptions:
-        """Return the options that differ from their defaults."""
-        hooks = (self.on_start, self.on_success, self.on_error)
-        backoff = None if self.backoff == 1.0 else self.backoff
-        rest = (self.delay_until, backoff, self.timeout, self.depends_on)
-        if hooks == NO_HOOKS and rest == NO_REST:
-            return NO_OPTIONS
-        on_start, on_success, on_error = (
-            None if hook is None else FunctionName(*locate(hook)) for hook in hooks
-        )
-        depends_on = None if self.depends_on is None else list(self.depends_on)
-        check_plain("depends_on", depends_on)
-        return EnvelopeOptions(
-            on_start, on_success, on_error, self.delay_until, backoff, self.timeout, depends_on
-        )
 
     @classmethod
     def deserialize(cls, data: str) -> Self:
@@ -253,23 +262,12 @@ class Task:
             task.last_error = found.error
             task.headers = found.headers
             if found.options is not None and found.options != NO_OPTIONS:
-                task._read_options(found.options)
+                read_options(task, found.options)
         except PayloadError:
             raise
         except Exception as error:  # invalid data may raise anything
             raise PayloadError(f"this is not a task: {type(error).__name__}: {error}") from error
         return task
-
-    def _read_options(self, options: EnvelopeOptions) -> None:
-        self.depends_on = options.depends_on
-        if options.backoff is not None:
-            self.backoff = check_pauses("backoff", options.backoff)
-        if options.timeout is not None:
-            self.timeout = check_timeout("timeout", options.timeout)
-        if options.delay_until is not None:
-            self.delay_until = to_timestamp("delay_until", options.delay_until)
-        for key, hook in options.hooks.items():
-            setattr(self, key, find_function(hook.module, hook.callable))
 
     def round_trip(self) -> None:
         """Convert the arguments to JSON and back, as for a worker, for a run in this process."""
@@ -304,9 +302,7 @@ class Task:
         again = copy(self)
         again.retries = check_whole("retries", self.retries) - 1
         again.attempt = attempt
-        again.backoff = check_pauses("backoff", self.backoff)
-        again.timeout = None if self.timeout is None else check_timeout("timeout", self.timeout)
-        again.headers = check_headers("headers", self.headers)
+        prepare_options_of_retry(again)
         again.restore_call()
         again._is_retry = True
         return again
@@ -338,6 +334,9 @@ class Task:
             except NotRunnable:
                 raise  # the function was not called
             except BaseException as error:  # also SystemExit: a task that calls it has failed
+                if snooze_in(error) is not None:
+                    self.to_delayed()
+                    raise
                 self.to_failed()
                 self._call_hook(self.on_error, error)
                 raise
@@ -360,10 +359,14 @@ class Task:
         if self.timeout is None:
             result = (self.func or self._called())(*self.func_args, **self.func_kwargs)
         else:
-            from ._runtime.timeouts import call  # loads ctypes
+            from .._runtime.timeouts import call  # loads ctypes
 
             result = call(self.timeout, self._called(), self.func_args, self.func_kwargs)
         return await_result(result, self.timeout)
+
+    def is_retried(self, error: BaseException) -> bool:
+        """Return whether it has an attempt left after *error*, and its options allow that."""
+        return self.retries > 0 and is_retried(error, self.retry_on, self.give_up_on)
 
     def next_pause(self) -> float:
         """Return the pause before the next attempt, in seconds, with jitter."""

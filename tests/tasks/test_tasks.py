@@ -144,7 +144,7 @@ def test_payload_of_1_0_is_read() -> None:
     data = (
         '{"task_id": "old", "retries": 2, "is_async": true, "module": "tests.harness.sample_tasks", '
         '"callable": "add", "args": [1], "kwargs": {"b": 2}, '
-        '"options": {"on_start": {"module": "tests.test_tasks", "callable": "starts"}}}'
+        '"options": {"on_start": {"module": "tests.tasks.test_tasks", "callable": "starts"}}}'
     )
 
     task = Task.deserialize(data)

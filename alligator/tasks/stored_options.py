@@ -1,0 +1,97 @@
+"""The options of a task as its payload holds them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ..exceptions import NotImportable
+from ..options import (
+    check_errors,
+    check_headers,
+    check_pauses,
+    check_seconds,
+    check_timeout,
+    to_timestamp,
+)
+from ..payload.arguments import check_plain
+from ..payload.envelope import NO_OPTIONS, EnvelopeOptions, FunctionName
+from ..payload.functions import find_function, locate
+
+NOTHING = (None,) * 10
+
+
+class HasOptions(Protocol):
+    """A task, as far as this module is concerned."""
+
+    on_start: Any
+    on_success: Any
+    on_error: Any
+    delay_until: float | None
+    backoff: float | Sequence[float]
+    timeout: float | None
+    depends_on: Sequence[str] | None
+    retry_on: list[str] | None
+    give_up_on: list[str] | None
+    expires: float | None
+    headers: dict[str, str]
+
+
+def write_options(task: HasOptions) -> EnvelopeOptions:
+    """Return the options that differ from their defaults; raise `NotImportable` for a hook or error."""
+    hooks = (task.on_start, task.on_success, task.on_error)
+    backoff = None if task.backoff == 1.0 else task.backoff
+    rest = (task.delay_until, backoff, task.timeout, task.depends_on)
+    added = (task.retry_on, task.give_up_on, task.expires)
+    if (*hooks, *rest, *added) == NOTHING:
+        return NO_OPTIONS
+    on_start, on_success, on_error = (
+        None if hook is None else FunctionName(*locate(hook)) for hook in hooks
+    )
+    depends_on = None if task.depends_on is None else list(task.depends_on)
+    check_plain("depends_on", depends_on)
+    for name in (*(task.retry_on or ()), *(task.give_up_on or ())):
+        _check_importable(name)
+    return EnvelopeOptions(
+        *(on_start, on_success, on_error),
+        *(task.delay_until, backoff, task.timeout, depends_on),
+        *added,
+    )
+
+
+def read_options(task: HasOptions, options: EnvelopeOptions) -> None:
+    """Set the options of *task* to those of its payload."""
+    task.depends_on = options.depends_on
+    if options.backoff is not None:
+        task.backoff = check_pauses("backoff", options.backoff)
+    if options.timeout is not None:
+        task.timeout = check_timeout("timeout", options.timeout)
+    if options.delay_until is not None:
+        task.delay_until = to_timestamp("delay_until", options.delay_until)
+    if options.retry_on is not None:
+        task.retry_on = check_errors("retry_on", options.retry_on)
+    if options.give_up_on is not None:
+        task.give_up_on = check_errors("give_up_on", options.give_up_on)
+    if options.expires is not None:
+        task.expires = check_seconds("expires", options.expires)
+    for key, hook in options.hooks.items():
+        setattr(task, key, find_function(hook.module, hook.callable))
+
+
+def prepare_options_of_retry(task: HasOptions) -> None:
+    """Check the options of *task*, which it or a hook may have changed; it has begun by now."""
+    task.backoff = check_pauses("backoff", task.backoff)
+    task.timeout = None if task.timeout is None else check_timeout("timeout", task.timeout)
+    task.headers = check_headers("headers", task.headers)
+    if task.retry_on is not None:
+        task.retry_on = check_errors("retry_on", task.retry_on)
+    if task.give_up_on is not None:
+        task.give_up_on = check_errors("give_up_on", task.give_up_on)
+    task.expires = None
+
+
+def _check_importable(name: str) -> None:
+    module, _, rest = name.partition(".")
+    if module == "__main__":
+        raise NotImportable(
+            f"{rest} was defined in the program that was started (__main__), which has another name "
+            "in a worker. Move it to a module of its own and import it from there."
+        )
