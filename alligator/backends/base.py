@@ -54,10 +54,12 @@ from .records import (
     memory_of,
 )
 from .redaction import redact
+from .schedules import Announcement, ScheduleRecord, ScheduleStore
 from .stats import COUNTERS, STATES, Figures, QueueStats, Running, Sample, WorkerInfo
 
 # A backend imports the contract from here, also the records that other modules define.
 __all__ = [
+    "Announcement",
     "Client",
     "Commit",
     "DeadLetter",
@@ -71,6 +73,7 @@ __all__ = [
     "QueueStats",
     "Running",
     "Sample",
+    "ScheduleRecord",
     "Scheduled",
     "Step",
     "Verdict",
@@ -81,7 +84,7 @@ __all__ = [
 ]
 
 
-class Client(ABC):
+class Client(ScheduleStore, ABC):
     """A store of tasks.
 
     Constructing one opens no connection; the first use does. Threads may share it, and a forked child
@@ -370,10 +373,7 @@ class Client(ABC):
         return task_id
 
     def old_tasks(self, queue_name: str) -> int:
-        """Return how many tasks of Alligator 1.0 this store still has under the name of that queue.
-
-        This version does not read them. Raises `BackendError`.
-        """
+        """Return how many tasks of Alligator 1.0, which this version does not read, the queue has."""
         return 0
 
     def pop(self, queue_name: str) -> str | None:
