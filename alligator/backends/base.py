@@ -242,7 +242,7 @@ class Client(ScheduleStore, ABC):
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that are known to be alive."""
 
-    def note(  # noqa: B027 - not every store can keep them
+    def note(
         self, figures: Figures, queue_names: Sequence[str] = (), *, report_id: str | None = None
     ) -> None:
         """Add *figures* to the sums, and take a sample of each of *queue_names*, atomically.
@@ -261,7 +261,7 @@ class Client(ScheduleStore, ABC):
         """Return the samples of the queue, the oldest first; None from a store that keeps none."""
         return None
 
-    def register_queues(self, queue_names: Sequence[str]) -> None:  # noqa: B027 - most need it not
+    def register_queues(self, queue_names: Sequence[str]) -> None:
         """Register the queues that the program uses: `ping` and `warnings` check these, too."""
 
     @abstractmethod
@@ -292,7 +292,7 @@ class Client(ScheduleStore, ABC):
         """Return the SQL that creates the store's tables; None from a store that has none to print."""
         return None
 
-    def close(self) -> None:  # noqa: B027 - not every store has something to close
+    def close(self) -> None:
         """Close the connections. A later use opens new ones."""
 
     # The methods that have a default in terms of these.

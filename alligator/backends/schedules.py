@@ -83,4 +83,3 @@ class ScheduleStore:
 
 UNANNOUNCED_SECONDS = 86_400.0
 """How long a store keeps a schedule that it knows only from a tick."""
-

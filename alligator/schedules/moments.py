@@ -67,7 +67,9 @@ class Cron(Moments):
             reason = "it never occurs"
         except _errors() as error:
             reason = str(error)
-        raise ConfigurationError(f"The cron expression {expression!r:.80} cannot be used: {reason}.")
+        raise ConfigurationError(
+            f"The cron expression {expression!r:.80} cannot be used: {reason}."
+        )
 
     def after(self, moment: int) -> Iterator[int]:
         # A moment in a repeated hour: the library begins at the first of the two.

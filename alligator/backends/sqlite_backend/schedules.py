@@ -11,7 +11,9 @@ from .writes import SECOND, micros
 Execute = Callable[..., Cursor]
 
 # No RETURNING, and no UPSERT that depends on the old row: see the schema.
-ADD = "INSERT OR IGNORE INTO schedule (name, about, last, ran, seen, gone) VALUES (?, ?, ?, 0, ?, ?)"
+ADD = (
+    "INSERT OR IGNORE INTO schedule (name, about, last, ran, seen, gone) VALUES (?, ?, ?, 0, ?, ?)"
+)
 
 ANNOUNCE = "UPDATE schedule SET about = ?, seen = ?, gone = ? WHERE name = ?"
 

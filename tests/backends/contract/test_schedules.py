@@ -13,7 +13,9 @@ NOON = 1_800_000_000
 HOUR = 3600.0
 
 
-def announce(client: Client, *names: str, now: int = NOON, ttl: float = HOUR) -> Sequence[int | None]:
+def announce(
+    client: Client, *names: str, now: int = NOON, ttl: float = HOUR
+) -> Sequence[int | None]:
     return client.announce_schedules(
         [Announcement(name, json.dumps({"name": name}), ttl) for name in names], now
     )
@@ -162,8 +164,7 @@ def test_many_clients_at_once_queue_a_tick_once(connect: Connect) -> None:
     queued: list[tuple[int, bool]] = []
 
     def keep(client: Client) -> None:
-        for moment in range(NOON, NOON + 10):
-            queued.append((moment, tick(client, moment)))
+        queued.extend((moment, tick(client, moment)) for moment in range(NOON, NOON + 10))
 
     def run(rest: list[Client]) -> None:
         if rest:
@@ -192,5 +193,3 @@ def test_store_without_memory_pushes_each_tick(client: Client) -> None:
     assert tick(client, NOON)
     assert client.schedules() == []
     assert not client.forget_schedule("nightly")
-
-
