@@ -6,7 +6,7 @@ from time import time
 from typing import Any, NamedTuple
 
 from ..backends.base import ScheduleRecord
-from ..schedules.moments import describe_next
+from ..schedules.moments import MAX_INTERVAL, describe_next
 from .stores import Store
 
 MAX_SCHEDULES = 200
@@ -14,6 +14,9 @@ MAX_SCHEDULES = 200
 
 LATE_SECONDS = 60.0
 """How late a tick may be before that is a warning; also how far in the future the last one may be."""
+
+SHOWN_SECONDS = 86_400.0
+"""How long a tick that was skipped is a warning, unless the schedule runs again before."""
 
 ANNOUNCED_SECONDS = 120.0
 """A schedule that no worker has announced for so long is kept by none."""
@@ -32,7 +35,9 @@ class ScheduleState(NamedTuple):
     ran: int | None = None
     """The moment of its last tick, as a Unix timestamp; None before the first."""
     due: int | None = None
-    """The moment of the next tick; in the past if that is missing. None if it cannot be told here."""
+    """The moment of the next tick; in the past if that is late. None if it cannot be told here."""
+    missed: int | None = None
+    """The moment of the first tick since the last one that is too late to be caught up."""
     seen_ago: float | None = None
     """Seconds since a worker announced it; None if none did."""
     is_here: bool = False
@@ -52,14 +57,18 @@ class ScheduleState(NamedTuple):
                 f"has a last tick that is {self.ran - now:,.0f} s in the future: set the clocks of the "
                 "workers"
             )
-        if self.due is None or self.due >= now - LATE_SECONDS:
+        due = self.due if self.missed is None else self.missed
+        if due is None or due >= now - LATE_SECONDS:
             return ""
-        why = (
-            "the log of the workers says why"
-            if self.is_kept
-            else "no worker keeps it; if it was removed, latergator schedules forget ends this warning"
-        )
-        return f"should have run {now - self.due:,.0f} s ago: {why}"
+        if not self.is_kept:
+            why = "no worker keeps it; if it was removed, latergator schedules forget ends this warning"
+        elif self.missed is None:
+            why = "the log of the workers says why"
+        elif due < now - SHOWN_SECONDS:
+            return ""
+        else:
+            why = "no worker was there in time, so that tick is skipped"
+        return f"should have run {now - due:,.0f} s ago: {why}"
 
 
 def find_schedules(store: Store) -> list[ScheduleState] | None:
@@ -90,18 +99,23 @@ def _unannounced(store: Store) -> Iterator[ScheduleState]:
 def _state(record: ScheduleRecord, own: set[str]) -> ScheduleState:
     about = _read(record.about)
     definition, zone = _text(about.get("definition")), _text(about.get("zone")) or None
-    catch_up = about.get("catch_up")
+    given = about.get("catch_up")
+    catch_up = given if isinstance(given, int | float) and 0 <= given <= MAX_INTERVAL else None
+    due, missed = describe_next(definition, zone, record.last), None
+    if due is not None and catch_up is not None and (skipped := int(time() - catch_up) - 1) >= due:
+        due, missed = describe_next(definition, zone, skipped), due
     return ScheduleState(
         record.name,
         definition,
         zone,
         _text(about.get("function")),
         _text(about.get("queue")),
-        catch_up if isinstance(catch_up, int | float) else None,
-        record.ran or None,
-        describe_next(definition, zone, record.last),
-        record.seen_ago,
-        record.name in own,
+        catch_up,
+        ran=record.ran or None,
+        due=due,
+        missed=missed,
+        seen_ago=record.seen_ago,
+        is_here=record.name in own,
     )
 
 

@@ -10,6 +10,8 @@ from ..exceptions import ConfigurationError, InvalidOption, MissingExtra
 NEVER: Final = 2**53
 """The moment of a tick that does not come any more, in seconds since 1970."""
 
+EPOCH: Final = datetime(1970, 1, 1)
+
 MAX_INTERVAL: Final = 366 * 86_400
 """The longest interval, in seconds."""
 
@@ -49,7 +51,8 @@ class Cron(Moments):
 
     Where the clock is set, it follows the rules of Debian's cron. If minute and hour are fixed, a moment
     in the skipped hour comes as soon as that is over, and one in the repeated hour comes once.
-    Expressions whose minute or hour begins with ``*`` follow the time that passes.
+    Expressions whose minute or hour begins with ``*`` follow the time that passes: what matches in the
+    skipped hour does not come, and in the repeated hour it comes twice.
     """
 
     def __init__(self, expression: object, timezone: object = "UTC") -> None:
@@ -61,6 +64,7 @@ class Cron(Moments):
         self.definition = " ".join(expression.split())
         self.zone = str(timezone)
         self._zone = _find_zone(timezone)
+        self._is_flexible = any(field.startswith("*") for field in self.definition.split()[:2])
         try:
             if self.next(int(datetime.now(UTC).timestamp())) != NEVER:
                 return
@@ -72,14 +76,58 @@ class Cron(Moments):
         )
 
     def after(self, moment: int) -> Iterator[int]:
-        # A moment in a repeated hour: the library begins at the first of the two.
-        for each in _cronsim().CronSim(
-            self.definition, datetime.fromtimestamp(moment, UTC).astimezone(self._zone)
-        ):
+        return self._flexible(moment) if self._is_flexible else self._fixed(moment)
+
+    def _fixed(self, moment: int) -> Iterator[int]:
+        start = datetime.fromtimestamp(moment, UTC).astimezone(self._zone)
+        for each in _cronsim().CronSim(self.definition, start):
+            # In a repeated hour, the library begins at the first of the two.
             found = int(each.timestamp())
             if found > moment:
                 moment = found
                 yield found
+
+    def _flexible(self, moment: int) -> Iterator[int]:
+        """Yield all moments whose local time matches.
+
+        The library itself is not exact where the clock is set by half an hour. So it gets local times
+        without a time zone, as long as their distance from UTC stays the same.
+        """
+        while True:
+            offset = self._offset(moment)
+            for each in _cronsim().CronSim(
+                self.definition, EPOCH + timedelta(seconds=moment + offset)
+            ):
+                found = round((each - EPOCH).total_seconds()) - offset
+                if self._offset(found) != offset:
+                    moment = self._find_change(moment, found)
+                    yield from self._at_change(moment)
+                    break
+                moment = found
+                yield found
+            else:
+                return
+
+    def _at_change(self, moment: int) -> Iterator[int]:
+        """Yield *moment*, at which the clock is set, if its local time matches."""
+        local = EPOCH + timedelta(seconds=moment + self._offset(moment))
+        if next(_cronsim().CronSim(self.definition, local - timedelta(seconds=1)), None) == local:
+            yield moment
+
+    def _find_change(self, before: int, after: int) -> int:
+        """Return a moment up to *after* whose distance from UTC is not that of *before* any more."""
+        offset = self._offset(before)
+        while after - before > 1:
+            middle = (before + after) // 2
+            if self._offset(middle) == offset:
+                before = middle
+            else:
+                after = middle
+        return after
+
+    def _offset(self, moment: int) -> int:
+        local = datetime.fromtimestamp(moment, UTC).astimezone(self._zone)
+        return round(local.utcoffset().total_seconds())
 
 
 def describe_next(definition: str, zone: str | None, moment: int) -> int | None:
@@ -89,7 +137,7 @@ def describe_next(definition: str, zone: str | None, moment: int) -> int | None:
     """
     try:
         if definition.startswith("every "):
-            return Interval(int(definition.split()[1])).next(moment)
+            return Interval(int(definition.removeprefix("every ").removesuffix(" s"))).next(moment)
         found = Cron(definition, zone or "UTC").next(moment)
     except (ConfigurationError, InvalidOption, ValueError, OverflowError, OSError):
         return None

@@ -1,16 +1,15 @@
 """Queue the ticks of schedules as they become due."""
 
 from collections.abc import Callable, Sequence
-from itertools import islice, takewhile
-from logging import ERROR, INFO, Logger, getLogger
-from math import floor
+from logging import DEBUG, ERROR, INFO, Logger, getLogger
+from math import floor, inf
 from threading import Event, Thread
 from time import monotonic, time
 
 from .._runtime.backoff import pause_after
 from .._runtime.failures import describe
 from ..backends.base import Client
-from .moments import NEVER
+from ..exceptions import BackendUnavailable
 from .schedule import Schedule, format_moment
 
 ANNOUNCE_SECONDS = 30.0
@@ -24,6 +23,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 
 AT_ONCE = 100
 """How many ticks of one schedule are caught up before it is the turn of the next one."""
+
+LATE_SECONDS = 5.0
+"""How late a tick is that is logged as caught up."""
 
 STOP_SECONDS = 3.0
 """How long `stop` waits for a push that is in progress."""
@@ -52,6 +54,9 @@ class Ticker:
         self._last: dict[str, int] = {}
         """The last tick of each schedule as far as this process knows: at most that of the store."""
         self._skipped: dict[str, int] = {}
+        """Up to which moment it was logged that ticks of a schedule are skipped."""
+        self._failing: set[str] = set()
+        """The schedules whose ticks cannot be queued, for a reason of their own."""
         self._announced_at = 0.0
         self._is_stopped = False
         self._wake = Event()
@@ -76,10 +81,7 @@ class Ticker:
         """
         if not self._last or monotonic() >= self._announced_at + ANNOUNCE_SECONDS:
             self._announce()
-        is_behind = [self._push_due(schedule) for schedule in self._schedules]
-        if any(is_behind):
-            return 0.0
-        return self._time_left()
+        return min((self._keep(each) for each in self._schedules), default=LONGEST_WAIT)
 
     def _now(self) -> float:
         return time() if self._clock is None else self._clock()
@@ -97,34 +99,39 @@ class Ticker:
             self._last[name] = moment
         self._announced_at = monotonic()
 
-    def _push_due(self, schedule: Schedule) -> bool:
-        """Push the ticks that are due, up to `AT_ONCE`; return whether there may be more."""
+    def _keep(self, schedule: Schedule) -> float:
+        """Push the ticks that are due; return in how many seconds to look again."""
+        name = schedule.name
+        try:
+            left = self._push_due(schedule)
+        except BackendUnavailable:
+            raise
+        except Exception as error:  # of any kind: the other schedules are kept
+            if name not in self._failing:
+                self._failing.add(name)
+                log.error("schedule %s: its tick cannot be queued yet: %s", name, describe(error))
+            return LONGEST_WAIT
+        self._failing.discard(name)
+        return min(left, LONGEST_WAIT)
+
+    def _push_due(self, schedule: Schedule) -> float:
+        """Push the ticks that are due, up to `AT_ONCE`; return in how many seconds the next one is."""
         now = self._now()
         last = self._last[schedule.name]
         too_old = floor(now - schedule.catch_up) - 1
         if last < too_old:
             self._log_skipped(schedule, last, too_old)
             last = too_old
-        due = takewhile(lambda moment: moment <= now, schedule.moments.after(last))
-        number = 0
-        for moment in islice(due, AT_ONCE):
-            if self._is_stopped:
-                break
+        for number, moment in enumerate(schedule.moments.after(last)):
+            if moment > now or self._is_stopped:
+                return max(0.0, moment - self._now())
+            if number == AT_ONCE:
+                return 0.0
             is_new = self._client.push_tick(schedule.name, moment, schedule.message(moment))
             self._last[schedule.name] = moment
-            number += 1
             if is_new:
                 self._log_queued(schedule, moment, now - moment)
-        return number == AT_ONCE
-
-    def _time_left(self) -> float:
-        now = self._now()
-        due = [each.moments.next(self._last_of(each, now)) for each in self._schedules]
-        return min(max(0.0, min(due, default=NEVER) - now), LONGEST_WAIT)
-
-    def _last_of(self, schedule: Schedule, now: float) -> int:
-        # The moments before this are skipped.
-        return max(self._last[schedule.name], floor(now - schedule.catch_up) - 1)
+        return inf
 
     def _log_skipped(self, schedule: Schedule, last: int, until: int) -> None:
         first = schedule.moments.next(max(last, self._skipped.get(schedule.name, 0)))
@@ -137,7 +144,8 @@ class Ticker:
             self._skipped[schedule.name] = until
 
     def _log_queued(self, schedule: Schedule, moment: int, late: float) -> None:
-        log.info(
+        log.log(
+            DEBUG if late < LATE_SECONDS else INFO,
             "schedule %s: queued its tick of %s, %.1f s after it was due",
             *(schedule.name, format_moment(moment), late),
         )

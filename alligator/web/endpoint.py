@@ -71,8 +71,8 @@ class Endpoint:
     the protocol's request and authorizes the caller if it returns True; any other value refuses. It
     may be a coroutine function if the protocol has an event loop. Without either, all but the
     public pages are closed. *actions* lets authorized callers retry, drop and cancel tasks and
-    run schedules. *details* shows them arguments and tracebacks. *health* replaces the default `Health`, for a
-    project that has limits or checks of its own.
+    run schedules. *details* shows them arguments and tracebacks. *health* replaces the default
+    `Health`, for a project that has limits or checks of its own.
     """
 
     awaits: ClassVar[bool] = False

@@ -73,9 +73,9 @@ class Actions:
         """Perform the action of a form and return the key of its notice in `NOTICES`.
 
         The *fields* are ``do``, ``store`` (its index), ``queue`` and, unless the action is for all
-        tasks, ``task``; to run a schedule, ``schedule`` instead of the last two. For several tasks there
-        is one field ``chosen`` each, which holds the last three as a query. Raises `WrongAction` before anything is done if any field is invalid, and
-        `BackendError` when the store fails.
+        tasks, ``task``; to run a schedule, ``schedule`` instead of the last two. For several tasks
+        there is one field ``chosen`` each, which holds the last three as a query. Raises `WrongAction`
+        before anything is done if any field is invalid, and `BackendError` when the store fails.
         """
         form = dict(fields)
         do = form.get("do", "")
