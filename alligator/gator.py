@@ -34,6 +34,7 @@ from .options import (
     to_bool,
 )
 from .payload.signing import Guard
+from .schedules import Schedules
 from .tasks import Task
 from .telemetry.propagation import NOTHING, carry, running, sending
 from .transaction import Transaction, current
@@ -48,7 +49,7 @@ P = ParamSpec("P")
 NO_OPTIONS: Mapping[str, Any] = {}
 
 
-class Gator:
+class Gator(Schedules):
     """A queue to put tasks on.
 
     Ex::
@@ -56,15 +57,14 @@ class Gator:
         gator = Gator("redis://localhost:6379/0")
         gator.task(send_mail, 42)
 
-    Constructing one opens no connection. All threads of a process may share one, and so may the
-    processes that are forked from it.
+    Constructing one opens no connection. Threads and forked processes may share one.
 
     *is_async* False is the switch for tests and development: tasks run in this process, those of a
     transaction when it commits. It is a bool, a word such as "off", or a function that is called for
-    each task. *defaults* are options for every task. *secret* (one, or the new
-    and the old ones) signs the payloads, and *allow* limits which functions a worker runs: see
-    `alligator.payload.signing`. *task_context* returns a context manager in which each task runs, and
-    *lifespan* one, asynchronous or not, in which a worker runs all of its tasks.
+    each task. *defaults* are options for every task. *secret* (one, or the new and the old ones) signs
+    the payloads, and *allow* limits which functions a worker runs: see `alligator.payload.signing`.
+    *task_context* returns a context manager in which each task runs, and *lifespan* one, asynchronous
+    or not, in which a worker runs all of its tasks.
 
     While the store cannot be reached, the *breaker* makes pushes fail at once (see
     `alligator.commits.breaker`), unless *spool*, the path of a file, keeps the tasks meanwhile (see

@@ -34,7 +34,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 def _keep_dsn(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> Sequence[str]:
-    """Keep the DSN that may precede the ids of tasks, and return the ids.
+    """Keep the DSN that may precede ids of tasks or other names, and return these.
 
     An id may look like a DSN, too. So only the first word can be a DSN, and none after ``--``.
     """
@@ -47,7 +47,7 @@ def _keep_dsn(ctx: click.Context, param: click.Parameter, value: Sequence[str]) 
 
 
 class IdsCommand(click.Command):
-    """A command whose arguments are ids of tasks; a DSN may precede them."""
+    """A command whose arguments are ids or names; a DSN may precede them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the number of words after ``--``, which the parser does not report."""
@@ -79,11 +79,15 @@ SOURCE_OPTIONS = (
 )
 
 
+WORDS = {"task_ids": "ID", "schedule_names": "NAME"}
+"""The arguments that are several words, which a DSN may precede, and what one of them is called."""
+
+
 def add_source_options(command: click.Command) -> None:
     """Add the DSN and the options that select the gator to *command*."""
-    ids = [param for param in command.params if param.name == "task_ids"]
+    ids = [param for param in command.params if param.name in WORDS]
     for param in ids:
-        param.callback, param.metavar = _keep_dsn, "[DSN] [ID]..."
+        param.callback, param.metavar = _keep_dsn, f"[DSN] [{WORDS[str(param.name)]}]..."
     if not ids:
         dsn = click.Argument(
             ["dsn"], required=False, metavar="[DSN]", callback=_keep, expose_value=False

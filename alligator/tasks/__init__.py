@@ -32,7 +32,7 @@ from ..options import (
     to_timestamp,
 )
 from ..payload import envelope
-from ..payload.arguments import check_call, check_plain, encoding_error, lower, restore
+from ..payload.arguments import check_call, encoding_error, lower, restore
 from ..payload.calls import callee_of
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope

@@ -55,6 +55,9 @@ CROSS_SITE = (
 UNREACHABLE = "The store does not answer. Try again later; the log of the server has the reason."
 INTERNAL_ERROR = "This page failed. The log of the server has the reason."
 
+SECTIONS = {"cancel": "scheduled", "run": "schedules"}
+"""The part of the dashboard that an action returns to, if not to the dead tasks."""
+
 Page = Callable[[Request], Response]
 
 PUBLIC = frozenset(["/health", "/health/ready", "/health/live", "/login", "/logout"])
@@ -67,9 +70,9 @@ class Endpoint:
     *token* authorizes a caller; None reads it from ``ALLIGATOR_TOKEN``. *authorize* is a function of
     the protocol's request and authorizes the caller if it returns True; any other value refuses. It
     may be a coroutine function if the protocol has an event loop. Without either, all but the
-    public pages are closed. *actions* lets authorized callers retry, drop and cancel tasks.
-    *details* shows them arguments and tracebacks. *health* replaces the default `Health`, for a
-    project that has limits or checks of its own.
+    public pages are closed. *actions* lets authorized callers retry, drop and cancel tasks and
+    run schedules. *details* shows them arguments and tracebacks. *health* replaces the default
+    `Health`, for a project that has limits or checks of its own.
     """
 
     awaits: ClassVar[bool] = False
@@ -260,7 +263,7 @@ class Endpoint:
         except WrongAction as error:
             return problem(request, 422, "Unprocessable Content", str(error))
         query = PageQuery.parse(request.query)._replace(task="", of="", done=done).encoded
-        section = "scheduled" if form["do"] == "cancel" else "dead"
+        section = SECTIONS.get(form["do"], "dead")
         return redirect(303, f"{_relative(request, '')}{query}#{section}")
 
     def _is_own_form(self, request: Request) -> bool:

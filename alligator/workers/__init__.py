@@ -28,6 +28,7 @@ from .reservations import Reservations
 from .supervisor import EXIT_UNFINISHED, Supervisor
 from .task_limit import TaskLimit
 from .threads import WorkerThread
+from .timetable import timetable_kept
 
 if TYPE_CHECKING:
     from .isolation.parent import Isolation
@@ -60,12 +61,11 @@ class Worker:
     workers, it is asked every *nap_time* seconds.
 
     A task runs at least once. It is leased for *lease_for* seconds, which a heartbeat extends, and is
-    acknowledged after it ran. If its worker dies, another worker runs it after the lease has expired.
-    After *max_lost* lost deliveries it is moved to the dead letters.
-
-    A task that this worker cannot run, for instance because its function cannot be imported here, is
-    released for other workers, and no attempt is counted. After *unrunnable_after* seconds it is moved
-    to the dead letters.
+    acknowledged after it ran. If its worker dies, another one runs it after the lease has expired; after
+    *max_lost* lost deliveries it is dead. A task that this worker cannot run, for instance because its
+    function cannot be imported here, is released for other workers, and no attempt is counted. After
+    *unrunnable_after* seconds it is dead. The worker also queues the ticks of the gator's schedules:
+    see `alligator.workers.timetable`.
 
     With *isolate*, each thread runs its tasks in a process of its own, which may crash, hang or use
     more than *memory* MiB without harm to the worker: see `alligator.workers.isolation.parent`.
@@ -89,6 +89,7 @@ class Worker:
         unrunnable_after: float = UNRUNNABLE_SECONDS,
         loop: str = "asyncio",
         blocking_after: float = 1.0,
+        keep_schedules: bool | None = None,
     ) -> None:
         if memory is not None and not isolate:
             raise InvalidOption("memory limits the processes of isolated tasks: pass isolate=True")
@@ -111,6 +112,7 @@ class Worker:
         self.memory: int | None = None if memory is None else check_whole("memory", memory, least=1)
         self.unrunnable_after: float = check_seconds("unrunnable_after", unrunnable_after)
         self.blocking_after: float = check_seconds("blocking_after", blocking_after)
+        self.keep_schedules = keep_schedules
         self.unrunnable: dict[str, str] = {}
         """The functions that it cannot run, by name, with the reason."""
         self.tasks_complete: int = 0
@@ -243,7 +245,7 @@ class Worker:
         supervisor = self._supervisor = Supervisor(self, heartbeat)
         loop = self._work_loop = WorkLoop(self, self._limit, supervisor)
         status = 0
-        with supervisor.signals():
+        with supervisor.signals(), timetable_kept(self):
             self._is_running = True
             exits.worker_pid = os.getpid()
             self.starting()

@@ -13,6 +13,7 @@ from ...constants import DEAD, LEASE_SECONDS, MAX_LOST, MAX_TASKS, READY, SCHEDU
 from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
+    Announcement,
     Commit,
     DeadLetter,
     Duplicates,
@@ -25,10 +26,12 @@ from ..base import (
     QueueStats,
     Sample,
     Scheduled,
+    ScheduleRecord,
     Step,
     WorkerInfo,
     bounded,
 )
+from ..schedules import UNANNOUNCED_SECONDS
 from ..stats import SAMPLE_SECONDS, SAMPLES
 from .checks import check_writable, configuration_warnings
 from .codec import BEGINNING
@@ -68,6 +71,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -305,6 +309,24 @@ class Client(base.Client):
     def history(self, queue_name: str) -> list[Sample]:
         values = [queue_name, float(SAMPLE_SECONDS * SAMPLES)]
         return [Sample(*row) for row in self._call(self._statements.history, values)]
+
+    def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
+        columns = [[each[place] for each in schedules] for place in range(3)]
+        rows = self._call(self._statements.announce, [now, *columns])
+        return [last for (last,) in rows]
+
+    def push_tick(self, name: str, moment: int, message: Message) -> bool:
+        queue_name, task_id, data, delay = message
+        values = [name, moment, UNANNOUNCED_SECONDS, queue_name, task_id, bounded(delay)]
+        [(queued,)] = self._call(self._statements.push_tick, [*values, data.encode()])
+        return bool(queued)
+
+    def schedules(self) -> list[ScheduleRecord]:
+        return [ScheduleRecord(*row) for row in self._call(self._statements.schedules, [])]
+
+    def forget_schedule(self, name: str) -> bool:
+        [(found,)] = self._call(self._statements.forget_schedule, [name])
+        return bool(found)
 
     def ping(self) -> None:
         check_writable(self._sessions)

@@ -118,3 +118,15 @@ class Statements:
             """,
             "text float8",
         )
+        self.announce: Statement = call("announce", "int8 text[] text[] float8[]")
+        self.push_tick: Statement = own(
+            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, NULL)",
+            "text int8 float8 text text float8 bytea",
+        )
+        self.forget_schedule: Statement = call("forget_schedule", "text")
+        self.schedules: Statement = own(
+            """
+            SELECT name, about, last, ran, extract(epoch FROM clock_timestamp() - seen)::float8
+            FROM {s}.schedule WHERE gone > clock_timestamp() ORDER BY name
+            """
+        )

@@ -17,6 +17,7 @@ from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
+    Announcement,
     Commit,
     DeadLetter,
     Duplicates,
@@ -29,6 +30,7 @@ from ..base import (
     QueueStats,
     Sample,
     Scheduled,
+    ScheduleRecord,
     Step,
     WorkerInfo,
 )
@@ -47,6 +49,7 @@ from .replies import (
     read_stats,
     read_step,
 )
+from .schedules import Schedules
 
 STEP_SECONDS = 5.0
 """How long a worker waits for a reply; a lost reply hides its tasks until their leases end."""
@@ -88,6 +91,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -95,6 +99,7 @@ class Client(base.Client):
         self.scope: str = self._connections.scope
         self._prefix = f"{{{self._connections.namespace}}}:"
         self._pusher = Pusher(self._connections, self._prefix)
+        self._schedules = Schedules(self._connections, self._prefix)
         self._interrupted = InterruptFlag()
 
     def _call(
@@ -345,6 +350,18 @@ class Client(base.Client):
     def history(self, queue_name: str) -> list[Sample]:
         args = [microseconds(SAMPLE_SECONDS * SAMPLES)]
         return read_history(self._call(HISTORY, [self._prefix + queue_name], args))
+
+    def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
+        return self._schedules.announce(schedules, now)
+
+    def push_tick(self, name: str, moment: int, message: Message) -> bool:
+        return self._schedules.push_tick(name, moment, message)
+
+    def schedules(self) -> list[ScheduleRecord]:
+        return self._schedules.records()
+
+    def forget_schedule(self, name: str) -> bool:
+        return self._schedules.forget(name)
 
     def ping(self) -> None:
         self._call(PING, [f"{self._prefix}ping"])

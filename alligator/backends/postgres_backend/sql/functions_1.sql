@@ -684,3 +684,57 @@ BEGIN
         succeeded = excluded.succeeded, failed = excluded.failed, dropped = excluded.dropped
     WHERE old.at <= excluded.at - p_gap * interval '1 s';
 END $$;
+
+-- Schedules.
+
+-- Record schedules, and return the last tick of each: p_now for one that is new.
+CREATE FUNCTION {s}.announce(p_now int8, p_names text[], p_abouts text[], p_seconds float8[])
+RETURNS TABLE (last int8) LANGUAGE plpgsql AS $$
+BEGIN
+    -- A writer of one of them waits, and no two wait in a circle.
+    PERFORM FROM {s}.schedule WHERE gone <= clock_timestamp() ORDER BY name FOR UPDATE;
+    DELETE FROM {s}.schedule WHERE gone <= clock_timestamp();
+    INSERT INTO {s}.schedule AS old (name, about, last, seen, gone)
+    SELECT a.name, a.about, p_now, clock_timestamp(), clock_timestamp() + a.seconds * interval '1 s'
+    FROM unnest(p_names, p_abouts, p_seconds) AS a(name, about, seconds)
+    ORDER BY a.name COLLATE "C"
+    ON CONFLICT (name) DO UPDATE
+    SET about = excluded.about, seen = excluded.seen, gone = excluded.gone;
+    RETURN QUERY
+    SELECT s.last FROM unnest(p_names) WITH ORDINALITY AS a(name, n)
+    JOIN {s}.schedule s ON s.name = a.name ORDER BY a.n;
+END $$;
+
+-- Queue the tick of a schedule, unless it or a later one was queued before; then wake a worker.
+CREATE PROCEDURE {s}.push_tick(
+    p_name text, p_moment int8, p_seconds float8,
+    p_queue text, p_id text, p_delay float8, p_data bytea, INOUT p_queued boolean
+) LANGUAGE plpgsql AS $$
+BEGIN
+    p_queued := false;
+    -- Most workers are late: they look, and lock nothing.
+    IF EXISTS (SELECT FROM {s}.schedule
+               WHERE name = p_name AND last >= p_moment AND gone > clock_timestamp()) THEN
+        RETURN;
+    END IF;
+    DELETE FROM {s}.schedule WHERE name = p_name AND gone <= clock_timestamp();
+    INSERT INTO {s}.schedule AS old (name, about, last, ran, seen, gone)
+    VALUES (p_name, '', p_moment, p_moment, clock_timestamp(),
+        clock_timestamp() + p_seconds * interval '1 s')
+    ON CONFLICT (name) DO UPDATE SET last = p_moment, ran = p_moment WHERE old.last < p_moment;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM {s}.push(
+        ARRAY[gen_random_uuid()::text], ARRAY[false], ARRAY[1], ARRAY[1],
+        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data]);
+    COMMIT;
+    p_queued := true;
+    PERFORM {s}.wake(p_queue, 1);
+END $$;
+
+CREATE FUNCTION {s}.forget_schedule(p_name text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM {s}.schedule WHERE name = p_name AND gone > clock_timestamp();
+    RETURN FOUND;
+END $$;
