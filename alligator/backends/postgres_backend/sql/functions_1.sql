@@ -187,6 +187,164 @@ BEGIN
     END IF;
 END $$;
 
+-- Inside a transaction of the application.
+
+-- Return the identity of this server and of this set of queues. A copy of the database has the same id,
+-- but is in another database or in another server process.
+CREATE FUNCTION {s}.server() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT concat_ws(' ', (SELECT oid FROM pg_database WHERE datname = current_database()),
+        extract(epoch FROM pg_postmaster_start_time()), (SELECT id FROM {s}.store LIMIT 1)));
+END $$;
+
+-- The elements of p_tasks are [place, queue, id, delay, data in base64]; places begin at 1.
+CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
+    place int, queue text, id text, delay float8, data bytea
+) LANGUAGE sql IMMUTABLE AS
+$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64')
+    FROM json_array_elements(p_tasks) t $$;
+
+-- Queue those of the tasks whose id does not wait, and return their places.
+CREATE FUNCTION {s}.enqueue_new(p_base bigint, p_now timestamptz, p_tasks json) RETURNS int[]
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
+SET enable_bitmapscan = off AS $$
+DECLARE
+    v_places int[];
+BEGIN
+    WITH queued AS (
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
+        SELECT t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
+            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', t.data
+        FROM {s}.read_tasks(p_tasks) t
+        -- Neither a join nor a condition that fits the primary key: this looks up each id in its index.
+        WHERE (
+            SELECT true FROM {s}.task old
+            WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0
+                AND old.state <> 'l' AND old.state <> 'd'
+            LIMIT 1) IS NULL
+        ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
+        ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING
+        RETURNING queue, seq, delayed),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+        SELECT queue, count(*), count(*) FILTER (WHERE delayed), count(*) FROM queued GROUP BY queue)
+    SELECT array_agg(seq - p_base * 1000) INTO v_places FROM queued;
+    RETURN coalesce(v_places, '{}');
+END $$;
+
+-- Queue one task, or keep the task of its id that waits where it is until this transaction ends: a worker
+-- that ran it earlier would not see what this transaction has written. Return whether it is queued.
+CREATE FUNCTION {s}.enqueue_or_keep(
+    p_base bigint, p_now timestamptz, p_place int, p_queue text, p_id text, p_delay float8, p_data bytea
+) RETURNS boolean LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_due timestamptz := p_now + p_delay * interval '1 s';
+    v_token bigint := 0;
+    v_detail text;
+BEGIN
+    LOOP
+        BEGIN
+            IF v_token = 0 THEN
+                PERFORM FROM {s}.task WHERE queue = p_queue AND id = p_id AND token = 0 FOR UPDATE;
+                IF FOUND THEN
+                    RETURN false;
+                END IF;
+                PERFORM FROM {s}.task
+                WHERE queue = p_queue AND id = p_id AND token <> 0 AND state <> 'l' AND state <> 'd'
+                LIMIT 1 FOR UPDATE;
+                IF FOUND THEN
+                    RETURN false;
+                END IF;
+            END IF;
+            INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data)
+            VALUES (p_queue, p_id, p_base * 1000 + p_place, 'w', p_delay > 0, v_due, v_due, v_token,
+                p_data)
+            ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
+            IF FOUND THEN
+                INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+                VALUES (p_queue, 1, (p_delay > 0)::int, 1);
+                RETURN true;
+            END IF;
+        EXCEPTION WHEN serialization_failure THEN
+            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+            IF v_detail <> '' THEN  -- a conflict of the application, which is no concern of the queue
+                RAISE;
+            END IF;
+            -- The task that waits is newer than the snapshot of this transaction, which cannot keep it
+            -- where it is. So both run. Without a token of 0 they may wait side by side.
+            v_token := 1;
+        END;
+    END LOOP;
+END $$;
+
+-- Queue tasks in a transaction of the application, if p_server is this server; otherwise return
+-- 'elsewhere' and do nothing. Returns the id of the transaction, then the places of duplicates.
+-- The role of the application needs only the right to use the schema.
+CREATE FUNCTION {s}.enqueue(p_server text, p_tasks text) RETURNS text LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_base bigint;
+    v_now timestamptz := clock_timestamp();
+    v_queued int[] := '{}';
+    v_detail text;
+    v_reply text;
+    t record;
+BEGIN
+    IF p_server IS DISTINCT FROM {s}.server() THEN
+        RETURN 'elsewhere';
+    END IF;
+    v_base := nextval('{s}.base');
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        v_queued := {s}.enqueue_new(v_base, v_now, p_tasks::json);
+    ELSE
+        BEGIN
+            v_queued := {s}.enqueue_new(v_base, v_now, p_tasks::json);
+        EXCEPTION WHEN serialization_failure THEN
+            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+            IF v_detail <> '' THEN
+                RAISE;
+            END IF;
+        END;
+    END IF;
+    v_reply := pg_current_xact_id()::text;
+    IF cardinality(v_queued) < json_array_length(p_tasks::json) THEN
+        FOR t IN
+            SELECT * FROM {s}.read_tasks(p_tasks::json) r WHERE r.place <> ALL (v_queued)
+            ORDER BY r.queue COLLATE "C", r.id COLLATE "C", r.place
+        LOOP
+            IF NOT {s}.enqueue_or_keep(v_base, v_now, t.place, t.queue, t.id, t.delay, t.data) THEN
+                v_reply := v_reply || ' ' || t.place;
+            END IF;
+        END LOOP;
+    END IF;
+    RETURN v_reply;
+END $$;
+
+-- Wake workers for the tasks of transactions that have ended, and return the numbers, from 1, of those
+-- that have not. p_of gives for each queue the number of its transaction.
+CREATE FUNCTION {s}.wake_after(
+    p_transactions text[], p_of int[], p_queues text[], p_numbers int[]
+) RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_snapshot pg_snapshot := pg_current_snapshot();
+    v_open int[];
+    v_queue text;
+    v_number int;
+BEGIN
+    v_open := ARRAY(
+        SELECT n FROM unnest(p_transactions) WITH ORDINALITY AS t(id, n)
+        WHERE NOT pg_visible_in_snapshot(t.id::xid8, v_snapshot));
+    FOR v_queue, v_number IN
+        SELECT w.queue, sum(w.number) FROM unnest(p_of, p_queues, p_numbers) AS w(of, queue, number)
+        WHERE w.of <> ALL (v_open) GROUP BY w.queue
+    LOOP
+        PERFORM {s}.wake(v_queue, v_number);
+    END LOOP;
+    RETURN v_open;
+END $$;
+
 -- Refuse each commit that is not queued, and return for each what `push` returns for it. This waits for
 -- a push that is under way.
 CREATE FUNCTION {s}.settle(p_commits text[]) RETURNS text[] LANGUAGE plpgsql AS $$
