@@ -80,6 +80,7 @@ class SharedDatabase:
             )
             for place, message in enumerate(messages, 1)
         ]
+        tasks.sort(key=lambda task: (task[1].encode(), task[2].encode()))  # see `push` in the SQL
         sql = f"SELECT {self._schema}.enqueue(?, ?)"  # noqa: S608
         return Query(sql, (identity, json.dumps(tasks, separators=(",", ":"))))
 

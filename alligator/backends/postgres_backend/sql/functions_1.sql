@@ -197,34 +197,42 @@ BEGIN
         extract(epoch FROM pg_postmaster_start_time()), (SELECT id FROM {s}.store LIMIT 1)));
 END $$;
 
--- The elements of p_tasks are [place, queue, id, delay, data in base64]; places begin at 1.
+-- The elements of p_tasks are [place, queue, id, delay, data in base64], sorted by queue and id, byte by
+-- byte: see `push`. Places begin at 1.
 CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
     place int, queue text, id text, delay float8, data bytea
 ) LANGUAGE sql IMMUTABLE AS
 $$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64')
     FROM json_array_elements(p_tasks) t $$;
 
--- Queue those of the tasks whose id does not wait, and return their places.
-CREATE FUNCTION {s}.enqueue_new(p_base bigint, p_now timestamptz, p_tasks json) RETURNS int[]
-LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
-SET enable_bitmapscan = off AS $$
+-- Lock the tasks of these ids that were leased, and wait again; return the places of these ids.
+CREATE FUNCTION {s}.keep_returned(p_tasks json) RETURNS int[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT t.place FROM {s}.read_tasks(p_tasks) t CROSS JOIN LATERAL (
+            -- No condition that fits the primary key: each id is looked up in its index.
+            SELECT FROM {s}.task k
+            WHERE k.queue = t.queue AND k.id = t.id AND k.token <> 0
+                AND k.state <> 'l' AND k.state <> 'd'
+            LIMIT 1 FOR UPDATE) k);
+END $$;
+
+-- Queue those of the tasks whose id does not wait, and lock the others; return the places of the former.
+-- With a p_token that is not 0, a task may wait beside another one of its id.
+CREATE FUNCTION {s}.enqueue_or_keep(
+    p_base bigint, p_now timestamptz, p_token bigint, p_tasks json, p_except int[]
+) RETURNS int[] LANGUAGE plpgsql AS $$
 DECLARE
     v_places int[];
 BEGIN
     WITH queued AS (
-        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
-        SELECT t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
-            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', t.data
-        FROM {s}.read_tasks(p_tasks) t
-        -- Neither a join nor a condition that fits the primary key: this looks up each id in its index.
-        WHERE (
-            SELECT true FROM {s}.task old
-            WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0
-                AND old.state <> 'l' AND old.state <> 'd'
-            LIMIT 1) IS NULL
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data)
+        SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
+            t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
+            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', p_token, t.data
+        FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
         ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
-        ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING
+        ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
         RETURNING queue, seq, delayed),
     counted AS (
         INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
@@ -233,93 +241,62 @@ BEGIN
     RETURN coalesce(v_places, '{}');
 END $$;
 
--- Queue one task, or keep the task of its id that waits where it is until this transaction ends: a worker
--- that ran it earlier would not see what this transaction has written. Return whether it is queued.
-CREATE FUNCTION {s}.enqueue_or_keep(
-    p_base bigint, p_now timestamptz, p_place int, p_queue text, p_id text, p_delay float8, p_data bytea
-) RETURNS boolean LANGUAGE plpgsql
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-DECLARE
-    v_due timestamptz := p_now + p_delay * interval '1 s';
-    v_token bigint := 0;
-    v_detail text;
-BEGIN
-    LOOP
-        BEGIN
-            IF v_token = 0 THEN
-                PERFORM FROM {s}.task WHERE queue = p_queue AND id = p_id AND token = 0 FOR UPDATE;
-                IF FOUND THEN
-                    RETURN false;
-                END IF;
-                PERFORM FROM {s}.task
-                WHERE queue = p_queue AND id = p_id AND token <> 0 AND state <> 'l' AND state <> 'd'
-                LIMIT 1 FOR UPDATE;
-                IF FOUND THEN
-                    RETURN false;
-                END IF;
-            END IF;
-            INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data)
-            VALUES (p_queue, p_id, p_base * 1000 + p_place, 'w', p_delay > 0, v_due, v_due, v_token,
-                p_data)
-            ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
-            IF FOUND THEN
-                INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
-                VALUES (p_queue, 1, (p_delay > 0)::int, 1);
-                RETURN true;
-            END IF;
-        EXCEPTION WHEN serialization_failure THEN
-            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
-            IF v_detail <> '' THEN  -- a conflict of the application, which is no concern of the queue
-                RAISE;
-            END IF;
-            -- The task that waits is newer than the snapshot of this transaction, which cannot keep it
-            -- where it is. So both run. Without a token of 0 they may wait side by side.
-            v_token := 1;
-        END;
-    END LOOP;
-END $$;
-
 -- Queue tasks in a transaction of the application, if p_server is this server; otherwise return
 -- 'elsewhere' and do nothing. Returns the id of the transaction, then the places of duplicates.
+--
+-- A task that waits under one of the ids stays where it is until the transaction ends: a worker that ran
+-- it earlier would not see what the transaction has written. If it is newer than the snapshot of a
+-- transaction that is not READ COMMITTED, it cannot be kept. Then both run; the transaction does not fail.
+-- A SERIALIZABLE transaction reads no table in which others write, so it cannot conflict with them.
+--
 -- The role of the application needs only the right to use the schema.
 CREATE FUNCTION {s}.enqueue(p_server text, p_tasks text) RETURNS text LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
+    v_tasks json;
+    v_task json;
     v_base bigint;
     v_now timestamptz := clock_timestamp();
+    v_isolation text := current_setting('transaction_isolation');
+    v_returned int[] := '{}';
     v_queued int[] := '{}';
     v_detail text;
-    v_reply text;
-    t record;
 BEGIN
     IF p_server IS DISTINCT FROM {s}.server() THEN
         RETURN 'elsewhere';
     END IF;
+    v_tasks := p_tasks;
     v_base := nextval('{s}.base');
-    IF current_setting('transaction_isolation') = 'read committed' THEN
-        v_queued := {s}.enqueue_new(v_base, v_now, p_tasks::json);
+    IF v_isolation = 'read committed' THEN
+        v_returned := {s}.keep_returned(v_tasks);
+        v_queued := {s}.enqueue_or_keep(v_base, v_now, 0, v_tasks, v_returned);
     ELSE
-        BEGIN
-            v_queued := {s}.enqueue_new(v_base, v_now, p_tasks::json);
-        EXCEPTION WHEN serialization_failure THEN
-            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
-            IF v_detail <> '' THEN
-                RAISE;
-            END IF;
-        END;
-    END IF;
-    v_reply := pg_current_xact_id()::text;
-    IF cardinality(v_queued) < json_array_length(p_tasks::json) THEN
-        FOR t IN
-            SELECT * FROM {s}.read_tasks(p_tasks::json) r WHERE r.place <> ALL (v_queued)
-            ORDER BY r.queue COLLATE "C", r.id COLLATE "C", r.place
-        LOOP
-            IF NOT {s}.enqueue_or_keep(v_base, v_now, t.place, t.queue, t.id, t.delay, t.data) THEN
-                v_reply := v_reply || ' ' || t.place;
-            END IF;
+        IF v_isolation = 'repeatable read' THEN
+            BEGIN
+                v_returned := {s}.keep_returned(v_tasks);
+            EXCEPTION WHEN serialization_failure THEN
+                v_returned := '{}';
+            END;
+        END IF;
+        FOR v_task IN SELECT json_build_array(t) FROM json_array_elements(v_tasks) t LOOP
+            BEGIN
+                v_queued := v_queued || {s}.enqueue_or_keep(v_base, v_now, 0, v_task, v_returned);
+            EXCEPTION WHEN serialization_failure THEN
+                GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+                IF v_detail <> '' THEN  -- between transactions of the application
+                    RAISE;
+                END IF;
+                v_queued := v_queued || {s}.enqueue_or_keep(v_base, v_now, 1, v_task, v_returned);
+            END;
         END LOOP;
     END IF;
-    RETURN v_reply;
+    IF cardinality(v_queued) = json_array_length(v_tasks) THEN
+        RETURN pg_current_xact_id();
+    END IF;
+    RETURN concat_ws(' ', pg_current_xact_id(), (
+        SELECT string_agg(t->>0, ' ') FROM json_array_elements(v_tasks) t
+        WHERE (t->>0)::int <> ALL (v_queued)));
 END $$;
 
 -- Wake workers for the tasks of transactions that have ended, and return the numbers, from 1, of those
