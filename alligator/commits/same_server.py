@@ -6,7 +6,6 @@ from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from .._runtime.coroutines import complete
-from .._runtime.failures import describe
 from ..backends.base import Client, Message
 from ..backends.shared_database import Query, Written, shared_database_of
 from ..exceptions import BackendError
@@ -87,7 +86,7 @@ class SameServer:
         try:
             identity = await _result(ask(self._database.identify))
         except BackendError as error:
-            return self._refuse(f"it could not be asked where it is: {describe(error)}")
+            return self._refuse(f"it could not be asked where it is: {error}")
         answer = await _result(execute(self._database.probe()))
         reason = self._database.why_not(answer, identity)
         if reason:

@@ -32,7 +32,7 @@ SELECT concat_ws(' ',
             THEN 'missing' ELSE 'usable' END
         FROM pg_catalog.pg_namespace n WHERE n.nspname = '{schema}'), 'missing'),
     (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()),
-    extract(epoch FROM pg_postmaster_start_time()),
+    to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'),
     quote_ident(current_user))
 """
 

@@ -436,7 +436,9 @@ def test_search_path_of_the_application_has_no_influence(
     database.identify()
     application = connect()
     application.execute("SET search_path = pg_temp")
-    application.execute("CREATE FUNCTION pg_temp.clock_timestamp() RETURNS int RETURN 1 / 0")
+    application.execute(
+        "CREATE FUNCTION pg_temp.clock_timestamp() RETURNS int LANGUAGE sql AS 'SELECT 1 / 0'"
+    )
     written = write(database, application, task("a"))
     application.commit()
 

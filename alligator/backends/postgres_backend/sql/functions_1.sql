@@ -193,8 +193,10 @@ END $$;
 -- but is in another database or in another server process.
 CREATE FUNCTION {s}.server() RETURNS text LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN (SELECT concat_ws(' ', (SELECT oid FROM pg_database WHERE datname = current_database()),
-        extract(epoch FROM pg_postmaster_start_time()), (SELECT id FROM {s}.store LIMIT 1)));
+    RETURN concat_ws(' ',
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'),
+        (SELECT id FROM {s}.store LIMIT 1));
 END $$;
 
 -- The elements of p_tasks are [place, queue, id, delay, data in base64], sorted by queue and id, byte by
