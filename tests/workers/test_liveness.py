@@ -90,9 +90,7 @@ def test_file_is_touched_while_the_worker_lives_and_removed_at_its_end(
     assert not path.exists()
 
 
-def test_file_is_whole_whenever_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_is_whole_whenever_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "TOUCH_SECONDS", 0.0)
     path = tmp_path / "alive"
     with Liveness(lambda: WorkerHealth(True, True), str(path)).served():
