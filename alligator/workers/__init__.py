@@ -14,6 +14,7 @@ from ..constants import ALL, LEASE_SECONDS, MAX_LOST, MAX_TIMEOUT, UNRUNNABLE_SE
 from ..exceptions import InvalidOption, NotRunnable
 from ..execution.attempt import Attempt, attempt, bury_overdue, postpone
 from ..execution.heartbeat import Heartbeat
+from ..execution.held_leases import HeldLeases
 from ..gator import Gator
 from ..options import check_seconds, check_whole
 from ..payload.envelope import name_in
@@ -123,6 +124,7 @@ class Worker:
         self.name: str = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log: logging.Logger = self.get_log(log_level)
+        self.held: HeldLeases = HeldLeases(self.lease_for)
         self.threads: list[Reservations] = []
         """The tasks and outcomes of each of its threads, and of its event loop."""
         self._local = local()
@@ -204,16 +206,12 @@ class Worker:
             return False
         try:
             done = thread.run(lease)
-        except BaseException:
+            if done is not None:  # otherwise it runs on the event loop, or its lease has ended
+                self.note(done, lease, thread)
+        finally:
             if not self.keep_running:
                 thread.report_outcomes()
-            raise
-        if done is None:  # it runs on the event loop
-            return False
-        self.note(done, lease, thread)
-        if not self.keep_running:
-            thread.report_outcomes()
-        if done.error is not None:
+        if done is None or done.error is not None:
             return False
         self.result(done.task.result if done.task is not None else None)
         return True
@@ -237,7 +235,9 @@ class Worker:
         self.keep_running = True
         self.progress_at = monotonic()
         self._announcements.made_at = monotonic()
-        heartbeat = Heartbeat(self.gator.client, self._leases, self.lease_for, self._announce)
+        heartbeat = Heartbeat(
+            self.gator.client, self._leases, self.lease_for, self._announce, self.held
+        )
         for relay in self.gator.relays:
             relay.watch()
         supervisor = self._supervisor = Supervisor(self, heartbeat)
@@ -317,8 +317,8 @@ class Worker:
             thread.release_all()
         self._announce(alive=False)
 
-    def attempt(self, lease: Lease, task: Task | None = None) -> Attempt:
-        """Run the task of *lease* in this thread; *task* is it if it has been read already."""
+    def attempt(self, lease: Lease, task: Task | None, holder: WorkerThread) -> Attempt:
+        """Run the task of *lease*, which *holder* has reserved; *task* is it if it was read already."""
         if self.isolate:
             self.prepare()
         isolation = self._isolation
@@ -326,7 +326,7 @@ class Worker:
             if isolation is not None:
                 if self._work_loop is not None:
                     self._work_loop.start_thread_if_needed()
-                done = isolation.run(lease)
+                done = isolation.run(lease, holder.lease_end)
             else:
                 # `run_forever` handles Ctrl-C itself, so a KeyboardInterrupt comes from the task.
                 # A copy of the context: no variable that a task sets is visible to the next task.
@@ -338,6 +338,7 @@ class Worker:
                     interruptible=not self._is_running,
                     task=task,
                     hand_over=None if work_loop is None else work_loop.hand_over,
+                    holds=holder.holds,
                 )
         except NotRunnable as error:
             if isolation is not None and isolation.has_ended:
@@ -383,7 +384,8 @@ class Worker:
         thread: WorkerThread | None = getattr(self._local, "thread", None)
         if thread is None:
             thread = self._local.thread = WorkerThread(
-                self.gator, self.queue_names, self.lease_for, self.max_lost, self.attempt
+                *(self.gator, self.queue_names, self.lease_for, self.max_lost),
+                *(self.attempt, self.held),
             )
             if self._work_loop is None:
                 self.threads.append(thread)

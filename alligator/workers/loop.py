@@ -124,7 +124,7 @@ class WorkLoop:
         if self._dispatcher is None:
             self._start_dispatcher(lease)
         else:
-            self._dispatcher.take_over(lease, task)
+            self._dispatcher.take_over(lease, task, self._worker.this_thread().until)
         return True
 
     def add(self, thread: WorkerThread) -> None:
@@ -234,8 +234,9 @@ class WorkLoop:
 
         worker = self._worker
         with self._lock:
+            this = worker.this_thread()
             if self._dispatcher is not None:
-                self._dispatcher.accept([lease], ())
+                self._dispatcher.accept([lease], this.until, ())
                 return
             dispatcher = Dispatcher(
                 worker,
@@ -244,8 +245,7 @@ class WorkLoop:
                 self.event_loop(),
                 self.start_thread_if_needed,
             )
-            this = worker.this_thread()
-            dispatcher.accept([lease], ())
+            dispatcher.accept([lease], this.until, ())
             dispatcher.start()
             self._dispatcher = dispatcher
             for thread in list(worker.threads):

@@ -1,5 +1,6 @@
 """Run tasks in processes that may hang, crash or use too much memory without harm to the worker."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from threading import TIMEOUT_MAX, local
 from time import monotonic
@@ -16,7 +17,7 @@ from ...exceptions import (
     TaskTimeout,
     TaskTooLarge,
 )
-from ...execution.attempt import Attempt, bury
+from ...execution.attempt import Attempt, LeaseEnded, bury
 from ...gator import Gator
 from ...payload.envelope import name_in, timeout_in
 from ...tasks import Task
@@ -59,15 +60,16 @@ class Isolation:
             lambda channel, trace: serve(gator, channel, trace, memory, loop_kind)
         )
 
-    def run(self, lease: Lease) -> Attempt:
+    def run(self, lease: Lease, until: Callable[[Lease], float] | None = None) -> Attempt:
         """Run the task of *lease* in the process that belongs to this thread.
 
-        Raises `NotRunnable` if no process has started it. After any other exception it may have run.
+        Raises `LeaseEnded` if it would start later than *until* returns, by `clock`, and `NotRunnable`
+        if no process has started it. After any other exception it may have run.
         """
         try:
             # Nothing in a payload is used before its signature is verified, not even its timeout.
             timeout = timeout_in(self._guard.open(lease.queue_name, lease.task_id, lease.data))
-            return self._run(lease, timeout)
+            return self._run(lease, timeout, until)
         except (PayloadError, TaskTooLarge) as error:
             return bury(lease, error)
 
@@ -86,7 +88,9 @@ class Isolation:
         self._children.clear()
         self._server.close()
 
-    def _run(self, lease: Lease, timeout: float | None) -> Attempt:
+    def _run(
+        self, lease: Lease, timeout: float | None, until: Callable[[Lease], float] | None
+    ) -> Attempt:
         request: Message = {"lease": lease}
         limit = None if timeout is None else timeout + GRACE_SECONDS
         if limit is not None:
@@ -94,7 +98,7 @@ class Isolation:
         start = monotonic()
         for _ in range(TRIES):
             try:
-                return self._ask(lease, request, limit)
+                return self._ask(lease, request, limit, until)
             except ForkServerEnded as error:
                 raise self._end() from error
             except ProcessDied as died:
@@ -105,13 +109,24 @@ class Isolation:
                     return done._replace(seconds=monotonic() - start)
         raise NotRunnable(f"{TRIES} processes for tasks have died before they started one")
 
-    def _ask(self, lease: Lease, request: Message, seconds: float | None) -> Attempt:
+    def _ask(
+        self,
+        lease: Lease,
+        request: Message,
+        seconds: float | None,
+        until: Callable[[Lease], float] | None = None,
+    ) -> Attempt:
         """Return the answer of this thread's process; replace a process that has died."""
         try:
-            answer = self._child().ask(request, seconds)
+            child = self._child()
+            if until is not None:  # now: to start the process may have taken long
+                request["until"] = until(lease)
+            answer = child.ask(request, seconds)
         except (ForkServerEnded, ProcessDied):
             self._forget_child()
             raise
+        if answer.get("ended"):
+            raise LeaseEnded
         try:
             return self._attempt_of(lease, answer)
         except Exception:  # Alligator does not send such an answer: do not use the process again
