@@ -134,7 +134,7 @@ class Worker:
         self._announcements = Announcements(self, host)
         self.progress_at: float = monotonic()
         """When it last completed a task, other than to release one that it cannot run."""
-        self._isolation: Isolation | None = None
+        self.isolation: Isolation | None = None
         self._is_running = False
         self._supervisor: Supervisor | None = None
         self.stops: int = 0
@@ -143,7 +143,7 @@ class Worker:
     @property
     def can_run_tasks(self) -> bool:
         """Whether it can run tasks: False if no process can be started for isolated tasks any more."""
-        return self._isolation is None or not self._isolation.has_ended
+        return self.isolation is None or not self.isolation.has_ended
 
     @property
     def reserves_itself(self) -> bool:
@@ -224,10 +224,10 @@ class Worker:
         It must be called while this process has no other threads. `run_forever` calls it; a program
         that starts threads before must call it earlier.
         """
-        if self.isolate and self._isolation is None:
+        if self.isolate and self.isolation is None:
             from .isolation.parent import Isolation  # only workers with isolate=True need it
 
-            self._isolation = Isolation(self.gator, self.memory, self.loop_kind)
+            self.isolation = Isolation(self.gator, self.memory, self.loop_kind)
 
     def run_forever(self) -> int:
         """Run tasks until stopped; return the exit status: 0 unless the worker could not go on."""
@@ -259,8 +259,8 @@ class Worker:
                 self._work_loop = None
                 for relay in self.gator.relays:
                     relay.close()
-                if self._isolation is not None:
-                    status = self._end_isolation(self._isolation, loop) or status
+                if self.isolation is not None:
+                    status = self._end_isolation(self.isolation, loop) or status
                 self._is_running = False
                 exits.worker_pid = 0
                 self.stops = 0  # not at the start: `stop` may have been called before
@@ -309,8 +309,8 @@ class Worker:
 
     def release_all(self) -> None:
         """Release all tasks that are not finished, so that other workers can run them."""
-        if self._isolation is not None:  # before other workers can take these tasks
-            self._isolation.kill()
+        if self.isolation is not None:  # before other workers can take these tasks
+            self.isolation.kill()
         for thread in list(self.threads):
             for lease in thread.leases():
                 log_unfinished(self.log, lease)
@@ -321,7 +321,7 @@ class Worker:
         """Run the task of *lease*, which *holder* has reserved; *task* is it if it was read already."""
         if self.isolate:
             self.prepare()
-        isolation = self._isolation
+        isolation = self.isolation
         try:
             if isolation is not None:
                 if self._work_loop is not None:
@@ -374,7 +374,7 @@ class Worker:
         if not self.can_run_tasks:
             loop.join_threads()
         isolation.close()
-        self._isolation = None
+        self.isolation = None
         return status
 
     # What the other threads and the store see.

@@ -100,6 +100,9 @@ def _serve_all(gator: TaskRunner, channel: socket.socket, trace: int) -> None:
     while (request := receive(channel)) is not None:
         nonce = {"nonce": request["nonce"]}
         send(channel, nonce)
+        if "lease" not in request:  # the worker only waits until the lifespan was entered
+            send(channel, nonce)
+            continue
         if "dump" in request:
             faulthandler.dump_traceback_later(request["dump"], file=trace)
         answer = _answer(gator, request, nonce)

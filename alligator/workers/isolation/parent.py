@@ -6,6 +6,8 @@ from threading import TIMEOUT_MAX, local
 from time import monotonic
 from typing import Any
 
+from ..._runtime.failures import describe
+from ..._runtime.log import log
 from ..._runtime.remote_errors import unpack
 from ...backends.base import Lease, Outcome
 from ...exceptions import (
@@ -56,9 +58,33 @@ class Isolation:
         self._guard = gator.guard
         self._local = local()
         self._children: set[ChildProcess] = set()
+        self._entered: list[ChildProcess] = []
+        """The process that has entered the lifespan, until a thread uses it."""
         self._server = ForkServerClient(
             lambda channel, trace: serve(gator, channel, trace, memory, loop_kind)
         )
+
+    def enter(self, go_on: Callable[[], bool]) -> bool:
+        """Start a process, which enters the lifespan of the gator before its first task.
+
+        Returns False if that failed, or if *go_on* returned False meanwhile.
+        """
+        try:
+            child = ChildProcess(self._server)
+            self._children.add(child)
+            child.ask({}, None, go_on)
+        except (OSError, NotRunnable, ForkServerEnded, ProcessDied) as error:
+            if go_on():
+                log.error(
+                    "the lifespan of this worker cannot start in a process for isolated tasks: %s. This "
+                    "worker ends and takes no task",
+                    describe(error),
+                )
+            else:
+                log.info("stopped while its lifespan was starting; no task was taken")
+            return False
+        self._entered.append(child)
+        return True
 
     def run(self, lease: Lease, until: Callable[[Lease], float] | None = None) -> Attempt:
         """Run the task of *lease* in the process that belongs to this thread.
@@ -167,6 +193,9 @@ class Isolation:
     def _child(self) -> ChildProcess:
         """Return the process of this thread; start one if there is none, or if it has died."""
         child: ChildProcess | None = getattr(self._local, "child", None)
+        if child is None and self._entered:
+            with suppress(IndexError):  # another thread was faster
+                child = self._local.child = self._entered.pop()
         if child is None or child.has_died():
             self._forget_child()
             try:
