@@ -76,7 +76,7 @@ LAYERS: list[dict[str, str]] = [
             "breaker committer counters databases deferred delivery interception loop_trips outbox "
             "relay spool thread_trips trips"
         ),
-        "execution": "attempt coroutines direct heartbeat inline lifespan",
+        "execution": "attempt coroutines direct heartbeat held_leases inline lifespan",
     },
     {
         "transaction": "connection enlistment scope",

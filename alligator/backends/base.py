@@ -97,6 +97,8 @@ class Client(ScheduleStore, ABC):
     """Whether a push ends a `wait`. A store that cannot wake its workers is polled."""
     groups_commits: ClassVar[bool] = False
     """Whether `push_commits` costs little more than one `push_many`, so that grouping is worthwhile."""
+    guards_releases: ClassVar[bool] = True
+    """Whether a late ``release`` does nothing if another worker has the task, or has run it."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not call it."""
     can_peek: ClassVar[bool] = False
@@ -114,8 +116,7 @@ class Client(ScheduleStore, ABC):
     dead_seconds: float = DEAD_SECONDS
     """For how many seconds it keeps them."""
     scope: str = ""
-    """What signatures are bound to, besides queue and id: the kind of store and the set of queues on
-    its server. It has no host or login, so it is equal for all processes."""
+    """What signatures are bound to: the kind of store and its set of queues; equal on all hosts."""
 
     def __init__(self, conn_string: str) -> None:
         self.conn_string = conn_string
@@ -352,8 +353,7 @@ class Client(ScheduleStore, ABC):
 
     async def apush_commits(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
         """Asynchronous version of `push_commits`; a cancellation waits for the outcome."""
-        # Imported here because it loads asyncio, which many programs do not need.
-        from .._runtime.threads import run_to_end
+        from .._runtime.threads import run_to_end  # loads asyncio, which many programs do not need
 
         return await run_to_end(lambda: self.push_commits(commits))
 

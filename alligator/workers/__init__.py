@@ -14,6 +14,7 @@ from ..constants import ALL, LEASE_SECONDS, MAX_LOST, MAX_TIMEOUT, UNRUNNABLE_SE
 from ..exceptions import InvalidOption, NotRunnable
 from ..execution.attempt import Attempt, attempt, bury_overdue, postpone
 from ..execution.heartbeat import Heartbeat
+from ..execution.held_leases import HeldLeases
 from ..gator import Gator
 from ..options import check_seconds, check_whole
 from ..payload.envelope import name_in
@@ -125,6 +126,7 @@ class Worker:
         self.name: str = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log: logging.Logger = self.get_log(log_level)
+        self.held: HeldLeases = HeldLeases(self.lease_for)
         self.threads: list[Reservations] = []
         """The tasks and outcomes of each of its threads, and of its event loop."""
         self._local = local()
@@ -134,7 +136,7 @@ class Worker:
         self._announcements = Announcements(self, host)
         self.progress_at: float = monotonic()
         """When it last completed a task, other than to release one that it cannot run."""
-        self._isolation: Isolation | None = None
+        self.isolation: Isolation | None = None
         self._is_running = False
         self._supervisor: Supervisor | None = None
         self.stops: int = 0
@@ -143,7 +145,7 @@ class Worker:
     @property
     def can_run_tasks(self) -> bool:
         """Whether it can run tasks: False if no process can be started for isolated tasks any more."""
-        return self._isolation is None or not self._isolation.has_ended
+        return self.isolation is None or not self.isolation.has_ended
 
     @property
     def reserves_itself(self) -> bool:
@@ -206,16 +208,12 @@ class Worker:
             return False
         try:
             done = thread.run(lease)
-        except BaseException:
+            if done is not None:  # otherwise it runs on the event loop, or its lease has ended
+                self.note(done, lease, thread)
+        finally:
             if not self.keep_running:
                 thread.report_outcomes()
-            raise
-        if done is None:  # it runs on the event loop
-            return False
-        self.note(done, lease, thread)
-        if not self.keep_running:
-            thread.report_outcomes()
-        if done.error is not None:
+        if done is None or done.error is not None:
             return False
         self.result(done.task.result if done.task is not None else None)
         return True
@@ -228,10 +226,10 @@ class Worker:
         It must be called while this process has no other threads. `run_forever` calls it; a program
         that starts threads before must call it earlier.
         """
-        if self.isolate and self._isolation is None:
+        if self.isolate and self.isolation is None:
             from .isolation.parent import Isolation  # only workers with isolate=True need it
 
-            self._isolation = Isolation(self.gator, self.memory, self.loop_kind)
+            self.isolation = Isolation(self.gator, self.memory, self.loop_kind)
 
     def run_forever(self) -> int:
         """Run tasks until stopped; return the exit status: 0 unless the worker could not go on."""
@@ -239,7 +237,9 @@ class Worker:
         self.keep_running = True
         self.progress_at = monotonic()
         self._announcements.made_at = monotonic()
-        heartbeat = Heartbeat(self.gator.client, self._leases, self.lease_for, self._announce)
+        heartbeat = Heartbeat(
+            self.gator.client, self._leases, self.lease_for, self._announce, self.held
+        )
         for relay in self.gator.relays:
             relay.watch()
         supervisor = self._supervisor = Supervisor(self, heartbeat)
@@ -261,8 +261,8 @@ class Worker:
                 self._work_loop = None
                 for relay in self.gator.relays:
                     relay.close()
-                if self._isolation is not None:
-                    status = self._end_isolation(self._isolation, loop) or status
+                if self.isolation is not None:
+                    status = self._end_isolation(self.isolation, loop) or status
                 self._is_running = False
                 exits.worker_pid = 0
                 self.stops = 0  # not at the start: `stop` may have been called before
@@ -311,24 +311,24 @@ class Worker:
 
     def release_all(self) -> None:
         """Release all tasks that are not finished, so that other workers can run them."""
-        if self._isolation is not None:  # before other workers can take these tasks
-            self._isolation.kill()
+        if self.isolation is not None:  # before other workers can take these tasks
+            self.isolation.kill()
         for thread in list(self.threads):
             for lease in thread.leases():
                 log_unfinished(self.log, lease)
             thread.release_all()
         self._announce(alive=False)
 
-    def attempt(self, lease: Lease, task: Task | None = None) -> Attempt:
-        """Run the task of *lease* in this thread; *task* is it if it has been read already."""
+    def attempt(self, lease: Lease, task: Task | None, holder: WorkerThread) -> Attempt:
+        """Run the task of *lease*, which *holder* has reserved; *task* is it if it was read already."""
         if self.isolate:
             self.prepare()
-        isolation = self._isolation
+        isolation = self.isolation
         try:
             if isolation is not None:
                 if self._work_loop is not None:
                     self._work_loop.start_thread_if_needed()
-                done = isolation.run(lease)
+                done = isolation.run(lease, holder.lease_end)
             else:
                 # `run_forever` handles Ctrl-C itself, so a KeyboardInterrupt comes from the task.
                 # A copy of the context: no variable that a task sets is visible to the next task.
@@ -340,6 +340,7 @@ class Worker:
                     interruptible=not self._is_running,
                     task=task,
                     hand_over=None if work_loop is None else work_loop.hand_over,
+                    holds=holder.holds,
                 )
         except NotRunnable as error:
             if isolation is not None and isolation.has_ended:
@@ -375,7 +376,7 @@ class Worker:
         if not self.can_run_tasks:
             loop.join_threads()
         isolation.close()
-        self._isolation = None
+        self.isolation = None
         return status
 
     # What the other threads and the store see.
@@ -385,7 +386,8 @@ class Worker:
         thread: WorkerThread | None = getattr(self._local, "thread", None)
         if thread is None:
             thread = self._local.thread = WorkerThread(
-                self.gator, self.queue_names, self.lease_for, self.max_lost, self.attempt
+                *(self.gator, self.queue_names, self.lease_for, self.max_lost),
+                *(self.attempt, self.held),
             )
             if self._work_loop is None:
                 self.threads.append(thread)

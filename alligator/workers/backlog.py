@@ -16,6 +16,8 @@ class Reserved(NamedTuple):
     task: Task
     at: float
     """When it was reserved, by `perf_counter`."""
+    until: float
+    """Until when its lease holds unless it is extended, by `clock`."""
 
 
 class Backlog:

@@ -12,6 +12,7 @@ from .._runtime.log import log
 from ..backends.base import Lease, Outcome, Running
 from ..execution.attempt import Attempt, postpone
 from ..execution.coroutines import Stopped, attempt_coroutine, run_coroutine
+from ..execution.held_leases import HeldLeases
 from ..gator import Gator
 from ..payload.envelope import name_in
 from ..tasks import Task
@@ -38,6 +39,8 @@ class CoroutineLane:
         loop: asyncio.AbstractEventLoop,
         context: Context,
         places: Places,
+        held: HeldLeases,
+        skip: Callable[[Lease], None],
         end: Callable[[Lease, float, Attempt | None], None],
         flush: Callable[[], None],
         plain_waits: Callable[[], bool],
@@ -46,6 +49,8 @@ class CoroutineLane:
         self._loop = loop
         self._context = context
         self._places = places
+        self._held = held
+        self._skip = skip
         self._end = end
         self._flush_outcomes = flush
         self._plain_waits = plain_waits
@@ -116,7 +121,7 @@ class CoroutineLane:
     def _start(self, reserved: Reserved) -> None:
         lease = reserved.lease
         began = perf_counter()
-        running = self.run(lease, reserved.task, began - reserved.at)
+        running = self.run(lease, reserved.task, began - reserved.at, reserved.until)
         try:
             job = self._loop.create_task(running, context=self._context.copy())
         except BaseException as error:  # MemoryError
@@ -125,10 +130,13 @@ class CoroutineLane:
             return
         self._running[lease] = job, began
 
-    async def run(self, lease: Lease, task: Task, waited: float) -> None:
-        """Run one task to its end; the `LoopWatch` recognises this code."""
+    async def run(self, lease: Lease, task: Task, waited: float, until: float) -> None:
+        """Run one task to its end, if its lease still holds; the `LoopWatch` recognises this code."""
         done: Attempt | None = None
         try:
+            if not self._held.holds(lease, until):
+                self._skip(lease)
+                return
             done = await attempt_coroutine(self._gator, lease, task, self._run_once)
         except Stopped as stopped:
             done = Attempt(Outcome("release", lease), None, stopped.__cause__)

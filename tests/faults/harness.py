@@ -194,7 +194,7 @@ class Harness:
         """Send a signal to a worker, and record it if its task may run again because of it."""
         self.injections += 1
         if number not in (signal.SIGTERM, signal.SIGCONT):
-            self.killed_or_frozen.add(process.pid)
+            self.killed_or_frozen |= {process.pid, *_descendants(process.pid)}
         self._kill(process, number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(30)
@@ -370,6 +370,10 @@ class Harness:
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    return [each for child in _children(pid) for each in (child, *_descendants(child))]
 
 
 def _children(pid: int) -> list[int]:

@@ -54,6 +54,7 @@ class Client(base.Client):
     """
 
     lists_workers: ClassVar[bool] = False
+    guards_releases: ClassVar[bool] = False
     known_stats: ClassVar[Collection[str]] = ("ready", "scheduled", "leased", "dead")
     limitations: ClassVar[Sequence[str]] = (
         "A commit is atomic for each queue, and up to 1 MiB. When a later message of it fails, the "
