@@ -30,10 +30,9 @@ from .options import (
 )
 from .payload import envelope
 from .payload.arguments import check_call, check_plain, encoding_error, lower, restore
-from .payload.calls import callee_of
 from .payload.encoding import ENCODING_ERRORS, encode
 from .payload.envelope import NO_OPTIONS, Envelope, EnvelopeOptions, FunctionName
-from .payload.functions import find_function, locate
+from .payload.functions import callee_of, find_function, locate
 
 MAX_BACKOFF = 3600.0
 """The longest pause between two attempts, in seconds, before jitter."""

@@ -41,8 +41,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "payload": (
-            "arguments calls conversion encoding envelope equality functions hints signing "
-            "suggestions"
+            "arguments conversion encoding envelope equality functions hints signing suggestions"
         ),
     },
     {
