@@ -73,7 +73,7 @@ LAYERS: list[dict[str, str]] = [
     {
         "commits": (
             "breaker committer counters databases deferred delivery interception loop_trips outbox "
-            "relay spool thread_trips trips"
+            "relay spool trips"
         ),
         "execution": "attempt coroutines direct heartbeat inline lifespan",
     },
