@@ -292,18 +292,13 @@ class Gator(Schedules):
         if is_async is None:
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
         task.is_async = is_async
-        if is_async:
-            outgoing = OutgoingTask(queue_name, task.task_id, self.guard.write(task, queue_name))
-        else:
+        data = self.guard.write(task, queue_name) if is_async else ""
+        outgoing = OutgoingTask(queue_name, task.task_id, data)
+        outgoing.task, outgoing.due = task, task.delay_until
+        if not is_async:
             task.round_trip()
-            outgoing = OutgoingTask(queue_name, task.task_id, "")
             outgoing.run = self.execute
-        outgoing.task = task
-        if task.delay_until is not None:
-            outgoing.due = task.delay_until
-        immediate = sending.get("immediate")
-        if sending.get("always"):
-            outgoing.always = True
+        immediate, outgoing.always = sending.get("immediate"), sending.get("always", False)
         if self.enlisters and not immediate and hold(self.enlisters, outgoing, transaction):
             return task
         if immediate or transaction is None or not transaction.hold(outgoing):

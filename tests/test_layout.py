@@ -41,8 +41,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "payload": (
-            "arguments calls conversion encoding envelope equality functions hints signing "
-            "suggestions"
+            "arguments conversion encoding envelope equality functions hints signing suggestions"
         ),
     },
     {
@@ -74,7 +73,7 @@ LAYERS: list[dict[str, str]] = [
     {
         "commits": (
             "breaker committer counters databases deferred delivery interception loop_trips outbox "
-            "relay spool thread_trips trips"
+            "relay spool trips"
         ),
         "execution": "attempt coroutines direct heartbeat held_leases inline lifespan",
     },

@@ -153,8 +153,10 @@ class DeferredTasks(Commit):
     def close(self) -> list[OutgoingTask]:
         """Accept no more tasks, and return those that were deferred: what the commit pushes."""
         with self.lock:
-            self.closed = True
-            self.messages = tasks = self.tasks
+            tasks = self.tasks
+            if not self.closed:  # later, the messages may be on their way
+                self.messages = tasks
+                self.closed = True
             self.tasks = []
         return tasks
 

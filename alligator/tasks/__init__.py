@@ -33,10 +33,9 @@ from ..options import (
 )
 from ..payload import envelope
 from ..payload.arguments import check_call, encoding_error, lower, restore
-from ..payload.calls import callee_of
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
-from ..payload.functions import find_function, locate
+from ..payload.functions import callee_of, find_function, locate
 from .decisions import is_retried, snooze_in
 from .stored_options import prepare_options_of_retry, read_options, write_options
 

@@ -189,11 +189,10 @@ class Transaction(Scope):
     @property
     def waits(self) -> bool:
         """Whether its end waits for a store or runs tasks, and must not block an event loop."""
-        if not self._deferred.tasks and not self._callbacks:
+        deferred, outer = self._deferred, self._outer
+        if not (deferred.tasks or self._callbacks) or (outer and not outer._deferred.closed):
             return False
-        if self._outer is not None and not self._outer._deferred.closed:
-            return False
-        return self.gator.delivery.blocking or self._deferred.runs_some
+        return self.gator.delivery.blocking or deferred.runs_some
 
     @property
     def keeps_some(self) -> bool:
@@ -232,7 +231,7 @@ class Transaction(Scope):
 
     async def _send(self, *, awaits: bool) -> None:
         if self.doomed:
-            await self._rollback(None, awaits=awaits)
+            await self._drop(self._deferred.close(), "doomed", awaits=awaits)
             return
         deferred = self._deferred.close()
         try:
@@ -271,7 +270,7 @@ class Transaction(Scope):
         if self.is_one_push:
             await self._send(awaits=True)
             rest = self.finish
-        if not self.waits:  # no callback was registered meanwhile
+        if not (self._deferred.tasks or self._callbacks) or not self.waits:
             rest()
             return
         from .._runtime.threads import run_in_thread
@@ -284,11 +283,8 @@ class Transaction(Scope):
         Raises `BackendError` if the store did not accept these, unless *cause* is given, which the
         caller raises.
         """
-        complete(self._rollback(cause, awaits=False))
-
-    async def _rollback(self, cause: BaseException | None, *, awaits: bool) -> None:
         ending: Ending = "doomed" if self.doomed else "exception" if cause else "veto"
-        await self._drop(self._deferred.close(), ending, cause, awaits=awaits)
+        complete(self._drop(self._deferred.close(), ending, cause, awaits=False))
 
     def undo(self) -> None:
         """Remove the tasks of the commit from the queue, except those that a worker has begun.
@@ -347,7 +343,7 @@ class Transaction(Scope):
             if kept and not self._hand_over(kept):
                 if self._is_chosen:  # the id is for a transaction that succeeds
                     self._commit_id = f"{self._commit_id}-always"
-                await self._deliver(kept, self._deferred, awaits=awaits)
+                await self._deliver(kept, Commit(kept), awaits=awaits)
                 self._sent = ()  # `undo` must not remove them
         except Exception as error:
             if cause is None:

@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from alligator.backends.base import Commit, Message
-from alligator.commits import breaker, committer, loop_trips, thread_trips, trips
+from alligator.commits import breaker, committer, loop_trips, trips
 from alligator.commits.committer import Committer
 from alligator.exceptions import BackendUnavailable
-from tests.commits import test_breaker, test_loop_trips, test_thread_trips, test_trips
+from tests.commits import test_breaker, test_loop_trips, test_trips
 from tests.harness.trip_store import TripStore
 
 Judge = Callable[[TripStore, Committer], object]
@@ -67,7 +67,7 @@ def interrupted_while_it_waits(store: TripStore, committer: Committer) -> None:
             return pool.submit(committer.push, Commit([Message("all", name, "{}")], name))
 
         try:
-            test_thread_trips.test_commit_of_a_thread_interrupted_while_waiting_is_not_pushed(
+            test_trips.test_commit_of_a_thread_interrupted_while_waiting_is_not_pushed(
                 store,
                 committer,
                 push,  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ MUTANTS = [
         trips,
         "if commit.commit_id is None or not commit.undo:",
         "if commit.commit_id is None:",
-        test_thread_trips.test_interruption_does_not_undo_a_commit_under_a_chosen_id,
+        test_trips.test_interruption_does_not_undo_a_commit_under_a_chosen_id,
     ),
     CommitMutant(
         "the commit of a cancelled coroutine is sent",
@@ -151,7 +151,7 @@ MUTANTS = [
     ),
     CommitMutant(
         "the commit of a thread that was interrupted is sent",
-        thread_trips,
+        trips,
         "        if commit.future.claim():\n            return  # it will not be sent",
         "        if False:\n            return",
         interrupted_while_it_waits,
