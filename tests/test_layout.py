@@ -46,7 +46,8 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "backends": (
-            "base legacy locmem_backend locmem_backend.queue pending_aborts postgres_backend "
+            "base legacy locmem_backend locmem_backend.queue locmem_backend.schedules "
+            "pending_aborts postgres_backend "
             "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
             "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
             "postgres_backend.marks postgres_backend.outcomes postgres_backend.schema "
@@ -55,10 +56,12 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.blocking redis_backend.checks redis_backend.commits "
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
             "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
-            "redis_backend.replies redis_backend.server "
-            "redis_backend.topology sqlite_backend sqlite_backend.database sqlite_backend.dsn "
+            "redis_backend.replies redis_backend.schedules redis_backend.server "
+            "redis_backend.topology schedules sqlite_backend sqlite_backend.database "
+            "sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
-            "sqlite_backend.migration sqlite_backend.schema sqlite_backend.wakeup "
+            "sqlite_backend.migration sqlite_backend.schedules sqlite_backend.schema "
+            "sqlite_backend.wakeup "
             "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
             "sqs_backend.connection sqs_backend.credentials sqs_backend.dead_letters "
             "sqs_backend.dsn sqs_backend.envelope sqs_backend.errors sqs_backend.outcomes "
@@ -84,6 +87,9 @@ LAYERS: list[dict[str, str]] = [
         "telemetry": "histogram logs opentelemetry propagation",
     },
     {
+        "schedules": "moments schedule ticker",
+    },
+    {
         "gator": "",
     },
     {
@@ -92,14 +98,14 @@ LAYERS: list[dict[str, str]] = [
             "idle_barrier isolation isolation.child isolation.client isolation.forkserver "
             "isolation.messages isolation.parent isolation.process liveness loop loop_watch "
             "old_tasks outcome_log places prefork reservations shared_health supervisor task_limit "
-            "threads timings"
+            "threads timetable timings"
         ),
         "testing": "",
     },
     {
         "monitoring": (
-            "commit_checks custom_probe entries health metrics probe queue_checks stats "
-            "store_probe stores worker_checks"
+            "commit_checks custom_probe entries health metrics probe queue_checks "
+            "schedule_checks schedule_states stats store_probe stores worker_checks"
         ),
         "": "",
     },
@@ -112,7 +118,8 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "cli": (
-            "check dead errors latergator letters outbox progress selection show source suggest "
+            "check dead errors latergator letters outbox progress schedules selection show source "
+            "suggest "
             "tables worker"
         ),
     },
@@ -126,6 +133,10 @@ LAYERS: list[dict[str, str]] = [
 TESTED_BY = {
     "__main__": "cli/test_latergator.py",
     "constants": "test_layout.py",
+    "backends.schedules": "backends/contract/test_schedules.py",
+    "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",
+    "backends.redis_backend.schedules": "backends/contract/test_schedules.py",
+    "backends.sqlite_backend.schedules": "backends/contract/test_schedules.py",
 }
 
 MAX_LINES = 400
@@ -151,6 +162,7 @@ TOP = {
 FOREIGN = {
     "_runtime/signatures.py": {"annotationlib"},  # of the standard library, from Python 3.14 on
     "payload": {"annotationlib", "msgspec"},
+    "schedules/moments.py": {"cronsim"},
     "backends/redis_backend": {"redis"},
     "backends/postgres_backend": {"psycopg"},
     "backends/sqs_backend": {"boto3", "botocore"},
@@ -300,14 +312,16 @@ def test_contract_of_a_store_is_imported_from_one_module() -> None:
     parts = {
         "alligator.backends.records",
         "alligator.backends.redaction",
+        "alligator.backends.schedules",
         "alligator.backends.stats",
     }
+    own = {CORE / "backends" / name for name in ("base.py", "schedules.py")}
     paths = [path for folder in (*PACKAGES, ROOT / "tests") for path in modules(folder)]
 
     elsewhere = [
         f"{ident(path)}: {module}.{name}"
         for path in paths
-        if path != CORE / "backends" / "base.py"
+        if path not in own
         for module, name in imports(path)
         if module in parts and name in contract
     ]

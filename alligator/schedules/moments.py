@@ -127,7 +127,7 @@ class Cron(Moments):
 
     def _offset(self, moment: int) -> int:
         local = datetime.fromtimestamp(moment, UTC).astimezone(self._zone)
-        return round(local.utcoffset().total_seconds())
+        return round((local.utcoffset() or timedelta()).total_seconds())
 
 
 def describe_next(definition: str, zone: str | None, moment: int) -> int | None:

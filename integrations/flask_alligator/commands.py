@@ -12,6 +12,7 @@ from alligator.cli import (
     dead_commands,
     report_errors,
     run_worker,
+    schedule_commands,
     show_health,
     show_stats,
     worker_options,
@@ -54,6 +55,7 @@ def commands(gator: Gator, own_health: Health) -> click.Group:
         sys.exit(show_health(own_health, as_json=as_json))
 
     group.add_command(dead_commands(lambda: gator))
+    group.add_command(schedule_commands(lambda: gator))
     return group
 
 

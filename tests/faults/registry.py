@@ -13,4 +13,5 @@ from tests.faults.cases import connection_bytes as connection_bytes  # isort: sk
 from tests.faults.cases import network as network  # isort: skip
 from tests.faults.cases import tasks as tasks  # isort: skip
 from tests.faults.cases import clocks as clocks  # isort: skip
+from tests.faults.cases import schedules as schedules  # isort: skip
 from tests.faults.cases import soak as soak  # isort: skip

@@ -18,6 +18,10 @@ if __name__ == "__main__":
         from tests.faults import shop
 
         gator = shop.gator
+    if os.environ.get("TIMETABLE"):
+        from tests.faults import timetable
+
+        gator = timetable.make()
     worker = Worker(
         gator,
         lease_for=lease_for,

@@ -177,7 +177,7 @@ class Client(base.Client):
                 write.sample(name)
 
     def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
-        with self._write(durable=True) as write:
+        with self._write(durable=False) as write:
             return of_schedules.announce(write.execute, schedules, now, write.now)
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:

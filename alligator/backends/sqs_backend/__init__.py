@@ -69,6 +69,8 @@ class Client(base.Client):
         "worker has run it since. A newer task of the same id is never affected.",
         "When a worker is lost, each task of its batch counts as lost, even if it had not started. "
         "Later each of them is leased alone.",
+        "A tick of a schedule that another worker has queued is not recognised: start exactly one "
+        "worker with --schedules.",
         "Numbers are approximate, and the tasks of a commit count as one until a worker has received "
         "it. There are no counters, no ages and no list of workers.",
         "A task cannot be read before it is reserved, so latergator check does not work.",
