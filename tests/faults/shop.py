@@ -202,20 +202,24 @@ def plain_psycopg() -> Any:
 
     @app.post("/")
     def order(id: str, fate: str) -> PlainTextResponse:
-        with psycopg.connect(PLAIN_URL, autocommit=True) as connection:
+        with (
+            psycopg.connect(PLAIN_URL, autocommit=True) as connection,
+            suppress(GiveUpSavepoint),
+            connection.transaction(),
+        ):
+            insert(connection, id)
             with suppress(GiveUpSavepoint), connection.transaction():
-                with gator.transaction(on=connection):
-                    connection.execute("INSERT INTO shop_rows VALUES (%s)", (id,))
-                    start(id)
-                with suppress(GiveUpSavepoint), connection.transaction():
-                    with gator.transaction(on=connection):
-                        connection.execute("INSERT INTO shop_rows VALUES (%s)", (f"{id}-s",))
-                        start(f"{id}-s")
-                    if fate == "savepoint":
-                        raise GiveUpSavepoint
-                if fate == "rollback":
+                insert(connection, f"{id}-s")
+                if fate == "savepoint":
                     raise GiveUpSavepoint
+            if fate == "rollback":
+                raise GiveUpSavepoint
         return PlainTextResponse("", 500 if fate == "500" else 201)
+
+    def insert(connection: Any, name: str) -> None:
+        with gator.transaction(on=connection):
+            connection.execute("INSERT INTO shop_rows VALUES (%s)", (name,))
+            start(name)
 
     return app
 
