@@ -6,8 +6,7 @@ Such a transaction can write its tasks to the tables of the store, so that its c
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from .base import Client
-from .records import Duplicates, Message
+from .base import Client, Duplicates, Message
 
 
 class Query(NamedTuple):

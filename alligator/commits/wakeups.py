@@ -15,7 +15,7 @@ from .._runtime.forks import register_fork_hooks
 from ..backends.shared_database import Written
 
 MAX_PENDING: Final = 1_000
-"""How many transactions are remembered; workers find the tasks of others when they look by themselves."""
+"""How many transactions are remembered; workers find the tasks of others within five seconds."""
 
 GIVE_UP_SECONDS: Final = 6.0
 """For how long a transaction may last: workers that sleep look at least every five seconds."""
@@ -86,7 +86,7 @@ class Wakeups:
             if not self._pending and not self._event.wait(IDLE_SECONDS):
                 break
             self._event.clear()
-            batch = []
+            batch: list[tuple[Written, float]] = []
             with suppress(IndexError):
                 while len(batch) < MAX_PENDING:
                     batch.append(self._pending.popleft())

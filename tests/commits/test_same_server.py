@@ -1,4 +1,4 @@
-"""A database of the application is that of the store, or it is not: found out once, and checked always."""
+"""A database of the application is that of the store, or not: found out once, and checked always."""
 
 import asyncio
 from collections.abc import Sequence

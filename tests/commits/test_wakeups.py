@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -34,6 +35,10 @@ class Server:
 @pytest.fixture
 def server() -> Server:
     return Server()
+
+
+def has_woken(server: Server, number: int) -> bool:
+    return len(server.woken) == number
 
 
 def test_workers_are_woken_for_each_commit(server: Server) -> None:
@@ -86,7 +91,7 @@ def test_thread_that_has_ended_is_started_again(
     wake = Wakeups(server.wake)
     for number in range(20):
         wake.add(A)
-        eventually(lambda number=number: len(server.woken) == number + 1)
+        eventually(partial(has_woken, server, number + 1))
         if number % 2:
             eventually(lambda: wake._thread is None)
 

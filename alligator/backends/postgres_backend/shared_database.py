@@ -81,7 +81,7 @@ class SharedDatabase:
             for place, message in enumerate(messages, 1)
         ]
         tasks.sort(key=lambda task: (task[1].encode(), task[2].encode()))  # see `push` in the SQL
-        sql = f"SELECT {self._schema}.enqueue(?, ?)"  # noqa: S608
+        sql = f"SELECT {self._schema}.enqueue(?, ?)"
         return Query(sql, (identity, json.dumps(tasks, separators=(",", ":"))))
 
     def read(self, answer: str, messages: Sequence[Message]) -> Written | None:

@@ -13,7 +13,6 @@ from tests.harness.mysql_servers import mysql_server
 from tests.harness.postgres_servers import postgres_server
 from tests.harness.requirements import needed
 
-
 SAME = "postgresql-same"
 """The application's database is that of the store: its commits need no outbox."""
 

@@ -1,5 +1,6 @@
 """Which of the two ways a commit takes: the tables of the store, or the outbox."""
 
+import json
 import logging
 from collections.abc import Iterator
 from uuid import uuid4
@@ -110,18 +111,12 @@ def test_rows_of_an_earlier_outbox_are_still_relayed(
     statement = text("INSERT INTO alligator_outbox (commit_id, at, data) VALUES ('old', 0, :data)")
     task = shop.gator.task_class()
     task.to_call(note, "left")
-    data = '[["all", "x", %s, 0]]' % _json(shop.gator.guard.write(task, "all"))
+    data = json.dumps([["all", "x", shop.gator.guard.write(task, "all"), 0]])
     with shop.engine.begin() as connection:
         connection.execute(statement, {"data": data})
     order(make, shop.gator, "a")
 
     assert shop.state() == (1, ["a", "left"])
-
-
-def _json(value: str) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 @same
@@ -192,9 +187,9 @@ def test_missing_outbox_says_that_the_store_is_elsewhere(copied: tuple[Engine, G
     with (
         pytest.raises(ConfigurationError, match="because the store is in another database"),
         engine.begin() as connection,
+        store.transaction(on=connection),
     ):
-        with store.transaction(on=connection):
-            store.task(note, "a")
+        store.task(note, "a")
 
 
 @pytest.fixture
