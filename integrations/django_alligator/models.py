@@ -1,0 +1,28 @@
+"""The table of the outbox, which a migration creates."""
+
+from django.db import models
+
+from alligator.commits.databases import TABLE
+
+
+class OutboxCommit(models.Model):
+    """Tasks that a transaction of the project has committed, until a relay has pushed them."""
+
+    id = models.BigAutoField(primary_key=True)
+    commit_id = models.CharField(max_length=32)
+    at = models.FloatField()
+    data = models.TextField()
+    failures = models.IntegerField(db_default=0)
+    not_before = models.FloatField(db_default=0.0)
+    error = models.TextField(null=True)
+
+    class Meta:
+        """Its name is the same in all integrations."""
+
+        db_table = TABLE
+        default_permissions = ()
+        # Not unique=True, for which Django adds a second index in PostgreSQL.
+        constraints = [models.UniqueConstraint(fields=["commit_id"], name="alligator_outbox_commit_id")]
+
+    def __str__(self) -> str:
+        return self.commit_id

@@ -1,0 +1,105 @@
+"""Databases of Django with rows and an outbox, for the tests of enlisted databases."""
+
+import json
+from typing import Any
+
+from django.core.management import call_command
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from alligator import Gator
+from django_alligator.enlisting import DatabaseEnlister, enlist
+from tests.harness import django_project
+from tests.harness.programs import eventually
+
+SETTINGS = django_project.settings
+
+USING = "shop"
+"""The alias of the database."""
+
+
+def add_database(using: str, **given: Any) -> BaseDatabaseWrapper:
+    """Add a database to the project, and return this thread's connection to it."""
+    configured = connections.configure_settings({"default": {}, using: given})
+    connections.settings[using] = configured[using]
+    if hasattr(connections._connections, using):  # type: ignore[attr-defined]
+        del connections[using]
+    return connections[using]
+
+
+def settings_of(dsn: str) -> dict[str, Any]:
+    """Return the settings for a server, from the URL that its harness gives."""
+    from sqlalchemy import make_url
+
+    url = make_url(dsn)
+    engine = {"postgresql": "postgresql", "mysql": "mysql"}[url.get_backend_name()]
+    return {
+        "ENGINE": f"django.db.backends.{engine}",
+        "NAME": url.database,
+        "USER": url.username,
+        "HOST": url.host or "",
+        "PORT": url.port or "",
+        "OPTIONS": dict(url.query),
+    }
+
+
+class Shop:
+    """A database, and a gator whose tasks follow its transactions."""
+
+    def __init__(self, gator: Gator, using: str = USING) -> None:
+        self.gator = gator
+        self.using = using
+        connection = connections[using]
+        with connection.cursor() as cursor:
+            for table in ("alligator_outbox", "orders", "django_migrations"):
+                cursor.execute(f"DROP TABLE IF EXISTS {table}")
+            cursor.execute("CREATE TABLE orders (name varchar(64))")
+        call_command("migrate", "django_alligator", database=using, verbosity=0)
+        enlist(gator, using)
+
+    @property
+    def enlister(self) -> DatabaseEnlister:
+        """What was appended to the gator."""
+        [enlister] = self.gator.enlisters
+        assert isinstance(enlister, DatabaseEnlister)
+        return enlister
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        """The connection of this thread."""
+        return connections[self.using]
+
+    def order(self, name: str) -> None:
+        """Insert a row, and start its task."""
+        self.insert(name)
+        self.gator.task(note, name)
+
+    def insert(self, name: str) -> None:
+        """Insert a row."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("INSERT INTO orders VALUES (%s)", [name])
+
+    def count(self, table: str) -> int:
+        """Return the number of rows that are committed."""
+        other = self.connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {table}")
+            [number] = cursor.fetchone()
+        other.close()
+        return int(number)
+
+    def tasks(self) -> list[str]:
+        """Return the arguments of the tasks on the queue, once the outbox is empty."""
+        eventually(lambda: not self.count("alligator_outbox"))
+        return sorted(
+            json.loads(lease.data)["args"][0]
+            for lease in self.gator.client.reserve("all", limit=1000)
+        )
+
+    def state(self) -> tuple[int, list[str]]:
+        """Return the number of committed orders, and the tasks on the queue."""
+        return self.count("orders"), self.tasks()
+
+
+def note(name: str) -> None:
+    """Do nothing: a task."""
