@@ -165,13 +165,14 @@ FOREIGN = {
 
 #: The only imports between integrations: a framework is built on a protocol.
 PROTOCOLS = {
+    "django_alligator": {"wsgi_alligator"},
     "flask_alligator": {"wsgi_alligator"},
     "starlette_alligator": {"asgi_alligator"},
 }
 
 #: The framework that an integration is for; all else is the standard library.
 FRAMEWORKS = {
-    "django_alligator": {"django", "click"},
+    "django_alligator": {"django", "asgiref", "click"},  # Django brings the second
     "flask_alligator": {"flask", "click", "werkzeug"},  # Flask brings the other two
     "starlette_alligator": {"starlette"},
     "pytest_alligator": {"pytest", "_pytest"},

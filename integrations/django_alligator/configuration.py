@@ -72,6 +72,17 @@ def function(name: str) -> Any:
         ) from error
 
 
+def middleware_settings() -> dict[str, Any]:
+    """Return the arguments of the middleware that the settings have."""
+    return {
+        "options": function("OPTIONS"),
+        "commit_veto": function("COMMIT_VETO"),
+        "commit_at": setting("COMMIT_AT"),
+        "idempotency_key": setting("IDEMPOTENCY_KEY"),
+        "idempotency_client": function("IDEMPOTENCY_CLIENT"),
+    }
+
+
 def make_gator(is_async: Callable[[], bool], task_context: Callable[[], Any]) -> Gator:
     """Return a gator that is made from the settings."""
     found = {name: _text(name) for name in ("CONN", "PREFIX", "SPOOL")}
