@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 
 from alligator.commits.databases import check_dialect
@@ -59,7 +60,7 @@ def check_tables(
             tables = connection.introspection.table_names(cursor)
         if OutboxCommit._meta.db_table not in tables:
             found.append(
-                Warning(
+                checks.Warning(
                     f"The database {using!r} has no table {OutboxCommit._meta.db_table}, so a task in "
                     "atomic() fails.",
                     hint=f"Run: python manage.py migrate django_alligator --database {using}",

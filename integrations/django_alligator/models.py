@@ -22,7 +22,9 @@ class OutboxCommit(models.Model):
         db_table = TABLE
         default_permissions = ()
         # Not unique=True, for which Django adds a second index in PostgreSQL.
-        constraints = [models.UniqueConstraint(fields=["commit_id"], name="alligator_outbox_commit_id")]
+        constraints = [
+            models.UniqueConstraint(fields=["commit_id"], name="alligator_outbox_commit_id")
+        ]
 
     def __str__(self) -> str:
         return self.commit_id

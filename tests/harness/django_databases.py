@@ -1,14 +1,15 @@
 """Databases of Django with rows and an outbox, for the tests of enlisted databases."""
 
+import asyncio
 import json
 from typing import Any
 
-from django.core.management import call_command
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from alligator import Gator
 from django_alligator.enlisting import DatabaseEnlister, enlist
+from django_alligator.models import OutboxCommit
 from tests.harness import django_project
 from tests.harness.programs import eventually
 
@@ -51,10 +52,11 @@ class Shop:
         self.using = using
         connection = connections[using]
         with connection.cursor() as cursor:
-            for table in ("alligator_outbox", "orders", "django_migrations"):
+            for table in ("alligator_outbox", "orders"):
                 cursor.execute(f"DROP TABLE IF EXISTS {table}")
             cursor.execute("CREATE TABLE orders (name varchar(64))")
-        call_command("migrate", "django_alligator", database=using, verbosity=0)
+        with connection.schema_editor() as editor:
+            editor.create_model(OutboxCommit)
         enlist(gator, using)
 
     @property
@@ -101,5 +103,25 @@ class Shop:
         return self.count("orders"), self.tasks()
 
 
+class Broken(Exception):
+    """Ends a block or a task."""
+
+
+NOTED: list[str] = []
+"""The arguments of the tasks that ran in this process."""
+
+
 def note(name: str) -> None:
-    """Do nothing: a task."""
+    """Note that this task ran."""
+    NOTED.append(name)
+
+
+async def note_later(name: str) -> None:
+    """Asynchronous version of `note`."""
+    await asyncio.sleep(0)
+    NOTED.append(name)
+
+
+def fail() -> None:
+    """Fail: a task."""
+    raise Broken
