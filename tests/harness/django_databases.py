@@ -4,12 +4,12 @@ import asyncio
 import json
 from typing import Any
 
+from django.apps import apps
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from alligator import Gator
 from django_alligator.enlisting import DatabaseEnlister, enlist
-from django_alligator.models import OutboxCommit
 from tests.harness import django_project
 from tests.harness.programs import eventually
 
@@ -44,6 +44,13 @@ def settings_of(dsn: str) -> dict[str, Any]:
     }
 
 
+def create_outbox(using: str) -> None:
+    """Create the table of the outbox, as the migration does."""
+    model = apps.get_model("django_alligator", "OutboxCommit")
+    with connections[using].schema_editor() as editor:
+        editor.create_model(model)
+
+
 class Shop:
     """A database, and a gator whose tasks follow its transactions."""
 
@@ -55,8 +62,7 @@ class Shop:
             for table in ("alligator_outbox", "orders"):
                 cursor.execute(f"DROP TABLE IF EXISTS {table}")
             cursor.execute("CREATE TABLE orders (name varchar(64))")
-        with connection.schema_editor() as editor:
-            editor.create_model(OutboxCommit)
+        create_outbox(using)
         enlist(gator, using)
 
     @property

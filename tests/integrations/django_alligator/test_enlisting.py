@@ -14,12 +14,12 @@ from alligator import CANCELED, DEFERRED, SUCCESS, WAITING, Gator
 from alligator.exceptions import ConfigurationError
 from alligator.testing import capture, sync
 from django_alligator.enlisting import enlist
-from django_alligator.models import OutboxCommit
 from tests.harness.django_databases import (
     USING,
     Broken,
     Shop,
     add_database,
+    create_outbox,
     fail,
     note,
     note_later,
@@ -277,8 +277,7 @@ def other(shop: Shop, tmp_path: Path) -> Iterator[str]:
     connection = add_database(
         "other", ENGINE="django.db.backends.sqlite3", NAME=str(tmp_path / "other.db")
     )
-    with connection.schema_editor() as editor:
-        editor.create_model(OutboxCommit)
+    create_outbox("other")
     yield "other"
     connection.close()
 
