@@ -22,13 +22,11 @@ from alligator.commits.databases import (
 from alligator.commits.deferred import OutgoingTask
 from alligator.commits.delivery import to_messages
 from alligator.commits.outbox import new_commit
-from alligator.commits.relay import Relay
 from alligator.exceptions import ConfigurationError
 from alligator.transaction.enlistment import Enlistment
 
 from .configuration import setting
-from .outbox import DjangoOutbox
-from .settings_gator import is_in_test
+from .outbox import DjangoRelay
 
 
 def enlist(gator: Gator, using: str = "default") -> None:
@@ -69,7 +67,7 @@ class DatabaseEnlister:
     def __init__(self, gator: Gator, using: str) -> None:
         self.gator = gator
         self.using = using
-        self.relay = Relay(gator.client, DjangoOutbox(using))
+        self.relay = DjangoRelay(gator, using)
 
     # For the gator.
 
@@ -132,7 +130,7 @@ class DatabaseEnlister:
 
     def is_needed(self) -> bool:
         """Return whether tasks are written: not in tests, nor where only this process could read."""
-        return not (is_in_test() or is_in_memory(connections[self.using]))
+        return self.relay.outbox.is_needed()
 
     def committed(self, commit: Commit) -> None:
         """Have the relay of this process push the commit at once."""
@@ -219,11 +217,6 @@ class _Following:
         if self._is_open:
             self._is_open = False
             self._enlistment.rolled_back()
-
-
-def is_in_memory(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether the database lives in this process only, so that no relay could read it."""
-    return connection.vendor == "sqlite" and bool(connection.is_in_memory_db())
 
 
 def _is_of_test(connection: BaseDatabaseWrapper) -> bool:

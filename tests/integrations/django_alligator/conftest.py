@@ -41,7 +41,7 @@ def settings_for(request: pytest.FixtureRequest, kind: str, folder: Path) -> dic
 @pytest.fixture
 def production(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work as outside of tests, although pytest-django has set up Django's test environment."""
-    monkeypatch.setattr("django_alligator.enlisting.is_in_test", lambda: False)
+    monkeypatch.setattr("django_alligator.outbox.is_in_test", lambda: False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
