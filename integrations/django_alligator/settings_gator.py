@@ -2,11 +2,10 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from threading import RLock
 from typing import Any
 
-from alligator import Gator
+from alligator import Gator, Task
 
 CREATED: list[Callable[[Gator], object]] = []
 """Called with the gator each time it is made from the settings, before its first use."""
@@ -39,11 +38,18 @@ class SettingsGator(Gator):
 
     def _make(self) -> None:
         from .configuration import make_gator
+        from .task_context import TaskContext
 
-        made = make_gator(is_queued, task_context)
+        made = make_gator(is_queued, TaskContext)
         self.__dict__.update(made.__dict__)
         for created in CREATED:
             created(self)
+
+    def execute(self, task: Task) -> Task:
+        """Run *task* in this process, where it has the database connections of its request."""
+        from .inline_tasks import run_inline
+
+        return run_inline(super().execute, task)
 
     def forget(self) -> None:
         """Close it; the next use makes it from the settings of that time."""
@@ -85,8 +91,3 @@ def is_in_test() -> bool:
     """Return whether Django's test environment is set up, by its runner or by pytest-django."""
     utils = sys.modules.get("django.test.utils")
     return hasattr(getattr(utils, "_TestState", None), "saved_data")
-
-
-def task_context() -> Any:
-    """Return the context of one task."""
-    return nullcontext()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from inspect import isawaitable
 from typing import Any, NamedTuple
 
 import django
@@ -32,8 +33,8 @@ from django.utils.decorators import sync_and_async_middleware
 
 from django_alligator.middleware import Middleware
 
-Respond = Callable[[Any], HttpResponseBase]
-"""Makes the response of a request."""
+Respond = Callable[[Any], Any]
+"""Makes the response of a request; a coroutine function may do so for an asynchronous view."""
 
 
 def page(request: Any, path: str = "") -> HttpResponseBase:
@@ -44,7 +45,9 @@ def page(request: Any, path: str = "") -> HttpResponseBase:
 
 async def async_page(request: Any, path: str = "") -> HttpResponseBase:
     """Asynchronous version of `page`."""
-    return page(request)
+    response = request.respond(request)
+    answer: HttpResponseBase = await response if isawaitable(response) else response
+    return answer
 
 
 urlpatterns = [path("", page), path("<path:path>", page)]
@@ -81,19 +84,27 @@ def _responding(respond: Respond, is_async: bool) -> Any:
     return Responding
 
 
-def _with_settings(settings: dict[str, Any]) -> Any:
+def _to_middleware(layer: Any) -> Any:
+    """Return a middleware; a dict has the arguments of Alligator's."""
+    if not isinstance(layer, dict):
+        return layer
+
     def middleware(get_response: Any) -> Middleware:
-        return Middleware(get_response, **settings)
+        return Middleware(get_response, **layer)
 
     return sync_and_async_middleware(middleware)
 
 
 def make_client(
-    respond: Respond, *layers: dict[str, Any], is_async: bool = False
+    respond: Respond, *layers: Any, is_async: bool = False, is_async_view: bool | None = None
 ) -> Callable[..., "Received"]:
-    """Return a client of a site whose page is *respond*, inside of *layers*, the innermost first."""
+    """Return a client of a site whose page is *respond*, inside of *layers*, the innermost first.
+
+    The page is a view of the same kind as the server, unless *is_async_view* says otherwise.
+    """
     client: Any = (AsyncClient if is_async else Client)(raise_request_exception=False)
-    _middlewares[:] = [*map(_with_settings, reversed(layers)), _responding(respond, is_async)]
+    responding = _responding(respond, is_async if is_async_view is None else is_async_view)
+    _middlewares[:] = [*map(_to_middleware, reversed(layers)), responding]
     names = [f"{__name__}.middleware_{number}" for number in range(len(_middlewares))]
     with override_settings(MIDDLEWARE=names):
         client.handler.load_middleware(is_async=is_async)
