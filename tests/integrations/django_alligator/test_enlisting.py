@@ -69,12 +69,12 @@ def test_savepoint_takes_its_own_tasks_along(shop: Shop) -> None:
 def test_savepoint_made_by_hand_takes_its_tasks_along(shop: Shop) -> None:
     with transaction.atomic(USING):
         shop.order("outer")
-        savepoint = transaction.savepoint(USING)
+        savepoint = shop.connection.savepoint()
         shop.order("inner")
-        transaction.savepoint_rollback(savepoint, USING)
-        kept = transaction.savepoint(USING)
+        shop.connection.savepoint_rollback(savepoint)
+        kept = shop.connection.savepoint()
         shop.order("kept")
-        transaction.savepoint_commit(kept, USING)
+        shop.connection.savepoint_commit(kept)
 
     assert shop.state() == (2, ["kept", "outer"])
 
