@@ -30,6 +30,9 @@ PRIORITIES = "PRIORITY_QUEUES"
 """The option that maps priorities to queues."""
 
 backends: Any = import_module(f"{LIBRARY}.backends.base")
+exceptions: Any = import_module(f"{LIBRARY}.exceptions")
+InvalidTask: Any = getattr(exceptions, "InvalidTask", None) or exceptions.InvalidTaskError
+"""Its name was longer in the package."""
 
 
 class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc,name-defined]  # one of two
@@ -54,6 +57,15 @@ class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc,name-defined] 
         super().__init__(alias, params)
         self.priorities: Mapping[int, str] = self.options.get(PRIORITIES) or {}
         self.supports_priority: bool = bool(self.priorities)
+
+    def validate_task(self, task: Any) -> None:
+        """Refuse what the backend cannot do, with the way out."""
+        if task.priority and not self.priorities:
+            raise InvalidTask(
+                "Backend does not support setting priority of tasks. Workers take queues in an order: "
+                f'name a queue for a priority with the option {PRIORITIES}, such as {{50: "urgent"}}.'
+            )
+        super().validate_task(task)
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Push a task, as ``gator.task`` does; return its result, which is not kept."""

@@ -28,22 +28,6 @@ def add_database(using: str, **given: Any) -> BaseDatabaseWrapper:
     return connections[using]
 
 
-def settings_of(dsn: str) -> dict[str, Any]:
-    """Return the settings for a server, from the URL that its harness gives."""
-    from sqlalchemy import make_url
-
-    url = make_url(dsn)
-    engine = {"postgresql": "postgresql", "mysql": "mysql"}[url.get_backend_name()]
-    return {
-        "ENGINE": f"django.db.backends.{engine}",
-        "NAME": url.database,
-        "USER": url.username,
-        "HOST": url.host or "",
-        "PORT": url.port or "",
-        "OPTIONS": dict(url.query),
-    }
-
-
 def create_outbox(using: str) -> None:
     """Create the table of the outbox, as the migration does."""
     model = apps.get_model("django_alligator", "OutboxCommit")

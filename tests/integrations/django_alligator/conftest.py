@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from alligator import Gator
-from tests.harness.django_databases import USING, Shop, add_database, settings_of
+from tests.harness.django_databases import USING, Shop, add_database
+from tests.harness.django_settings import settings_of, use_pymysql
 from tests.harness.mysql_servers import mysql_server
 from tests.harness.postgres_servers import postgres_server
 from tests.harness.requirements import needed
@@ -23,10 +24,8 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def mysql() -> Iterator[str]:
     """Give the URL of a MariaDB that runs as long as the tests do."""
-    pymysql = pytest.importorskip("pymysql")
-    # Django supports mysqlclient, in whose place PyMySQL can be.
-    pymysql.version_info = (2, 2, 7, "final", 0)
-    pymysql.install_as_MySQLdb()
+    pytest.importorskip("pymysql")
+    use_pymysql()
     with needed(), mysql_server() as server:
         yield server.url
 
@@ -34,7 +33,7 @@ def mysql() -> Iterator[str]:
 def settings_for(request: pytest.FixtureRequest, kind: str, folder: Path) -> dict[str, Any]:
     """Return the settings of a database of that kind."""
     if kind == "sqlite":
-        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "shop.db")}
+        return settings_of(f"sqlite:///{folder / 'shop.db'}")
     return settings_of(request.getfixturevalue({"postgresql": "postgres"}.get(kind, kind)))
 
 
@@ -57,6 +56,3 @@ def shop(
         yield Shop(gator)
     connection.close()
     assert "cannot be relayed" not in caplog.text
-
-
-sqlite_only = pytest.mark.parametrize("shop", ["sqlite"], indirect=True)

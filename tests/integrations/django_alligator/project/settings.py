@@ -3,22 +3,10 @@
 import os
 from typing import Any
 
-from sqlalchemy import make_url
-
-_url = make_url(os.environ["PROJECT_DATABASE"]) if os.environ.get("PROJECT_DATABASE") else None
+from tests.harness.django_settings import settings_of
 
 DATABASES: dict[str, dict[str, Any]] = {
-    "default": (
-        {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-        if _url is None
-        else {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": _url.database,
-            "USER": _url.username,
-            "HOST": _url.host,
-            "PORT": _url.port,
-        }
-    )
+    "default": settings_of(os.environ["PROJECT_DATABASE"] or "sqlite:///:memory:")
 }
 DATABASES["default"]["ATOMIC_REQUESTS"] = True
 
