@@ -90,8 +90,8 @@ class DatabaseEnlister:
     def cancel(self, task_id: str) -> Task | None:
         """Drop a task of the open transaction, and return it."""
         connection = connections[self.using]
-        for _, callback, _ in connection.run_on_commit:
-            following = getattr(callback, "__self__", None)
+        for entry in connection.run_on_commit:
+            following = getattr(entry[1], "__self__", None)
             if isinstance(following, _Following) and following.enlister is self:
                 task = following.cancel(connection, task_id)
                 if task is not None:

@@ -1,5 +1,7 @@
 """The table of the outbox, which a migration creates."""
 
+from typing import Any
+
 from django.db import models
 
 from alligator.commits.databases import TABLE
@@ -8,13 +10,13 @@ from alligator.commits.databases import TABLE
 class OutboxCommit(models.Model):
     """Tasks that a transaction of the project has committed, until a relay has pushed them."""
 
-    id = models.BigAutoField(primary_key=True)
-    commit_id = models.CharField(max_length=32)
-    at = models.FloatField()
-    data = models.TextField()
-    failures = models.IntegerField(db_default=0)
-    not_before = models.FloatField(db_default=0.0)
-    error = models.TextField(null=True)
+    id: Any = models.BigAutoField(primary_key=True)
+    commit_id: Any = models.CharField(max_length=32)
+    at: Any = models.FloatField()
+    data: Any = models.TextField()
+    failures: Any = models.IntegerField(db_default=0)
+    not_before: Any = models.FloatField(db_default=0.0)
+    error: Any = models.TextField(null=True)
 
     class Meta:
         """Its name is the same in all integrations."""
@@ -27,4 +29,4 @@ class OutboxCommit(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.commit_id
+        return str(self.commit_id)

@@ -35,7 +35,7 @@ InvalidTask: Any = getattr(exceptions, "InvalidTask", None) or exceptions.Invali
 """Its name was longer in the package."""
 
 
-class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc,name-defined]  # one of two
+class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # one of two
     """Puts the tasks of Django's framework on the queue of ``django_alligator.gator``.
 
     Ex::

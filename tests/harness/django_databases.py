@@ -10,10 +10,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from alligator import Gator
 from django_alligator.enlisting import DatabaseEnlister, enlist
-from tests.harness import django_project
+from tests.harness import django_project  # noqa: F401 - it makes the settings
 from tests.harness.programs import eventually
-
-SETTINGS = django_project.settings
 
 USING = "shop"
 """The alias of the database."""

@@ -11,7 +11,10 @@ from django_alligator.task_results import tasks
 RAN: list[Any] = []
 """What the tasks were called with."""
 
-task: Any = tasks.task
+
+def task(function: Any = None, **options: Any) -> Any:
+    """Return the task of a function, as the decorator of the framework does."""
+    return tasks.task(function, **options)
 
 
 @task
@@ -29,7 +32,7 @@ async def send(address: str) -> str:
     return address
 
 
-@task(takes_context=True)
+@task(takes_context=True)  # type: ignore[untyped-decorator]
 def show(context: Any, name: str) -> None:
     """Note what the context says."""
     result = context.task_result

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -69,10 +70,10 @@ def test_savepoint_takes_its_own_tasks_along(shop: Shop) -> None:
 def test_savepoint_made_by_hand_takes_its_tasks_along(shop: Shop) -> None:
     with transaction.atomic(USING):
         shop.order("outer")
-        savepoint = shop.connection.savepoint()
+        savepoint = str(shop.connection.savepoint())
         shop.order("inner")
         shop.connection.savepoint_rollback(savepoint)
-        kept = shop.connection.savepoint()
+        kept = str(shop.connection.savepoint())
         shop.order("kept")
         shop.connection.savepoint_commit(kept)
 
@@ -430,7 +431,7 @@ def test_task_that_is_not_queued_follows_the_commit(
     ran: list[str] = []
     monkeypatch.setattr("tests.harness.django_databases.NOTED", ran)
     shop.gator.is_async = mode != "switch"
-    context = {"switch": nullcontext, "sync": sync, "capture": capture}[mode]
+    context: Any = {"switch": nullcontext, "sync": sync, "capture": capture}[mode]
 
     with context() as captured:
         with transaction.atomic(USING):

@@ -16,10 +16,10 @@ RAN: list[str] = []
 class Order(models.Model):
     """An order."""
 
-    name = models.CharField(max_length=64)
+    name: Any = models.CharField(max_length=64)
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 admin.site.register(Order)
