@@ -341,9 +341,8 @@ def test_missing_table_is_named_with_the_way_to_create_it(
     assert shop.count("orders") == 0
 
 
+@pytest.mark.parametrize("shop", ["postgresql"], indirect=True)  # it alone breaks transactions
 def test_broken_transaction_refuses_a_task_like_a_statement(shop: Shop) -> None:
-    if shop.connection.vendor != "postgresql":
-        pytest.skip("only PostgreSQL breaks a transaction in which a statement fails")
     with pytest.raises(DatabaseError), transaction.atomic(USING):
         with pytest.raises(DatabaseError):
             shop.connection.cursor().execute("SELECT nonsense")
