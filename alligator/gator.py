@@ -63,8 +63,8 @@ class Gator(Schedules):
     transaction when it commits. It is a bool, a word such as "off", or a function that is called for
     each task. *defaults* are options for every task. *secret* (one, or the new and the old ones) signs
     the payloads, and *allow* limits which functions a worker runs: see `alligator.payload.signing`.
-    *task_context* returns a context manager in which each task runs, and *lifespan* one, asynchronous
-    or not, in which a worker runs all of its tasks.
+    *task_context* returns a context manager in which each task runs; a worker enters it asynchronously
+    for a coroutine, if it can be. *lifespan* returns one, asynchronous or not, for all of its tasks.
 
     While the store cannot be reached, the *breaker* makes pushes fail at once (see
     `alligator.commits.breaker`), unless *spool*, the path of a file, keeps the tasks meanwhile (see

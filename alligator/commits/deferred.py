@@ -52,6 +52,10 @@ class Enlists(Protocol):
         """
         ...
 
+    def take(self, connection: Any, tasks: Sequence[OutgoingTask]) -> bool:
+        """Hold *tasks* for the transaction that is open on *connection*; return False to write them."""
+        ...
+
     def cancel(self, task_id: str) -> Task | None:
         """Drop a task that is held, and return it."""
         ...

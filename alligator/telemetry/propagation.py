@@ -128,8 +128,9 @@ class _ReadRequest(dict[str, str]):
     """The headers that were read from a request. It replaces the request in its transaction."""
 
 
-def read_request(request: Mapping[str, Any]) -> dict[str, str]:
-    """Return the valid headers to carry from WSGI's environ or ASGI's scope."""
+def read_request(request: Any) -> dict[str, str]:
+    """Return the valid headers to carry from WSGI's environ, ASGI's scope or Django's request."""
+    request = getattr(request, "META", request)
     headers = _asgi(request["headers"]) if "headers" in request else _wsgi(request)
     if not headers:
         return {}

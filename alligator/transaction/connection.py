@@ -10,7 +10,7 @@ from ..backends.base import Client, Commit
 from ..backends.shared_database import Query
 from ..commits import interception
 from ..commits.databases import execute, fetch, is_in_transaction, kind_of
-from ..commits.deferred import OutgoingTask, to_messages
+from ..commits.deferred import Enlists, OutgoingTask, to_messages
 from ..commits.delivery import report_duplicates
 from ..commits.outbox import new_commit
 from ..commits.relay import Relay
@@ -26,11 +26,12 @@ NO_RELAY = (
 """Needed unless the store is in the database of the connection."""
 
 
-class Relays(Owner, Protocol):
+class Enlisted(Owner, Protocol):
     """What this transaction needs of its gator."""
 
     relays: list[Relay]
     client: Client
+    enlisters: list[Enlists]
 
 
 class ConnectionTransaction(Transaction):
@@ -52,7 +53,7 @@ class ConnectionTransaction(Transaction):
 
     names_connection = True
 
-    def __init__(self, gator: Relays, options: Mapping[str, Any], connection: Any) -> None:
+    def __init__(self, gator: Enlisted, options: Mapping[str, Any], connection: Any) -> None:
         super().__init__(gator, options)
         self._connection = connection
         self._kind = kind_of(connection)
@@ -63,6 +64,7 @@ class ConnectionTransaction(Transaction):
                 raise ConfigurationError(NO_RELAY)
         else:
             self._same = self._relay.same_server
+        self._enlisters = gator.enlisters
 
     def __enter__(self) -> Self:
         if self._kind.is_async:
@@ -115,6 +117,10 @@ class ConnectionTransaction(Transaction):
         self, tasks: Sequence[OutgoingTask]
     ) -> tuple[list[OutgoingTask], list[OutgoingTask]]:
         """Return the tasks to write, and those that go another way."""
+        always = [each for each in tasks if each.always]
+        others = [each for each in tasks if not each.always]
+        if others and any(each.take(self._connection, others) for each in self._enlisters):
+            return [], always
         if interception.active is not None:
             return [], list(tasks)
         written = [each for each in tasks if each.run is None and not each.always]

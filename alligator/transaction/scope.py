@@ -51,7 +51,7 @@ class Scope:
     def __init__(self, gator: Owner, options: Mapping[str, Any], request: Any = None) -> None:
         self.gator = gator
         self.request: Any = request
-        """WSGI's environ or ASGI's scope of its request; see `telemetry.propagation`."""
+        """WSGI's environ, ASGI's scope or Django's request; see `telemetry.propagation`."""
         self.options: dict[str, Any] = dict(options)
         self._callbacks: list[Callable[[], object]] = []
 

@@ -11,7 +11,7 @@ from functools import partial
 from inspect import isawaitable
 from logging import Logger, getLogger
 from math import ceil
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from .._runtime.coroutines import complete
 from .._runtime.predicates import Predicate, is_coroutine_function
@@ -59,7 +59,7 @@ class Middleware(Generic[App]):
     then. The client already has its response at that time, so a failure is only logged.
     """
 
-    awaits: ClassVar[bool] = False
+    awaits: bool = False
     """Whether the protocol has an event loop."""
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from threading import Condition
 from time import perf_counter, time
@@ -154,7 +154,12 @@ class CoroutineLane:
         return self._run_inside(task, span)
 
     async def _run_inside(self, task: Task, span: AbstractContextManager[object]) -> Task:
-        with self._gator.task_context(), span:
+        context = self._gator.task_context()
+        if isinstance(context, AbstractAsyncContextManager):
+            async with context:
+                with span:
+                    return await run_coroutine(task, self._stops)
+        with context, span:
             return await run_coroutine(task, self._stops)
 
     def _stops(self) -> bool:

@@ -20,7 +20,7 @@ from tests.harness.web_sites import SITES, Get, Reply, Site, View, endpoint_at
 
 ENDPOINTS = ["wsgi", "flask", "asgi", "starlette", "fastapi"]
 PROTOCOLS = [wsgi_alligator, asgi_alligator]
-PLAIN = {"wsgi", "flask"}
+PLAIN = {"wsgi", "django", "flask"}
 """The sites whose protocol has no coroutines."""
 
 Call = Callable[..., Any]
