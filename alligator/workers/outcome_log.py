@@ -47,7 +47,7 @@ def log_outcome(log: logging.Logger, done: Attempt, lease: Lease) -> None:
         pause = fields["pause"] = done.outcome.delay
         fields[EVENT] = "snoozed"
         log.info(
-            "snoozed for %.3g s: %s", pause, about(fields["task"], lease.task_id), extra=fields
+            "snoozed for %.3g s: %s", pause, about(str(fields["task"]), lease.task_id), extra=fields
         )
         return
     fields["reason"] = done.reason

@@ -19,8 +19,7 @@ from alligator.commits.databases import (
     kind_of,
     with_parameters,
 )
-from alligator.commits.deferred import OutgoingTask
-from alligator.commits.delivery import to_messages
+from alligator.commits.deferred import OutgoingTask, to_messages
 from alligator.commits.outbox import new_commit
 from alligator.exceptions import ConfigurationError
 from alligator.transaction.enlistment import Enlistment

@@ -62,8 +62,12 @@ def test_lease_is_checked_after_the_task_was_read(gator: Gator) -> None:
     gator.task(note_run)
     checked: list[Lease] = []
 
+    def holds(lease: Lease) -> bool:
+        checked.append(lease)
+        return False
+
     with pytest.raises(LeaseEnded):
-        attempt(gator, lease := reserve(gator), holds=lambda each: bool(checked.append(each)))
+        attempt(gator, lease := reserve(gator), holds=holds)
 
     assert checked == [lease]
     assert seen == []
