@@ -111,7 +111,7 @@ class CoroutineLane:
             job.cancel()
 
     def _fill(self) -> None:
-        while self.waiting and not self.is_stopping and self._places.take_for_coroutine():
+        while self.waiting.tasks and not self.is_stopping and self._places.take_for_coroutine():
             reserved = self.waiting.take()
             if reserved is None:  # another thread has released it
                 self._places.give_back_coroutine()
@@ -123,7 +123,7 @@ class CoroutineLane:
         began = perf_counter()
         running = self.run(lease, reserved.task, began - reserved.at, reserved.until)
         try:
-            job = self._loop.create_task(running, context=self._context.copy())
+            job = asyncio.Task(running, loop=self._loop, context=self._context.copy())
         except BaseException as error:  # MemoryError
             running.close()
             self._finish(lease, 0.0, postpone(self._gator, lease, error))
@@ -169,13 +169,14 @@ class CoroutineLane:
         self._running.pop(lease, None)
         self._places.give_back_coroutine()
         self._end(lease, waited, done)
-        self.waiting.moved_at = perf_counter()
+        waiting = self.waiting
+        waiting.moved_at = perf_counter()
         if self.is_stopping and not self._running:
             with self._changed:
                 self._changed.notify_all()
-        if self.waiting and not (self._places.total and self._plain_waits()):
+        if waiting.tasks and not (self._places.total and self._plain_waits()):
             self._fill()
-        if not self.waiting:
+        if not waiting.tasks:
             if not self._flushes_soon:  # once for all coroutines that end in this turn of the loop
                 self._flushes_soon = True
                 self._loop.call_soon(self._flush)

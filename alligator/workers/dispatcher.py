@@ -58,7 +58,7 @@ class Dispatcher(Reservations):
         self._plain_changed = Condition()
         self.lane: CoroutineLane = CoroutineLane(
             *(worker.gator, loop.start(), loop.context(), worker.places, worker.held, self._skip),
-            *(self._end_coroutine, self._wake_up, lambda: bool(self._plain)),
+            *(self._end_coroutine, self._wake_up, lambda: bool(self._plain.tasks)),
         )
         self.watch: LoopWatch = LoopWatch(
             loop.start(),
@@ -374,7 +374,8 @@ class Dispatcher(Reservations):
             return
         self._demand.coroutines.note_end(done.seconds)
         worker = self._worker
-        done = bury_overdue(done, worker.unrunnable_after)
+        if done.outcome.verdict == "release":
+            done = bury_overdue(done, worker.unrunnable_after)
         self._outcomes.append(done.outcome)
         if self.lane.is_stopping and not done.has_run:
             self.has_stopped_some = True
