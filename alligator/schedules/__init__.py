@@ -8,7 +8,7 @@ This package is below `gator.py`, because `Gator.cron` checks a schedule at the 
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVarTuple, Unpack, overload
 
 from ..backends.base import Client, Message
 from ..exceptions import ConfigurationError, InvalidOption
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .moments import Moments
-    from .schedule import Schedule
+    from .schedule import Call, Schedule
+
+Ts = TypeVarTuple("Ts")
+
+NO_KWARGS: Mapping[str, Any] = {}
 
 CRON_CATCH_UP = 3600.0
 """How many seconds late a tick is still queued, unless *catch_up* is given."""
@@ -38,8 +42,6 @@ class ScheduleOptions(TypedDict, total=False):
 
     name: str
     """The name of the schedule in the store; by default that of the function."""
-    kwargs: Mapping[str, Any]
-    """The keyword arguments of the function."""
     catch_up: Seconds
     """A tick that no worker has queued in time is queued up to this many seconds late."""
     retries: int
@@ -82,16 +84,40 @@ class Schedules:
         """See `Gator.enqueue`."""
         raise NotImplementedError
 
+    @overload
+    def cron(
+        self,
+        expression: str,
+        func: Callable[[*Ts], object],
+        /,
+        *args: *Ts,
+        timezone: Any = "UTC",
+        **options: Unpack[ScheduleOptions],
+    ) -> "Schedule": ...
+
+    @overload
     def cron(
         self,
         expression: str,
         func: Callable[..., object],
         /,
         *args: Any,
+        kwargs: Mapping[str, Any],
+        timezone: Any = "UTC",
+        **options: Unpack[ScheduleOptions],
+    ) -> "Schedule": ...
+
+    def cron(
+        self,
+        expression: str,
+        func: Callable[..., object],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] = NO_KWARGS,
         timezone: Any = "UTC",
         **options: Unpack[ScheduleOptions],
     ) -> "Schedule":
-        """Queue a task that calls *func* with *args* whenever a cron expression matches.
+        """Queue a task that calls *func* with *args* and *kwargs* whenever a cron expression matches.
 
         Ex::
 
@@ -103,7 +129,28 @@ class Schedules:
         from .moments import Cron
 
         options.setdefault("catch_up", CRON_CATCH_UP)
-        return self._schedule(Cron(expression, timezone), func, args, options)
+        return self._schedule(Cron(expression, timezone), (func, args, kwargs), options)
+
+    @overload
+    def every(
+        self,
+        seconds: Seconds,
+        func: Callable[[*Ts], object],
+        /,
+        *args: *Ts,
+        **options: Unpack[ScheduleOptions],
+    ) -> "Schedule": ...
+
+    @overload
+    def every(
+        self,
+        seconds: Seconds,
+        func: Callable[..., object],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any],
+        **options: Unpack[ScheduleOptions],
+    ) -> "Schedule": ...
 
     def every(
         self,
@@ -111,24 +158,26 @@ class Schedules:
         func: Callable[..., object],
         /,
         *args: Any,
+        kwargs: Mapping[str, Any] = NO_KWARGS,
         **options: Unpack[ScheduleOptions],
     ) -> "Schedule":
-        """Queue a task that calls *func* with *args* every so many *seconds*: a whole number from 1.
+        """Queue a task that calls *func* with *args* and *kwargs* every so many *seconds*.
 
         Ex::
 
             gator.every(30, poll_mailbox)
 
-        The moments are those since 1970 in UTC that the number divides, so that all workers agree on
-        them: ``every(3600, …)`` is at each full hour. A tick that no worker has queued in time is queued
-        up to an interval late, but at least a minute and at most an hour; *catch_up* changes that.
+        *seconds* is a whole number from 1. The moments are those since 1970 in UTC that it divides, so
+        that all workers agree on them: ``every(3600, …)`` is at each full hour. A tick that no worker
+        has queued in time is queued up to an interval late, but at least a minute and at most an hour;
+        *catch_up* changes that.
         """
         from .moments import Interval
 
         interval = Interval(seconds)
         longest = min(CRON_CATCH_UP, max(SHORTEST_CATCH_UP, interval.seconds))
         options.setdefault("catch_up", longest)
-        return self._schedule(interval, func, args, options)
+        return self._schedule(interval, (func, args, kwargs), options)
 
     def run_schedule(self, name: str) -> Task:
         """Push a task of that schedule now, besides its ticks.
@@ -140,21 +189,15 @@ class Schedules:
         schedule = self.schedules[name]
         return self.enqueue({**schedule.options, "immediate": True}, *schedule.call)
 
-    def _schedule(
-        self,
-        moments: "Moments",
-        func: Callable[..., object],
-        args: "Sequence[Any]",
-        options: ScheduleOptions,
-    ) -> "Schedule":
+    def _schedule(self, moments: "Moments", call: "Call", options: ScheduleOptions) -> "Schedule":
         from .schedule import Schedule
 
         given: dict[str, Any] = dict(options)
-        kwargs, name = given.pop("kwargs", {}), given.pop("name", None)
-        catch_up = given.pop("catch_up")
+        name, catch_up = given.pop("name", None), given.pop("catch_up")
         for option in ("task_id", "async", *NOT_FOR_TICKS):
             if option in given:
                 raise InvalidOption(f"{option} is not an option of a schedule, which says when.")
+        func, args, kwargs = call
         if not isinstance(kwargs, Mapping):
             raise InvalidOption(
                 f"kwargs is a dict of keyword arguments of the function, not {kwargs!r:.80}."

@@ -236,10 +236,13 @@ def test_alert_rules_are_in_order_and_use_metrics_that_exist(gator: Gator) -> No
     path = ROOT / "docs" / "prometheus" / "alerts.yml"
 
     promtool("check", "rules", str(path))
+    about = '{"definition": "every 60 s"}'
+    gator.client.announce_schedules([Announcement("poll", about, 60)], 1_800_000_000)
 
     assert set(findall(r"alligator_\w+", path.read_text())) <= names(gator)
 
 
+SCHEDULE = "alligator_schedule"
 QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
 
 
@@ -312,6 +315,16 @@ QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
             "AlligatorSpoolStuck",
             {'alligator_spool_failing_commits{backend="redis"}': "1x30"},
             True,
+        ),
+        (
+            "AlligatorScheduleLate",
+            {f"{SCHEDULE}_next_tick_timestamp_seconds{{{QUEUE}}}": "1400x30"},
+            True,
+        ),
+        (
+            "AlligatorScheduleLate",
+            {f"{SCHEDULE}_next_tick_timestamp_seconds{{{QUEUE}}}": "1600x30"},
+            False,
         ),
     ],
 )

@@ -62,6 +62,9 @@ Gator()  # refused
 # Schedules.
 gator.cron("0 3 * * *", send_receipt, 7, timezone="Europe/Berlin", kwargs={"again": True})
 gator.every(30, resize, "cat.png", retries=3, catch_up=60, name="cats")
+gator.every(30, send_receipt, "seven")  # refused
+gator.every(30, send_receipt)  # refused
+gator.cron("0 3 * * *", resize, 7)  # refused
 gator.every("30", send_receipt, 7)  # refused
 gator.every(30, "shop.send_receipt", 7)  # refused
 gator.every(30, send_receipt, 7, retrys=3)  # refused

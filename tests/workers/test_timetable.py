@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from alligator import Gator, Worker
+from alligator.backends.base import Message
 from alligator.backends.locmem_backend import Client as Locmem
 from tests.harness.contract import becomes
 from tests.harness.workers import note, ran, workers_running
@@ -41,17 +42,25 @@ def test_worker_runs_the_tasks_of_schedules() -> None:
 
 
 def test_workers_of_one_store_run_each_tick_once() -> None:
-    gators = [Gator("locmem://shared") for _ in range(3)]
-    for gator in gators:
-        gator.every(1, note, "tick")
+    asked: list[int] = []
+    queued: list[int] = []
+
+    class Noting(Locmem):
+        def push_tick(self, name: str, moment: int, message: Message) -> bool:
+            asked.append(moment)
+            is_new = super().push_tick(name, moment, message)
+            if is_new:
+                queued.append(moment)
+            return is_new
+
+    store = Noting("locmem://")
+    gators = [with_schedule(lambda dsn: store) for _ in range(3)]
 
     with workers_running(*(Worker(gator) for gator in gators)):
-        assert becomes(lambda: len(ran) >= 2)
-    (record,) = gators[0].client.schedules()
-    stats = gators[0].stats()
+        assert becomes(lambda: len(ran) >= 3 and len(asked) > len(queued))
 
-    assert stats.pushed == len(ran) + stats.ready
-    assert record.ran - stats.pushed < record.ran
+    assert queued == [*range(queued[0], queued[-1] + 1)]
+    assert store.stats("all").pushed == len(queued)
 
 
 def test_worker_without_schedules_has_no_thread_for_them(gator: Gator) -> None:
