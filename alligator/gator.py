@@ -10,7 +10,8 @@ from ._runtime.environment import gator_settings, read_list
 from ._runtime.interrupts import checkpoint, due
 from ._runtime.overrides import NOT_CALLED, check_overrides
 from .backends import open_client, refuse_overrides
-from .backends.base import Client, DeadLetter, Lease, QueueStats, redact
+from .backends.base import Client, Lease, redact
+from .backends.controls import QueueControls
 from .backends.legacy import FiveMethodClient
 from .commits import interception
 from .commits.breaker import Breaker
@@ -49,7 +50,7 @@ P = ParamSpec("P")
 NO_OPTIONS: Mapping[str, Any] = {}
 
 
-class Gator(Schedules):
+class Gator(Schedules, QueueControls):
     """A queue to put tasks on.
 
     Ex::
@@ -371,29 +372,3 @@ class Gator(Schedules):
     def read(self, lease: Lease) -> Task:
         """Return the task of *lease*; raises `PayloadError` if it may not run here."""
         return self.guard.read(lease.queue_name, lease.task_id, lease.data, self.task_class)
-
-    # Look at the queue.
-
-    def len(self, queue_name: str | None = None) -> int:
-        """Return the number of waiting tasks."""
-        if due:
-            checkpoint()
-        return self.client.len(queue_name or self.queue_name)
-
-    def stats(self, queue_name: str | None = None) -> QueueStats:
-        """Return the stats of this gator's queue, or of another queue of its store."""
-        if due:
-            checkpoint()
-        return self.client.stats(queue_name or self.queue_name)
-
-    def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
-        """Return the dead letters, the latest first."""
-        return self.client.dead_letters(queue_name or self.queue_name, limit)
-
-    def retry_dead(self, task_id: str, queue_name: str | None = None) -> bool:
-        """Put a dead task back on the queue; return whether there was one with that id."""
-        return self.client.retry_dead(queue_name or self.queue_name, task_id)
-
-    def drop_dead(self, task_id: str, queue_name: str | None = None) -> bool:
-        """Delete a dead task; return whether there was one with that id."""
-        return self.client.drop_dead(queue_name or self.queue_name, task_id)

@@ -46,7 +46,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "backends": (
-            "base legacy locmem_backend locmem_backend.queue locmem_backend.schedules "
+            "base controls legacy locmem_backend locmem_backend.queue locmem_backend.schedules "
             "pending_aborts postgres_backend "
             "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
             "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
@@ -57,7 +57,7 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
             "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
             "redis_backend.replies redis_backend.schedules redis_backend.server "
-            "redis_backend.topology schedules shared_database sqlite_backend "
+            "redis_backend.topology schedules shared_database sqlite_backend sqlite_backend.clock "
             "sqlite_backend.database sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
             "sqlite_backend.migration sqlite_backend.schedules sqlite_backend.schema "
@@ -118,8 +118,8 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "cli": (
-            "check dead errors latergator letters outbox progress schedules selection show source "
-            "suggest "
+            "check dead errors latergator letters outbox pausing progress schedules selection show "
+            "source suggest "
             "tables worker"
         ),
     },

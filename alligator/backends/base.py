@@ -105,7 +105,7 @@ class Client(ScheduleStore, ABC):
     """Whether `peek` can list the tasks."""
     lists_workers: ClassVar[bool] = True
     """Whether `workers` lists the workers that called `beat`; if not, an empty list means nothing."""
-    known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", *COUNTERS)
+    known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", "paused", *COUNTERS)
     """The fields of `QueueStats` that the store knows; the others are 0 and mean nothing."""
     limitations: ClassVar[Sequence[str]] = ()
     """The parts of this contract that the store cannot keep, as sentences; health shows them."""
@@ -181,10 +181,7 @@ class Client(ScheduleStore, ABC):
 
     @abstractmethod
     def interrupt(self) -> None:
-        """End every current `wait` of this process, and the next one of each thread.
-
-        Safe to call from a signal handler and from another thread.
-        """
+        """End each `wait` of this process, and the next of each thread; signal handlers may call it."""
 
     @abstractmethod
     def extend(self, leases: Sequence[Lease], lease_for: float = LEASE_SECONDS) -> list[Lease]:
@@ -194,10 +191,7 @@ class Client(ScheduleStore, ABC):
     def lease(
         self, queue_name: str, task_id: str, lease_for: float = LEASE_SECONDS
     ) -> Lease | None:
-        """Reserve one ready or scheduled task by its id; None if there is none.
-
-        A scheduled task that is released is due at the same time as before.
-        """
+        """Reserve a waiting task by its id; None if there is none. Released, it is due as before."""
 
     @abstractmethod
     def cancel(self, queue_name: str, task_id: str) -> str | None:
@@ -218,6 +212,13 @@ class Client(ScheduleStore, ABC):
     @abstractmethod
     def stats(self, queue_name: str) -> QueueStats:
         """Return the numbers of a queue, at a cost that does not grow with its length."""
+
+    def pause(self, queue_name: str, seconds: float) -> None:
+        """Let `step` find no ready tasks in the queue for *seconds* (inf: without an end; 0: resume).
+
+        All else goes on. The queue is known from then on. A worker that waits wakes up at the end.
+        """
+        raise BackendError(f"{self.address} cannot pause a queue.")
 
     def stats_of(self, queue_names: Sequence[str]) -> list[QueueStats]:
         """Return the `stats` of each queue, in as few round trips as the store allows."""
@@ -307,10 +308,7 @@ class Client(ScheduleStore, ABC):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        """Call `wait`, then `step`; a store that can do so makes one round trip of both.
-
-        An interrupted caller may still receive tasks, and has to release them.
-        """
+        """Call `wait`, then `step`, in one round trip if possible; an interrupt may still give tasks."""
         self.wait(queue_names, timeout)
         return self.step(queue_names, limit, lease_for=lease_for, max_lost=max_lost)
 
@@ -345,8 +343,9 @@ class Client(ScheduleStore, ABC):
         for commit in commits:
             chosen = {} if commit.undo else {"undo": False}
             try:
-                pushed = self.push_many(commit.messages, commit_id=commit.commit_id, **chosen)
-                outcomes.append(pushed)
+                outcomes.append(
+                    self.push_many(commit.messages, commit_id=commit.commit_id, **chosen)
+                )
             except AlligatorException as error:
                 outcomes.append(error)
         return outcomes

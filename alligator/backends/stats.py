@@ -64,6 +64,8 @@ class QueueStats(NamedTuple):
     """Tasks that became dead letters, including those that were retried or dropped since."""
     expired: int = 0
     """Tasks that became dead letters because they had not begun before they expired."""
+    paused: float = 0.0
+    """Seconds until the queue is resumed; inf if that has no end, 0 if it is not paused."""
     unreadable: Sequence[str] = ()
     """The fields for which the store holds something other than a number; they are 0 here."""
 

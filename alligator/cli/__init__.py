@@ -7,6 +7,7 @@ named does not exist; 2 the command line or the configuration is wrong.
 from .dead import dead_commands as dead_commands
 from .errors import report_errors as report_errors
 from .latergator import main as main
+from .pausing import pausing_commands as pausing_commands
 from .schedules import schedule_commands as schedule_commands
 from .show import show_health as show_health
 from .show import show_stats as show_stats

@@ -17,6 +17,7 @@ from .check import show_check
 from .dead import dead_commands, queue_option
 from .errors import WrongCommand, hidden_passwords, report_errors
 from .outbox import outbox_commands
+from .pausing import pausing_commands
 from .schedules import schedule_commands
 from .show import show_health, show_stats
 from .source import add_source_options, gator_of_command, health_of_command, import_named
@@ -215,9 +216,13 @@ outbox: click.Group = outbox_commands(gator_of_command)
 main.add_command(outbox)
 schedules: click.Group = schedule_commands(gator_of_command)
 main.add_command(schedules)
+_of_queues = pausing_commands(gator_of_command)
+for _command in _of_queues:
+    main.add_command(_command)
 _of_gators = [
     *(outbox.commands[name] for name in ("status", "relay")),
     *schedules.commands.values(),
+    *_of_queues,
 ]
 for _command in (worker, stats, health, tables, check, *dead.commands.values(), *_of_gators):
     add_source_options(_command)

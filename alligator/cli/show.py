@@ -39,6 +39,10 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
             for queue in queues
         ],
     )
+    for queue in queues:
+        if queue["paused"]:
+            end = age(queue["resumes_in"])
+            click.echo(f"{escape(queue['name'])} is paused{f' for {end} more' if end else ''}")
     click.echo()
     print_table(
         ["queue", *COUNTERS],

@@ -177,6 +177,9 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
         labels=of,
         unit="seconds",
     )
+    paused = GaugeMetricFamily(
+        "alligator_queue_paused", "Whether the queue is paused: 1, or 0.", labels=of
+    )
     ends = CounterMetricFamily(
         "alligator_tasks",
         "Attempts that succeeded, failed or were lost; tasks that were canceled, dropped or expired.",
@@ -204,9 +207,11 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
                 ends.add_metric([*labels, name], number)
             elif name in single:
                 single[name].add_metric(labels, number)
+            elif name == "paused":
+                paused.add_metric(labels, int(number > 0))
             else:
                 oldest.add_metric(labels, number)
-    yield from (depth, oldest, ends, *single.values())
+    yield from (depth, oldest, paused, ends, *single.values())
 
 
 def _time_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator[Metric]:

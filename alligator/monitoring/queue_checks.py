@@ -1,6 +1,7 @@
 """Checks of the queues of one store against their limits."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from ..backends.base import QueueStats
@@ -51,13 +52,16 @@ def _find_faults(queue: MeasuredQueue, limits: Limits) -> dict[str, str]:
     """Return what is wrong with a queue, by measurement; empty texts when all is well."""
     name, stats, dropped = queue
     seconds, tasks = limits.seconds(name), limits.tasks(name)
-    faults = {"depth": "", "oldestAge": "", "dead": "", "dropped": ""}
+    faults = {"depth": "", "oldestAge": "", "dead": "", "dropped": "", "paused": ""}
     if stats.unreadable:
         fields = ", ".join(stats.unreadable)
         faults["depth"] = f"{name}: the store has something that is not a number for {fields}"
     elif tasks is not None and stats.ready > tasks:
         faults["depth"] = f"{name} has {stats.ready:,} ready tasks, more than {tasks:,}"
-    if stats.oldest > seconds:
+    if stats.paused:
+        end = "until it is resumed" if stats.paused == inf else f"for {stats.paused:,.0f} s more"
+        faults["paused"] = f"{name} is paused {end}; ready tasks: {stats.ready:,}"
+    elif stats.oldest > seconds:
         faults["oldestAge"] = (
             f"the oldest ready task of {name} has waited for {stats.oldest:,.0f} s"
         )
@@ -81,6 +85,8 @@ def _describe(
         measured["dead"] = (queue.stats.dead, "tasks")
     if "dropped" in reported:
         measured["dropped"] = (queue.dropped, "tasks")
+    if queue.stats.paused:
+        measured["paused"] = (queue.stats.ready, "tasks")
     return {
         f"queue/{queue.name}:{what}": [
             entries.warn_if(faults[what], observedValue=value, observedUnit=unit)

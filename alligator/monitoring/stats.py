@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import inf
 from time import monotonic, time
 from typing import Any, NamedTuple
 
@@ -188,11 +189,13 @@ def _store(store: Store, found: Snapshot) -> dict[str, Any]:
 
 def _queue(queue: QueueSnapshot, reported: Iterable[str]) -> dict[str, Any]:
     stats = queue.numbers(reported)
-    oldest = stats.get("oldest")
+    oldest, paused = stats.get("oldest"), stats.get("paused")
     return {
         "name": queue.name,
         **{state: stats.get(state) for state in STATES},
         "oldest_age": oldest if oldest is None else round(oldest, 3),
+        "paused": None if paused is None else paused > 0,
+        "resumes_in": round(paused, 3) if paused and paused < inf else None,
         "counters": {counter: stats.get(counter) for counter in COUNTERS},
         "rates": {name: _rates(name, stats.get(name), queue.history) for name in RATED},
         "run_time": _times(queue.run),

@@ -43,6 +43,10 @@ log: Logger = getLogger("alligator")
 MIN_TOKEN = 16
 """A token with fewer characters can be guessed; it works, with a warning in the log."""
 
+SECTIONS = {"cancel": "scheduled", "pause": "queues", "resume": "queues"}
+"""The section of the page to which an action leads back; that of the dead tasks if it is not here."""
+
+
 CLOSED = (
     "You are not authorized to see this page. Set ALLIGATOR_TOKEN, and enter it in a browser or send "
     "it as 'Authorization: Bearer'; or give the endpoint authorize=."

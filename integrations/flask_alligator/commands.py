@@ -10,6 +10,7 @@ from alligator import Gator
 from alligator.cli import (
     CommandGroup,
     dead_commands,
+    pausing_commands,
     report_errors,
     run_worker,
     schedule_commands,
@@ -56,6 +57,8 @@ def commands(gator: Gator, own_health: Health) -> click.Group:
 
     group.add_command(dead_commands(lambda: gator))
     group.add_command(schedule_commands(lambda: gator))
+    for command in pausing_commands(lambda: gator):
+        group.add_command(command)
     return group
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -59,6 +60,8 @@ class Queue:
     """What the model knows of a queue."""
 
     tasks: list[Entry] = field(default_factory=list)
+    paused: float = 0.0
+    """For how long; these histories take no such time."""
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             (
@@ -206,6 +209,7 @@ class Store(RuleBasedStateMachine):
         )
         for name in order:
             self.reclaim(self.queues[name])
+        order = [name for name in order if not self.queues[name].paused]
         self.check_reserved(order, step.leases, limit)
         for lease in step.leases:
             entry = self.ready_of(lease)
@@ -244,6 +248,7 @@ class Store(RuleBasedStateMachine):
 
     def check_reserved(self, order: list[str], leases: Sequence[Lease], limit: int) -> None:
         found = [self.ready_of(lease) for lease in leases]
+        assert not any(entry.queue.paused for entry in found)
         assert len({id(entry) for entry in found}) == len(found)
         if any(entry.suspect for entry in found):
             assert len(found) == 1
@@ -339,12 +344,22 @@ class Store(RuleBasedStateMachine):
 
     # One rule for all of these, for as rules of their own they would undo most of the others.
     @rule(
-        action=st.sampled_from(["retry_dead", "drop_dead", "lease", "cancel", "drop_all"]),
+        action=st.sampled_from(
+            ["retry_dead", "drop_dead", "lease", "cancel", "drop_all", "pause", "resume", "resume"]
+        ),
         name=QUEUES,
         task_id=IDS,
     )
     def meddle(self, action: str, name: str, task_id: str) -> None:
         getattr(self, action)(name, task_id)
+
+    def pause(self, name: str, task_id: str) -> None:
+        self.queues[name].paused = inf if task_id in "ab" else HOUR
+        self.client.pause(self.name(name), self.queues[name].paused)
+
+    def resume(self, name: str, _: str) -> None:
+        self.queues[name].paused = 0.0
+        self.client.pause(self.name(name), 0.0)
 
     def lease(self, name: str, task_id: str) -> None:
         self.number += 1
@@ -404,6 +419,10 @@ class Store(RuleBasedStateMachine):
                 assert getattr(stats, state) == states.count(state), (name, state)
             for count, number in queue.counts.items():
                 assert getattr(stats, count) == number, (name, count)
+            assert (
+                queue.paused - HOUR / 2 < stats.paused <= queue.paused
+                or stats.paused == queue.paused
+            )
             assert self.client.len(self.name(name)) == stats.ready + stats.scheduled
 
     @invariant()

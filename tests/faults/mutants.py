@@ -21,7 +21,7 @@ from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client, Commit, Message
 from alligator.backends.redis_backend import commits as redis_commits
 from alligator.backends.sqlite_backend import schema, writes
-from tests.backends.contract import test_ids, test_leases, test_suspects, test_undoing
+from tests.backends.contract import test_ids, test_leases, test_pausing, test_suspects, test_undoing
 from tests.backends.test_model import compare
 from tests.harness.redis_network import LossyNetwork
 from tests.harness.store_servers import valkey_server
@@ -119,6 +119,20 @@ MUTANTS = [
         "math.min",
         lambda client: test_leases.test_released_scheduled_task_is_due_as_before(client),
     ),
+    Mutant(
+        "a paused queue is reserved from",
+        "step.lua",
+        "not has_stopped and not paused[place] then",
+        "not has_stopped then",
+    ),
+    Mutant(
+        "a paused queue is never reserved from again",
+        "common.lua",
+        "(till > now and till)",
+        "(till > 0 and till)",
+        lambda client: test_pausing.test_pause_ends_by_itself(client),
+    ),
+    Mutant("an expired task is not counted", "step.lua", "add(queue, 'expired', 1)", ""),
     Mutant("a release has no delay", "step.lua", "if delay > 0 then", "if false then"),
     Mutant(
         "the payload of the dead is thrown away",
@@ -261,6 +275,18 @@ MUTANTS = [
         "sqlite_backend/writes.py",
         "if deleted == len(runs):",
         "if True:",
+    ),
+    Mutant(
+        "a paused queue is reserved from",
+        "sqlite_backend/writes.py",
+        "if self._is_paused(name):",
+        "if False:",
+    ),
+    Mutant(
+        "an expired task has failed",
+        "sqlite_backend/writes.py",
+        'why = "expired" if verdict == "expired" else "failed"',
+        'why = "failed"',
     ),
     Mutant(
         "no fence for outcomes",

@@ -113,6 +113,26 @@ def test_number_that_cannot_be_read_is_a_warning() -> None:
     ]
 
 
+def test_paused_queue_is_a_warning_that_names_its_end(gator: Gator) -> None:
+    work_on(gator, "mail")
+    gator.task(sample_tasks.add, 1, 2)
+    gator.pause()
+
+    endless = Health(gator, backlog_after=-1).verdict()
+    gator.pause(until=7200)
+    timed = Health(gator).verdict()
+    gator.resume()
+    resumed = Health(gator).verdict()
+
+    (entry,) = endless.checks["queue/mail:paused"]
+    assert entry["output"] == "mail is paused until it is resumed; ready tasks: 1"
+    assert (entry["status"], entry["observedValue"]) == ("warn", 1)
+    # That its tasks wait needs no further warning.
+    assert endless.checks["queue/mail:oldestAge"][0]["status"] == "pass"
+    assert "mail is paused for 7,200 s more" in timed.checks["queue/mail:paused"][0]["output"]
+    assert (resumed.status, "queue/mail:paused" in resumed.checks) == ("pass", False)
+
+
 def test_queues_with_a_warning_are_listed_first(gator: Gator) -> None:
     names = [f"q{number:05}" for number in range(2_000)]
     gator.client.push_many([Message(name, name, "{}") for name in names])

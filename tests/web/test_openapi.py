@@ -16,7 +16,7 @@ from alligator.backends import locmem_backend
 from alligator.backends.base import QueueStats
 from alligator.exceptions import BackendUnavailable
 from alligator.web.dashboard import page
-from alligator.web.dashboard.actions import ACTIONS, MAX_CHOSEN, RUN
+from alligator.web.dashboard.actions import ACTIONS, CONTROLS, MAX_CHOSEN, RUN
 from alligator.web.dashboard.login import COOKIE
 from alligator.web.endpoint import PUBLIC, Endpoint
 from alligator.web.http import FORM, Request, Response
@@ -114,7 +114,7 @@ def test_document_agrees_with_the_constants_of_the_code() -> None:
     assert alligator.__version__.startswith(f"{DOCUMENT['info']['version']}.")
     assert DOCUMENT["components"]["securitySchemes"]["session"]["name"] == COOKIE
     assert several["chosen"]["maxItems"] == MAX_CHOSEN
-    assert words == {*ACTIONS, RUN}
+    assert words == {*ACTIONS, *CONTROLS, RUN}
 
 
 def answers() -> Iterator[tuple[Endpoint, Request]]:
@@ -201,6 +201,8 @@ def form_schema() -> dict[str, Any]:
         ({"do": "cancel", "queue": "", "task": "", "chosen": [PLACE] * MAX_CHOSEN}, True),
         ({"do": "drop-all", "queue": "all"}, True),
         ({"do": "retry-all", "queue": "all", "store": 0}, True),
+        ({"do": "pause", "queue": "all"}, True),
+        ({"do": "resume", "queue": "all", "task": "a"}, False),
         ({}, False),
         ({"do": "dance", "queue": "all", "task": "a"}, False),
         ({"do": "cancel", "queue": "all"}, False),

@@ -133,6 +133,8 @@ class Client(base.Client):
                 has_changed = queue.reclaim(now, max_lost) or has_changed
                 queue.limit_dead(self.dead_limit, self.dead_seconds)
             for queue in queues:
+                if queue.paused_until > now:
+                    continue
                 room = limit - len(leases)
                 found, can_continue = queue.reserve(room, now, lease_for, is_first=not leases)
                 leases += found
@@ -190,6 +192,11 @@ class Client(base.Client):
     def queue_names(self) -> list[str]:
         with self._store.changed:
             return sorted(name for name, queue in self._store.queues.items() if queue.is_used())
+
+    def pause(self, queue_name: str, seconds: float) -> None:
+        with self._store.changed:
+            self._queue(queue_name).paused_until = monotonic() + seconds if seconds > 0 else 0.0
+            self._store.changed.notify_all()
 
     def stats(self, queue_name: str) -> QueueStats:
         with self._store.changed:

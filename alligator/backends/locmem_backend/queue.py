@@ -74,6 +74,7 @@ class Queue:
     def __init__(self, name: str) -> None:
         self.name: str = name
         self.figures: Counter[str] = Counter()
+        self.paused_until: float = -inf  # when it is resumed; -inf: it was never paused
         self._counts: Counter[str] = Counter()
         self._entries: dict[int, Entry] = {}
         """Those that are ready, scheduled or leased, by their numbers."""
@@ -220,8 +221,9 @@ class Queue:
 
     def pause(self, now: float) -> float:
         """Return the seconds until a task is due or a lease ends."""
-        heads = self._head(self._waiting), self._head(self._leases)
-        return max(0.0, min((head[0] - now for head in heads if head), default=inf))
+        waiting, leased = self._head(self._waiting), self._head(self._leases)
+        due = max(waiting[0], self.paused_until) if waiting else inf
+        return max(0.0, min(due, leased[0] if leased else inf) - now)
 
     # Canceling, dropping, retrying.
 
@@ -264,8 +266,8 @@ class Queue:
     # Measuring and listing.
 
     def is_used(self) -> bool:
-        """Return whether it holds tasks or ever did."""
-        return bool(self._counts)
+        """Return whether it holds tasks or ever did, or was paused."""
+        return bool(self._counts) or self.paused_until > -inf
 
     def stats(self, now: float) -> QueueStats:
         """Return the numbers of the queue."""
@@ -278,7 +280,7 @@ class Queue:
             dead=len(self._dead),
             oldest=now - min(ready, default=now),
             **self._counts,
-            unreadable=(),
+            paused=max(0.0, self.paused_until - now),
         )
 
     def sample(self, now: float) -> None:

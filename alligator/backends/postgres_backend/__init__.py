@@ -281,6 +281,9 @@ class Client(base.Client):
             DeadLetter(queue_name, task_id, read_data(data), *rest) for task_id, data, *rest in rows
         ]
 
+    def pause(self, queue_name: str, seconds: float) -> None:
+        self._call(self._statements.pause_queue, [queue_name, max(0.0, seconds)])
+
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         [(found,)] = self._call(self._statements.retry_dead, [queue_name, task_id])
         return bool(found)

@@ -81,5 +81,6 @@ def read_data(data: bytes) -> str:
 
 def read_stats(numbers: Sequence[Any]) -> QueueStats:
     """Return the numbers of a queue."""
-    *counts, oldest = numbers
-    return QueueStats(**dict(zip((*STATES, *COUNTERS), counts, strict=True)), oldest=oldest)
+    *counts, oldest, paused = numbers
+    named = dict(zip((*STATES, *COUNTERS), counts, strict=True))
+    return QueueStats(**named, oldest=oldest, paused=paused)

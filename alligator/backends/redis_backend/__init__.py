@@ -6,6 +6,7 @@ round trip. Only the server's clock counts.
 
 from collections.abc import Iterator, Sequence
 from logging import Logger, getLogger
+from math import inf
 from typing import Any, ClassVar
 
 from redis import Redis
@@ -61,7 +62,7 @@ CANCEL, DROP_SOME = (Script(name, "tasks") for name in ("cancel", "drop_some"))
 RETRY_DEAD, DROP_DEAD = (Script(name, "tasks") for name in ("retry_dead", "drop_dead"))
 STATS, BEAT, WORKERS, NOTE = map(Script, ("stats", "beat", "workers", "note"))
 HISTORY, SCHEDULED, DEAD_LETTERS = map(Script, ("history", "scheduled", "dead_letters"))
-PING, SHIFT, PEEK = map(Script, ("ping", "shift", "peek"))
+PING, SHIFT, PEEK, PAUSE = map(Script, ("ping", "shift", "peek", "pause"))
 
 PEEKED = 100
 """About how many tasks `peek` reads at a time."""
@@ -252,6 +253,10 @@ class Client(base.Client):
     def drop_all(self, queue_name: str) -> None:
         while self._call(DROP_SOME, [self._prefix + queue_name], [MAX_TASKS]) == MAX_TASKS:
             pass
+
+    def pause(self, queue_name: str, seconds: float) -> None:
+        span = -1 if seconds == inf else microseconds(seconds)
+        self._call(PAUSE, [self._prefix + queue_name, f"{self._prefix}queues"], [span, queue_name])
 
     def queue_names(self) -> list[str]:
         return sorted(self._connections.command("SMEMBERS", f"{self._prefix}queues"))

@@ -39,7 +39,7 @@ def read_lease(queue_name: str, task_id: str, reply: Any) -> Lease | None:
 
 def read_stats(reply: Sequence[Any]) -> QueueStats:
     """Return the numbers of a queue."""
-    ready, waiting, leased, dead, oldest, *counts = reply
+    ready, waiting, leased, dead, oldest, paused, *counts = reply
     counters, unreadable = read_numbers(zip(COUNTERS, counts, strict=True))
     return QueueStats(
         ready=ready,
@@ -47,6 +47,7 @@ def read_stats(reply: Sequence[Any]) -> QueueStats:
         leased=leased,
         dead=dead,
         oldest=oldest / 1e6,
+        paused=inf if paused < 0 else paused / 1e6,
         **counters,
         unreadable=unreadable,
     )

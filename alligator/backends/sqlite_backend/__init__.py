@@ -38,18 +38,11 @@ from ..base import (
 from ..stats import SAMPLES, read_numbers, read_text
 from . import schedules as of_schedules
 from . import schema as sql
+from .clock import SECOND, is_set_back, micros, now
 from .database import Database
 from .dsn import absolute_path_hint, read_dsn
 from .wakeup import Notifier
-from .writes import (
-    SAMPLE_GAP,
-    SECOND,
-    WriteTransaction,
-    is_set_back,
-    measure,
-    micros,
-    now,
-)
+from .writes import SAMPLE_GAP, WriteTransaction, measure
 
 PEEKED = 100
 """How many tasks `peek` reads at a time."""
@@ -152,6 +145,10 @@ class Client(base.Client):
         with self._write(durable=True) as write:
             write.drop_all(queue_name)
 
+    def pause(self, queue_name: str, seconds: float) -> None:
+        with self._write(durable=True) as write:
+            write.pause(queue_name, seconds)
+
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         with self._write(durable=True) as write:
             return write.retry_dead(queue_name, task_id)
@@ -225,11 +222,15 @@ class Client(base.Client):
         moment, soonest = now(), inf
         with self._database.read() as connection:
             for name in queue_names:
-                last, ready, *times = connection.execute(sql.NEXT, {"queue": name}).fetchone()
+                row = connection.execute(sql.NEXT, {"queue": name}).fetchone()
+                last, paused, ready, scheduled, leased = row
                 # If the clock was set back, the next write must correct the times in the file.
-                if ready or is_set_back(moment, last):
+                if (ready and paused <= moment) or is_set_back(moment, last):
                     return 0
-                soonest = min([soonest, *(at for at in times if at is not None)])
+                if (ready or scheduled is not None) and paused < sql.NO_END:
+                    soonest = min(soonest, max(paused, 0 if ready else scheduled))
+                if leased is not None:
+                    soonest = min(soonest, leased)
         return max(0, soonest - moment) / SECOND
 
     # Reads.

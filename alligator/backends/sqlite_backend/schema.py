@@ -112,7 +112,11 @@ VERSION_3: Final = (
 # NULL in older samples.
 VERSION_4: Final = ("ALTER TABLE sample ADD COLUMN dropped INTEGER",)
 
-VERSION_5: Final = ("ALTER TABLE queue ADD COLUMN expired INTEGER NOT NULL DEFAULT 0",)
+VERSION_5: Final = (
+    "ALTER TABLE queue ADD COLUMN expired INTEGER NOT NULL DEFAULT 0",
+    # When the queue is resumed.
+    "ALTER TABLE queue ADD COLUMN paused INTEGER NOT NULL DEFAULT 0",
+)
 
 VERSION_6: Final = (
     # `last` and `ran` are moments in seconds since 1970, by the clocks of the workers.
@@ -130,6 +134,9 @@ VERSION_6: Final = (
 
 VERSIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)
 """The statements for each version of the tables. To change the tables, add an entry."""
+
+NO_END: Final = 2**62
+"""A queue that is paused until this time is paused without an end."""
 
 COUNTS: Final = (
     *("ready", "scheduled", "leased", "dead"),
@@ -151,6 +158,7 @@ SET_CLOCK = "UPDATE clock SET now = ?, turn = ?"
 SHIFT = (
     "UPDATE task SET at = at - :by, due = due - :by WHERE state <> 'dead'",
     "UPDATE worker SET seen = seen - :by, gone = gone - :by",
+    f"UPDATE queue SET paused = paused - :by WHERE paused BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
 )
 
 COUNT = f"""
@@ -200,10 +208,15 @@ FIND_PUSHED = """
 NEXT = """
     SELECT
         (SELECT now FROM clock),
+        ifnull((SELECT CAST(paused AS INTEGER) FROM queue WHERE name = :queue), 0),
         EXISTS (SELECT 1 FROM task WHERE queue = :queue AND state = 'ready'),
         (SELECT min(at) FROM task WHERE queue = :queue AND state = 'scheduled'),
         (SELECT min(at) FROM task WHERE queue = :queue AND state = 'leased')
 """
+
+PAUSED_UNTIL = "SELECT CAST(paused AS INTEGER) FROM queue WHERE name = ?"
+
+PAUSE = "UPDATE queue SET paused = ? WHERE name = ?"
 
 FIND = "SELECT state, due, token, lost FROM task WHERE seq = ?"
 
@@ -293,7 +306,8 @@ STATS = f"""
         min(
             ifnull((SELECT min(at) FROM task WHERE queue = :queue AND state = 'ready'), :now),
             ifnull((SELECT min(at) FROM task WHERE queue = :queue AND state = 'scheduled'), :now)
-        )
+        ),
+        CAST(paused AS INTEGER)
     FROM queue WHERE name = :queue
 """  # noqa: S608 - names of our own columns
 

@@ -3,8 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from math import inf
 from sqlite3 import Connection, Cursor
-from time import time
 from typing import Final
 
 from ...constants import COMMIT_MEMORY, LEASED, READY, SCHEDULED
@@ -17,14 +17,11 @@ from ..base import (
     Message,
     Outcome,
     QueueStats,
-    bounded,
     memory_of,
 )
 from ..stats import SAMPLE_SECONDS, SAMPLES, read_numbers
 from . import schema as sql
-
-SECOND: Final = 1_000_000
-"""Times in the file are whole microseconds since 1970."""
+from .clock import SECOND, is_set_back, micros, now
 
 SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
 """Microseconds between two samples of a queue."""
@@ -38,24 +35,6 @@ SWEEP: Final = 250
 
 _Row = tuple[str, str, str, int, int, str]
 """Queue, id, state, at, due, data."""
-
-
-def now() -> int:
-    """Return the time in microseconds since 1970."""
-    return int(time() * SECOND)
-
-
-def micros(seconds: float) -> int:
-    """Return *seconds* in microseconds."""
-    return round(bounded(seconds) * SECOND)
-
-
-def is_set_back(moment: int, last: int) -> bool:
-    """Return whether the clock was set back between the times *last* and *moment*.
-
-    Up to a second is taken for drift.
-    """
-    return moment < last - SECOND
 
 
 class WriteTransaction:
@@ -262,6 +241,8 @@ class WriteTransaction:
         leases: list[Lease] = []
         found: list[tuple[str, int, int]] = []
         for name in names:
+            if self._is_paused(name):
+                continue
             room = limit - len(leases)
             # Make ready at least as many as are reserved. Otherwise a task that was due later could
             # be reserved before one that was due earlier.
@@ -323,6 +304,16 @@ class WriteTransaction:
         self.count(name, **{state: 1})
 
     # Operator commands.
+
+    def pause(self, name: str, seconds: float) -> None:
+        until = sql.NO_END if seconds == inf else self.now + micros(seconds) if seconds > 0 else 0
+        self.execute(sql.COUNT, (name, *([0] * len(sql.COUNTS))))
+        self.execute(sql.PAUSE, (until, name))
+        self.wakes = True
+
+    def _is_paused(self, name: str) -> bool:
+        (until,) = self.execute(sql.PAUSED_UNTIL, (name,)).fetchone() or (0,)
+        return bool(until > self.now)
 
     def cancel(self, name: str, task_id: str) -> str | None:
         row = self.execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone()
@@ -386,10 +377,15 @@ def measure(execute: Callable[..., Cursor], name: str, moment: int) -> QueueStat
     row = execute(sql.STATS, {"queue": name, "now": moment}).fetchone()
     if row is None:
         return QueueStats()
-    *counts, due, oldest = row
+    *counts, due, oldest, paused = row
     found, unreadable = read_numbers(zip(sql.COUNTS, counts, strict=True))
     # These are due, but no step has made them ready yet.
     found["ready"] += due
     found["scheduled"] -= due
     since = oldest if isinstance(oldest, int) else moment
-    return QueueStats(**found, oldest=max(0, moment - since) / SECOND, unreadable=unreadable)
+    return QueueStats(
+        **found,
+        oldest=max(0, moment - since) / SECOND,
+        paused=inf if paused == sql.NO_END else max(0, paused - moment) / SECOND,
+        unreadable=unreadable,
+    )

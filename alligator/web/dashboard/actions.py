@@ -1,7 +1,8 @@
-"""Actions of the dashboard's buttons: retry, drop or cancel tasks, and run schedules."""
+"""Actions of the dashboard's buttons: on tasks, queues and schedules."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from logging import Logger, getLogger
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ NOTICES = {
     "cancel-chosen": "The chosen tasks are canceled.",
     "retry-all": "The dead tasks are back on their queue.",
     "drop-all": "The dead tasks are dropped.",
+    "pause": "The queue is paused: no worker begins its tasks.",
+    "resume": "The queue is resumed.",
     "none": "Nothing was done: no task was chosen.",
     "partly": "Only some of the tasks were changed: others no longer existed, or it took too long. "
     "Tasks that are left are still listed.",
@@ -44,6 +47,12 @@ ACTIONS: Mapping[str, Callable[[Client, str, str], object]] = {
     "retry-all": lambda client, queue, task: client.retry_dead(queue, task),
     "drop-all": lambda client, queue, task: client.drop_dead(queue, task),
 }
+
+CONTROLS: Mapping[str, Callable[[Client, str], None]] = {
+    "pause": lambda client, queue: client.pause(queue, inf),
+    "resume": lambda client, queue: client.pause(queue, 0.0),
+}
+"""The actions on a whole queue."""
 
 RUN = "run"
 """The action on a schedule."""
@@ -72,15 +81,18 @@ class Actions:
     def perform(self, fields: Sequence[tuple[str, str]]) -> str:
         """Perform the action of a form and return the key of its notice in `NOTICES`.
 
-        The *fields* are ``do``, ``store`` (its index), ``queue`` and, unless the action is for all
-        tasks, ``task``; to run a schedule, ``schedule`` instead of the last two. For several tasks
-        there is one field ``chosen`` each, which holds the last three as a query. Raises `WrongAction`
-        before anything is done if any field is invalid, and `BackendError` when the store fails.
+        The *fields* are ``do``, ``store`` (its index), ``queue`` and, unless the action is for the
+        queue or all of its dead tasks, ``task``; to run a schedule, ``schedule`` instead of the last
+        two. For several tasks there is one field ``chosen`` each, which holds the last three as a
+        query. Raises `WrongAction` before anything is done if any field is invalid, and
+        `BackendError` when the store fails.
         """
         form = dict(fields)
         do = form.get("do", "")
         if do == RUN:
             return self._run(form)
+        if do in CONTROLS:
+            return self._control(do, form)
         if do not in ACTIONS:
             raise WrongAction(UNCLEAR)
         chosen = [value for name, value in fields if name == "chosen"]
@@ -105,6 +117,15 @@ class Actions:
                 log.info("dashboard: schedule run out of turn", extra={"task_id": task.task_id})
                 return RUN
         return "unknown"
+
+    def _control(self, do: str, form: Mapping[str, str]) -> str:
+        """Pause or resume a queue."""
+        target = self._find_target(form)
+        if target.task or form.get("chosen"):
+            raise WrongAction(UNCLEAR)
+        CONTROLS[do](target.client, target.queue)
+        log.info("dashboard: %s of a queue", do, extra={"queue": target.queue})
+        return do
 
     def _find_chosen(self, form: Mapping[str, str], chosen: Iterable[str]) -> Collection[_Target]:
         # The page always sends an empty one as well, so that choosing nothing is not an error.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alligator.backends.base import Message, Outcome, Verdict, WorkerInfo
-from alligator.backends.sqlite_backend import Client, writes
+from alligator.backends.sqlite_backend import Client, clock
 from alligator.constants import COMMIT_MEMORY, LONG_COMMIT_MEMORY
 from tests.harness.sqlite_files import query
 
@@ -26,12 +26,12 @@ def test_clock_that_is_set_back_makes_no_task_wait_longer(
     client.push_many([Message("mail", "scheduled", "2", 60.0), Message("mail", "ready", "3")])
     client.beat(WorkerInfo(name="w"), 60)
 
-    monkeypatch.setattr(writes, "time", lambda: time.time() - HOUR)
+    monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR)
 
     assert client.reserve("mail", lease_for=120)[0].task_id == "ready"
     assert 50 < client.step(["mail"], 1).pause <= 60
     assert client.workers()[0].seen_ago < 10
-    monkeypatch.setattr(writes, "time", lambda: time.time() - HOUR + 90)
+    monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR + 90)
     # One after the other, for the one whose lease has ended is leased alone.
     leases = [*client.reserve("mail", limit=5), *client.reserve("mail", limit=5)]
     assert {lease.task_id for lease in leases} == {"leased", "scheduled"}
@@ -77,7 +77,7 @@ def test_commit_is_remembered_for_minutes_or_for_a_day(
 ) -> None:
     def forget_after(seconds: float) -> set[str]:
         """Push under both ids that long after the first time; return which of them queue a task."""
-        monkeypatch.setattr(writes, "time", lambda: time.time() + seconds)
+        monkeypatch.setattr(clock, "time", lambda: time.time() + seconds)
         client.drop_all("mail")
         client.push_many([Message("mail", "other", "{}")], commit_id=f"other-{seconds}")
         for commit_id in ("c", "day-c"):

@@ -502,6 +502,8 @@ def test_commands_of_the_application_use_its_gator(tmp_path: Path) -> None:
     worker = runner.invoke(args=["alligator", "worker", "--burst", "--log-level", "error"])
     health = runner.invoke(args=["alligator", "health"])
     dead = runner.invoke(args=["alligator", "dead", "list"])
+    for command in ("pause", "resume", "drain"):
+        assert runner.invoke(args=["alligator", command, "all"]).exit_code == 0
 
     assert (worker.exit_code, health.exit_code, dead.exit_code) == (0, 0, 0), worker.output
     assert calls == [("shop", ["task"])]

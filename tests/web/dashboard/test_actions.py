@@ -1,5 +1,6 @@
 """The actions of the dashboard's buttons."""
 
+from math import inf
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from tests.harness.dashboard import (
     post,
     schedule,
     show,
+    text_of,
 )
 from tests.harness.sample_tasks import add
 
@@ -67,7 +69,8 @@ def test_dead_task_can_be_retried_and_dropped(
 
 def test_scheduled_task_can_be_canceled(browse: Any, endpoint: Endpoint, gator: Gator) -> None:
     schedule(gator)
-    (form,), headers = browse()
+    forms, headers = browse()
+    (form,) = [form for form in forms if form["do"] == "cancel"]
 
     response = post(endpoint, headers, **form)
 
@@ -229,6 +232,9 @@ def test_program_with_the_token_needs_no_form(endpoint: Endpoint, gator: Gator) 
         {"do": "retry", "queue": "all"},
         {"do": "retry-all", "queue": "all", "task": "a"},
         {"do": "perform", "queue": "all", "task": "a"},
+        {"do": "pause"},
+        {"do": "pause", "queue": "all", "task": "a"},
+        {"do": "resume", "queue": "all", "chosen": "queue=all&task=a"},
         {"do": "retry", "queue": "all", "task": "a", "store": "1"},
         {"do": "retry", "queue": "all", "task": "a", "store": "-1"},
         {"do": "retry", "queue": "all", "task": "a", "store": "9" * 5000},
@@ -242,6 +248,38 @@ def test_form_with_invalid_fields_does_nothing(
 
     assert post(endpoint, BEARER, **form).status == 422
     assert gator.stats().dead == 1
+
+
+def test_queue_can_be_paused_and_resumed(browse: Any, endpoint: Endpoint, gator: Gator) -> None:
+    gator.task(add, 1, 2)
+    (form,), headers = browse()
+    assert form["do"] == "pause"
+
+    response = post(endpoint, headers, **form)
+
+    assert (response.status, header(response, "Location")) == (303, "./?done=pause#queues")
+    assert gator.stats().paused == inf
+    page = text_of(show(endpoint, "done=pause", **headers))
+    assert "The queue is paused: no worker begins its tasks." in page
+    assert "all paused" in page
+    (form,), headers = browse()
+    assert form["do"] == "resume"
+    post(endpoint, headers, **form)
+    assert gator.stats().paused == 0
+
+
+def test_page_shows_when_a_pause_ends(endpoint: Endpoint, gator: Gator) -> None:
+    gator.pause(until=7200)
+
+    assert "all paused for " in text_of(show(endpoint, **BEARER))
+
+
+def test_queue_that_cannot_be_paused_has_no_button(gator: Gator) -> None:
+    gator.client.known_stats = ("ready",)  # type: ignore[misc]
+    gator.task(add, 1, 2)
+    endpoint = Endpoint(gator, token=TOKEN, actions=True)
+
+    assert 'value="pause"' not in show(endpoint, **BEARER)
 
 
 def test_store_that_fails_is_a_503_without_a_reason() -> None:

@@ -361,18 +361,22 @@ END $$;
 -- Return the seconds until there is something to do, 0 if there is now. p_after gives for each queue
 -- where to begin among the tasks that wait. Leases are looked at only from the beginning of time: their
 -- next end may be behind those of all tasks that were done since. A client that begins later sleeps only
--- until it begins at the beginning again.
+-- until it begins at the beginning again. The tasks of a paused queue wait until it is resumed.
 CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_since timestamptz)
 RETURNS float8 LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     v_at timestamptz;
+    v_until timestamptz;
     v_next timestamptz := 'infinity';
 BEGIN
     FOR n IN 1 .. cardinality(p_queues) LOOP
         SELECT at INTO v_at FROM {s}.task
         WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n] ORDER BY at, seq LIMIT 1;
-        v_next := least(v_next, v_at);
+        IF v_at < v_next THEN
+            SELECT until INTO v_until FROM {s}.paused WHERE queue = p_queues[n];
+            v_next := least(v_next, greatest(v_at, v_until));
+        END IF;
         IF p_since = '-infinity' THEN
             SELECT at INTO v_at FROM {s}.task
             WHERE queue = p_queues[n] AND state = 'l' ORDER BY at, seq LIMIT 1;
@@ -468,6 +472,7 @@ DECLARE
     v_reclaimed boolean := true;
     v_took float8;
     v_pause float8 := 'infinity';
+    v_paused text[];
 BEGIN
     IF p_slept THEN
         PERFORM pg_advisory_unlock_all();
@@ -519,8 +524,13 @@ BEGIN
                 v_deaths := v_deaths || array_fill(p_queues[n], ARRAY[v_dead]);
             END IF;
         END LOOP;
+        v_paused := ARRAY(SELECT queue FROM {s}.paused WHERE queue = ANY (p_queues) AND until > v_now);
         -- A suspect is leased alone: the step ends after it, if it is the first, or else before it.
         FOR n IN 1 .. cardinality(p_queues) LOOP
+            IF p_queues[n] = ANY (v_paused) THEN
+                v_complete := false;
+                CONTINUE;
+            END IF;
             SELECT array_agg(r.tid), array_agg(r.suspect) INTO v_found, v_suspects FROM (
                 SELECT ctid AS tid, suspect FROM {s}.task
                 WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n] AND at <= v_now
@@ -555,6 +565,7 @@ BEGIN
         IF v_room = 0 THEN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
             FOR n IN 1 .. cardinality(p_queues) LOOP
+                CONTINUE WHEN p_queues[n] = ANY (v_paused);
                 PERFORM FROM {s}.task
                 WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n]
                     AND at <= v_now + interval '5 s'
@@ -743,19 +754,39 @@ BEGIN
     RETURN false;
 END $$;
 
+-- Pause the queue for p_seconds, which may be infinite, or resume it: 0. Then wake a worker, which has to
+-- know the new end; it wakes others if there are more tasks.
+CREATE PROCEDURE {s}.pause_queue(p_queue text, p_seconds float8) LANGUAGE plpgsql AS $$
+DECLARE
+    v_until timestamptz := 'infinity';
+BEGIN
+    IF p_seconds <= 0 THEN
+        v_until := '-infinity';
+    ELSIF p_seconds < 'infinity' THEN
+        v_until := clock_timestamp() + p_seconds * interval '1 s';
+    END IF;
+    INSERT INTO {s}.paused (queue, until) VALUES (p_queue, v_until)
+    ON CONFLICT (queue) DO UPDATE SET until = excluded.until;
+    INSERT INTO {s}.tally (queue) VALUES (p_queue);  -- the queue is known from now on
+    COMMIT;
+    PERFORM {s}.wake(p_queue, 1);
+END $$;
+
 -- Numbers.
 
 CREATE FUNCTION {s}.stats(p_queues text[]) RETURNS TABLE (
     o_queue text, ready bigint, scheduled bigint, leased bigint, dead bigint, pushed bigint,
     succeeded bigint, failed bigint, retried bigint, lost bigint, canceled bigint, dropped bigint,
-    died bigint, expired bigint, oldest float8
+    died bigint, expired bigint, oldest float8, paused float8
 ) LANGUAGE plpgsql STABLE
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 BEGIN
     RETURN QUERY
         SELECT s.queue, s.waiting - s.delayed + s.due, s.delayed - s.due, s.leased, s.dead, s.pushed,
             s.succeeded, s.failed, s.retried, s.lost, s.canceled, s.dropped, s.died, s.expired,
-            coalesce(greatest(0, extract(epoch FROM clock_timestamp() - s.oldest)), 0)::float8
+            coalesce(greatest(0, extract(epoch FROM clock_timestamp() - s.oldest)), 0)::float8,
+            CASE WHEN s.until = 'infinity' THEN 'infinity' WHEN s.until > clock_timestamp()
+                THEN extract(epoch FROM s.until - clock_timestamp()) ELSE 0 END::float8
         FROM (
             SELECT t.*,
                 -- The delayed tasks that are due by now; their number is bounded.
@@ -763,7 +794,8 @@ BEGIN
                     SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.delayed AND k.state = 'w'
                         AND k.at <= clock_timestamp() LIMIT 10000) d) AS due,
                 (SELECT k.at FROM {s}.task k WHERE k.queue = t.queue AND k.state = 'w'
-                    ORDER BY k.at, k.seq LIMIT 1) AS oldest
+                    ORDER BY k.at, k.seq LIMIT 1) AS oldest,
+                (SELECT p.until FROM {s}.paused p WHERE p.queue = t.queue) AS until
             FROM (
                 SELECT l.queue, sum(l.waiting)::bigint AS waiting, sum(l.delayed)::bigint AS delayed,
                     sum(l.leased)::bigint AS leased, sum(l.dead)::bigint AS dead,

@@ -84,6 +84,12 @@ CREATE TABLE {s}.tally (
 ALTER TABLE {s}.tally REPLICA IDENTITY FULL;
 ALTER TABLE {s}.store REPLICA IDENTITY FULL;
 
+-- The queues that are, or were, paused.
+CREATE TABLE {s}.paused (
+    queue text COLLATE "C" PRIMARY KEY,
+    until timestamptz NOT NULL
+);
+
 CREATE TABLE {s}.worker (
     name text COLLATE "C" PRIMARY KEY,
     seen timestamptz NOT NULL,

@@ -13,6 +13,7 @@
 --   :sum   HASH  figure -> number; the queue with the empty name has those of no queue
 --   :past  HASH  place in a ring -> when (µs), ready, scheduled, leased, dead, pushed, succeeded, failed,
 --                dropped
+--   :off   when the queue is resumed (µs; -1: without an end); absent if it was never paused
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
 -- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls.
@@ -47,6 +48,20 @@ end
 -- Return the lowest score of a sorted set; nil if it is empty.
 local function lowest(zset)
   return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2])
+end
+
+-- Return for each of the first *count* queues until when it is paused (µs); false if it is not.
+local function pauses_of(queues, count, now)
+  local keys = {}
+  for i = 1, count do
+    keys[i] = queues[i] .. ':off'
+  end
+  local found = call('MGET', unpack(keys))
+  for i = 1, count do
+    local till = tonumber(found[i] or 0) or 0
+    found[i] = till < 0 and math.huge or (till > now and till)
+  end
+  return found
 end
 
 local function wake(queue)

@@ -27,6 +27,10 @@ shift(workers)
 for place = 3, #KEYS do
   shift(KEYS[place] .. ':due')
   shift(KEYS[place] .. ':run')
+  local till = tonumber(call('GET', KEYS[place] .. ':off') or 0) or 0
+  if till > 0 then
+    call('SET', KEYS[place] .. ':off', whole(till - by))
+  end
   if call('EXISTS', KEYS[place] .. ':due') == 1 then
     wake(KEYS[place])
   end

@@ -2,9 +2,11 @@
 --
 -- KEYS  the queues
 -- ARGV  the names of the counters
--- Returns for each queue ready, waiting, leased, dead, the age of the oldest ready task (µs), the counters.
+-- Returns for each queue ready, waiting, leased, dead, the age of the oldest ready task (µs), for how long
+--       it is still paused (µs; -1: without an end), the counters.
 
 local now = clock()
+local paused = pauses_of(KEYS, #KEYS, now)
 local reply = {}
 
 for k, queue in ipairs(KEYS) do
@@ -14,6 +16,7 @@ for k, queue in ipairs(KEYS) do
     call('ZCARD', queue .. ':run'),
     call('ZCARD', queue .. ':dead'),
     math.max(0, now - (lowest(queue .. ':due') or now)),
+    paused[k] and (paused[k] == math.huge and -1 or paused[k] - now) or 0,
     unpack(call('HMGET', queue .. ':cnt', unpack(ARGV))),
   }
 end

@@ -177,6 +177,7 @@ end
 
 -- Reserve the next tasks.
 
+local paused = pauses_of(KEYS, places, now)
 local reply = { -1 }
 local left = limit
 local has_stopped = false
@@ -233,7 +234,7 @@ local function reserve(place, queue)
 end
 
 for place = 1, places do
-  if left > 0 and not has_stopped then
+  if left > 0 and not has_stopped and not paused[place] then
     reserve(place, KEYS[place])
   end
 end
@@ -268,9 +269,10 @@ if left == limit then
   for place = 1, places do
     local queue = KEYS[place]
     local due = lowest(queue .. ':due')
-    if not due then
+    if paused[place] or not due then
       call('DEL', queue .. ':wake')
     end
+    due = due and math.max(due, paused[place] or 0)
     soonest = math.min(soonest, due or math.huge, lowest(queue .. ':run') or math.huge)
   end
   if soonest < math.huge then
@@ -284,7 +286,7 @@ if left == 0 or has_stopped then
   -- There may be more tasks: one worker wakes the next, so that none is woken without a task.
   for place = 1, places do
     local due = lowest(KEYS[place] .. ':due')
-    if due and due <= now then
+    if due and due <= now and not paused[place] then
       wake(KEYS[place])
     end
   end
