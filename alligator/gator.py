@@ -254,16 +254,17 @@ class Gator(Schedules, QueueControls):
         if transaction is not None:
             transaction = transaction.of(self)
         shared = transaction.options if transaction is not None else NO_OPTIONS
-        merged: Mapping[str, Any] = NO_OPTIONS
         sending: Mapping[str, Any] = NO_OPTIONS
         if options or shared or self.defaults:
             merged = merge_options(self.defaults, shared, options)
             sending = {name: merged.pop(name) for name in SENDING if name in merged}
-        task = self.task_class(**merged)
-        if options.get("is_async") is False:
-            task.is_async = False
-        elif sending.get("is_async") is not None:
-            task.is_async = True  # overrides a default of the task's class
+            task = self.task_class(**merged)
+            if options.get("is_async") is False:
+                task.is_async = False
+            elif sending.get("is_async") is not None:
+                task.is_async = True  # overrides a default of the task's class
+        else:
+            task = self.task_class()
         if self._has_own_push:
             task.__dict__["_sending"] = sending
             return self.push(task, func, *args, **kwargs)

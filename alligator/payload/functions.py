@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 VAR_POSITIONAL = 0x04
 VAR_KEYWORD = 0x08
 
+MAX_SHAPES = 100
+"""How many kinds of calls of a function are remembered."""
+
 MAX_HINTS = 100
 """How many annotations of a function are kept."""
 
@@ -213,7 +216,8 @@ class Callee:
         for name in positional[: self._only_positional]:
             del self._places[name]
         self._places |= dict.fromkeys(self._keyword_only, maxsize)
-        self._is_plain = self.least <= self.most and not self._needed
+        self._fitting: set[tuple[Any, ...]] = set()
+        """The numbers of positional arguments, with names of others, of calls that have fitted."""
         self._hints: dict[int | str, Hint] = {}
 
     @property
@@ -240,9 +244,12 @@ class Callee:
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise `WrongArguments` when the function does not take these arguments."""
-        if not kwargs and self._is_plain and self.least <= len(args) <= self.most:
+        shape = (len(args), *kwargs)
+        if shape in self._fitting:
             return
         if self._fits(len(args), kwargs):
+            if len(self._fitting) < MAX_SHAPES:
+                self._fitting.add(shape)
             return
         from .._runtime.signatures import signature  # loads inspect
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from .._runtime.coroutines import complete
 from ..backends.base import Commit
 from ..commits.counters import Ending
-from ..commits.deferred import ENDED, DeferredTasks, OutgoingTask
+from ..commits.deferred import ENDED, OutgoingTask
 from ..constants import COMMIT_MEMORY
 from ..exceptions import TooManyTasks
 from ..options import merge_options
@@ -99,7 +99,7 @@ class Transaction(Scope):
         deferred = self._deferred
         with deferred.lock:
             if self._ending is None and deferred is not ENDED:
-                self._callbacks.append(callback)
+                self._callbacks = [*self._callbacks, callback]
                 return
         if self._ending == "committed" or (self._ending is None and not self.doomed):
             self._call(callback)
@@ -174,7 +174,8 @@ class Transaction(Scope):
     def end_if_empty(self) -> bool:
         """End it if there is nothing to commit; return whether there was nothing."""
         # Atomic: another thread may start the first task at this moment.
-        deferred: DeferredTasks = self.__dict__.setdefault("_deferred", ENDED)
+        self._first.append(ENDED)
+        deferred = self._first[0]
         if deferred is ENDED:  # without callbacks, because the first one creates the tasks
             self._ending = self._ending or ("doomed" if self.doomed else "committed")
             return True
@@ -242,10 +243,9 @@ class Transaction(Scope):
             self._fail("failed")
             raise
         if self._outer is not None:
-            ending = self._outer._ending or "exception"
             if deferred:
                 log.warning("discarded %d tasks: the outer transaction failed", len(deferred))
-            await self._drop(deferred, ending, awaits=awaits)
+            await self._drop(deferred, self._outer._ending or "exception", awaits=awaits)
         elif deferred:
             await self._deliver(deferred, self._deferred, awaits=awaits)
 
@@ -253,7 +253,7 @@ class Transaction(Scope):
         """Call the callbacks after `send`, including those that are registered meanwhile."""
         while True:
             with self._deferred.lock:
-                callbacks, self._callbacks = self._callbacks, []
+                callbacks, self._callbacks = self._callbacks, ()
                 if self._ending is not None:
                     return
                 if not callbacks:
@@ -303,7 +303,7 @@ class Transaction(Scope):
                 return
             sent, self._sent = self._sent, ()
             self._ending = "undone"
-            self._callbacks = []
+            self._callbacks = ()
         if sent:
             self.gator.delivery.withdraw(sent, self.commit_id)
             self.gator.delivery.count("undone", [each for each in sent if not each.always])
@@ -357,7 +357,7 @@ class Transaction(Scope):
         """Record an end without a commit, and count *tasks*, which are not on the queue."""
         with self._deferred.lock:
             self._ending = self._ending or ending
-            self._callbacks = []
+            self._callbacks = ()
         if tasks:
             self.gator.delivery.count(ending, tasks)
 

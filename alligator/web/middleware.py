@@ -101,6 +101,8 @@ class Middleware(Generic[App]):
             (gator, gator.check_shared({**self._switch, **fixed}))
             for gator in reversed(self.gators)
         ]
+        is_simple = len(self._openings) == 1 and self._options_of is None and self._keys is None
+        self._only_opening = self._openings[0] if is_simple else None
 
     def begin(self, raw: Any, known: object = None) -> list[Transaction]:
         """Begin and return the transactions of a request, the first gator's first.
@@ -110,12 +112,12 @@ class Middleware(Generic[App]):
         other. The transactions join no other transaction of the context, because that may belong to
         another request.
         """
+        if known is None and self._only_opening is not None:
+            gator, options = self._only_opening
+            return [Transaction(gator, options, raw).begin(None)]
         openings = self._openings
         if known is not None or self._options_of is not None:
             openings = self._openings_for(raw, known)
-        elif self._keys is None and len(openings) == 1:
-            [(gator, options)] = openings
-            return [Transaction(gator, options, raw).begin(None)]
         commit_id = None if self._keys is None else self._commit_id_of(self._keys, raw)
         transactions: list[Transaction] = []
         parent = _innermost_in(known) if isinstance(known, Transaction) else None
