@@ -1,0 +1,3 @@
+"""The addresses of the endpoint: ``path("alligator/", include("django_alligator.urls"))``."""
+
+urlpatterns: list[object] = []
