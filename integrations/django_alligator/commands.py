@@ -7,9 +7,8 @@ import click
 from django.db import connections
 
 from alligator.cli import CommandGroup, store_commands, worker_command
-from alligator.monitoring.health import Health
 
-from .configuration import setting
+from .endpoint import health
 from .reloading import run_with_reload
 from .settings_gator import gator
 
@@ -36,15 +35,6 @@ def commands() -> click.Group:
     for command in store_commands(lambda: gator, health):
         group.add_command(command)
     return group
-
-
-def health() -> Health:
-    """Return the health of the gator, with the limits of the settings."""
-    return Health(
-        gator,
-        backlog_after=setting("BACKLOG_AFTER"),
-        backlog_depth=setting("BACKLOG_DEPTH"),
-    )
 
 
 def _worker() -> click.Command:
