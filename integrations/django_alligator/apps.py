@@ -13,6 +13,8 @@ class AlligatorConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the parts that have to know of Django's events."""
+        from .checks import register_checks
         from .settings_gator import follow_settings
 
+        register_checks()
         setting_changed.connect(follow_settings, dispatch_uid="django_alligator")
