@@ -42,7 +42,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         if unknown:
             return [_unknown(name) for name in unknown]
     try:
-        _ = gator.client
+        gator.store  # noqa: B018 - this makes it
     except AlligatorException as error:
         return [Error(f"The gator cannot be made: {error}", id="alligator.E001")]
     return list(_check_uses())

@@ -8,13 +8,10 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from django_alligator import Middleware
-from tests.harness import django_project
 
 OURS = "django_alligator.Middleware"
 SECURITY = "django.middleware.security.SecurityMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
-
-assert django_project.settings.configured
 
 
 class OwnMiddleware(Middleware):

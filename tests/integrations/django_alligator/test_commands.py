@@ -69,10 +69,11 @@ def test_worker_starts_again_with_changed_code(project: DjangoProject, tmp_path:
         assert program.wait(30 + SLACK) == 0
 
 
-def touch(file: Path) -> None:
+def touch(file: Path) -> bool:
     """Make a file look changed: it may be that its program has not looked at it before."""
     later = file.stat().st_mtime + 1
     os.utime(file, (later, later))
+    return False
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run a command for `call_command`; raises `CommandError` if its exit status is not 0."""
-        self.stdout.ending = self.stderr.ending = ""  # click ends the lines
+        out: Any = self.stdout
+        err: Any = self.stderr
+        out.ending = err.ending = ""  # click ends the lines
         try:
-            with redirect_stdout(self.stdout), redirect_stderr(self.stderr):
+            with redirect_stdout(out), redirect_stderr(err):
                 commands()(options["words"], prog_name="alligator", standalone_mode=False)
         except click.ClickException as error:
             message = error.format_message()
