@@ -118,9 +118,8 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "cli": (
-            "check dead errors latergator letters outbox pausing progress schedules selection show "
-            "source suggest "
-            "tables worker"
+            "check dead errors latergator letters outbox pausing processes program progress "
+            "schedules selection show source suggest tables worker"
         ),
     },
     {
