@@ -9,10 +9,11 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 
 from alligator.commits.databases import check_dialect
-from alligator.exceptions import ConfigurationError
+from alligator.exceptions import AlligatorException, ConfigurationError
 
 from .configuration import setting
-from .models import OutboxCommit
+from .outbox import DjangoOutbox
+from .settings_gator import gator
 
 
 @register()
@@ -48,23 +49,24 @@ def check_databases(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
 def check_tables(
     app_configs: Any = None, databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
-    """Check that the table of the outbox exists."""
+    """Check that the table of the outbox exists, where it is needed."""
     if "migrate" in sys.argv[1:2]:
         return []  # which is about to create it
+    try:
+        relays = gator.relays
+    except AlligatorException:
+        return []  # there is no queue, which another check says
     found: list[CheckMessage] = []
-    for using in setting("DATABASES") or ():
-        if using not in (databases or ()) or using not in connections.settings:
+    for relay in relays:
+        outbox = relay.outbox
+        if not (isinstance(outbox, DjangoOutbox) and outbox.using in (databases or ())):
             continue
-        connection = connections[using]
-        with connection.cursor() as cursor:
-            tables = connection.introspection.table_names(cursor)
-        if OutboxCommit._meta.db_table not in tables:
-            found.append(
-                checks.Warning(
-                    f"The database {using!r} has no table {OutboxCommit._meta.db_table}, so a task in "
-                    "atomic() fails.",
-                    hint=f"Run: python manage.py migrate django_alligator --database {using}",
-                    id="django_alligator.W021",
-                )
-            )
+        if outbox.is_needed():
+            try:
+                relay.check()
+            except ConfigurationError as error:
+                message = f"A task in atomic() fails. {error}"
+                found.append(checks.Warning(message, id="django_alligator.W021"))
+            finally:
+                outbox.close()
     return found
