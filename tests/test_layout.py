@@ -114,8 +114,8 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "cli": (
-            "check dead errors latergator letters outbox progress selection show source suggest "
-            "tables worker"
+            "check dead errors latergator letters outbox processes program progress selection show "
+            "source suggest tables worker"
         ),
     },
     {

@@ -72,10 +72,12 @@ class Endpoint:
     project that has limits or checks of its own.
     """
 
-    awaits: ClassVar[bool] = False
+    awaits: bool = False
     """Whether the protocol has an event loop."""
     refusals: ClassVar[tuple[type[Exception], ...]] = ()
     """What *authorize* may raise to respond with something else than a 403, such as a log-in page."""
+    closed: str = CLOSED
+    """What a page says to visitors without authorization."""
 
     def __init__(
         self,
@@ -176,7 +178,7 @@ class Endpoint:
     def _closed(self, request: Request) -> Response:
         """Return the 403: for a browser the log-in page, if there is a token."""
         if not self._token or not request.is_from_a_browser() or request.method == "POST":
-            return problem(request, 403, "Forbidden", CLOSED)
+            return problem(request, 403, "Forbidden", self.closed)
         return render_login(_relative(request, "login"))
 
     def _show_login(self, request: Request) -> Response:
@@ -196,7 +198,7 @@ class Endpoint:
             log.warning("dashboard: a log-in failed, because the token was wrong")
             if request.is_from_a_browser():
                 return render_login(_relative(request, "login"), wrong=True)
-            return problem(request, 403, "Forbidden", CLOSED)
+            return problem(request, 403, "Forbidden", self.closed)
         response = redirect(303, _relative(request, ""))
         cookie = set_session(self._sessions.begin(), request.headers)
         response.headers.append(("Set-Cookie", cookie))

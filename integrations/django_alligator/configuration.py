@@ -107,6 +107,11 @@ def is_queued_by_setting() -> bool | None:
     return None if value is None or value == "" else to_bool("ALLIGATOR['ASYNC']", value)
 
 
+def flag(name: str) -> bool:
+    """Return a setting that is true or false."""
+    return to_bool(f"ALLIGATOR[{name!r}]", setting(name))
+
+
 def token() -> str | None:
     """Return the token of the endpoint."""
     return _text("TOKEN")

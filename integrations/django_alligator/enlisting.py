@@ -53,7 +53,13 @@ def enlist(gator: Gator, using: str = "default") -> None:
         )
     if connections.settings[using]["ENGINE"] == "django.db.backends.dummy":
         return  # a project without a database
-    check_dialect(connections[using].vendor)
+    try:
+        check_dialect(connections[using].vendor)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"Tasks cannot follow the transactions of the database {using!r}. {error} Do not enlist it: "
+            "ALLIGATOR = {'DATABASES': [], ...}"
+        ) from None
     enlister = DatabaseEnlister(gator, using)
     gator.enlisters.append(enlister)
     gator.relays.append(enlister.relay)

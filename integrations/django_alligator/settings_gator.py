@@ -75,8 +75,11 @@ gator: Gator = SettingsGator()
 def follow_settings(*, setting: str, **_: Any) -> None:
     """Make the gator again after a test has overridden its setting."""
     if setting == "ALLIGATOR":
+        from .endpoint import endpoint
+
         assert isinstance(gator, SettingsGator)
         gator.forget()
+        endpoint.cache_clear()
 
 
 def is_queued() -> bool:

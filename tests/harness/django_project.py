@@ -1,7 +1,7 @@
 """A small Django project in this process, and its sites for the tests of all web integrations."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import isawaitable
 from typing import Any, NamedTuple
 
@@ -10,17 +10,35 @@ from django.conf import settings
 
 if not settings.configured:
     settings.configure(
-        ALLOWED_HOSTS=["testserver"],
+        ALLOWED_HOSTS=["*"],
         ALLIGATOR={"CONN": "locmem://"},
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         INSTALLED_APPS=[
+            "django.contrib.admin",
             "django.contrib.auth",
             "django.contrib.contenttypes",
+            "django.contrib.messages",
+            "django.contrib.sessions",
             "django_alligator",
         ],
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         ROOT_URLCONF=__name__,
         SECRET_KEY="for tests",
+        STATIC_URL="static/",
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "APP_DIRS": True,
+                "OPTIONS": {
+                    "context_processors": [
+                        "django.template.context_processors.request",
+                        "django.contrib.auth.context_processors.auth",
+                        "django.contrib.messages.context_processors.messages",
+                    ]
+                },
+            }
+        ],
         USE_TZ=True,
     )
     django.setup()
@@ -33,7 +51,7 @@ from django.utils.decorators import sync_and_async_middleware
 
 from django_alligator.middleware import Middleware
 
-Respond = Callable[[Any], Any]
+Respond = Callable[[Any], Any] | None
 """Makes the response of a request; a coroutine function may do so for an asynchronous view."""
 
 
@@ -64,8 +82,8 @@ def __getattr__(name: str) -> Any:
     return _middlewares[int(name.removeprefix("middleware_"))]
 
 
-def _responding(respond: Respond, is_async: bool) -> Any:
-    """Return a middleware that lets *respond* make the responses, in a view of that kind."""
+def _responding(respond: Respond, urls: Sequence[Any] | None) -> Any:
+    """Return a middleware that lets *respond* make the responses, in the view of *urls*."""
 
     class Responding:
         sync_capable = async_capable = True
@@ -77,8 +95,8 @@ def _responding(respond: Respond, is_async: bool) -> Any:
 
         def __call__(self, request: Any) -> Any:
             request.respond = respond
-            if is_async:
-                request.urlconf = async_urls
+            if urls is not None:
+                request.urlconf = tuple(urls)
             return self.get_response(request)
 
     return Responding
@@ -96,15 +114,21 @@ def _to_middleware(layer: Any) -> Any:
 
 
 def make_client(
-    respond: Respond, *layers: Any, is_async: bool = False, is_async_view: bool | None = None
+    respond: Respond,
+    *layers: Any,
+    is_async: bool = False,
+    is_async_view: bool | None = None,
+    urls: Sequence[Any] | None = None,
 ) -> Callable[..., "Received"]:
     """Return a client of a site whose page is *respond*, inside of *layers*, the innermost first.
 
-    The page is a view of the same kind as the server, unless *is_async_view* says otherwise.
+    The page is a view of the same kind as the server, unless *is_async_view* says otherwise. *urls*
+    are those of other views.
     """
     client: Any = (AsyncClient if is_async else Client)(raise_request_exception=False)
-    responding = _responding(respond, is_async if is_async_view is None else is_async_view)
-    _middlewares[:] = [*map(_to_middleware, reversed(layers)), responding]
+    if urls is None and (is_async if is_async_view is None else is_async_view):
+        urls = async_urls
+    _middlewares[:] = [_responding(respond, urls), *map(_to_middleware, reversed(layers))]
     names = [f"{__name__}.middleware_{number}" for number in range(len(_middlewares))]
     with override_settings(MIDDLEWARE=names):
         client.handler.load_middleware(is_async=is_async)

@@ -18,6 +18,8 @@ import fastapi
 import flask
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.common import CommonMiddleware
+from django.urls import re_path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -30,6 +32,8 @@ import flask_alligator
 import starlette_alligator
 import wsgi_alligator
 from alligator import Gator, Transaction
+from django_alligator.endpoint import AlligatorEndpoint as DjangoEndpoint
+from django_alligator.endpoint import to_view
 from tests.harness import django_project
 
 
@@ -265,8 +269,10 @@ def django_site(view: View, *layers: dict[str, Any], is_async: bool = False) -> 
         chunks: Any = _each(reply.body) if is_async else reply.body
         return StreamingHttpResponse(chunks, status=reply.status, headers=reply.headers)
 
-    client = django_project.make_client(respond, *layers, is_async=is_async)
+    return django_get(django_project.make_client(respond, *layers, is_async=is_async))
 
+
+def django_get(client: Callable[..., django_project.Received]) -> Get:
     def get(path: str = "/", **given: Any) -> Answer:
         status, headers, body = client(path, **given)
         return Answer(status, _lower(headers), body)
@@ -312,6 +318,10 @@ def endpoint_at(name: str, mount: str, gator: Gator | Sequence[Gator], **setting
             await asgi_endpoint({**scope, "root_path": mount}, receive, send)
 
         return asgi_client(rooted)
+    if name == "django":
+        view = to_view(DjangoEndpoint(gator, **settings))
+        urls = [re_path(f"^{mount[1:]}/(?P<page>.*)$", view)]
+        return django_get(django_project.make_client(None, CommonMiddleware, urls=urls))
     if name == "flask":
         site = flask.Flask(__name__)
         site.config["ALLIGATOR_URL_PREFIX"] = mount

@@ -1,4 +1,4 @@
-"""A database of each kind in turn, with a gator whose tasks follow its transactions."""
+"""A Django project in files, and databases of each kind whose transactions tasks follow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from alligator import Gator
 from tests.harness.django_databases import USING, Shop, add_database
+from tests.harness.django_files import DjangoProject
 from tests.harness.django_settings import settings_of, use_pymysql
 from tests.harness.mysql_servers import mysql_server
 from tests.harness.postgres_servers import postgres_server
@@ -56,3 +57,9 @@ def shop(
         yield Shop(gator)
     connection.close()
     assert "cannot be relayed" not in caplog.text
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> DjangoProject:
+    """Return a Django project in files."""
+    return DjangoProject(tmp_path)
