@@ -195,6 +195,18 @@ def plain_sqlite3() -> Any:
     return app
 
 
+def django_atomic(*, enlisted: bool = True) -> Any:
+    """Django's atomic()."""
+    from tests.faults import django_shop  # has its settings, for a process of its own
+
+    return django_shop.make(enlisted)
+
+
+def django_not_enlisted() -> Any:
+    """The same, where tasks wait for the response only."""
+    return django_atomic(enlisted=False)
+
+
 def plain_psycopg() -> Any:
     """A connection of psycopg, which is named, in the database of the store."""
     app = FastAPI()
@@ -275,23 +287,12 @@ def plain_aiosqlite() -> Any:
     return app
 
 
-def django_atomic(*, enlisted: bool = True) -> Any:
-    """Django's atomic()."""
-    from tests.faults import django_shop  # has its settings, for a process of its own
-
-    return django_shop.make(enlisted)
-
-
-def django_not_enlisted() -> Any:
-    """The same, where tasks wait for the response only."""
-    return django_atomic(enlisted=False)
-
-
 APPS: dict[str, Callable[[], Any]] = {
     make.__name__: make
     for make in (
         *(fastapi_sync, not_enlisted, fastapi_async, flask_sqlalchemy, plain_sqlite3),
-        *(plain_psycopg, plain_asyncpg, plain_aiosqlite, django_atomic, django_not_enlisted),
+        *(django_atomic, django_not_enlisted),
+        *(plain_psycopg, plain_asyncpg, plain_aiosqlite),
     )
 }
 

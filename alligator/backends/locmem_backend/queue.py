@@ -273,14 +273,14 @@ class Queue:
         """Return the numbers of the queue."""
         waiting = [entry.due for entry in self._entries.values() if not entry.leased]
         ready = [due for due in waiting if due <= now]
-        return QueueStats(
+        stats = QueueStats(
             ready=len(ready),
             scheduled=len(waiting) - len(ready),
             leased=len(self._entries) - len(waiting),
             dead=len(self._dead),
             oldest=now - min(ready, default=now),
-            **self._counts,
             paused=max(0.0, self.paused_until - now),
+            **self._counts,
         )
 
     def sample(self, now: float) -> None:

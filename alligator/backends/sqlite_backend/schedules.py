@@ -6,7 +6,7 @@ from sqlite3 import Cursor
 from ..base import Announcement, ScheduleRecord
 from ..schedules import UNANNOUNCED_SECONDS
 from ..stats import read_text
-from .writes import SECOND, micros
+from .clock import SECOND, micros
 
 Execute = Callable[..., Cursor]
 

@@ -1,4 +1,4 @@
-"""A database of each kind in turn, with a gator whose tasks follow it; a project in files."""
+"""A Django project in files, and databases of each kind whose transactions tasks follow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,5 +61,5 @@ def shop(
 
 @pytest.fixture
 def project(tmp_path: Path) -> DjangoProject:
-    """Return a project whose programs are started."""
+    """Return a Django project in files."""
     return DjangoProject(tmp_path)
