@@ -107,7 +107,8 @@ class Schedules:
         **options: Unpack[ScheduleOptions],
     ) -> "Schedule": ...
 
-    def cron(
+    # mypy does not see that Any accepts Ts.
+    def cron(  # type: ignore[misc]
         self,
         expression: str,
         func: Callable[..., object],
@@ -115,7 +116,7 @@ class Schedules:
         *args: Any,
         kwargs: Mapping[str, Any] = NO_KWARGS,
         timezone: Any = "UTC",
-        **options: Unpack[ScheduleOptions],
+        **options: Any,
     ) -> "Schedule":
         """Queue a task that calls *func* with *args* and *kwargs* whenever a cron expression matches.
 
@@ -152,14 +153,14 @@ class Schedules:
         **options: Unpack[ScheduleOptions],
     ) -> "Schedule": ...
 
-    def every(
+    def every(  # type: ignore[misc]
         self,
         seconds: Seconds,
         func: Callable[..., object],
         /,
         *args: Any,
         kwargs: Mapping[str, Any] = NO_KWARGS,
-        **options: Unpack[ScheduleOptions],
+        **options: Any,
     ) -> "Schedule":
         """Queue a task that calls *func* with *args* and *kwargs* every so many *seconds*.
 
@@ -189,10 +190,9 @@ class Schedules:
         schedule = self.schedules[name]
         return self.enqueue({**schedule.options, "immediate": True}, *schedule.call)
 
-    def _schedule(self, moments: "Moments", call: "Call", options: ScheduleOptions) -> "Schedule":
+    def _schedule(self, moments: "Moments", call: "Call", given: dict[str, Any]) -> "Schedule":
         from .schedule import Schedule
 
-        given: dict[str, Any] = dict(options)
         name, catch_up = given.pop("name", None), given.pop("catch_up")
         for option in ("task_id", "async", *NOT_FOR_TICKS):
             if option in given:

@@ -38,7 +38,7 @@ class Interval(Moments):
 
     def __init__(self, seconds: object) -> None:
         self.seconds: int = _whole_seconds(seconds)
-        self.definition = f"every {self.seconds} s"
+        self.definition: str = f"every {self.seconds} s"
 
     def after(self, moment: int) -> Iterator[int]:
         while True:
@@ -61,8 +61,8 @@ class Cron(Moments):
                 "A cron expression has five fields (minute, hour, day of the month, month, day of the "
                 f"week), such as '0 3 * * *', unlike {expression!r:.80}. For seconds use gator.every."
             )
-        self.definition = " ".join(expression.split())
-        self.zone = str(timezone)
+        self.definition: str = " ".join(expression.split())
+        self.zone: str | None = str(timezone)
         self._zone = _find_zone(timezone)
         self._is_flexible = any(field.startswith("*") for field in self.definition.split()[:2])
         try:

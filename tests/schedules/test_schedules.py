@@ -111,12 +111,13 @@ def test_schedule_whose_function_cannot_be_imported_is_an_error(gator: Gator) ->
 
 
 def test_schedule_whose_call_cannot_work_is_an_error(gator: Gator) -> None:
+    untyped: Any = add
     with pytest.raises(WrongArguments):
-        gator.every(30, add, 1)
+        gator.every(30, untyped, 1)
     with pytest.raises(WrongArguments):
         gator.every(30, add, 1, 2, kwargs={"c": 3})
     with pytest.raises(NotSerializable):
-        gator.cron("0 3 * * *", add, object(), 2)
+        gator.cron("0 3 * * *", untyped, object(), 2)
     with pytest.raises(TaskTooLarge):
         gator.cron("0 3 * * *", fail, "x" * 300_000)
     assert gator.schedules == {}
@@ -151,8 +152,9 @@ def test_options_that_a_schedule_cannot_have_are_errors(
 
 
 def test_misspelled_option_is_an_error(gator: Gator) -> None:
+    misspelled: Any = {"retires": 3}
     with pytest.raises(UnknownOption, match="did you mean 'retries'"):
-        gator.every(30, add, 1, 2, retires=3)  # type: ignore[call-arg]
+        gator.every(30, add, 1, 2, **misspelled)
 
 
 @pytest.mark.parametrize(

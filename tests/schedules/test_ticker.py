@@ -235,7 +235,7 @@ def test_data_that_was_dropped_does_not_bring_the_past_back(
 def test_schedule_whose_tick_cannot_be_made_does_not_hold_up_others(
     store: Away, caplog: pytest.LogCaptureFixture
 ) -> None:
-    argument = [1]
+    argument: Any = [1]
 
     def define(gator: Gator) -> None:
         gator.every(30, add, argument, 2, name="bad")
@@ -243,7 +243,7 @@ def test_schedule_whose_tick_cannot_be_made_does_not_hold_up_others(
 
     worker = Worker(make(store, define))
     worker.at(0)
-    argument.append(object())  # type: ignore[arg-type]
+    argument.append(object())
 
     assert worker.at(30, 31) == LONGEST_WAIT
 
