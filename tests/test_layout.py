@@ -234,8 +234,8 @@ def imports(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def path_root(path: Path) -> Path:
-    """Find the package that *path* is in."""
-    return next(package for package in PACKAGES if package in path.parents)
+    """Find the package that *path* is in, or the folder of the tests."""
+    return next(folder for folder in (*PACKAGES, ROOT / "tests") if folder in path.parents)
 
 
 def tops(path: Path) -> set[str]:

@@ -120,9 +120,7 @@ class Worker:
         """How many tasks it has completed: succeeded, failed, or put back to be retried."""
         self.keep_running: bool = False
         self.started_at: float = time()
-        from socket import gethostname  # only workers need it
-
-        host = gethostname()
+        host = os.uname().nodename
         self.name: str = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log: logging.Logger = self.get_log(log_level)

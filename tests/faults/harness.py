@@ -316,7 +316,7 @@ class Harness:
                 return BROKEN
 
     @contextmanager
-    def traffic(self, threads: int = 3, **query: object) -> Iterator[None]:
+    def traffic(self, threads: int = 3, **query: str) -> Iterator[None]:
         """Send requests during the block, some of which fail on purpose."""
         ended = Event()
 
