@@ -90,3 +90,6 @@ COMMITS_A_TRIP: Final = 64
 
 HEALTH_JSON: Final = "application/health+json"
 """The media type of health responses."""
+
+MAX_WRAPPERS: Final = 10
+"""How many wrappers of a function are looked through: a wrapper may wrap itself."""

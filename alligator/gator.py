@@ -35,6 +35,7 @@ from .options import (
     to_bool,
 )
 from .payload.signing import Guard
+from .schedules import Schedules
 from .tasks import Task
 from .telemetry.propagation import NOTHING, carry, running, sending
 from .transaction import Transaction, current
@@ -49,7 +50,7 @@ P = ParamSpec("P")
 NO_OPTIONS: Mapping[str, Any] = {}
 
 
-class Gator(QueueControls):
+class Gator(Schedules, QueueControls):
     """A queue to put tasks on.
 
     Ex::
@@ -57,15 +58,14 @@ class Gator(QueueControls):
         gator = Gator("redis://localhost:6379/0")
         gator.task(send_mail, 42)
 
-    Constructing one opens no connection. All threads of a process may share one, and so may the
-    processes that are forked from it.
+    Constructing one opens no connection. Threads and forked processes may share one.
 
     *is_async* False is the switch for tests and development: tasks run in this process, those of a
     transaction when it commits. It is a bool, a word such as "off", or a function that is called for
-    each task. *defaults* are options for every task. *secret* (one, or the new
-    and the old ones) signs the payloads, and *allow* limits which functions a worker runs: see
-    `alligator.payload.signing`. *task_context* returns a context manager in which each task runs, and
-    *lifespan* one, asynchronous or not, in which a worker runs all of its tasks.
+    each task. *defaults* are options for every task. *secret* (one, or the new and the old ones) signs
+    the payloads, and *allow* limits which functions a worker runs: see `alligator.payload.signing`.
+    *task_context* returns a context manager in which each task runs; a worker enters it asynchronously
+    for a coroutine, if it can be. *lifespan* returns one, asynchronous or not, for all of its tasks.
 
     While the store cannot be reached, the *breaker* makes pushes fail at once (see
     `alligator.commits.breaker`), unless *spool*, the path of a file, keeps the tasks meanwhile (see
@@ -254,16 +254,17 @@ class Gator(QueueControls):
         if transaction is not None:
             transaction = transaction.of(self)
         shared = transaction.options if transaction is not None else NO_OPTIONS
-        merged: Mapping[str, Any] = NO_OPTIONS
         sending: Mapping[str, Any] = NO_OPTIONS
         if options or shared or self.defaults:
             merged = merge_options(self.defaults, shared, options)
             sending = {name: merged.pop(name) for name in SENDING if name in merged}
-        task = self.task_class(**merged)
-        if options.get("is_async") is False:
-            task.is_async = False
-        elif sending.get("is_async") is not None:
-            task.is_async = True  # overrides a default of the task's class
+            task = self.task_class(**merged)
+            if options.get("is_async") is False:
+                task.is_async = False
+            elif sending.get("is_async") is not None:
+                task.is_async = True  # overrides a default of the task's class
+        else:
+            task = self.task_class()
         if self._has_own_push:
             task.__dict__["_sending"] = sending
             return self.push(task, func, *args, **kwargs)
@@ -293,14 +294,13 @@ class Gator(QueueControls):
         if is_async is None:
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
         task.is_async = is_async
-        message, run = "", None
-        if task.is_async:
-            message = self.guard.write(task, queue_name)
-        else:
+        data = self.guard.write(task, queue_name) if is_async else ""
+        outgoing = OutgoingTask(queue_name, task.task_id, data)
+        outgoing.task, outgoing.due = task, task.delay_until
+        if not is_async:
             task.round_trip()
-            run = self.execute
-        immediate, always = sending.get("immediate"), sending.get("always", False)
-        outgoing = OutgoingTask(task, message, queue_name, task.delay_until, always, run)
+            outgoing.run = self.execute
+        immediate, outgoing.always = sending.get("immediate"), sending.get("always", False)
         if self.enlisters and not immediate and hold(self.enlisters, outgoing, transaction):
             return task
         if immediate or transaction is None or not transaction.hold(outgoing):

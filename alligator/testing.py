@@ -12,7 +12,7 @@ from logging import Logger, getLogger
 from threading import Lock
 from typing import Any, NamedTuple
 
-from .backends.base import Lease
+from .backends.base import Commit, Lease
 from .commits.deferred import OutgoingTask
 from .commits.interception import InterceptedDelivery, set_interceptor
 from .constants import ALL
@@ -125,12 +125,7 @@ class _InlineDelivery(InterceptedDelivery):
         self._run = gator.execute if propagate else _logged(gator.execute)
 
     async def deliver(
-        self,
-        tasks: Sequence[OutgoingTask],
-        commit_id: str | None = None,
-        *,
-        undo: bool = True,
-        awaits: bool = False,
+        self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
         await super().deliver(tasks)
         run_inline(self._run, [each.task for each in tasks])
@@ -304,12 +299,7 @@ class _Recording(InterceptedDelivery):
         self._captured = captured
 
     async def deliver(
-        self,
-        tasks: Sequence[OutgoingTask],
-        commit_id: str | None = None,
-        *,
-        undo: bool = True,
-        awaits: bool = False,
+        self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
         await super().deliver(tasks)
         self._captured.add([_written(self.gator, each) for each in tasks])
@@ -322,7 +312,7 @@ class _Recording(InterceptedDelivery):
 def _written(gator: Gator, outgoing: OutgoingTask) -> _Captured:
     task, queue_name = outgoing.task, outgoing.queue_name
     # Empty if the task was held before the block of capture(), for a run in this process.
-    message = outgoing.message or gator.guard.write(task, queue_name)
+    message = outgoing.data or gator.guard.write(task, queue_name)
     copy = gator.task_class.deserialize(gator.guard.open(queue_name, task.task_id, message))
     return _Captured(gator, queue_name, task, message, copy.func_args, copy.func_kwargs)
 

@@ -18,14 +18,19 @@ PATIENCE = 60.0
 SERVERS = {
     "social_network": "gunicorn --config python:examples.gunicorn_settings --bind 127.0.0.1:{port} "
     "examples.social_network.app:app",
+    "social_django": "gunicorn --config python:examples.gunicorn_settings --bind 127.0.0.1:{port} "
+    "examples.social_django.app:app",
     "thumbnails": "uvicorn --port {port} examples.thumbnails.app:app",
     "orders_fastapi": "uvicorn --port {port} examples.orders_fastapi.app:app",
     "plain_wsgi": "examples.plain_wsgi.app {port}",
 }
 """The command of each example's server, after ``python -m``."""
 
-WORKERS = {"orders_fastapi": "--app examples.orders_fastapi.app:gator"}
-"""The arguments of ``latergator`` where the environment does not suffice."""
+WORKERS = {
+    "orders_fastapi": "alligator --app examples.orders_fastapi.app:gator",
+    "social_django": "examples.social_django.manage alligator worker",
+}
+"""The command of a worker, after ``python -m``, where ``alligator`` does not suffice."""
 
 
 class Process:
@@ -104,8 +109,8 @@ def serving(
 def working(
     log: Path | None, environ: Mapping[str, str], example: str = ""
 ) -> AbstractContextManager[Process]:
-    """Run a worker, as ``latergator`` does; that of *example*, if its gator has a lifespan."""
-    return running(f"alligator {WORKERS.get(example, '')}", log, environ)
+    """Run a worker, as ``latergator`` does, or that of *example*."""
+    return running(WORKERS.get(example, "alligator"), log, environ)
 
 
 def own_environ() -> dict[str, str]:

@@ -148,7 +148,9 @@ def test_factory_of_the_flask_page_takes_the_dsn_of_the_environment(
 
 
 OURS = re.compile(
-    r"^(?:\$ |ExecStart=|command=)(?P<line>.*(?:\blatergator|--app \w+ alligator)\b.*)$", re.M
+    r"^(?:\$ |ExecStart=|command=)"
+    r"(?P<line>.*(?:\blatergator|--app \w+ alligator|\w\.py alligator)\b.*)$",
+    re.M,
 )
 COMMAND_LINES = {
     found["line"]: None
@@ -167,7 +169,8 @@ def test_command_in_an_example_is_valid(line: str) -> None:
     stops = [n for n, word in enumerate(words) if n > start and word in {"&", "|", "||", "&&", ">"}]
     arguments = words[start + 1 : min(stops, default=len(words))]
     if words[start] == "alligator":
-        command: click.Command = flask_command()
+        django = words[start - 1].endswith(".py")
+        command: click.Command = django_command() if django else flask_command()
     else:
         command = latergator
 
@@ -180,6 +183,12 @@ def test_command_in_an_example_is_valid(line: str) -> None:
             )
             assert found is not None
             command, context = found, found.make_context(found.name, rest, parent=context)
+
+
+def django_command() -> click.Group:
+    from django_alligator.commands import commands
+
+    return commands()
 
 
 def flask_command() -> click.Group:

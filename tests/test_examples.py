@@ -79,14 +79,26 @@ def test_every_web_example_shows_the_state_of_its_queue(anything: httpx.Client) 
     assert response.headers["content-type"] == "application/health+json"
 
 
-def test_social_network_mails_every_follower_of_the_author(tmp_path: Path) -> None:
-    with client_of("social_network", tmp_path) as client:
-        for name in ("ann", "bob", "cy"):
-            client.post("/people", data={"name": name, "email": f"{name}@example.org"})
-        for name in ("bob", "cy"):
-            client.post("/follows", data={"follower": name, "followed": "ann"})
+SOCIAL = pytest.mark.parametrize("example", ["social_network", "social_django"])
 
-        response = client.post("/posts", data={"author": "ann", "message": "Olé <all>", "key": "1"})
+
+def post(client: httpx.Client, path: str, **data: str) -> httpx.Response:
+    """Send a form, with the token that Django's forms have."""
+    client.get("/")
+    return client.post(
+        path, data={**data, "csrfmiddlewaretoken": client.cookies.get("csrftoken", "")}
+    )
+
+
+@SOCIAL
+def test_social_network_mails_every_follower_of_the_author(tmp_path: Path, example: str) -> None:
+    with client_of(example, tmp_path) as client:
+        for name in ("ann", "bob", "cy"):
+            post(client, "/people", name=name, email=f"{name}@example.org")
+        for name in ("bob", "cy"):
+            post(client, "/follows", follower=name, followed="ann")
+
+        response = post(client, "/posts", author="ann", message="Olé <all>", key="1")
 
         assert response.status_code == 303
         assert "Olé &lt;all&gt;" in client.get("/").text
@@ -98,15 +110,14 @@ def test_social_network_mails_every_follower_of_the_author(tmp_path: Path) -> No
         assert "cy@example.org" in outbox
 
 
-def test_social_network_sends_no_mail_for_a_post_that_fails(tmp_path: Path) -> None:
-    with client_of("social_network", tmp_path) as client:
+@SOCIAL
+def test_social_network_sends_no_mail_for_a_post_that_fails(tmp_path: Path, example: str) -> None:
+    with client_of(example, tmp_path) as client:
         for name in ("ann", "bob"):
-            client.post("/people", data={"name": name, "email": f"{name}@example.org"})
-        client.post("/follows", data={"follower": "bob", "followed": "ann"})
+            post(client, "/people", name=name, email=f"{name}@example.org")
+        post(client, "/follows", follower="bob", followed="ann")
 
-        response = client.post(
-            "/posts", data={"author": "ann", "message": "Hello @bob and @nobody", "key": "1"}
-        )
+        response = post(client, "/posts", author="ann", message="Hello @bob and @nobody", key="1")
 
         assert response.status_code == 422
         assert "2 mails are not sent" in response.text
@@ -237,7 +248,7 @@ def test_every_example_uses_the_store_that_the_environment_names(
 
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nprint(gator.conn_string)"],
-        env=environment({"ALLIGATOR_CONN": dsn}),
+        env=environment({"ALLIGATOR_CONN": dsn, "DATA": str(tmp_path)}),
         capture_output=True,
         text=True,
         check=False,

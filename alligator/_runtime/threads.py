@@ -52,6 +52,7 @@ async def run_in_thread(
     try:
         await asyncio.wait([waiter])
     except BaseException:
+        waiter.add_done_callback(_take_error)
         if undo is not None:
             _follow(future, undo)
         raise
@@ -73,6 +74,8 @@ async def run_all_to_end(calls: Iterable[Callable[[], T]]) -> list[T]:
     while not all(waiter.done() for waiter in waiters):
         with suppress(asyncio.CancelledError):
             await asyncio.wait(waiters)
+    for waiter in waiters:
+        _take_error(waiter)
     return [waiter.result() for waiter in waiters]
 
 
@@ -87,6 +90,12 @@ def start_in_thread(call: Callable[[], T], *, own_thread: bool = False) -> "Futu
     if _pool is None:
         _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="alligator")
     return _pool.submit(run, call)
+
+
+def _take_error(waiter: "asyncio.Future[Any]") -> None:
+    """Take the error that no caller waits for: asyncio would log it as never retrieved."""
+    if not waiter.cancelled():
+        waiter.exception()
 
 
 def _fulfil(future: "Future[Any]", call: Callable[[], object]) -> None:

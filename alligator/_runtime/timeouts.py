@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import c_ulong, py_object, pythonapi
 from functools import partial
 from itertools import compress, islice, starmap
@@ -120,8 +120,7 @@ class _Watcher:
             if limit.is_over:  # otherwise the interruption is for a call around this one
                 due.discard(limit.thread)
                 if interrupted.pop(limit.thread, None) is not None:
-                    # Withdraw an exception that has not arrived: it must not hit later code.
-                    pythonapi.PyThreadState_SetAsyncExc(c_ulong(limit.thread), None)
+                    _receive(limit.thread)
 
     def _run(self) -> None:
         with self._changed:
@@ -167,6 +166,19 @@ def _interrupt(thread: int) -> bool:
         exception = (c_ulong(thread), py_object(Interrupt))
         raised = starmap(pythonapi.PyThreadState_SetAsyncExc, compress([exception], is_same))
         return bool(next(raised, 0))
+
+
+def _receive(thread: int) -> None:
+    """Receive the exception that was raised in *thread*, the current one, if it has not arrived.
+
+    It must not hit later code. So it is replaced by one that arrives here. Withdrawing it, with NULL,
+    would leave a flag of the interpreter set: from then on every thread is slower (3.12), and hangs
+    as soon as it is profiled or traced (3.11).
+    """
+    with suppress(Interrupt):
+        pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), py_object(Interrupt))
+        for _ in range(2):  # it arrives at the end of the call, or at the latest here
+            pass
 
 
 @contextmanager

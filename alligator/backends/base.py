@@ -54,10 +54,12 @@ from .records import (
     memory_of,
 )
 from .redaction import redact
+from .schedules import Announcement, ScheduleRecord, ScheduleStore
 from .stats import COUNTERS, STATES, Figures, QueueStats, Running, Sample, WorkerInfo
 
 # A backend imports the contract from here, also the records that other modules define.
 __all__ = [
+    "Announcement",
     "Client",
     "Commit",
     "DeadLetter",
@@ -71,6 +73,7 @@ __all__ = [
     "QueueStats",
     "Running",
     "Sample",
+    "ScheduleRecord",
     "Scheduled",
     "Step",
     "Verdict",
@@ -81,7 +84,7 @@ __all__ = [
 ]
 
 
-class Client(ABC):
+class Client(ScheduleStore, ABC):
     """A store of tasks.
 
     Constructing one opens no connection; the first use does. Threads may share it, and a forked child
@@ -94,6 +97,8 @@ class Client(ABC):
     """Whether a push ends a `wait`. A store that cannot wake its workers is polled."""
     groups_commits: ClassVar[bool] = False
     """Whether `push_commits` costs little more than one `push_many`, so that grouping is worthwhile."""
+    guards_releases: ClassVar[bool] = True
+    """Whether a late ``release`` does nothing if another worker has the task, or has run it."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not call it."""
     can_peek: ClassVar[bool] = False
@@ -111,8 +116,7 @@ class Client(ABC):
     dead_seconds: float = DEAD_SECONDS
     """For how many seconds it keeps them."""
     scope: str = ""
-    """What signatures are bound to, besides queue and id: the kind of store and the set of queues on
-    its server. It has no host or login, so it is equal for all processes."""
+    """What signatures are bound to: the kind of store and its set of queues; equal on all hosts."""
 
     def __init__(self, conn_string: str) -> None:
         self.conn_string = conn_string
@@ -240,7 +244,7 @@ class Client(ABC):
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that are known to be alive."""
 
-    def note(  # noqa: B027 - not every store can keep them
+    def note(
         self, figures: Figures, queue_names: Sequence[str] = (), *, report_id: str | None = None
     ) -> None:
         """Add *figures* to the sums, and take a sample of each of *queue_names*, atomically.
@@ -259,7 +263,7 @@ class Client(ABC):
         """Return the samples of the queue, the oldest first; None from a store that keeps none."""
         return None
 
-    def register_queues(self, queue_names: Sequence[str]) -> None:  # noqa: B027 - most need it not
+    def register_queues(self, queue_names: Sequence[str]) -> None:
         """Register the queues that the program uses: `ping` and `warnings` check these, too."""
 
     @abstractmethod
@@ -290,7 +294,7 @@ class Client(ABC):
         """Return the SQL that creates the store's tables; None from a store that has none to print."""
         return None
 
-    def close(self) -> None:  # noqa: B027 - not every store has something to close
+    def close(self) -> None:
         """Close the connections. A later use opens new ones."""
 
     # The methods that have a default in terms of these.
@@ -348,8 +352,7 @@ class Client(ABC):
 
     async def apush_commits(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
         """Asynchronous version of `push_commits`; a cancellation waits for the outcome."""
-        # Imported here because it loads asyncio, which many programs do not need.
-        from .._runtime.threads import run_to_end
+        from .._runtime.threads import run_to_end  # loads asyncio, which many programs do not need
 
         return await run_to_end(lambda: self.push_commits(commits))
 
@@ -369,10 +372,7 @@ class Client(ABC):
         return task_id
 
     def old_tasks(self, queue_name: str) -> int:
-        """Return how many tasks of Alligator 1.0 this store still has under the name of that queue.
-
-        This version does not read them. Raises `BackendError`.
-        """
+        """Return how many tasks of Alligator 1.0, which this version does not read, the queue has."""
         return 0
 
     def pop(self, queue_name: str) -> str | None:

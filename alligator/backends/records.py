@@ -25,10 +25,13 @@ Duplicates = Sequence[int]
 class Commit:
     """Tasks that belong together: all of them are queued, or none is."""
 
-    __slots__ = (
-        *("commit_id", "deadline", "future", "is_abandoned", "is_settled", "messages", "outcome"),
-        "undo",
-    )
+    outcome: "BaseException | Duplicates | None" = None
+    """What its push returned or raised, once it is settled."""
+    is_settled: bool = False
+    is_abandoned: bool = False
+    """Whether its caller no longer waits, so that its tasks must not stay on the queue."""
+    future: Any = None
+    """What its caller waits for, while it waits for a trip."""
 
     def __init__(
         self,
@@ -38,20 +41,13 @@ class Commit:
         undo: bool = True,
         deadline: float | None = None,
     ) -> None:
-        self.messages = messages
-        self.commit_id = commit_id
+        self.messages: Sequence[Message] = messages
+        self.commit_id: str | None = commit_id
         """A repeated push is recognised by this id."""
-        self.undo = undo
+        self.undo: bool = undo
         """Whether a failed push is undone. Not if somebody chose the id: see `Client.push_many`."""
-        self.deadline = deadline
+        self.deadline: float | None = deadline
         """Until when its push may take, on the monotonic clock; None for `Client.commit_seconds`."""
-        self.outcome: BaseException | Duplicates | None = None
-        """What its push returned or raised, once it is settled."""
-        self.is_settled = False
-        self.is_abandoned = False
-        """Whether its caller no longer waits, so that its tasks must not stay on the queue."""
-        self.future: Any = None
-        """What its caller waits for, while it waits for a trip."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.commit_id}: {len(self.messages)} tasks>"

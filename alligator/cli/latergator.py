@@ -2,26 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import closing
-from functools import partial
 from typing import Any
 
 import click
 
 from .. import __version__
 from .._runtime import streams
-from ..constants import EXIT_USAGE
-from ..exceptions import ConfigurationError
-from ..telemetry.logs import escape, get_log
-from .check import show_check
-from .dead import dead_commands, queue_option
 from .errors import WrongCommand, hidden_passwords, report_errors
-from .outbox import outbox_commands
-from .pausing import pausing_commands
-from .show import show_health, show_stats
+from .processes import processes_option, run_workers
+from .program import store_commands
 from .source import add_source_options, gator_of_command, health_of_command, import_named
 from .suggest import CommandGroup, no_dsn
-from .worker import check_store, run_worker, worker_options
+from .worker import worker_options
 
 
 class Latergator(CommandGroup):
@@ -72,22 +64,6 @@ HEALTH_HELP = """Show the health of the store; exit with 1 if it fails.
 --app may name a Health of your program, with its own limits and checks.
 """
 
-TABLES_HELP = """Create the tables of the store, unless they exist; the first use does this, too.
-
---print prints their SQL instead, for a migration or for a user who may create tables.
-"""
-
-CHECK_HELP = """Check the tasks on the queues against the code that is here.
-
-Exits with 1 if some of them would not run.
-
-It imports the function of each task that is ready, scheduled or dead, and binds the arguments to it.
-It runs no task and changes nothing in the store. Run it with the new code before a deploy:
-
-\b
-    latergator check --app shop.queue:gator
-"""
-
 
 @click.group(
     cls=Latergator,
@@ -107,14 +83,7 @@ def main() -> None:
 
 @main.command(help=WORKER_HELP, short_help="Run tasks until stopped; the default.")
 @worker_options
-@click.option(
-    "--processes",
-    "-p",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Worker processes; a process that dies is replaced.",
-)
+@processes_option
 @click.option(
     "--import",
     "modules",
@@ -134,89 +103,17 @@ def worker(processes: int, modules: Sequence[str], allow: Sequence[str], **optio
     gator = gator_of_command(allow=allow, is_async=None)
     for module in modules:
         import_named(module)
-    if processes == 1:
-        sys.exit(run_worker(gator, **options))
-
-    from ..workers.liveness import Liveness
-    from ..workers.prefork import Prefork
-    from ..workers.shared_health import SharedHealth
-
-    get_log(options["log_level"].upper())
-    check_store(gator, options["burst"], options["queues"])
-    gator.client.close()  # each child opens connections of its own
-    shared = SharedHealth(processes)
-    wanted = [options.pop(name) for name in ("health_file", "health_port", "health_host")]
-    liveness = Liveness(shared.health, *wanted)
-
-    def work(slot: int) -> int:
-        try:
-            share_health = partial(shared.posting, slot)
-            return run_worker(gator, **options, draw=False, share_health=share_health)
-        except ConfigurationError as error:
-            click.echo(f"Error: {escape(str(error))}", err=True)
-            return EXIT_USAGE
-
-    with closing(liveness):
-        supervisor = Prefork(
-            processes,
-            work,
-            liveness,
-            shutdown_timeout=options["shutdown_timeout"],
-            renew=options["max_tasks"] > 0 and not options["burst"],
-        )
-        sys.exit(supervisor.run())
+    sys.exit(run_workers(gator, processes, **options))
 
 
-@main.command(help="Show the tasks on the queues, and the workers.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@report_errors
-def stats(as_json: bool) -> None:
-    """Show the tasks on the queues, and the workers."""
-    show_stats(gator_of_command(), as_json=as_json)
-
-
-@main.command(help=HEALTH_HELP)
-@click.option("--json", "as_json", is_flag=True, help="Print application/health+json.")
-@report_errors
-def health(as_json: bool) -> None:
-    """Show the health of the store; exit with 1 if it fails."""
-    sys.exit(show_health(health_of_command(), as_json=as_json))
-
-
-@main.command(help=TABLES_HELP, short_help="Create the tables of the store, or print their SQL.")
-@click.option("--print", "only_print", is_flag=True, help="Print the SQL; do not connect.")
-@report_errors
-def tables(only_print: bool) -> None:
-    """Create the tables of the store, or print their SQL."""
-    client = gator_of_command().client
-    if not only_print:
-        client.ping()
-        click.echo(f"{client.address} can be used.")
-        return
-    sql = client.tables_sql()
-    if sql is None:
-        raise ConfigurationError(f"{client.address} has no SQL to print: only postgresql:// has.")
-    click.echo(sql, nl=False)
-
-
-@main.command(help=CHECK_HELP, short_help="Check before a deploy which tasks would not run.")
-@queue_option
-@click.option("--limit", default=100, show_default=True, help="List at most this many.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@report_errors
-def check(queues: Sequence[str], limit: int, as_json: bool) -> None:
-    """Check the tasks on the queues against the code that is here."""
-    sys.exit(show_check(gator_of_command(), queues, limit, as_json=as_json))
-
-
-dead: click.Group = dead_commands(gator_of_command)
-main.add_command(dead)
-outbox: click.Group = outbox_commands(gator_of_command)
-main.add_command(outbox)
-_of_gators = [outbox.commands[name] for name in ("status", "relay")]
-_of_queues = pausing_commands(gator_of_command)
-for _command in _of_queues:
+for _command in store_commands(gator_of_command, health_of_command):
     main.add_command(_command)
-_of_gators += _of_queues
-for _command in (worker, stats, health, tables, check, *dead.commands.values(), *_of_gators):
-    add_source_options(_command)
+main.commands["health"].help = HEALTH_HELP
+
+_WITHOUT_STORE = {"sql"}
+"""The commands that need no gator."""
+
+for _command in main.commands.values():
+    for _each in _command.commands.values() if isinstance(_command, click.Group) else [_command]:
+        if _each.name not in _WITHOUT_STORE:
+            add_source_options(_each)

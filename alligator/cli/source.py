@@ -79,7 +79,7 @@ SOURCE_OPTIONS = (
 )
 
 
-WORDS = {"task_ids": "ID", "queue_words": "QUEUE"}
+WORDS = {"task_ids": "ID", "queue_words": "QUEUE", "schedule_names": "NAME"}
 """The arguments that are several words, which a DSN may precede, and what one of them is called."""
 
 

@@ -36,6 +36,7 @@ def run_worker(
     loop: str = "asyncio",
     blocking_after: float = 1.0,
     unrunnable_after: float = UNRUNNABLE_SECONDS,
+    keep_schedules: bool | None = None,
     health_file: str | None = None,
     health_port: int | None = None,
     health_host: str = "127.0.0.1",
@@ -69,6 +70,7 @@ def run_worker(
         loop=loop,
         blocking_after=blocking_after,
         unrunnable_after=unrunnable_after,
+        keep_schedules=keep_schedules,
     )
     worker.prepare()  # before the code below starts threads
     with ExitStack() as stack:
@@ -160,6 +162,13 @@ def worker_options(command: F) -> F:
                 show_default=True,
                 metavar="SECONDS",
                 help="How long a task that no worker can import is retried before it is dead.",
+            ),
+            click.option(
+                "--schedules/--no-schedules",
+                "keep_schedules",
+                default=None,
+                help="Whether to queue the ticks of the schedules that --app has. By default yes, if "
+                "the store recognises the ticks of other workers.",
             ),
             click.option(
                 "--health-file",

@@ -10,7 +10,7 @@ from .._runtime.locks import LazyDict
 from ..backends.base import Client, Commit, Duplicates
 from ..exceptions import BackendUnavailable
 from .breaker import Breaker
-from .thread_trips import ThreadTrips
+from .trips import ThreadTrips
 
 if TYPE_CHECKING:
     from .loop_trips import Loops

@@ -50,9 +50,11 @@ def kind_of(connection: Any) -> Kind:
         if driver == "sqlalchemy" and hasattr(connection, "exec_driver_sql"):
             dialect = connection.dialect
             return Kind(driver, check_dialect(dialect.name), dialect.paramstyle, is_async)
+        if driver == "django" and hasattr(connection, "vendor"):
+            return Kind(driver, check_dialect(connection.vendor), "format")
     raise ConfigurationError(
         f"{type(connection).__module__}.{type(connection).__name__} is no connection that "
-        f"Alligator can use: give one of SQLAlchemy, or of {', '.join(DRIVERS)}."
+        f"Alligator can use: give one of SQLAlchemy, of Django, or of {', '.join(DRIVERS)}."
     )
 
 
@@ -91,6 +93,8 @@ def is_in_transaction(connection: Any, driver: str) -> bool:
         return bool(connection.info.transaction_status)  # 0 is IDLE
     if driver == "asyncpg":
         return bool(connection.is_in_transaction())
+    if driver == "django":
+        return bool(connection.in_atomic_block or not connection.get_autocommit())
     found = getattr(connection, "in_transaction", True)  # a method of SQLAlchemy's connections
     return bool(found() if callable(found) else found)
 
@@ -106,6 +110,37 @@ def execute(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any]) ->
         return connection.execute(sql, tuple(parameters))
     with connection.cursor() as cursor:
         return cursor.execute(sql, tuple(parameters))
+
+
+def fetch(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any] = ()) -> Any:
+    """Return the only value that *sql* returns on *connection*, or an awaitable of it."""
+    if kind.driver == "asyncpg":
+        return connection.fetchval(with_parameters(sql, kind.paramstyle), *parameters)
+    if kind.is_async:
+        return _afetch(connection, kind, sql, parameters)
+    if kind.driver == "sqlalchemy":
+        return execute(connection, kind, sql, parameters).scalar_one()
+    with _cursor(connection, kind) as cursor:
+        cursor.execute(with_parameters(sql, kind.paramstyle), tuple(parameters))
+        return _only(cursor.fetchone())
+
+
+async def _afetch(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any]) -> Any:
+    if kind.driver == "sqlalchemy":
+        return (await execute(connection, kind, sql, parameters)).scalar_one()
+    async with _cursor(connection, kind) as cursor:
+        await cursor.execute(with_parameters(sql, kind.paramstyle), tuple(parameters))
+        return _only(await cursor.fetchone())
+
+
+def _cursor(connection: Any, kind: Kind) -> Any:
+    if kind.driver == "psycopg":  # the application may want rows of any class
+        return connection.cursor(row_factory=lambda cursor: tuple)
+    return connection.cursor()
+
+
+def _only(row: Any) -> Any:
+    return next(iter(row.values() if isinstance(row, Mapping) else row))
 
 
 # The table.

@@ -1,28 +1,45 @@
-"""The tasks that a transaction defers until it commits."""
+"""The commit of a transaction: the tasks that it defers until it is pushed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
-from typing import Any, Final, NamedTuple, Protocol
+from time import time
+from typing import Any, Final, Protocol
 
+from ..backends.base import Commit, Message
 from ..constants import MAX_COMMIT_BYTES, MAX_TASKS
 from ..exceptions import TooManyTasks
 from ..tasks import Task
 
 
-class OutgoingTask(NamedTuple):
-    """A task on its way to its queue, with its routing options as they were at the call."""
+class OutgoingTask(Message):
+    """The message of a task, with its task, and with its routing options as they were at the call.
+
+    Its data is empty if the task runs in this process.
+    """
 
     task: Task
-    message: str = ""
-    """The payload; empty for a task that runs in this process."""
-    queue_name: str = ""
     due: float | None = None
     """The earliest time of its run, as a Unix timestamp; None for no delay."""
     always: bool = False
     """Whether to push it even if its transaction is rolled back."""
     run: Callable[[Task], object] | None = None
     """The function that runs it in this process; None for a task that goes to the store."""
+
+
+def to_messages(tasks: Sequence[OutgoingTask]) -> Sequence[Message]:
+    """Return those of *tasks* that go to the store, with the delays that they have now."""
+    for each in tasks:
+        if each.due is not None or each.run is not None:
+            break
+    else:
+        return tasks
+    now = time()
+    return [
+        each if each.due is None else Message(*each[:3], max(0.0, each.due - now))
+        for each in tasks
+        if each.run is None
+    ]
 
 
 class Enlists(Protocol):
@@ -33,6 +50,10 @@ class Enlists(Protocol):
 
         *home* is the transaction of its gator that would hold it otherwise; None for none.
         """
+        ...
+
+    def take(self, connection: Any, tasks: Sequence[OutgoingTask]) -> bool:
+        """Hold *tasks* for the transaction that is open on *connection*; return False to write them."""
         ...
 
     def cancel(self, task_id: str) -> Task | None:
@@ -47,25 +68,28 @@ def hold(enlisters: Iterable[Enlists], outgoing: OutgoingTask, home: Any) -> boo
     return any(enlister.hold(outgoing, home) for enlister in enlisters)
 
 
-class DeferredTasks:
-    """The tasks of one transaction. The number of tasks and their total size are limited.
+class DeferredTasks(Commit):
+    """The commit of one transaction. The number of tasks and their total size are limited.
 
-    After `close` it accepts no more tasks. The limits apply to a transaction together with those
-    that it joins (*outer*).
+    After `close` it accepts no more tasks, and can be pushed. The limits apply to a transaction
+    together with those that it joins (*outer*).
     """
 
-    __slots__ = ("closed", "keeps_some", "lock", "outer", "runs_some", "size", "tasks")
+    messages: Sequence[Message] = ()
+    commit_id: str | None = None
+    undo: bool = True
+    deadline: float | None = None
+    size: int = 0
+    """The total size of the payloads, in bytes."""
+    closed: bool = False
+    runs_some: bool = False
+    """Whether some of the tasks run in this process."""
+    keeps_some: bool = False
+    """Whether some of the tasks have ``always=True``."""
+    outer: "DeferredTasks | None" = None
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # without the attributes of a commit: most tasks have none of them
         self.tasks: list[OutgoingTask] = []
-        self.size: int = 0
-        """The total size of the payloads, in bytes."""
-        self.closed: bool = False
-        self.runs_some: bool = False
-        """Whether some of the tasks run in this process."""
-        self.keeps_some: bool = False
-        """Whether some of the tasks have ``always=True``."""
-        self.outer: DeferredTasks | None = None
         # Reentrant: a signal handler may start a task while its thread holds the lock.
         self.lock: AbstractContextManager[bool] = RLock()
 
@@ -74,7 +98,7 @@ class DeferredTasks:
         with self.lock:
             if self.closed:
                 return False
-            size = len(outgoing.message)
+            size = len(outgoing[2])
             is_full = len(self.tasks) >= MAX_TASKS or self.size + size > MAX_COMMIT_BYTES
             if is_full or self.outer is not None:
                 self._check_room(1, size)
@@ -97,7 +121,7 @@ class DeferredTasks:
         with self.lock:
             if self.closed:
                 return False
-            size = sum(len(each.message) for each in tasks)
+            size = sum(len(each.data) for each in tasks)
             self._check_room(len(tasks), size)
             self.tasks += tasks
             self.size += size
@@ -111,7 +135,7 @@ class DeferredTasks:
             for outgoing in self.tasks:
                 if outgoing.task.task_id == task_id:
                     self.tasks.remove(outgoing)
-                    self.size -= len(outgoing.message)
+                    self.size -= len(outgoing.data)
                     return outgoing
         return None
 
@@ -120,7 +144,7 @@ class DeferredTasks:
         with self.lock:
             removed = self.tasks[mark:]
             del self.tasks[mark:]
-            self.size -= sum(len(each.message) for each in removed)
+            self.size -= sum(len(each.data) for each in removed)
         return removed
 
     def take_pushed(self) -> list[OutgoingTask]:
@@ -131,10 +155,13 @@ class DeferredTasks:
         return taken
 
     def close(self) -> list[OutgoingTask]:
-        """Accept no more tasks, and return those that were deferred."""
+        """Accept no more tasks, and return those that were deferred: what the commit pushes."""
         with self.lock:
-            self.closed = True
-            tasks, self.tasks = self.tasks, []
+            tasks = self.tasks
+            if not self.closed:  # later, the messages may be on their way
+                self.messages = tasks
+                self.closed = True
+            self.tasks = []
         return tasks
 
     def _check_room(self, number: int, size: int) -> None:

@@ -1,22 +1,19 @@
 """Deliver the tasks of a commit: push them to the store, or run them in this process."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from time import time
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from .._runtime.log import log
-from ..backends.base import Client, Commit, Duplicates, Message
+from ..backends.base import Client, Commit, Duplicates
 from ..exceptions import BackendError
 from ..tasks import Task
 from .committer import Committer
 from .counters import CommitCounters, Ending
-from .deferred import OutgoingTask
+from .deferred import OutgoingTask, to_messages
 
 Trace = Callable[[Sequence[OutgoingTask]], AbstractContextManager[Any]]
 """Returns the context manager in which tasks are pushed."""
-
-NOTHING: AbstractContextManager[Any] = nullcontext()
 
 RunInline = Callable[[Callable[[Task], object], Iterable[Task]], None]
 """Runs tasks in this process, one after the other."""
@@ -36,16 +33,12 @@ class Delivers(Protocol):
         ...
 
     async def deliver(
-        self,
-        tasks: Sequence[OutgoingTask],
-        commit_id: str | None = None,
-        *,
-        undo: bool = True,
-        awaits: bool = False,
+        self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
         """Push all tasks or none, in one round trip; then run those that run in this process.
 
-        It waits on the event loop if the caller *awaits* it; then none may run in this process.
+        *commit* pushes them; without one, each delivery is a commit of its own. It waits on the event
+        loop if the caller *awaits* it; then none of the tasks may run in this process.
         """
         ...
 
@@ -84,38 +77,37 @@ class Delivery:
         self._run_in_order = run_inline
 
     async def deliver(
-        self,
-        tasks: Sequence[OutgoingTask],
-        commit_id: str | None = None,
-        *,
-        undo: bool = True,
-        awaits: bool = False,
+        self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
         """Push all tasks or none, in one round trip; then run those that run in this process.
 
-        Raises `BackendError`, or what a task raised that ran here. If the caller *awaits* it, none of
-        the tasks may run in this process.
+        Raises `BackendError`, or what a task raised that ran here.
         """
         messages = to_messages(tasks)
         duplicates = None
         if messages:
-            commit = Commit(messages, commit_id, undo=undo)
+            if commit is None:
+                commit = Commit(messages)
+            commit.messages = messages
             try:
-                with NOTHING if self._trace is None else self._trace(tasks):
+                if self._trace is None:
                     duplicates = await self.committer.commit(commit, awaits=awaits)
+                else:
+                    with self._trace(tasks):
+                        duplicates = await self.committer.commit(commit, awaits=awaits)
             except BaseException:
                 self.discard(tasks)
                 raise
         for each in tasks:
             each.task.to_waiting()
         if duplicates:
-            _report(duplicates, tasks)
+            report_duplicates(duplicates, tasks)
         if len(messages) < len(tasks):
             try:
                 self._run_inline(tasks)
             except BaseException:
-                if messages and commit_id is not None and undo:  # the commit fails as a whole
-                    self.withdraw(tasks, commit_id)
+                if messages and commit is not None and commit.commit_id and commit.undo:
+                    self.withdraw(tasks, commit.commit_id)  # the commit fails as a whole
                 raise
 
     def withdraw(self, tasks: Sequence[OutgoingTask], commit_id: str) -> None:
@@ -159,22 +151,7 @@ class Delivery:
         self._run_in_order(run, [each.task for each in inline])
 
 
-def to_messages(tasks: Sequence[OutgoingTask]) -> list[Message]:
-    """Return those of *tasks* that go to the store, with the delays that they have now."""
-    now = time()
-    return [
-        Message(
-            each.queue_name,
-            each.task.task_id,
-            each.message,
-            0.0 if each.due is None else max(0.0, each.due - now),
-        )
-        for each in tasks
-        if each.run is None
-    ]
-
-
-def _report(duplicates: Duplicates, tasks: Sequence[OutgoingTask]) -> None:
+def report_duplicates(duplicates: Duplicates, tasks: Sequence[OutgoingTask]) -> None:
     """Set the status of *duplicates*, which are places among those of *tasks* that were pushed."""
     pushed = [each.task for each in tasks if each.run is None]
     for place in duplicates:

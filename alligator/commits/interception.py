@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from ..backends.base import Commit
 from .counters import Ending
 from .deferred import OutgoingTask
 from .delivery import Delivers
@@ -40,12 +41,7 @@ class InterceptedDelivery:
         self.blocking: bool = gator.client.blocking
 
     async def deliver(
-        self,
-        tasks: Sequence[OutgoingTask],
-        commit_id: str | None = None,
-        *,
-        undo: bool = True,
-        awaits: bool = False,
+        self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
         """Set the status of tasks that would be pushed."""
         for each in tasks:

@@ -1,7 +1,10 @@
 """Trips: commits that share a round trip to the store, and what becomes of each of them."""
 
+import os
+import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from logging import Logger, getLogger
 from time import monotonic
 
@@ -11,6 +14,9 @@ from ..exceptions import AlligatorException, BackendUnavailable
 from .breaker import Breaker
 
 Outcome = BaseException | Duplicates | None
+
+IDLE_SECONDS = 5.0
+"""How long the driver of threads waits for more commits before it ends."""
 
 log: Logger = getLogger("alligator")
 
@@ -85,6 +91,168 @@ class Trips:
             self.client.abort(commit.commit_id, commit.messages)
         except Exception as error:  # of any kind: others wait for the outcomes of this trip
             log_not_undone(commit, error)
+
+
+class ThreadTrips(Trips):
+    """The waiting commits of threads, and the driver that makes trips for them: group commit.
+
+    A thread that commits alone makes its own trip: handing it to another thread would take as long as
+    the trip to a fast store. During that trip, the commits of other threads wait. The driver, an
+    internal thread, sends all waiting commits in its next trip.
+    """
+
+    def __init__(self, client: Client, breaker: Breaker | None) -> None:
+        super().__init__(client, breaker)
+        self._trip_lock = threading.Lock()
+        """Held during a trip."""
+        self._travelers: set[int] = set()
+        """The threads that make a trip for their own commit, or are about to."""
+        self._wake = threading.Lock()
+        """Released when the driver has something to do."""
+        self._wake.acquire()
+        self._driver: threading.Thread | None = None
+        self._is_closing = False
+
+    def push(self, commit: Commit) -> None:
+        """Push in this thread if no trip is in progress, otherwise with the driver's next trip."""
+        if not self.client.groups_commits:
+            return self.make_alone(commit)
+        this = threading.get_ident()
+        if this in self._travelers:
+            # This is a signal handler, and the thread that it interrupted is making a trip.
+            return self.make_alone(commit)
+        if not self.waiting:
+            self._travelers.add(this)  # before the lock, because a signal may arrive at any moment
+            try:
+                if self._trip_lock.acquire(blocking=False):
+                    return self.make_alone(commit, self._trip_lock)
+            finally:
+                self._travelers.discard(this)
+        return self._wait(commit)
+
+    def make_alone(self, commit: Commit, trip_lock: "threading.Lock | None" = None) -> None:
+        """Make a trip with only the commit of this thread; release *trip_lock*, which it holds."""
+        try:
+            try:
+                self.make((commit,))
+            finally:
+                if trip_lock is not None:
+                    trip_lock.release()
+        except BaseException:  # for example, the thread is interrupted, or its greenlet is killed
+            self.undo(commit)
+            raise
+
+    def _wait(self, commit: Commit) -> None:
+        """Let the driver send it, and wait for its outcome."""
+        commit.commit_id = commit.commit_id or os.urandom(12).hex()
+        commit.deadline = commit.deadline or monotonic() + self.client.commit_seconds
+        commit.future = waiter = Waiter()
+        try:
+            self.waiting.append(commit)
+            if not self._ensure_driver() and waiter.claim():  # no thread could be started
+                self._trip_lock.acquire()
+                return self.make_alone(commit, self._trip_lock)
+            waiter.wait()
+        except BaseException:  # the thread is interrupted, or its greenlet is killed
+            self._abandon(commit)
+            raise
+
+    def _abandon(self, commit: Commit) -> None:
+        """Keep the tasks off the queue, or undo the commit: its thread no longer waits."""
+        if commit.future.claim():
+            return  # it will not be sent
+        commit.is_abandoned = True
+        # If there is no outcome yet, the driver undoes the commit after its trip.
+        if commit.is_settled and not isinstance(commit.outcome, BaseException):
+            self.undo(commit)
+
+    # The driver.
+
+    def _ensure_driver(self) -> bool:
+        """Wake or start the driver; return False if no thread can be started."""
+        with suppress(RuntimeError):  # it has been woken already
+            self._wake.release()
+        if self._driver is None:
+            self._is_closing = False
+            # Two threads that arrive here at once start one driver each. Neither relies on the
+            # other's, whose start may fail, or may have been interrupted by a signal handler.
+            try:
+                threading.Thread(target=self._drive, name="alligator-commits", daemon=True).start()
+            except RuntimeError:
+                return False
+        return True
+
+    def close(self) -> None:
+        """End the driver after it has sent all waiting commits."""
+        driver = self._driver
+        if driver is not None:
+            self._is_closing = True
+            with suppress(RuntimeError):
+                self._wake.release()
+            driver.join(self.client.commit_seconds)
+
+    def _drive(self) -> None:
+        """Make trips until no commit has waited for `IDLE_SECONDS`."""
+        this = self._driver = threading.current_thread()
+        try:
+            while self._wake.acquire(timeout=IDLE_SECONDS) or self.waiting:
+                while self.waiting:
+                    self._make_trip()
+                if self._is_closing:
+                    break
+        finally:
+            if self._driver is this:
+                self._driver = None
+            if self._is_closing:  # a second driver may have been started
+                with suppress(RuntimeError):
+                    self._wake.release()
+            # A commit may have arrived before the driver was reset, or a trip raised.
+            if self.waiting and not self._ensure_driver():
+                commits = [commit for commit in self.take() if commit.future.claim()]
+                self.fail(commits, "no thread could be started to push the tasks")
+
+    def _make_trip(self) -> None:
+        """Make one trip with the waiting commits that can share it."""
+        with self._trip_lock:
+            commits = [commit for commit in self.take() if commit.future.claim()]
+            if not commits:
+                return
+            try:
+                self.make(commits)
+            except BaseException as error:  # for example, all greenlets are killed
+                unsettled = [commit for commit in commits if not commit.is_settled]
+                for commit in unsettled:
+                    self.undo(commit)
+                self.fail(unsettled, f"the push was interrupted: {type(error).__name__}")
+                raise
+
+
+class Waiter:
+    """What a thread waits for until its commit is settled: a future without the rest."""
+
+    __slots__ = ("_claim", "_settled")
+
+    def __init__(self) -> None:
+        # Looked up in its module, because gevent may have patched it after this import.
+        self._claim = threading.Lock()
+        self._settled = threading.Lock()
+        self._settled.acquire()
+
+    def claim(self) -> bool:
+        """Return True to the first caller, who may send the commit or drop it."""
+        return self._claim.acquire(blocking=False)
+
+    def wait(self) -> None:
+        """Wait until the commit is settled."""
+        self._settled.acquire()
+
+    def done(self) -> bool:
+        """Return False: it is not cancelled with its thread, unlike the future of a coroutine."""
+        return False
+
+    def set_result(self, result: None) -> None:
+        """End the wait."""
+        self._settled.release()
 
 
 def log_not_undone(commit: Commit, error: Exception) -> None:

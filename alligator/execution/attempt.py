@@ -84,6 +84,10 @@ class HandedOver(Exception):
     """The task was handed over to run elsewhere, so it has no outcome here."""
 
 
+class LeaseEnded(Exception):
+    """The task was not started because its lease may have ended; another worker may have run it."""
+
+
 HandOver = Callable[[Lease, Task], bool]
 """Takes a task over, to run it elsewhere; returns False if it does not."""
 
@@ -95,23 +99,25 @@ def attempt(
     interruptible: bool = True,
     task: Task | None = None,
     hand_over: HandOver | None = None,
+    holds: Callable[[Lease], bool] | None = None,
 ) -> Attempt:
     """Run the task of *lease*; an exception of the task is in the `Attempt`, not raised.
 
     With *interruptible*, `KeyboardInterrupt` is raised, because it may come from the user. Without it,
     `KeyboardInterrupt` is an error of the task. *task* is the task of the lease if it has been read
-    already. Raises `HandedOver` if *hand_over* took the task.
+    already. Raises `LeaseEnded` if *holds* returns False for the lease just before the task starts,
+    and `HandedOver` if *hand_over* took the task.
     """
     if task is None:
         try:
             task = gator.read(lease)
             task.check_call()
-        except UNRUNNABLE as error:
-            return postpone(gator, lease, error)
         except BaseException as error:  # no payload may end a worker
             if interruptible and isinstance(error, KeyboardInterrupt):
                 raise
-            return bury(lease, error)
+            return refuse(gator, lease, error)
+    if holds is not None and not holds(lease):
+        raise LeaseEnded
     if hand_over is not None and hand_over(lease, task):
         raise HandedOver
     if (expired := expire(gator, lease, task)) is not None:
@@ -126,6 +132,11 @@ def attempt(
             raise
         return failed(gator, lease, task, error, tries, perf_counter() - start)
     return Attempt(Outcome("ack", lease), task, None, perf_counter() - start, number)
+
+
+def refuse(gator: TaskRunner, lease: Lease, error: BaseException) -> Attempt:
+    """Return the outcome of a task that cannot be read, because of *error*."""
+    return postpone(gator, lease, error) if isinstance(error, UNRUNNABLE) else bury(lease, error)
 
 
 def failed(

@@ -52,11 +52,15 @@ async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
         try:
             if task.on_start is not None:
                 await _result(task.on_start(task))
+            func, seconds = task.func, task.timeout
+            assert func is not None
             pid = os.getpid()
             try:
-                task.result = await _call(task)
+                called: Awaitable[Any] = func(*task.func_args, **task.func_kwargs)
+                task.result = await (called if seconds is None else await_within(seconds, called))
             finally:
-                exit_if_forked(pid)
+                if os.getpid() != pid:
+                    exit_if_forked(pid)
         except (KeyboardInterrupt, NotRunnable):
             raise
         except BaseException as error:
@@ -66,29 +70,22 @@ async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
             if is_stopping():
                 raise Stopped from error
             task.to_failed()
-            await _call_hook(task, task.on_error, error)
+            if task.on_error is not None:
+                await _call_hook(task, task.on_error, error)
             raise
         task.to_success()
-        await _call_hook(task, task.on_success, task.result)
+        if task.on_success is not None:
+            await _call_hook(task, task.on_success, task.result)
         return task
     finally:
         running_in_context.reset(token)
-
-
-def _call(task: Task) -> Awaitable[Any]:
-    func = task.func
-    assert func is not None
-    called: Awaitable[Any] = func(*task.func_args, **task.func_kwargs)
-    return called if task.timeout is None else await_within(task.timeout, called)
 
 
 async def _result(returned: Any) -> Any:
     return await returned if is_awaitable(returned) else returned
 
 
-async def _call_hook(task: Task, hook: Hook | None, argument: object) -> None:
-    if hook is None:
-        return
+async def _call_hook(task: Task, hook: Hook, argument: object) -> None:
     try:
         await _result(hook(task, argument))
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from time import monotonic
 from ..backends.base import Client, Lease
 from ..constants import LEASE_SECONDS
 from ..exceptions import BackendError
+from .held_leases import HeldLeases, clock
 
 log: Logger = getLogger("alligator")
 
@@ -24,7 +25,7 @@ class Heartbeat:
     whole lease blocks this thread, and counts as lost.
 
     *announce* is called with True as often, and with False at the end, so that the owner can report
-    to the store that it is alive.
+    to the store that it is alive. *held* is what it notes the extensions in.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Heartbeat:
         leases: Callable[[], Iterable[Lease]],
         lease_for: float = LEASE_SECONDS,
         announce: Callable[[bool], None] | None = None,
+        held: HeldLeases | None = None,
     ) -> None:
         self._announce = announce
+        self._held = held or HeldLeases(lease_for)
         self._client = client
         self._leases = leases
         self._lease_for = lease_for
@@ -72,6 +75,7 @@ class Heartbeat:
 
     def _extend(self) -> None:
         leases = list(self._leases())
+        asked = clock()
         try:
             lost = self._client.extend(leases, self._lease_for) if leases else []
         except BackendError as error:
@@ -80,9 +84,10 @@ class Heartbeat:
         except Exception:  # this thread must keep running, or all leases expire
             log.exception("could not extend %d leases; trying again", len(leases))
             return
+        self._held.note_extension(leases, lost, asked)
         for lease in lost:
             log.warning(
-                "the lease of task %s expired while it ran; another worker may run it, too",
+                "the lease of task %s expired before it was done; another worker may run it, too",
                 lease.task_id,
             )
 

@@ -89,6 +89,7 @@ class Metrics:
         yield from _time_metrics(queues)
         yield from _worker_metrics(stores)
         yield from _commit_metrics(stores)
+        yield from _schedule_metrics(stores)
 
     def _scrape(self) -> Iterator[ScrapedStore]:
         names: Counter[str] = Counter()
@@ -272,6 +273,29 @@ def _commit_metrics(stores: list[ScrapedStore]) -> Iterator[Metric]:
             for outcome in COMMITS:
                 commits.add_metric([each.name, outcome], each.snapshot.commits.get(outcome, 0))
     yield commits
+
+
+def _schedule_metrics(stores: list[ScrapedStore]) -> Iterator[Metric]:
+    labels = ["backend", "schedule"]
+    last = GaugeMetricFamily(
+        "alligator_schedule_last_tick_timestamp_seconds",
+        "The moment of the last tick that was queued.",
+        labels=labels,
+        unit="seconds",
+    )
+    due = GaugeMetricFamily(
+        "alligator_schedule_next_tick_timestamp_seconds",
+        "The moment of the next tick; in the past if that is late.",
+        labels=labels,
+        unit="seconds",
+    )
+    for each in stores:
+        for state in (each.snapshot and each.snapshot.schedules) or ():
+            if state.ran is not None:
+                last.add_metric([each.name, _label(state.name)], state.ran)
+            if state.due is not None:
+                due.add_metric([each.name, _label(state.name)], state.due)
+    yield from (last, due)
 
 
 def _label(name: str) -> str:

@@ -13,9 +13,10 @@ from ..commits.counters import CAUSES
 from ..exceptions import BackendError, BackendUnavailable
 from ..gator import Gator
 from ..telemetry.histogram import Histogram
+from .schedule_states import ScheduleState, find_schedules
 from .stores import Store, find_stores
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the document; it grows when a member is renamed or removed."""
 
 RATED = ("pushed", "succeeded", "failed")
@@ -46,6 +47,8 @@ class Snapshot(NamedTuple):
     """Tasks of transactions by outcome; None if the store does not count them."""
     known: int
     """How many queues the store has; *queues* holds at most `MAX_QUEUES` of them."""
+    schedules: Sequence[ScheduleState] | None
+    """None if the store keeps nothing of them."""
 
 
 class QueueSnapshot(NamedTuple):
@@ -93,6 +96,7 @@ def take_snapshot(store: Store) -> Snapshot:
         client.workers(),
         client.figures(COMMITS),
         len(known),
+        find_schedules(store),
     )
     with suppress(BackendError):  # a full store cannot keep a sample, but can be read
         client.note({}, [queue.name for queue in found.queues if queue.stats is not None])
@@ -179,6 +183,7 @@ def _store(store: Store, found: Snapshot) -> dict[str, Any]:
         "queues_known": found.known,
         "workers": [_worker(worker) for worker in found.workers] if client.lists_workers else None,
         "commits": _commits(found.commits),
+        "schedules": None if found.schedules is None else [*map(_schedule, found.schedules)],
     }
 
 
@@ -242,6 +247,20 @@ def _worker(worker: WorkerInfo) -> dict[str, Any]:
         "concurrency": worker.concurrency,
         "loop_lag": None if worker.loop_lag is None else round(worker.loop_lag, 3),
         "unrunnable": sorted(worker.unrunnable),
+    }
+
+
+def _schedule(state: ScheduleState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "definition": state.definition,
+        "timezone": state.zone,
+        "function": state.function,
+        "queue": state.queue,
+        "catch_up": state.catch_up,
+        "last": None if state.ran is None else format_utc(state.ran),
+        "next": None if state.due is None else format_utc(state.due),
+        "seen_ago": None if state.seen_ago is None else round(state.seen_ago, 3),
     }
 
 

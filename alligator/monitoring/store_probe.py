@@ -11,6 +11,7 @@ from .commit_checks import check_commits
 from .entries import Checks, Entries
 from .probe import Probe, explain
 from .queue_checks import Limits, MeasuredQueue, check_queues
+from .schedule_checks import check_schedules
 from .stats import measure_queues
 from .stores import Store
 from .worker_checks import check_workers
@@ -85,6 +86,7 @@ class StoreProbe(Probe):
         }
         if limits := client.limitations:
             checks["limits"] = [self._entries.make(PASS, text) for text in limits]
+        self._check_schedules(checks)
         workers = self._find_workers(checks)
         names = self._find_names(checks)
         self.names = {*names, *(name for worker in workers or () for name in worker.queues)}
@@ -118,6 +120,12 @@ class StoreProbe(Probe):
         except BackendError as error:
             warnings = [explain(error)]
         return [self._entries.make(WARN, text) for text in warnings] or [self._entries.make(PASS)]
+
+    def _check_schedules(self, checks: Checks) -> None:
+        try:
+            checks |= check_schedules(self._store, self._entries)
+        except BackendError as error:
+            checks["schedules:late"] = [self._entries.make(WARN, explain(error))]
 
     def _find_workers(self, checks: Checks) -> Sequence[WorkerInfo] | None:
         """Return the workers, or None if the store does not know them; add an error to *checks*."""

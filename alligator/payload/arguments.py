@@ -11,8 +11,8 @@ from math import isfinite
 from typing import Any
 
 from ..exceptions import IncompatibleArguments, NotSerializable, PayloadError, WrongArguments
-from .calls import Callee, callee_of
 from .encoding import ENCODING_ERRORS, encode, encode_any
+from .functions import Callee, callee_of
 from .hints import Hint, Unrestorable
 from .suggestions import suggest
 

@@ -118,11 +118,6 @@ class Content(NamedTuple):
     attempt: Any = 1
 
 
-def write(envelope: Envelope) -> str:
-    """Return the payload; raises one of `encoding.ENCODING_ERRORS`."""
-    return encode(envelope)
-
-
 def write_call(
     args: Sequence[Any], kwargs: Mapping[str, Any], typed: Mapping[str, str] | None
 ) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from .._runtime.failures import describe
 from .._runtime.signatures import signature
+from ..constants import MAX_WRAPPERS
 from .conversion import (
     NoForm,
     OneOf,
@@ -23,7 +24,6 @@ from .conversion import (
 )
 from .encoding import decode, encode
 from .equality import Difference, difference
-from .functions import MAX_WRAPPERS
 
 MODULES = re.compile(r"\b(?:[^\W\d]\w*\.)+(?=[^\W\d])")
 """The modules in an annotation; left out, it is written as in most programs."""

@@ -78,7 +78,7 @@ class Guard:
                 f"{task.name} takes {len(data):,} bytes with its arguments; the limit is "
                 f"{self._max_bytes:,}. Store large data elsewhere and pass an id."
             )
-        return self.seal(queue_name, task.task_id, data)
+        return self.seal(queue_name, task.task_id, data) if self._secrets else data
 
     def note_release(
         self, queue_name: str, task_id: str, sealed: str

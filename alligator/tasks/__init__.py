@@ -33,10 +33,9 @@ from ..options import (
 )
 from ..payload import envelope
 from ..payload.arguments import check_call, encoding_error, lower, restore
-from ..payload.calls import callee_of
-from ..payload.encoding import ENCODING_ERRORS
+from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
-from ..payload.functions import find_function, locate
+from ..payload.functions import callee_of, find_function, locate
 from .decisions import is_retried, snooze_in
 from .stored_options import prepare_options_of_retry, read_options, write_options
 
@@ -214,7 +213,7 @@ class Task:
         Raises `NotImportable` if a worker could not import the function or a hook, and
         `NotSerializable` if an argument would not arrive as it was passed.
         """
-        func = self._called()
+        func = self.func or self._called()
         module, name = locate(func)
         before = self._original[1] if self._is_retry and self._original else None
         args, kwargs, typed = (
@@ -237,7 +236,7 @@ class Task:
         )
         try:
             if before is None:
-                return envelope.write(written)
+                return encode(written)
             return envelope.rewrite(written, before)
         except ENCODING_ERRORS as error:
             raise encoding_error(func, args, kwargs, error) from error

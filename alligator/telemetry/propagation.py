@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..commits.deferred import OutgoingTask
-from ..tasks import Task, current_task
+from ..tasks import Task, running_in_context
+from ..transaction import Transaction
 from ..transaction.scope import innermost
 
 CARRIED = ("request_id", "traceparent", "tracestate")
@@ -38,6 +39,7 @@ RAW = {name.encode(): name for name in READ_HEADERS}
 """The headers that are read, by their names in WSGI and in ASGI."""
 
 NOTHING = nullcontext()
+NO_HEADERS: dict[str, str] = {}
 
 
 def carry(task: Task, queue_name: str) -> None:
@@ -45,7 +47,12 @@ def carry(task: Task, queue_name: str) -> None:
 
     Headers that the task already has are not changed.
     """
-    found = _inherited()
+    found = NO_HEADERS
+    starter = running_in_context.get()
+    if starter is not None:
+        found = carried(starter.headers)
+    elif (transaction := innermost()) is not None and transaction.request is not None:
+        found = _of_request(transaction)
     if "traceparent" in task.headers:  # keep its own trace, without the state of another
         found = _without_trace(found)
     elif has_spans():
@@ -109,14 +116,9 @@ def _without_trace(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name == "request_id"}
 
 
-def _inherited() -> dict[str, str]:
-    task = current_task()
-    if task is not None:
-        return carried(task.headers)
-    transaction = innermost()
-    request = transaction.request if transaction is not None else None
-    if transaction is None or request is None:
-        return {}
+def _of_request(transaction: Transaction) -> dict[str, str]:
+    """Return the headers to carry of the request of *transaction*, which are read once."""
+    request = transaction.request
     if not isinstance(request, _ReadRequest):
         request = transaction.request = _ReadRequest(read_request(request))
     return request
@@ -126,8 +128,9 @@ class _ReadRequest(dict[str, str]):
     """The headers that were read from a request. It replaces the request in its transaction."""
 
 
-def read_request(request: Mapping[str, Any]) -> dict[str, str]:
-    """Return the valid headers to carry from WSGI's environ or ASGI's scope."""
+def read_request(request: Any) -> dict[str, str]:
+    """Return the valid headers to carry from WSGI's environ, ASGI's scope or Django's request."""
+    request = getattr(request, "META", request)
     headers = _asgi(request["headers"]) if "headers" in request else _wsgi(request)
     if not headers:
         return {}

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from .._runtime.coroutines import complete
+from ..backends.base import Commit
 from ..commits.counters import Ending
-from ..commits.deferred import ENDED, DeferredTasks, OutgoingTask
+from ..commits.deferred import ENDED, OutgoingTask
 from ..constants import COMMIT_MEMORY
 from ..exceptions import TooManyTasks
 from ..options import merge_options
@@ -98,7 +99,7 @@ class Transaction(Scope):
         deferred = self._deferred
         with deferred.lock:
             if self._ending is None and deferred is not ENDED:
-                self._callbacks.append(callback)
+                self._callbacks = [*self._callbacks, callback]
                 return
         if self._ending == "committed" or (self._ending is None and not self.doomed):
             self._call(callback)
@@ -173,7 +174,8 @@ class Transaction(Scope):
     def end_if_empty(self) -> bool:
         """End it if there is nothing to commit; return whether there was nothing."""
         # Atomic: another thread may start the first task at this moment.
-        deferred: DeferredTasks = self.__dict__.setdefault("_deferred", ENDED)
+        self._first.append(ENDED)
+        deferred = self._first[0]
         if deferred is ENDED:  # without callbacks, because the first one creates the tasks
             self._ending = self._ending or ("doomed" if self.doomed else "committed")
             return True
@@ -188,11 +190,10 @@ class Transaction(Scope):
     @property
     def waits(self) -> bool:
         """Whether its end waits for a store or runs tasks, and must not block an event loop."""
-        if not self._deferred.tasks and not self._callbacks:
+        deferred, outer = self._deferred, self._outer
+        if not (deferred.tasks or self._callbacks) or (outer and not outer._deferred.closed):
             return False
-        if self._outer is not None and not self._outer._deferred.closed:
-            return False
-        return self.gator.delivery.blocking or self._deferred.runs_some
+        return self.gator.delivery.blocking or deferred.runs_some
 
     @property
     def keeps_some(self) -> bool:
@@ -231,7 +232,7 @@ class Transaction(Scope):
 
     async def _send(self, *, awaits: bool) -> None:
         if self.doomed:
-            await self._rollback(None, awaits=awaits)
+            await self._drop(self._deferred.close(), "doomed", awaits=awaits)
             return
         deferred = self._deferred.close()
         try:
@@ -242,18 +243,17 @@ class Transaction(Scope):
             self._fail("failed")
             raise
         if self._outer is not None:
-            ending = self._outer._ending or "exception"
             if deferred:
                 log.warning("discarded %d tasks: the outer transaction failed", len(deferred))
-            await self._drop(deferred, ending, awaits=awaits)
+            await self._drop(deferred, self._outer._ending or "exception", awaits=awaits)
         elif deferred:
-            await self._deliver(deferred, awaits=awaits)
+            await self._deliver(deferred, self._deferred, awaits=awaits)
 
     def finish(self) -> None:
         """Call the callbacks after `send`, including those that are registered meanwhile."""
         while True:
             with self._deferred.lock:
-                callbacks, self._callbacks = self._callbacks, []
+                callbacks, self._callbacks = self._callbacks, ()
                 if self._ending is not None:
                     return
                 if not callbacks:
@@ -270,7 +270,7 @@ class Transaction(Scope):
         if self.is_one_push:
             await self._send(awaits=True)
             rest = self.finish
-        if not self.waits:  # no callback was registered meanwhile
+        if not (self._deferred.tasks or self._callbacks) or not self.waits:
             rest()
             return
         from .._runtime.threads import run_in_thread
@@ -283,11 +283,8 @@ class Transaction(Scope):
         Raises `BackendError` if the store did not accept these, unless *cause* is given, which the
         caller raises.
         """
-        complete(self._rollback(cause, awaits=False))
-
-    async def _rollback(self, cause: BaseException | None, *, awaits: bool) -> None:
         ending: Ending = "doomed" if self.doomed else "exception" if cause else "veto"
-        await self._drop(self._deferred.close(), ending, cause, awaits=awaits)
+        complete(self._drop(self._deferred.close(), ending, cause, awaits=False))
 
     def undo(self) -> None:
         """Remove the tasks of the commit from the queue, except those that a worker has begun.
@@ -306,22 +303,25 @@ class Transaction(Scope):
                 return
             sent, self._sent = self._sent, ()
             self._ending = "undone"
-            self._callbacks = []
+            self._callbacks = ()
         if sent:
             self.gator.delivery.withdraw(sent, self.commit_id)
             self.gator.delivery.count("undone", [each for each in sent if not each.always])
 
-    async def _deliver(self, tasks: Sequence[OutgoingTask], *, awaits: bool) -> None:
+    async def _deliver(
+        self, tasks: Sequence[OutgoingTask], commit: Commit, *, awaits: bool
+    ) -> None:
         self._sent_at = monotonic()
-        self._commit_id = self._commit_id or os.urandom(12).hex()
-        delivery, undo = self.gator.delivery, not self._is_chosen
+        self._commit_id = commit.commit_id = self._commit_id or os.urandom(12).hex()
+        commit.undo = not self._is_chosen
+        delivery = self.gator.delivery
         try:
-            await delivery.deliver(tasks, self._commit_id, undo=undo, awaits=awaits)
+            await delivery.deliver(tasks, commit, awaits=awaits)
         except BaseException as error:
             is_cancelled = awaits and not isinstance(error, Exception)
             self._fail("exception" if is_cancelled else "failed", tasks)
             raise
-        if undo:
+        if commit.undo:
             self._sent = tasks
         delivery.count("committed", tasks)
 
@@ -343,7 +343,7 @@ class Transaction(Scope):
             if kept and not self._hand_over(kept):
                 if self._is_chosen:  # the id is for a transaction that succeeds
                     self._commit_id = f"{self._commit_id}-always"
-                await self._deliver(kept, awaits=awaits)
+                await self._deliver(kept, Commit(kept), awaits=awaits)
                 self._sent = ()  # `undo` must not remove them
         except Exception as error:
             if cause is None:
@@ -357,7 +357,7 @@ class Transaction(Scope):
         """Record an end without a commit, and count *tasks*, which are not on the queue."""
         with self._deferred.lock:
             self._ending = self._ending or ending
-            self._callbacks = []
+            self._callbacks = ()
         if tasks:
             self.gator.delivery.count(ending, tasks)
 

@@ -1,6 +1,6 @@
 """The block of a transaction, and the context variable by which tasks find it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from functools import wraps
@@ -29,7 +29,8 @@ class _Tasks:
 
     def __get__(self, transaction: "Scope", owner: object = None) -> DeferredTasks:
         # Atomic: two threads may start their first tasks at the same moment.
-        tasks: DeferredTasks = transaction.__dict__.setdefault("_deferred", DeferredTasks())
+        transaction._first.append(DeferredTasks())
+        tasks = transaction._deferred = transaction._first[0]
         return tasks
 
 
@@ -47,13 +48,15 @@ class Scope:
     """The transaction that it joins: the nearest of the same gator."""
     _is_used = False
     _token: Token[Any] | None = None
+    _callbacks: Sequence[Callable[[], object]] = ()
 
     def __init__(self, gator: Owner, options: Mapping[str, Any], request: Any = None) -> None:
         self.gator = gator
         self.request: Any = request
-        """WSGI's environ or ASGI's scope of its request; see `telemetry.propagation`."""
-        self.options: dict[str, Any] = dict(options)
-        self._callbacks: list[Callable[[], object]] = []
+        """WSGI's environ, ASGI's scope or Django's request; see `telemetry.propagation`."""
+        self.options: dict[str, Any] = {**options}
+        self._first: list[DeferredTasks] = []
+        """Its tasks, once they are asked for; only the first one counts."""
 
     def begin(self, around: Any) -> Self:
         """Begin it inside the transaction *around*, whatever the context contains; None for none.

@@ -59,6 +59,9 @@ CROSS_SITE = (
 UNREACHABLE = "The store does not answer. Try again later; the log of the server has the reason."
 INTERNAL_ERROR = "This page failed. The log of the server has the reason."
 
+SECTIONS = {"cancel": "scheduled", "run": "schedules"}
+"""The part of the dashboard that an action returns to, if not to the dead tasks."""
+
 Page = Callable[[Request], Response]
 
 PUBLIC = frozenset(["/health", "/health/ready", "/health/live", "/login", "/logout"])
@@ -71,15 +74,17 @@ class Endpoint:
     *token* authorizes a caller; None reads it from ``ALLIGATOR_TOKEN``. *authorize* is a function of
     the protocol's request and authorizes the caller if it returns True; any other value refuses. It
     may be a coroutine function if the protocol has an event loop. Without either, all but the
-    public pages are closed. *actions* lets authorized callers retry, drop and cancel tasks.
-    *details* shows them arguments and tracebacks. *health* replaces the default `Health`, for a
-    project that has limits or checks of its own.
+    public pages are closed. *actions* lets authorized callers retry, drop and cancel tasks and
+    run schedules. *details* shows them arguments and tracebacks. *health* replaces the default
+    `Health`, for a project that has limits or checks of its own.
     """
 
-    awaits: ClassVar[bool] = False
+    awaits: bool = False
     """Whether the protocol has an event loop."""
     refusals: ClassVar[tuple[type[Exception], ...]] = ()
     """What *authorize* may raise to respond with something else than a 403, such as a log-in page."""
+    closed: str = CLOSED
+    """What a page says to visitors without authorization."""
 
     def __init__(
         self,
@@ -180,7 +185,7 @@ class Endpoint:
     def _closed(self, request: Request) -> Response:
         """Return the 403: for a browser the log-in page, if there is a token."""
         if not self._token or not request.is_from_a_browser() or request.method == "POST":
-            return problem(request, 403, "Forbidden", CLOSED)
+            return problem(request, 403, "Forbidden", self.closed)
         return render_login(_relative(request, "login"))
 
     def _show_login(self, request: Request) -> Response:
@@ -200,7 +205,7 @@ class Endpoint:
             log.warning("dashboard: a log-in failed, because the token was wrong")
             if request.is_from_a_browser():
                 return render_login(_relative(request, "login"), wrong=True)
-            return problem(request, 403, "Forbidden", CLOSED)
+            return problem(request, 403, "Forbidden", self.closed)
         response = redirect(303, _relative(request, ""))
         cookie = set_session(self._sessions.begin(), request.headers)
         response.headers.append(("Set-Cookie", cookie))

@@ -11,8 +11,9 @@ from functools import partial
 from inspect import isawaitable
 from logging import Logger, getLogger
 from math import ceil
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
+from .._runtime.coroutines import complete
 from .._runtime.predicates import Predicate, is_coroutine_function
 from ..constants import CANCELED, FAILED
 from ..exceptions import BackendError, ConfigurationError
@@ -58,7 +59,7 @@ class Middleware(Generic[App]):
     then. The client already has its response at that time, so a failure is only logged.
     """
 
-    awaits: ClassVar[bool] = False
+    awaits: bool = False
     """Whether the protocol has an event loop."""
 
     def __init__(
@@ -89,6 +90,7 @@ class Middleware(Generic[App]):
         self._veto: Predicate | None = None
         if commit_veto is not None:
             self._veto = Predicate("commit_veto", commit_veto, awaits=self.awaits)
+        self._vetoes_errors = commit_veto is veto_errors  # the default, for most requests
         self.commit_at = commit_at
         self._keys = make_keys(idempotency_key, idempotency_client)
         self._switch = {} if is_async is None else {"is_async": is_async}
@@ -99,6 +101,8 @@ class Middleware(Generic[App]):
             (gator, gator.check_shared({**self._switch, **fixed}))
             for gator in reversed(self.gators)
         ]
+        is_simple = len(self._openings) == 1 and self._options_of is None and self._keys is None
+        self._only_opening = self._openings[0] if is_simple else None
 
     def begin(self, raw: Any, known: object = None) -> list[Transaction]:
         """Begin and return the transactions of a request, the first gator's first.
@@ -108,12 +112,12 @@ class Middleware(Generic[App]):
         other. The transactions join no other transaction of the context, because that may belong to
         another request.
         """
+        if known is None and self._only_opening is not None:
+            gator, options = self._only_opening
+            return [Transaction(gator, options, raw).begin(None)]
         openings = self._openings
         if known is not None or self._options_of is not None:
             openings = self._openings_for(raw, known)
-        elif self._keys is None and len(openings) == 1:
-            [(gator, options)] = openings
-            return [Transaction(gator, options, raw).begin(None)]
         commit_id = None if self._keys is None else self._commit_id_of(self._keys, raw)
         transactions: list[Transaction] = []
         parent = _innermost_in(known) if isinstance(known, Transaction) else None
@@ -172,10 +176,33 @@ class Middleware(Generic[App]):
 
         Raises what an inline task raised. *vetoed* is the result of the veto; None calls it.
         """
+        return complete(self.aend(transactions, status, headers, vetoed, awaits=False))
+
+    async def aend(
+        self,
+        transactions: Sequence[Transaction],
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        vetoed: bool | None = None,
+        *,
+        awaits: bool = True,
+    ) -> Response | None:
+        """Asynchronous version of `end`. If it is cancelled, no task stays on the queue."""
+        if vetoed is None:
+            vetoed = (
+                veto_errors(status)
+                if self._vetoes_errors
+                else await self._is_vetoed(transactions, status, headers, awaits=awaits)
+            )
+        if awaits and (len(transactions) > 1 or not transactions[0].is_one_push):
+            end = partial(self.end, transactions, status, headers, vetoed)
+            return await call_without_blocking(transactions, end, partial(self.undo, transactions))
         tasks = [task for transaction in transactions for task in transaction.tasks]
         try:
-            if self._is_vetoed(status, headers) if vetoed is None else vetoed:
+            if vetoed:
                 self.discard(transactions)
+            elif awaits:
+                await transactions[0].acommit()
             else:
                 self._commit(transactions)
         except BackendError as error:
@@ -183,29 +210,8 @@ class Middleware(Generic[App]):
                 raise  # an inline task raised it, not the store
             return _make_unqueued_response(transactions, tasks, error)
         except BaseException as error:
-            self.undo(transactions)
-            self.discard(transactions, error)
-            raise
-        return None
-
-    async def aend(
-        self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]
-    ) -> Response | None:
-        """Asynchronous version of `end`. If it is cancelled, no task stays on the queue."""
-        vetoed = await self._ais_vetoed(transactions, status, headers)
-        if len(transactions) > 1 or not transactions[0].is_one_push:
-            end = partial(self.end, transactions, status, headers, vetoed)
-            return await call_without_blocking(transactions, end, partial(self.undo, transactions))
-        [transaction] = transactions
-        tasks = transaction.tasks
-        try:
-            if vetoed:
-                self.discard(transactions)  # pushes nothing, so it does not block
-            else:
-                await transaction.acommit()
-        except BackendError as error:
-            return _make_unqueued_response(transactions, tasks, error)
-        except BaseException as error:
+            if not awaits:  # a commit that is cancelled undoes itself
+                self.undo(transactions)
             self.discard(transactions, error)
             raise
         return None
@@ -225,7 +231,7 @@ class Middleware(Generic[App]):
         self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]
     ) -> None:
         """Asynchronous version of `end_late`. If it is cancelled, the commit continues."""
-        vetoed = await self._ais_vetoed(transactions, status, headers)
+        vetoed = await self._is_vetoed(transactions, status, headers, awaits=True)
         end = partial(self.end_late, transactions, status, headers, vetoed)
         await call_without_blocking(transactions, end)
 
@@ -280,27 +286,27 @@ class Middleware(Generic[App]):
 
         await run_in_thread(partial(self.undo, transactions))
 
-    def _is_vetoed(self, status: int, headers: Sequence[tuple[str, str]]) -> bool:
-        if self._veto is None:
-            return False
-        if self._veto.func is veto_errors:  # the default, for most requests
-            return veto_errors(status)
-        answer = self._veto(status, _lowered(headers))
-        return veto_errors(status) if answer is None else answer
-
-    async def _ais_vetoed(
-        self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]
+    async def _is_vetoed(
+        self,
+        transactions: Sequence[Transaction],
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        *,
+        awaits: bool,
     ) -> bool:
-        """Asynchronous version of `_is_vetoed`. If it raises, the transactions are discarded."""
+        """Return the answer of the veto. If it raises, the transactions are discarded."""
         if self._veto is None:
             return False
-        if self._veto.func is veto_errors:  # the default, for most requests
-            return veto_errors(status)
         try:
             returned = self._veto.func(status, _lowered(headers))
-            answer = self._veto.judge(await returned if isawaitable(returned) else returned)
+            answer = self._veto.judge(
+                await returned if awaits and isawaitable(returned) else returned
+            )
         except BaseException as error:
-            await self.adiscard(transactions, error)
+            if awaits:
+                await self.adiscard(transactions, error)
+            else:
+                self.discard(transactions, error)
             raise
         return veto_errors(status) if answer is None else answer
 

@@ -14,6 +14,7 @@ from ..constants import ALL, LEASE_SECONDS, MAX_LOST, MAX_TIMEOUT, UNRUNNABLE_SE
 from ..exceptions import InvalidOption, NotRunnable
 from ..execution.attempt import Attempt, attempt, bury_overdue, postpone
 from ..execution.heartbeat import Heartbeat
+from ..execution.held_leases import HeldLeases
 from ..gator import Gator
 from ..options import check_seconds, check_whole
 from ..payload.envelope import name_in
@@ -28,6 +29,7 @@ from .reservations import Reservations
 from .supervisor import EXIT_UNFINISHED, Supervisor
 from .task_limit import TaskLimit
 from .threads import WorkerThread
+from .timetable import timetable_kept
 
 if TYPE_CHECKING:
     from .isolation.parent import Isolation
@@ -60,12 +62,11 @@ class Worker:
     workers, it is asked every *nap_time* seconds.
 
     A task runs at least once. It is leased for *lease_for* seconds, which a heartbeat extends, and is
-    acknowledged after it ran. If its worker dies, another worker runs it after the lease has expired.
-    After *max_lost* lost deliveries it is moved to the dead letters.
-
-    A task that this worker cannot run, for instance because its function cannot be imported here, is
-    released for other workers, and no attempt is counted. After *unrunnable_after* seconds it is moved
-    to the dead letters.
+    acknowledged after it ran. If its worker dies, another one runs it after the lease has expired; after
+    *max_lost* lost deliveries it is dead. A task that this worker cannot run, for instance because its
+    function cannot be imported here, is released for other workers, and no attempt is counted. After
+    *unrunnable_after* seconds it is dead. The worker also queues the ticks of the gator's schedules:
+    see `alligator.workers.timetable`.
 
     With *isolate*, each thread runs its tasks in a process of its own, which may crash, hang or use
     more than *memory* MiB without harm to the worker: see `alligator.workers.isolation.parent`.
@@ -89,6 +90,7 @@ class Worker:
         unrunnable_after: float = UNRUNNABLE_SECONDS,
         loop: str = "asyncio",
         blocking_after: float = 1.0,
+        keep_schedules: bool | None = None,
     ) -> None:
         if memory is not None and not isolate:
             raise InvalidOption("memory limits the processes of isolated tasks: pass isolate=True")
@@ -111,18 +113,18 @@ class Worker:
         self.memory: int | None = None if memory is None else check_whole("memory", memory, least=1)
         self.unrunnable_after: float = check_seconds("unrunnable_after", unrunnable_after)
         self.blocking_after: float = check_seconds("blocking_after", blocking_after)
+        self.keep_schedules = keep_schedules
         self.unrunnable: dict[str, str] = {}
         """The functions that it cannot run, by name, with the reason."""
         self.tasks_complete: int = 0
         """How many tasks it has completed: succeeded, failed, or put back to be retried."""
         self.keep_running: bool = False
         self.started_at: float = time()
-        from socket import gethostname  # only workers need it
-
-        host = gethostname()
+        host = os.uname().nodename
         self.name: str = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log: logging.Logger = self.get_log(log_level)
+        self.held: HeldLeases = HeldLeases(self.lease_for)
         self.threads: list[Reservations] = []
         """The tasks and outcomes of each of its threads, and of its event loop."""
         self._local = local()
@@ -132,7 +134,7 @@ class Worker:
         self._announcements = Announcements(self, host)
         self.progress_at: float = monotonic()
         """When it last completed a task, other than to release one that it cannot run."""
-        self._isolation: Isolation | None = None
+        self.isolation: Isolation | None = None
         self._is_running = False
         self._supervisor: Supervisor | None = None
         self.stops: int = 0
@@ -141,7 +143,7 @@ class Worker:
     @property
     def can_run_tasks(self) -> bool:
         """Whether it can run tasks: False if no process can be started for isolated tasks any more."""
-        return self._isolation is None or not self._isolation.has_ended
+        return self.isolation is None or not self.isolation.has_ended
 
     @property
     def reserves_itself(self) -> bool:
@@ -204,16 +206,12 @@ class Worker:
             return False
         try:
             done = thread.run(lease)
-        except BaseException:
+            if done is not None:  # otherwise it runs on the event loop, or its lease has ended
+                self.note(done, lease, thread)
+        finally:
             if not self.keep_running:
                 thread.report_outcomes()
-            raise
-        if done is None:  # it runs on the event loop
-            return False
-        self.note(done, lease, thread)
-        if not self.keep_running:
-            thread.report_outcomes()
-        if done.error is not None:
+        if done is None or done.error is not None:
             return False
         self.result(done.task.result if done.task is not None else None)
         return True
@@ -226,10 +224,10 @@ class Worker:
         It must be called while this process has no other threads. `run_forever` calls it; a program
         that starts threads before must call it earlier.
         """
-        if self.isolate and self._isolation is None:
+        if self.isolate and self.isolation is None:
             from .isolation.parent import Isolation  # only workers with isolate=True need it
 
-            self._isolation = Isolation(self.gator, self.memory, self.loop_kind)
+            self.isolation = Isolation(self.gator, self.memory, self.loop_kind)
 
     def run_forever(self) -> int:
         """Run tasks until stopped; return the exit status: 0 unless the worker could not go on."""
@@ -237,13 +235,15 @@ class Worker:
         self.keep_running = True
         self.progress_at = monotonic()
         self._announcements.made_at = monotonic()
-        heartbeat = Heartbeat(self.gator.client, self._leases, self.lease_for, self._announce)
+        heartbeat = Heartbeat(
+            self.gator.client, self._leases, self.lease_for, self._announce, self.held
+        )
         for relay in self.gator.relays:
             relay.watch()
         supervisor = self._supervisor = Supervisor(self, heartbeat)
         loop = self._work_loop = WorkLoop(self, self._limit, supervisor)
         status = 0
-        with supervisor.signals():
+        with supervisor.signals(), timetable_kept(self):
             self._is_running = True
             exits.worker_pid = os.getpid()
             self.starting()
@@ -259,8 +259,8 @@ class Worker:
                 self._work_loop = None
                 for relay in self.gator.relays:
                     relay.close()
-                if self._isolation is not None:
-                    status = self._end_isolation(self._isolation, loop) or status
+                if self.isolation is not None:
+                    status = self._end_isolation(self.isolation, loop) or status
                 self._is_running = False
                 exits.worker_pid = 0
                 self.stops = 0  # not at the start: `stop` may have been called before
@@ -309,24 +309,24 @@ class Worker:
 
     def release_all(self) -> None:
         """Release all tasks that are not finished, so that other workers can run them."""
-        if self._isolation is not None:  # before other workers can take these tasks
-            self._isolation.kill()
+        if self.isolation is not None:  # before other workers can take these tasks
+            self.isolation.kill()
         for thread in list(self.threads):
             for lease in thread.leases():
                 log_unfinished(self.log, lease)
             thread.release_all()
         self._announce(alive=False)
 
-    def attempt(self, lease: Lease, task: Task | None = None) -> Attempt:
-        """Run the task of *lease* in this thread; *task* is it if it has been read already."""
+    def attempt(self, lease: Lease, task: Task | None, holder: WorkerThread) -> Attempt:
+        """Run the task of *lease*, which *holder* has reserved; *task* is it if it was read already."""
         if self.isolate:
             self.prepare()
-        isolation = self._isolation
+        isolation = self.isolation
         try:
             if isolation is not None:
                 if self._work_loop is not None:
                     self._work_loop.start_thread_if_needed()
-                done = isolation.run(lease)
+                done = isolation.run(lease, holder.lease_end)
             else:
                 # `run_forever` handles Ctrl-C itself, so a KeyboardInterrupt comes from the task.
                 # A copy of the context: no variable that a task sets is visible to the next task.
@@ -338,6 +338,7 @@ class Worker:
                     interruptible=not self._is_running,
                     task=task,
                     hand_over=None if work_loop is None else work_loop.hand_over,
+                    holds=holder.holds,
                 )
         except NotRunnable as error:
             if isolation is not None and isolation.has_ended:
@@ -373,7 +374,7 @@ class Worker:
         if not self.can_run_tasks:
             loop.join_threads()
         isolation.close()
-        self._isolation = None
+        self.isolation = None
         return status
 
     # What the other threads and the store see.
@@ -383,7 +384,8 @@ class Worker:
         thread: WorkerThread | None = getattr(self._local, "thread", None)
         if thread is None:
             thread = self._local.thread = WorkerThread(
-                self.gator, self.queue_names, self.lease_for, self.max_lost, self.attempt
+                *(self.gator, self.queue_names, self.lease_for, self.max_lost),
+                *(self.attempt, self.held),
             )
             if self._work_loop is None:
                 self.threads.append(thread)

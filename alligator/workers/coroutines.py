@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from threading import Condition
 from time import perf_counter, time
@@ -12,6 +12,7 @@ from .._runtime.log import log
 from ..backends.base import Lease, Outcome, Running
 from ..execution.attempt import Attempt, postpone
 from ..execution.coroutines import Stopped, attempt_coroutine, run_coroutine
+from ..execution.held_leases import HeldLeases
 from ..gator import Gator
 from ..payload.envelope import name_in
 from ..tasks import Task
@@ -38,6 +39,8 @@ class CoroutineLane:
         loop: asyncio.AbstractEventLoop,
         context: Context,
         places: Places,
+        held: HeldLeases,
+        skip: Callable[[Lease], None],
         end: Callable[[Lease, float, Attempt | None], None],
         flush: Callable[[], None],
         plain_waits: Callable[[], bool],
@@ -46,6 +49,8 @@ class CoroutineLane:
         self._loop = loop
         self._context = context
         self._places = places
+        self._held = held
+        self._skip = skip
         self._end = end
         self._flush_outcomes = flush
         self._plain_waits = plain_waits
@@ -106,7 +111,7 @@ class CoroutineLane:
             job.cancel()
 
     def _fill(self) -> None:
-        while self.waiting and not self.is_stopping and self._places.take_for_coroutine():
+        while self.waiting.tasks and not self.is_stopping and self._places.take_for_coroutine():
             reserved = self.waiting.take()
             if reserved is None:  # another thread has released it
                 self._places.give_back_coroutine()
@@ -116,19 +121,22 @@ class CoroutineLane:
     def _start(self, reserved: Reserved) -> None:
         lease = reserved.lease
         began = perf_counter()
-        running = self.run(lease, reserved.task, began - reserved.at)
+        running = self.run(lease, reserved.task, began - reserved.at, reserved.until)
         try:
-            job = self._loop.create_task(running, context=self._context.copy())
+            job = asyncio.Task(running, loop=self._loop, context=self._context.copy())
         except BaseException as error:  # MemoryError
             running.close()
             self._finish(lease, 0.0, postpone(self._gator, lease, error))
             return
         self._running[lease] = job, began
 
-    async def run(self, lease: Lease, task: Task, waited: float) -> None:
-        """Run one task to its end; the `LoopWatch` recognises this code."""
+    async def run(self, lease: Lease, task: Task, waited: float, until: float) -> None:
+        """Run one task to its end, if its lease still holds; the `LoopWatch` recognises this code."""
         done: Attempt | None = None
         try:
+            if not self._held.holds(lease, until):
+                self._skip(lease)
+                return
             done = await attempt_coroutine(self._gator, lease, task, self._run_once)
         except Stopped as stopped:
             done = Attempt(Outcome("release", lease), None, stopped.__cause__)
@@ -146,7 +154,12 @@ class CoroutineLane:
         return self._run_inside(task, span)
 
     async def _run_inside(self, task: Task, span: AbstractContextManager[object]) -> Task:
-        with self._gator.task_context(), span:
+        context = self._gator.task_context()
+        if isinstance(context, AbstractAsyncContextManager):
+            async with context:
+                with span:
+                    return await run_coroutine(task, self._stops)
+        with context, span:
             return await run_coroutine(task, self._stops)
 
     def _stops(self) -> bool:
@@ -156,13 +169,14 @@ class CoroutineLane:
         self._running.pop(lease, None)
         self._places.give_back_coroutine()
         self._end(lease, waited, done)
-        self.waiting.moved_at = perf_counter()
+        waiting = self.waiting
+        waiting.moved_at = perf_counter()
         if self.is_stopping and not self._running:
             with self._changed:
                 self._changed.notify_all()
-        if self.waiting and not (self._places.total and self._plain_waits()):
+        if waiting.tasks and not (self._places.total and self._plain_waits()):
             self._fill()
-        if not self.waiting:
+        if not waiting.tasks:
             if not self._flushes_soon:  # once for all coroutines that end in this turn of the loop
                 self._flushes_soon = True
                 self._loop.call_soon(self._flush)

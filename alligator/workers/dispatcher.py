@@ -9,7 +9,7 @@ from .._runtime.backoff import pause_after
 from .._runtime.failures import describe
 from ..backends.base import Lease, Outcome, Running
 from ..exceptions import NotRunnable
-from ..execution.attempt import Attempt, bury_overdue
+from ..execution.attempt import Attempt, bury_overdue, refuse
 from ..payload.envelope import timeout_in
 from ..tasks import Task
 from . import threads as worker_threads
@@ -46,7 +46,9 @@ class Dispatcher(Reservations):
         loop: WorkerEventLoop,
         start_threads: Callable[[int], None],
     ) -> None:
-        super().__init__(worker.gator, worker.queue_names, worker.lease_for, worker.max_lost)
+        super().__init__(
+            worker.gator, worker.queue_names, worker.lease_for, worker.max_lost, worker.held
+        )
         self._worker = worker
         self._limits = limit
         self._failure_log = failure_log
@@ -55,8 +57,8 @@ class Dispatcher(Reservations):
         self._plain = Backlog()
         self._plain_changed = Condition()
         self.lane: CoroutineLane = CoroutineLane(
-            *(worker.gator, loop.start(), loop.context(), worker.places),
-            *(self._end_coroutine, self._wake_up, lambda: bool(self._plain)),
+            *(worker.gator, loop.start(), loop.context(), worker.places, worker.held, self._skip),
+            *(self._end_coroutine, self._wake_up, lambda: bool(self._plain.tasks)),
         )
         self.watch: LoopWatch = LoopWatch(
             loop.start(),
@@ -65,7 +67,7 @@ class Dispatcher(Reservations):
             worker.log,
             worker.blocking_after,
         )
-        self._handed_over: deque[Lease] = deque()
+        self._handed_over: deque[tuple[Lease, float]] = deque()
         self._wake = Event()
         self._is_at_store = False
         self._demand = Demand(worker.places)
@@ -93,18 +95,18 @@ class Dispatcher(Reservations):
             thread.has_place = True
         thread.feed = self
 
-    def accept(self, leases: Iterable[Lease], outcomes: Iterable[Outcome]) -> None:
-        """Take over what a thread has reserved, and the outcomes that it has not reported."""
-        self._handed_over.extend(leases)
+    def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
+        """Take over what a thread has reserved *until* then, and its outcomes that are not reported."""
+        self._handed_over.extend((lease, until) for lease in leases)
         self._outcomes.extend(outcomes)
         self._wake_up()
 
-    def take_over(self, lease: Lease, task: Task) -> None:
-        """Run a coroutine task that a thread has reserved."""
-        self.lane.submit([Reserved(lease, task, perf_counter())])
+    def take_over(self, lease: Lease, task: Task, until: float) -> None:
+        """Run a coroutine task that a thread has reserved *until* then."""
+        self.lane.submit([Reserved(lease, task, perf_counter(), until)])
 
-    def take(self, thread: WorkerThread) -> tuple[Lease, Task, float] | None:
-        """Return a task for *thread* to run, and when it was reserved; None if there is none."""
+    def take(self, thread: WorkerThread) -> Reserved | None:
+        """Return a task for *thread* to run; None if there is none."""
         places = self._places
         if thread.has_place:
             thread.has_place = False
@@ -166,8 +168,9 @@ class Dispatcher(Reservations):
 
     def leases(self) -> list[Lease]:
         """Return the leases of the running coroutines, and of the tasks that were not started."""
-        waiting = [*self._plain.leases(), *self.lane.waiting.leases(), *self._handed_over.copy()]
-        return [*self.lane.leases(), *waiting]
+        waiting = [*self._plain.leases(), *self.lane.waiting.leases()]
+        handed_over = [lease for lease, _ in self._handed_over.copy()]
+        return [*self.lane.leases(), *waiting, *handed_over]
 
     def is_busy_for(self, seconds: float) -> bool:
         """Return whether tasks wait although none has ended for *seconds*."""
@@ -253,7 +256,7 @@ class Dispatcher(Reservations):
         limit = self._room()
         if limit or self._outcomes:
             step = self._step(limit)
-            self._dispatch(step.leases)
+            self._dispatch((lease, self.until) for lease in step.leases)
             if limit:
                 self.idle = not step.leases
                 self._pause = step.pause
@@ -284,20 +287,20 @@ class Dispatcher(Reservations):
             room = max(0, self._limits.grant(self, outstanding + room) - outstanding)
         return room
 
-    def _dispatch(self, leases: Iterable[Lease]) -> None:
+    def _dispatch(self, leases: Iterable[tuple[Lease, float]]) -> None:
         """Read tasks; give the coroutines to the event loop and the others to the threads."""
         coroutines: list[Reserved] = []
         plain: list[Reserved] = []
         now = perf_counter()
-        for lease in leases:
+        for lease, until in leases:
             try:
                 task = self.gator.read(lease)
                 task.check_call()
-            except BaseException:
-                self._refuse(lease)
+            except BaseException as error:
+                self._refuse(lease, error)
                 continue
             kind = coroutines if can_run_on_loop(self.gator, task) else plain
-            kind.append(Reserved(lease, task, now))
+            kind.append(Reserved(lease, task, now, until))
         if coroutines:
             self.lane.submit(coroutines)
         if plain:
@@ -309,9 +312,9 @@ class Dispatcher(Reservations):
         if coroutines or plain:
             self._release_overflow()
 
-    def _refuse(self, lease: Lease) -> None:
+    def _refuse(self, lease: Lease, error: BaseException) -> None:
         """Settle a task that cannot be read, or not here."""
-        done = self._worker.attempt(lease)
+        done = bury_overdue(refuse(self.gator, lease, error), self._worker.unrunnable_after)
         self._outcomes.append(done.outcome)
         self._worker.note(done, lease, self)
 
@@ -327,17 +330,16 @@ class Dispatcher(Reservations):
         self._outcomes.extend(self._plain.release())
         self._outcomes.extend(self.lane.waiting.release())
         handed_over = taken_from(self._handed_over)
-        self._outcomes.extend(Outcome("release", lease) for lease in handed_over)
+        self._outcomes.extend(Outcome("release", lease) for lease, _ in handed_over)
 
     def _wait_at_store(self) -> None:
         """Sleep until there may be a task, or an outcome to report."""
         client = self.gator.client
         worker = self._worker
         longest = BURST_WAIT if worker.burst else MAX_WAIT
-        pause = min(self._pause, longest if client.wakes else worker.nap_time, self.lease_for)
+        pause = min(self._pause, longest if client.wakes else worker.nap_time, self.lease_for / 2)
         if pause <= 0:
             return
-        began = perf_counter()
         self._is_at_store = True
         try:
             if self._wake.is_set():
@@ -345,17 +347,11 @@ class Dispatcher(Reservations):
             if worker.max_tasks:
                 client.wait(self.queue_names, pause)
                 return
-            step = client.wait_then_step(
-                self.queue_names, pause, 1, lease_for=self.lease_for, max_lost=self.max_lost
-            )
+            step = self._wait_then_step(pause)
         finally:
             self._is_at_store = False
-        if perf_counter() - began > self.lease_for:
-            # This process was frozen, perhaps after the step. Another worker may have run the task.
-            self._outcomes.extend(Outcome("release", lease) for lease in step.leases)
-            return
         self.idle: bool = not step.leases
-        self._dispatch(step.leases)
+        self._dispatch((lease, self.until) for lease in step.leases)
 
     def _is_busy(self) -> bool:
         """Return whether a task waits or runs, or whether a thread still reserves tasks itself."""
@@ -378,7 +374,8 @@ class Dispatcher(Reservations):
             return
         self._demand.coroutines.note_end(done.seconds)
         worker = self._worker
-        done = bury_overdue(done, worker.unrunnable_after)
+        if done.outcome.verdict == "release":
+            done = bury_overdue(done, worker.unrunnable_after)
         self._outcomes.append(done.outcome)
         if self.lane.is_stopping and not done.has_run:
             self.has_stopped_some = True

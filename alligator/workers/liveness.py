@@ -159,10 +159,8 @@ class Liveness:
         self._touch_at = monotonic() + TOUCH_SECONDS
         health = self._read_health()
         if health.is_alive:
-            with open(self._path, "w", encoding="utf-8") as file:
-                file.write(
-                    f"the store {'answers' if health.store_answers else 'does not answer'}\n"
-                )
+            answers = "answers" if health.store_answers else "does not answer"
+            _replace_text(self._path, f"the store {answers}\n")
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -221,3 +219,15 @@ class Liveness:
             "Connection: close\r\n\r\n"
         )
         return head.encode() + (b"" if method == b"HEAD" else body)
+
+
+def _replace_text(path: str, text: str) -> None:
+    """Replace a file as a whole: a probe that reads it meanwhile gets the old text or the new one."""
+    draft = f"{path}.new"
+    with open(draft, "w", encoding="utf-8", opener=_open_no_link) as file:
+        file.write(text)
+    os.replace(draft, path)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)

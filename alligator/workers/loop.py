@@ -33,6 +33,7 @@ from .threads import MAX_WAIT, WorkerThread
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .event_loop import WorkerEventLoop
+    from .isolation.parent import Isolation
 
 CANCEL_SECONDS = 2.0
 """How long coroutines may take to end after they were cancelled because the worker ends."""
@@ -45,6 +46,7 @@ class LoopingWorker(DispatchingWorker, Protocol):
     """The attributes and methods of a worker that its loop uses."""
 
     loop_kind: str
+    isolation: "Isolation | None"
 
     @property
     def can_run_tasks(self) -> bool: ...
@@ -85,9 +87,10 @@ class WorkLoop:
         Returns the exit status: 1 if the lifespan of the gator could not be entered.
         """
         worker = self._worker
-        has_lifespan = worker.gator.lifespan is not None and not worker.isolate
-        if has_lifespan and not self.event_loop().enter(lambda: worker.keep_running):
-            return EXIT_UNFINISHED
+        if worker.gator.lifespan is not None:
+            enterer = worker.isolation or self.event_loop()
+            if not enterer.enter(lambda: worker.keep_running):
+                return EXIT_UNFINISHED
         if worker.places.most_plain == 1:
             self._barrier.enter()
             copy_context().run(self._work)
@@ -124,7 +127,7 @@ class WorkLoop:
         if self._dispatcher is None:
             self._start_dispatcher(lease)
         else:
-            self._dispatcher.take_over(lease, task)
+            self._dispatcher.take_over(lease, task, self._worker.this_thread().until)
         return True
 
     def add(self, thread: WorkerThread) -> None:
@@ -234,8 +237,9 @@ class WorkLoop:
 
         worker = self._worker
         with self._lock:
+            this = worker.this_thread()
             if self._dispatcher is not None:
-                self._dispatcher.accept([lease], ())
+                self._dispatcher.accept([lease], this.until, ())
                 return
             dispatcher = Dispatcher(
                 worker,
@@ -244,8 +248,7 @@ class WorkLoop:
                 self.event_loop(),
                 self.start_thread_if_needed,
             )
-            this = worker.this_thread()
-            dispatcher.accept([lease], ())
+            dispatcher.accept([lease], this.until, ())
             dispatcher.start()
             self._dispatcher = dispatcher
             for thread in list(worker.threads):

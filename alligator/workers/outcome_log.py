@@ -75,6 +75,21 @@ def log_unfinished(log: logging.Logger, lease: Lease) -> None:
     )
 
 
+def log_skipped(log: logging.Logger, lease: Lease) -> None:
+    """Log that a task was not started, because its lease may have ended while it waited here."""
+    name = name_in(lease.data)
+    event = (
+        "not started, because its lease has ended; other workers run it. This worker was frozen, or "
+        "could not reach its store, for longer than a lease"
+    )
+    log.warning(
+        "%s: %s",
+        event,
+        about(name, lease.task_id),
+        extra={EVENT: event, "task_id": lease.task_id, "task": name, "queue": lease.queue_name},
+    )
+
+
 def log_unrunnable(log: logging.Logger, done: Attempt, lease: Lease, *, is_new: bool) -> None:
     """Log that this worker cannot run a task: as an error if its function *is_new*, else for debug."""
     name = name_in(lease.data)

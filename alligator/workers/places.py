@@ -48,7 +48,8 @@ class Places:
     def take_for_coroutine(self) -> bool:
         """Occupy a place with a coroutine, if one is free; return whether it was."""
         with self._lock:
-            if not self.free_for_coroutines():
+            used = self._coroutines if self.total is None else self._plain + self._coroutines
+            if used >= self.most_coroutines:
                 return False
             self._coroutines += 1
             return True

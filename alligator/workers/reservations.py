@@ -12,9 +12,11 @@ from .._runtime.failures import describe
 from ..backends.base import Lease, Outcome, Running, Step
 from ..exceptions import BackendError, BackendUnavailable
 from ..execution.attempt import Attempt
+from ..execution.held_leases import HeldLeases, clock
 from ..gator import Gator
 from ..payload.envelope import name_in
 from ..tasks import Task
+from .outcome_log import log_skipped
 from .places import Places
 from .timings import Timings
 
@@ -30,6 +32,7 @@ class DispatchingWorker(Protocol):
     gator: Gator
     log: Logger
     threads: "list[Reservations]"
+    held: HeldLeases
     places: Places
     keep_running: bool
     burst: bool
@@ -46,10 +49,6 @@ class DispatchingWorker(Protocol):
 
     @property
     def queue_names(self) -> list[str]: ...
-
-    def attempt(self, lease: Lease, task: Task | None = None) -> Attempt:
-        """Run the task of *lease* in this thread; *task* is it if it has been read already."""
-        ...
 
     def note(self, done: Attempt, lease: Lease, holder: "Reservations") -> None:
         """Count and log the outcome of a task that *holder* had reserved."""
@@ -72,12 +71,20 @@ class Reservations(ABC):
     """
 
     def __init__(
-        self, gator: Gator, queue_names: Sequence[str], lease_for: float, max_lost: int
+        self,
+        gator: Gator,
+        queue_names: Sequence[str],
+        lease_for: float,
+        max_lost: int,
+        held: HeldLeases | None = None,
     ) -> None:
         self.gator = gator
         self.queue_names = queue_names
         self.lease_for = lease_for
         self.max_lost = max_lost
+        self.held: HeldLeases = held or HeldLeases(lease_for)
+        self.until: float = 0.0
+        """Until when the leases hold that it has reserved last, by `clock`, unless they are extended."""
         self.idle: bool = True
         """Whether the last step returned no task."""
         self.timings: dict[str, Timings] = {}
@@ -139,6 +146,13 @@ class Reservations(ABC):
         if self._outcomes:
             self._step(0)
 
+    def _skip(self, lease: Lease) -> None:
+        """Do not start a task whose lease may have ended; release it if no other worker has it."""
+        if self.gator.client.guards_releases:
+            self._outcomes.append(Outcome("release", lease))
+        self.held.skipped += 1
+        log_skipped(log, lease)
+
     def _note_times(self, lease: Lease, waited: float, done: Attempt) -> None:
         """Note how long a task waited after it was reserved, and how long it ran."""
         if done.task is None or done.outcome.verdict in ("release", "expired"):
@@ -171,13 +185,29 @@ class Reservations(ABC):
         return step
 
     def _call_store(self, limit: int, outcomes: Sequence[Outcome]) -> Step:
-        return self.gator.client.step(
+        asked = clock()
+        step = self.gator.client.step(
             self.queue_names if limit else (),
             limit,
             outcomes=outcomes,
             lease_for=self.lease_for,
             max_lost=self.max_lost,
         )
+        if limit:
+            self.until = self.held.end_of(asked)
+        return step
+
+    def _wait_then_step(self, pause: float) -> Step:
+        """Sleep until there may be a task, and reserve it; at most *pause* seconds.
+
+        Only one task: the store counts it as leased even if this process loses its connection now.
+        """
+        asked = clock()
+        step = self.gator.client.wait_then_step(
+            self.queue_names, pause, 1, lease_for=self.lease_for, max_lost=self.max_lost
+        )
+        self.until = self.held.end_of(asked)
+        return step
 
     # An outcome that the store refuses must not block this thread.
 

@@ -7,10 +7,12 @@ from typing import Protocol, TypeVar
 
 from ..backends.base import Lease, Outcome, Running, Step
 from ..exceptions import NotRunnable
-from ..execution.attempt import Attempt, HandedOver, attempt
+from ..execution.attempt import Attempt, HandedOver, LeaseEnded, attempt
+from ..execution.held_leases import HeldLeases
 from ..gator import Gator
 from ..payload.envelope import name_in, timeout_in
 from ..tasks import Task
+from .backlog import Reserved
 from .reservations import BATCH_SECONDS, Reservations
 
 MAX_WAIT = 5.0
@@ -28,12 +30,12 @@ T = TypeVar("T")
 class Feed(Protocol):
     """Reserves tasks for all threads of a worker, and reports their outcomes."""
 
-    def accept(self, leases: Iterable[Lease], outcomes: Iterable[Outcome]) -> None:
-        """Take over what a thread has reserved, and the outcomes that it has not reported."""
+    def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
+        """Take over what a thread has reserved *until* then, and its outcomes that are not reported."""
         ...
 
-    def take(self, thread: "WorkerThread") -> tuple[Lease, Task, float] | None:
-        """Return a task for *thread* to run, and when it was reserved; None if there is none.
+    def take(self, thread: "WorkerThread") -> Reserved | None:
+        """Return a task for *thread* to run; None if there is none.
 
         The thread has a place from then on, until it calls `take` again.
         """
@@ -61,10 +63,13 @@ class WorkerThread(Reservations):
         queue_names: Sequence[str],
         lease_for: float,
         max_lost: int,
-        run: Callable[[Lease, Task | None], Attempt] | None = None,
+        run: "Callable[[Lease, Task | None, WorkerThread], Attempt] | None" = None,
+        held: HeldLeases | None = None,
     ) -> None:
-        super().__init__(gator, queue_names, lease_for, max_lost)
-        self._run = run or (lambda lease, task: attempt(gator, lease, task=task))
+        super().__init__(gator, queue_names, lease_for, max_lost, held)
+        self._run = run or (
+            lambda lease, task, _: attempt(gator, lease, task=task, holds=self.holds)
+        )
         self.feed: Feed | None = None
         """What reserves tasks in place of this thread; None as long as it does so itself."""
         self.is_fed: bool = False
@@ -143,11 +148,11 @@ class WorkerThread(Reservations):
         item = feed.take(self)
         if item is None or self._batch or self._began - self._reported_at > BATCH_SECONDS:
             self._reported_at = self._began
-            feed.accept(taken_from(self._batch), taken_from(self._outcomes))
+            feed.accept(taken_from(self._batch), self.until, taken_from(self._outcomes))
         self.idle = item is None
         if item is None:
             return None
-        lease, self._task, self._reserved = item
+        lease, self._task, self._reserved, self.until = item
         return lease
 
     def leave(self) -> None:
@@ -156,17 +161,28 @@ class WorkerThread(Reservations):
         if self.feed is not None:
             self.feed.leave(self)
 
+    def holds(self, lease: Lease) -> bool:
+        """Return whether the lease of its task is known to hold."""
+        return self.held.holds(lease, self.until)
+
+    def lease_end(self, lease: Lease) -> float:
+        """Return until when the lease of its task is known to hold, by `clock`."""
+        return self.held.until(lease, self.until)
+
     def run(self, lease: Lease) -> Attempt | None:
         """Run the task of *lease*; the next step reports its outcome to the store.
 
-        Returns None if the task was handed over, to run elsewhere.
+        Returns None if the task was handed over, to run elsewhere, or if its lease has ended.
         """
         self._began = start = perf_counter()
         self._running = lease
         task, self._task = self._task, None
         try:
-            done = self._run(lease, task)
+            done = self._run(lease, task, self)
         except HandedOver:
+            return None
+        except LeaseEnded:
+            self._skip(lease)
             return None
         except BaseException as error:
             # Ctrl-C, or no process for the task. After an internal error, the lease is kept until it
@@ -185,23 +201,14 @@ class WorkerThread(Reservations):
     def wait(self, nap_time: float, longest: float = MAX_WAIT) -> None:
         """Sleep until there may be a task; it may already be reserved for `next` then."""
         client = self.gator.client
-        pause = min(self._pause, longest if client.wakes else nap_time, self.lease_for)
+        pause = min(self._pause, longest if client.wakes else nap_time, self.lease_for / 2)
         if pause <= 0:
             return
         if not self._is_used:  # a subclass takes its tasks in another way and would not run it
             client.wait(self.queue_names, pause)
             return
         self._is_used = False
-        began = perf_counter()
-        # Only one: the store counts it as leased even if this process loses its connection now.
-        step = client.wait_then_step(
-            self.queue_names, pause, 1, lease_for=self.lease_for, max_lost=self.max_lost
-        )
-        if perf_counter() - began > self.lease_for:
-            # This process was frozen, perhaps after the step. Another worker may have run the task.
-            self._outcomes.extend(Outcome("release", lease) for lease in step.leases)
-            step = Step((), 0.0)
-        self._take_over(step)
+        self._take_over(self._wait_then_step(pause))
         self._has_stepped = True
 
     def release_reserved(self) -> None:

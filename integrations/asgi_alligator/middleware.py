@@ -48,10 +48,13 @@ class AlligatorMiddleware(Middleware[ASGIApp]):
         state = scope.get("state")
         if state is None:
             scope["state"] = {STATE_KEY: transaction}
-        elif isinstance(state.get(STATE_KEY), Transaction | None):
+        elif (found := state.get(STATE_KEY)) is None or isinstance(found, Transaction):
             state[STATE_KEY] = transaction
-        kind = CommitAtStart if self.commit_at == "start" else CommitAtEnd
-        response = kind(self, transactions, scope, send)
+        response: CommitAtStart | CommitAtEnd
+        if self.commit_at == "start":
+            response = CommitAtStart(self, transactions, scope, send)
+        else:
+            response = CommitAtEnd(self, transactions, scope, send)
         try:
             try:
                 await self.app(scope, receive, response.send)

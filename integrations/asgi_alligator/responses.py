@@ -66,10 +66,8 @@ class CommitAtStart(PendingResponse):
         if self._replaced is not None:
             raise self._replaced
         if not self.is_over and message["type"] == "http.response.start":
-            if self._middleware.has_work(self._transactions):
-                await self._respond(message)
-                return
-            self.is_over = True
+            await self._respond(message)
+            return
         await self._send(message)
 
     async def end(self) -> None:

@@ -1,22 +1,10 @@
 """``flask alligator``: the commands of latergator, for the queue of an application."""
 
-import sys
-from typing import Any
-
 import click
 from flask.cli import FlaskGroup
 
 from alligator import Gator
-from alligator.cli import (
-    CommandGroup,
-    dead_commands,
-    pausing_commands,
-    report_errors,
-    run_worker,
-    show_health,
-    show_stats,
-    worker_options,
-)
+from alligator.cli import CommandGroup, store_commands, worker_command
 from alligator.exceptions import ConfigurationError
 from alligator.monitoring.health import Health
 
@@ -33,28 +21,13 @@ def commands(gator: Gator, own_health: Health) -> click.Group:
     def group() -> None:
         """Run background tasks, and monitor them."""
 
-    @group.command(help="Run tasks until stopped, each in a fresh application context.")
-    @worker_options
-    @report_errors
-    def worker(**options: Any) -> None:
-        """Run tasks until stopped, each in a fresh application context."""
-        sys.exit(run_worker(gator, **options))
+    def get_gator() -> Gator:
+        return gator
 
-    @group.command(help="Show the tasks on the queues, and the workers.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    @report_errors
-    def stats(as_json: bool) -> None:
-        """Show the tasks on the queues, and the workers."""
-        show_stats(gator, as_json=as_json)
-
-    @group.command(help="Show the health of the store; exit with 1 if it fails.")
-    @click.option("--json", "as_json", is_flag=True, help="Print application/health+json.")
-    @report_errors
-    def health(as_json: bool) -> None:
-        """Show the health of the store; exit with 1 if it fails."""
-        sys.exit(show_health(own_health, as_json=as_json))
-
-    for command in (dead_commands(lambda: gator), *pausing_commands(lambda: gator)):
+    group.add_command(
+        worker_command(get_gator, "Run tasks until stopped, each in a fresh application context.")
+    )
+    for command in store_commands(get_gator, lambda: own_health):
         group.add_command(command)
     return group
 

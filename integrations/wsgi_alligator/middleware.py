@@ -32,8 +32,11 @@ class AlligatorMiddleware(Middleware[WSGIApplication]):
         if not transactions:
             return self.app(environ, start_response)
         environ[KEY] = transactions[0]
-        kind = CommitAtStart if self.commit_at == "start" else CommitAtEnd
-        response = kind(self, transactions, environ, start_response, self.describe)
+        response: CommitAtStart | CommitAtEnd
+        if self.commit_at == "start":
+            response = CommitAtStart(self, transactions, environ, start_response, self.describe)
+        else:
+            response = CommitAtEnd(self, transactions, environ, start_response, self.describe)
         body: Iterable[bytes] = ()
         try:
             try:

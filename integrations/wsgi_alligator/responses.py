@@ -23,6 +23,9 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 Write = Callable[[bytes], object]
 
 
+NO_CHUNKS: Iterator[bytes] = iter(())
+
+
 class PendingResponse:
     """A response and the transactions of its request."""
 
@@ -55,7 +58,7 @@ class CommitAtStart(PendingResponse):
     _write: Write | None = None
     _body: Iterable[bytes] = ()
     """The application's body, if it is lazy: its first chunk is read before the response starts."""
-    _chunks: Iterator[bytes] = iter(())
+    _chunks: Iterator[bytes] = NO_CHUNKS
     """What is left of it, with its first chunk."""
 
     def start(self, status: str, headers: Headers, exc_info: ExcInfo = None, /) -> Write:
@@ -108,14 +111,13 @@ class CommitAtStart(PendingResponse):
         status, headers = self._started
         if self._failure is not None:
             self.middleware.discard(self.transactions, self._failure)
-        elif not self.middleware.has_work(self.transactions):
-            if self.exc_info is None:
-                self._write = self.start_response(status, headers)
-                return []
         else:
-            code = check_head(status, headers)
-            self.replacement = self.middleware.end(self.transactions, code, headers)
-            self._is_committed = self.replacement is None
+            for transaction in self.transactions:  # not `has_work`, as each call counts here
+                if not transaction.end_if_empty():
+                    code = check_head(status, headers)
+                    self.replacement = self.middleware.end(self.transactions, code, headers)
+                    self._is_committed = self.replacement is None
+                    break
         if self.replacement is not None:
             code, headers, content = self.replacement
             self._write = self.start_response(f"{code} {HTTPStatus(code).phrase}", headers[:])
@@ -170,7 +172,7 @@ class CommitAtStart(PendingResponse):
 
     def close(self) -> None:
         """Close a lazy body, whose first chunk has been read."""
-        body, self._body, self._chunks = self._body, (), iter(())  # it may refer to this object
+        body, self._body, self._chunks = self._body, (), NO_CHUNKS  # it may refer to this object
         close(body)
 
     # For the warning of `first_chunks`.

@@ -12,7 +12,7 @@ import pytest
 from alligator import Gator, Task
 from alligator._runtime.signatures import signature
 from alligator.exceptions import NotSerializable, WrongArguments
-from alligator.payload.calls import callee_of
+from alligator.payload.functions import callee_of
 
 
 class NotEvaluable(type):

@@ -1,6 +1,7 @@
 """Blocking calls run in threads, and a cancelled coroutine does not wait for them."""
 
 import asyncio
+import gc
 from contextvars import ContextVar
 from threading import Event, get_ident
 
@@ -82,6 +83,32 @@ def test_cancellation_does_not_end_a_call_that_runs_to_its_end() -> None:
 
 def test_results_of_several_calls_have_their_order() -> None:
     assert asyncio.run(run_all_to_end([lambda: 1, lambda: 2, lambda: 3])) == [1, 2, 3]
+
+
+def test_error_that_no_caller_waits_for_is_not_logged_by_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    began, may_end = Event(), Event()
+
+    def fail(after: Event | None = None) -> None:
+        if after is not None:
+            began.set()
+            assert after.wait(30)
+        raise ValueError("no")
+
+    async def main() -> None:
+        waiting = asyncio.create_task(run_in_thread(lambda: fail(may_end)))
+        await asyncio.to_thread(began.wait, 30)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        may_end.set()
+        with pytest.raises(ValueError, match="no"):
+            await run_all_to_end([fail, fail])
+
+    asyncio.run(main())
+    gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_start_returns_a_future() -> None:

@@ -271,6 +271,32 @@ def hear(task: Task, error: BaseException) -> None:
     heard.append(type(error))
 
 
+@pytest.mark.parametrize("observe", ["setprofile", "settrace"])
+def test_process_can_be_observed_after_a_timeout(observe: str) -> None:
+    # Python 3.11 hangs here if an exception was withdrawn that had not arrived.
+    program = f"""
+import sys
+from alligator._runtime.timeouts import TaskTimeout, call
+from tests.harness.sample_tasks import add, spin
+
+try:
+    call(0.05, spin, (), {{}})
+except TaskTimeout:
+    print("timed out")
+sys.{observe}(lambda *event: None)
+print(add(1, 2))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (found.stdout, found.stderr) == ("timed out\n3\n", "")
+
+
 def test_task_run_inline_by_a_task_is_interrupted_and_not_retried() -> None:
     gator = Gator("locmem://")
     gator.options(timeout=0.1).task(spin_inside, "locmem://")

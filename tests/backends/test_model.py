@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from alligator.backends.base import Client, Lease, Message, Outcome, Verdict
+from alligator.backends.base import Announcement, Client, Lease, Message, Outcome, Verdict
 from alligator.exceptions import BackendError
 
 HOUR = 3600.0
@@ -25,6 +25,7 @@ MAX_LOST = 2
 QUEUES = st.sampled_from(["one", "two"])
 IDS = st.sampled_from("abcd")
 COMMITS = st.sampled_from("tuvwxyz")
+SCHEDULES = st.sampled_from(["nightly", "hourly"])
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
@@ -97,6 +98,8 @@ class Store(RuleBasedStateMachine):
         self.tokens: set[tuple[str, str, int]] = set()
         self.commits: dict[str, tuple[list[Message], list[Entry], list[int]]] = {}
         self.aborted: set[str] = set()
+        self.ticks: dict[str, tuple[int, int]] = {}
+        """For each schedule the last tick, and the last that was queued."""
         self.number = 0
 
     def put(self, entry: Entry, delay: float = 0.0, place: int = 0) -> None:
@@ -159,6 +162,39 @@ class Store(RuleBasedStateMachine):
                 if entry.state in WAITING and not entry.was_leased:
                     entry.queue.counts["pushed"] -= 1
                     self.remove(entry)
+
+    @rule(name=SCHEDULES, moment=st.integers(1, 9), queue=QUEUES, task_id=IDS)
+    def tick(self, name: str, moment: int, queue: str, task_id: str) -> None:
+        if not self.client.remembers_ticks:
+            return
+        self.number += 1
+        data = f"data {self.number}"
+        message = Message(self.name(queue), task_id, data)
+        is_new = self.ticks.get(name, (0, 0))[0] < moment
+        assert self.client.push_tick(name + self.run, moment, message) == is_new
+        if not is_new:
+            return
+        self.ticks[name] = moment, moment
+        if not self.queues[queue].waiting(task_id):
+            entry = Entry(self.queues[queue], task_id, data, self.number)
+            entry.queue.tasks.append(entry)
+            entry.queue.counts["pushed"] += 1
+            self.put(entry)
+
+    @rule(names=st.lists(SCHEDULES, min_size=1, unique=True), now=st.integers(1, 9))
+    def announce(self, names: list[str], now: int) -> None:
+        if not self.client.remembers_ticks:
+            return
+        sent = [Announcement(name + self.run, "{}", HOUR) for name in names]
+        for name in names:
+            self.ticks.setdefault(name, (now, 0))
+        last = [self.ticks[name][0] for name in names]
+        assert [*self.client.announce_schedules(sent, now)] == last
+
+    @rule(name=SCHEDULES)
+    def forget(self, name: str) -> None:
+        known = self.ticks.pop(name, None) is not None
+        assert self.client.forget_schedule(name + self.run) == known
 
     def remove(self, entry: Entry) -> None:
         entry.queue.tasks.remove(entry)
@@ -388,6 +424,15 @@ class Store(RuleBasedStateMachine):
                 or stats.paused == queue.paused
             )
             assert self.client.len(self.name(name)) == stats.ready + stats.scheduled
+
+    @invariant()
+    def the_schedules_agree(self) -> None:
+        found = {
+            each.name.removesuffix(self.run): (each.last, each.ran)
+            for each in self.client.schedules()
+            if each.name.endswith(self.run)
+        }
+        assert found == self.ticks
 
     @invariant()
     def the_lists_agree(self) -> None:

@@ -88,8 +88,8 @@ class Bench:
     @cached_property
     def postgres(self) -> PostgresServer:
         """A PostgreSQL that syncs to the disk; it runs as long as the bench."""
-        settings = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "256MB"}
-        return self._stack.enter_context(postgres_server(**settings))
+        server = postgres_server(fsync="on", full_page_writes="on", shared_buffers="256MB")
+        return self._stack.enter_context(server)
 
     def python(self, case: str) -> str:
         """Return the Python with the libraries of *case*."""

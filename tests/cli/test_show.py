@@ -32,7 +32,7 @@ def test_stats_can_be_shown_by_another_command_line(
 ) -> None:
     show_stats(gator, as_json=True)
 
-    assert loads(capsys.readouterr().out)["schema"] == 2
+    assert loads(capsys.readouterr().out)["schema"] == 3
 
 
 def test_health_without_a_worker_is_a_warning_and_status_0(dsn: str) -> None:

@@ -124,3 +124,15 @@ def test_task_held_by_outer_transaction_can_be_canceled_inside(gator: Gator) -> 
 
     assert canceled is task
     assert gator.len() == 0
+
+
+def test_commit_keeps_its_messages_when_it_is_closed_again(gator: Gator) -> None:
+    with gator.transaction() as tx:
+        tx.doom()
+        task = gator.task(add, 1, 2)
+        commit = tx._deferred
+
+        assert [each.task for each in commit.close()] == [task]
+        assert commit.close() == []
+
+    assert [each.task_id for each in commit.messages] == [task.task_id]

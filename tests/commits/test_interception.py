@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from alligator import CANCELED, WAITING, Gator
+from alligator.backends.base import Commit
 from alligator.commits.deferred import OutgoingTask
 from alligator.commits.interception import InterceptedDelivery, set_interceptor
 from tests.harness.sample_tasks import add
@@ -25,9 +26,9 @@ class Recorder:
 
         class Recording(InterceptedDelivery):
             async def deliver(
-                self, tasks: Sequence[OutgoingTask], commit_id: str | None = None, **how: bool
+                self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, **how: bool
             ) -> None:
-                await super().deliver(tasks, commit_id, **how)
+                await super().deliver(tasks, commit, **how)
                 recorder.delivered += tasks
 
         return Recording(gator)

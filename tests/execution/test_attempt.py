@@ -22,7 +22,7 @@ from alligator.exceptions import (
     UnknownCallableError,
     UnknownModuleError,
 )
-from alligator.execution.attempt import Attempt, attempt, bury_overdue, fail, postpone
+from alligator.execution.attempt import Attempt, LeaseEnded, attempt, bury_overdue, fail, postpone
 from alligator.payload.envelope import Released, last_error_in, released_in
 from alligator.testing import drain, sync
 from tests.harness import sample_tasks
@@ -52,6 +52,25 @@ def nothing_seen() -> Iterator[None]:
 def reserve(gator: Gator) -> Lease:
     [lease] = gator.client.reserve("all")
     return lease
+
+
+def note_run() -> None:
+    seen.append("ran")
+
+
+def test_lease_is_checked_after_the_task_was_read(gator: Gator) -> None:
+    gator.task(note_run)
+    checked: list[Lease] = []
+
+    def holds(lease: Lease) -> bool:
+        checked.append(lease)
+        return False
+
+    with pytest.raises(LeaseEnded):
+        attempt(gator, lease := reserve(gator), holds=holds)
+
+    assert checked == [lease]
+    assert seen == []
 
 
 # A retry repeats the original call.

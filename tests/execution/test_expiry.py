@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from alligator import CANCELED, Gator, Snooze, Task, Worker, current_task
+from alligator import CANCELED, Gator, Snooze, Task, current_task
 from alligator.exceptions import InvalidOption, TaskExpired
+from alligator.execution.attempt import attempt
 from alligator.testing import drain
 from tests.harness import isolation, workers
 from tests.harness.sample_tasks import add, add_later
@@ -140,7 +141,7 @@ def test_task_that_waits_in_a_worker_expires_there(
     [lease] = gator.client.reserve("all")
     monkeypatch.setattr("alligator.execution.attempt.time", lambda: time() + 2 * HOUR)
 
-    done = Worker(gator).attempt(lease)
+    done = attempt(gator, lease)
 
     assert done.outcome.verdict == "expired"
 
@@ -171,7 +172,7 @@ def test_expired_task_is_canceled_for_its_code(gator: Gator) -> None:
     gator.push(task, add, 1, 2)
     [lease] = gator.client.reserve("all")
 
-    done = Worker(gator).attempt(lease)
+    done = attempt(gator, lease)
 
     assert done.task is not None
     assert done.task.status == CANCELED

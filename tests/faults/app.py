@@ -25,6 +25,9 @@ from starlette_alligator import AlligatorMiddleware
 from tests.faults import clock, tasks
 
 gator = Gator.from_env()
+KEYS = bool(os.environ.get("KEYS"))
+"""Whether requests may have idempotency keys."""
+
 clock.install()
 
 if os.environ.get("CONNECT_FIRST"):
@@ -57,6 +60,7 @@ def hang() -> None:
 
 
 wsgi = Flask(__name__)
+wsgi.config["ALLIGATOR_IDEMPOTENCY_KEY"] = KEYS
 Alligator(wsgi, gator=gator)
 
 
@@ -73,5 +77,5 @@ async def order_async(request: Request) -> PlainTextResponse:
 
 asgi = Starlette(
     routes=[Route("/", order_async, methods=["POST"])],
-    middleware=[Middleware(AlligatorMiddleware, gator=gator)],
+    middleware=[Middleware(AlligatorMiddleware, gator=gator, idempotency_key=KEYS)],
 )

@@ -15,12 +15,20 @@ from typing import NamedTuple
 import pytest
 from rich.console import Console
 
+from alligator import Gator, transaction
+from alligator.backends import locmem_backend, records
 from alligator.backends.base import Commit, Message
-from alligator.commits import breaker, committer, loop_trips, thread_trips, trips
+from alligator.commits import breaker, committer, deferred, loop_trips, trips
 from alligator.commits.committer import Committer
+from alligator.constants import LONG_COMMIT_MEMORY
 from alligator.exceptions import BackendUnavailable
-from tests.commits import test_breaker, test_loop_trips, test_thread_trips, test_trips
+from alligator.web import idempotency, middleware
+from tests.backends import test_records
+from tests.commits import test_breaker, test_deferred, test_loop_trips, test_trips
 from tests.harness.trip_store import TripStore
+from tests.harness.web_sites import wsgi
+from tests.integrations import test_idempotency as test_requests
+from tests.web import test_idempotency
 
 Judge = Callable[[TripStore, Committer], object]
 
@@ -67,7 +75,7 @@ def interrupted_while_it_waits(store: TripStore, committer: Committer) -> None:
             return pool.submit(committer.push, Commit([Message("all", name, "{}")], name))
 
         try:
-            test_thread_trips.test_commit_of_a_thread_interrupted_while_waiting_is_not_pushed(
+            test_trips.test_commit_of_a_thread_interrupted_while_waiting_is_not_pushed(
                 store,
                 committer,
                 push,  # type: ignore[arg-type]
@@ -104,6 +112,16 @@ def concurrent_failures(*_: object) -> None:
     test_breaker.test_commits_that_fail_concurrently_count_once(store)
 
 
+def locmem() -> Gator:
+    """Return a gator with a store of its own."""
+    return Gator("locmem://", backend_class=locmem_backend.Client)
+
+
+def unknown_client(*_: object) -> None:
+    """Check that the key of a request whose client is unknown is ignored."""
+    assert test_idempotency.id_of(test_idempotency.line(idempotency_key="1")) is None
+
+
 MUTANTS = [
     CommitMutant(
         "a late commit takes the time of others",
@@ -126,7 +144,7 @@ MUTANTS = [
         trips,
         "if commit.commit_id is None or not commit.undo:",
         "if commit.commit_id is None:",
-        test_thread_trips.test_interruption_does_not_undo_a_commit_under_a_chosen_id,
+        test_trips.test_interruption_does_not_undo_a_commit_under_a_chosen_id,
     ),
     CommitMutant(
         "the commit of a cancelled coroutine is sent",
@@ -151,7 +169,7 @@ MUTANTS = [
     ),
     CommitMutant(
         "the commit of a thread that was interrupted is sent",
-        thread_trips,
+        trips,
         "        if commit.future.claim():\n            return  # it will not be sent",
         "        if False:\n            return",
         interrupted_while_it_waits,
@@ -189,6 +207,90 @@ MUTANTS = [
                     pushing, its, store, clock, KeyboardInterrupt()
                 )
             ),
+        ),
+    ),
+    CommitMutant(
+        "a commit that is closed twice loses its messages",
+        deferred,
+        "if not self.closed:  # later",
+        "if True:  # later",
+        lambda *_: test_deferred.test_commit_keeps_its_messages_when_it_is_closed_again(locmem()),
+    ),
+    # Idempotency keys.
+    CommitMutant(
+        "one client's key is that of all",
+        idempotency,
+        "json.dumps([line.method, line.path, client, key])",
+        "json.dumps([line.method, line.path, key])",
+        lambda *_: test_idempotency.test_parts_of_a_request_cannot_be_shifted_into_each_other(),
+    ),
+    CommitMutant(
+        "one key is for all paths",
+        idempotency,
+        "json.dumps([line.method, line.path, client, key])",
+        "json.dumps([line.method, client, key])",
+        lambda *_: test_idempotency.test_parts_of_a_request_cannot_be_shifted_into_each_other(),
+    ),
+    CommitMutant(
+        "the parts of a request are only joined",
+        idempotency,
+        "json.dumps([line.method, line.path, client, key])",
+        "', '.join([line.method, line.path, *client, key])",
+        lambda *_: test_idempotency.test_parts_of_a_request_cannot_be_shifted_into_each_other(),
+    ),
+    CommitMutant(
+        "the key of an unknown client counts",
+        idempotency,
+        "return credentials if any(credentials) else None",
+        "return credentials",
+        unknown_client,
+    ),
+    CommitMutant(
+        "a key is remembered for minutes",
+        idempotency,
+        "return LONG_COMMIT_ID + blake2b(",
+        "return blake2b(",
+        lambda *_: test_idempotency.test_commit_id_is_remembered_for_long(),
+    ),
+    CommitMutant(
+        "the gators of a request commit under one id",
+        middleware,
+        'transaction.commit_under(f"{commit_id}-{transaction.depth}")',
+        "transaction.commit_under(commit_id)",
+        lambda *_: test_requests.test_several_gators_may_share_a_store(wsgi),
+    ),
+    CommitMutant(
+        "a commit under a key is undone",
+        transaction,
+        "commit.undo = not self._is_chosen",
+        "commit.undo = True",
+        lambda *_: test_requests.test_commit_stays_when_a_wsgi_server_refuses_the_response(
+            locmem()
+        ),
+    ),
+    CommitMutant(
+        "a transaction forgets the id that it was given",
+        transaction,
+        "self._commit_id = commit.commit_id = self._commit_id or os.urandom(12).hex()",
+        "self._commit_id = commit.commit_id = os.urandom(12).hex()",
+        lambda *_: test_requests.test_repeated_request_queues_its_tasks_once(wsgi, locmem()),
+    ),
+    CommitMutant(
+        "a failed request uses up its key",
+        transaction,
+        'self._commit_id = f"{self._commit_id}-always"',
+        "pass",
+        lambda *_: test_requests.test_always_task_of_a_failed_request_is_queued_once(
+            wsgi, locmem()
+        ),
+    ),
+    CommitMutant(
+        "a store remembers a key for minutes",
+        records,
+        "if commit_id.startswith(LONG_COMMIT_ID)",
+        "if not commit_id",
+        lambda *_: test_records.test_id_of_a_commit_says_for_how_long_it_is_remembered(
+            "day-5f1c", LONG_COMMIT_MEMORY
         ),
     ),
 ]

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from itertools import count
@@ -194,7 +194,7 @@ class Harness:
         """Send a signal to a worker, and record it if its task may run again because of it."""
         self.injections += 1
         if number not in (signal.SIGTERM, signal.SIGCONT):
-            self.killed_or_frozen.add(process.pid)
+            self.killed_or_frozen |= {process.pid, *_descendants(process.pid)}
         self._kill(process, number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(30)
@@ -285,17 +285,22 @@ class Harness:
         """Wait until requests get a 201 again."""
         eventually(lambda: self.ask(1).status == 201, "tasks are taken again", seconds)
 
-    def ask(self, n: int = 3, **query: object) -> Answer:
-        """Send a request for *n* tasks, and record the response."""
-        name = f"t{next(self._numbers)}"
+    def ask(self, n: int = 3, *, name: str = "", key: str = "", **query: object) -> Answer:
+        """Send a request for *n* tasks, under an idempotency key if there is one; record the response.
+
+        A request that repeats another has its *name*.
+        """
+        name = name or f"t{next(self._numbers)}"
+        headers = {"Idempotency-Key": key, "Cookie": "client=harness"} if key else {}
         start = monotonic()
-        status = self.request("POST", f"/?{urlencode({'id': name, 'n': n, **query})}")
+        path = f"/?{urlencode({'id': name, 'n': n, **query})}"
+        status = self.request("POST", path, headers)
         ids = tuple(f"{name}-{number}" for number in range(n))
         answer = Answer(ids, status, monotonic() - start, start)
         self.audit_log.answers.append(answer)
         return answer
 
-    def request(self, method: str, path: str) -> int:
+    def request(self, method: str, path: str, headers: Mapping[str, str] = {}) -> int:
         if not self._url:
             return REFUSED
         connection = HTTPConnection("127.0.0.1", int(self._url), timeout=CLIENT_SECONDS)
@@ -305,13 +310,13 @@ class Harness:
             except OSError:
                 return REFUSED
             try:
-                connection.request(method, path)
+                connection.request(method, path, headers={**headers})
                 return connection.getresponse().status
             except (OSError, HTTPException):
                 return BROKEN
 
     @contextmanager
-    def traffic(self, threads: int = 3, **query: object) -> Iterator[None]:
+    def traffic(self, threads: int = 3, **query: str) -> Iterator[None]:
         """Send requests during the block, some of which fail on purpose."""
         ended = Event()
 
@@ -370,6 +375,10 @@ class Harness:
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    return [each for child in _children(pid) for each in (child, *_descendants(child))]
 
 
 def _children(pid: int) -> list[int]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.harness.programs import ROOT, environment
 
 ARGUMENTS = "tests/payload/test_arguments.py"
-CALLS = "tests/payload/test_calls.py"
+FUNCTIONS = "tests/payload/test_functions.py"
 CONVERSION = "tests/payload/test_conversion.py"
 ENCODING = "tests/payload/test_encoding.py"
 ENVELOPE = "tests/payload/test_envelope.py"
@@ -180,10 +180,10 @@ PAYLOAD_MUTANTS = [
     ),
     PayloadMutant(
         "one argument too many is taken",
-        "calls",
+        "functions",
         "if number > self.most:",
         "if number > self.most + 1:",
-        CALLS,
+        FUNCTIONS,
     ),
 ]
 

@@ -1,7 +1,7 @@
 """A worker with short leases: ``python -m tests.faults.worker``.
 
 The environment names the store, the seconds of a lease, and after how many seconds a task is dead
-that no worker can run.
+that no worker can run. `ISOLATE` runs each task in another process.
 """
 
 import os
@@ -18,10 +18,15 @@ if __name__ == "__main__":
         from tests.faults import shop
 
         gator = shop.gator
+    if os.environ.get("TIMETABLE"):
+        from tests.faults import timetable
+
+        gator = timetable.make()
     worker = Worker(
         gator,
         lease_for=lease_for,
         shutdown_timeout=10,
+        isolate=bool(os.environ.get("ISOLATE")),
         unrunnable_after=float(os.environ.get("UNRUNNABLE_AFTER", UNRUNNABLE_SECONDS)),
     )
     clock.install()

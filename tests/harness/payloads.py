@@ -8,7 +8,7 @@ DEEP: int = 100 if sys.platform == "emscripten" else 100_000
 """How deeply garbage is nested: msgspec overflows the small stack of WebAssembly."""
 
 
-def payload(module: str, name: str, **options: Any) -> str:
+def payload(module: str, name: str, *args: object, **options: Any) -> str:
     """Return the payload of a task that another program wrote."""
     return json.dumps(
         {
@@ -17,7 +17,7 @@ def payload(module: str, name: str, **options: Any) -> str:
             "is_async": True,
             "module": module,
             "callable": name,
-            "args": [],
+            "args": args,
             "kwargs": {},
             "options": options,
         }

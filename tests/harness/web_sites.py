@@ -1,4 +1,4 @@
-"""The same small web application in five frameworks, for the common tests of `tests/integrations`.
+"""The same small web application in six frameworks, for the common tests of `tests/integrations`.
 
 A site has one page, which does what its *view* says. It answers a `Reply`; what the client sees is
 an `Answer`.
@@ -6,7 +6,7 @@ an `Answer`.
 
 import asyncio
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -16,6 +16,10 @@ from wsgiref.validate import validator
 
 import fastapi
 import flask
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware.common import CommonMiddleware
+from django.urls import re_path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -28,6 +32,9 @@ import flask_alligator
 import starlette_alligator
 import wsgi_alligator
 from alligator import Gator, Transaction
+from django_alligator.endpoint import AlligatorEndpoint as DjangoEndpoint
+from django_alligator.endpoint import to_view
+from tests.harness import django_project
 
 
 @dataclass
@@ -254,9 +261,39 @@ def fastapi_site(view: View, *layers: dict[str, Any]) -> Get:
     return starlette_client(app)
 
 
+def django_site(view: View, *layers: dict[str, Any], is_async: bool = False) -> Get:
+    def respond(request: Any) -> HttpResponseBase:
+        reply = view(request.alligator)
+        if isinstance(reply.body, bytes):
+            return HttpResponse(reply.body, status=reply.status, headers=reply.headers)
+        chunks: Any = _each(reply.body) if is_async else reply.body
+        return StreamingHttpResponse(chunks, status=reply.status, headers=reply.headers)
+
+    return django_get(django_project.make_client(respond, *layers, is_async=is_async))
+
+
+def django_get(client: Callable[..., django_project.Received]) -> Get:
+    def get(path: str = "/", **given: Any) -> Answer:
+        status, headers, body = client(path, **given)
+        return Answer(status, _lower(headers), body)
+
+    return get
+
+
+async def _each(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+def async_django_site(view: View, *layers: dict[str, Any]) -> Get:
+    return django_site(view, *layers, is_async=True)
+
+
 SITES: dict[str, Site] = {
     "wsgi": wsgi,
     "asgi": asgi,
+    "django": django_site,
+    "async django": async_django_site,
     "flask": flask_site,
     "starlette": starlette,
     "fastapi": fastapi_site,
@@ -281,6 +318,10 @@ def endpoint_at(name: str, mount: str, gator: Gator | Sequence[Gator], **setting
             await asgi_endpoint({**scope, "root_path": mount}, receive, send)
 
         return asgi_client(rooted)
+    if name == "django":
+        view = to_view(DjangoEndpoint(gator, **settings))
+        urls = [re_path(f"^{mount[1:]}/(?P<page>.*)$", view)]
+        return django_get(django_project.make_client(None, CommonMiddleware, urls=urls))
     if name == "flask":
         site = flask.Flask(__name__)
         site.config["ALLIGATOR_URL_PREFIX"] = mount

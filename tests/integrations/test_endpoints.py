@@ -17,7 +17,7 @@ TOKEN = "t" * 32
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-@pytest.fixture(params=["wsgi", "asgi", "starlette", "fastapi"])
+@pytest.fixture(params=["wsgi", "asgi", "django", "starlette", "fastapi"])
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("ALLIGATOR_TOKEN", raising=False)
     name: str = request.param

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from alligator import Gator, Worker
 from alligator.backends import locmem_backend
-from alligator.backends.base import Message, QueueStats
+from alligator.backends.base import Announcement, Message, QueueStats
 from alligator.exceptions import BackendError
 from alligator.monitoring import stats
 from alligator.monitoring.health import Health
@@ -236,10 +236,13 @@ def test_alert_rules_are_in_order_and_use_metrics_that_exist(gator: Gator) -> No
     path = ROOT / "docs" / "prometheus" / "alerts.yml"
 
     promtool("check", "rules", str(path))
+    about = '{"definition": "every 60 s"}'
+    gator.client.announce_schedules([Announcement("poll", about, 60)], 1_800_000_000)
 
     assert set(findall(r"alligator_\w+", path.read_text())) <= names(gator)
 
 
+SCHEDULE = "alligator_schedule"
 QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
 
 
@@ -313,6 +316,16 @@ QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
             {'alligator_spool_failing_commits{backend="redis"}': "1x30"},
             True,
         ),
+        (
+            "AlligatorScheduleLate",
+            {f"{SCHEDULE}_next_tick_timestamp_seconds{{{QUEUE}}}": "1400x30"},
+            True,
+        ),
+        (
+            "AlligatorScheduleLate",
+            {f"{SCHEDULE}_next_tick_timestamp_seconds{{{QUEUE}}}": "1600x30"},
+            False,
+        ),
     ],
 )
 def test_alert_fires_when_it_should(
@@ -358,3 +371,18 @@ def test_grafana_dashboard_uses_metrics_that_exist(gator: Gator) -> None:
     for panel in panels:
         assert panel["title"]
         assert panel["targets"]
+
+
+def test_schedules_have_the_moments_of_their_ticks(gator: Gator) -> None:
+    gator.client.announce_schedules(
+        [Announcement(name, '{"definition": "every 60 s"}', 60) for name in ("poll", "\ud800 \n")],
+        1_800_000_000,
+    )
+    gator.client.push_tick("poll", 1_800_000_060, Message("mail", "a", "{}"))
+
+    found = samples(read_text(Metrics(gator).write()[1].decode()))
+
+    last, due = (f"alligator_schedule_{name}_tick_timestamp_seconds" for name in ("last", "next"))
+    assert found[last, "locmem", "poll"] == 1_800_000_060
+    assert found[due, "locmem", "poll"] == 1_800_000_120
+    assert found[due, "locmem", "\\ud800 \n"] == 1_800_000_060

@@ -15,7 +15,7 @@ import pytest
 from alligator import SUCCESS, WAITING, Gator
 from alligator.backends.base import Lease
 from alligator.exceptions import NotSerializable, WrongArguments
-from alligator.payload.calls import callee_of
+from alligator.payload.functions import callee_of
 from alligator.testing import capture, sync
 from alligator.web.middleware import Middleware
 

@@ -8,6 +8,7 @@ import pytest
 from alligator import Gator, Task, Worker
 from alligator.exceptions import PayloadError
 from alligator.payload import envelope
+from alligator.payload.encoding import encode
 from alligator.payload.envelope import (
     content_in,
     last_error_in,
@@ -18,7 +19,6 @@ from alligator.payload.envelope import (
     rewrite,
     task_id_in,
     timeout_in,
-    write,
 )
 from tests.harness.payloads import DEEP
 from tests.harness.sample_tasks import add
@@ -87,7 +87,7 @@ def noted(task: Task, error: BaseException) -> None:
 def test_payload_of_1_0_is_written_again_with_the_same_keys() -> None:
     envelope_ = read(OF_1_0)
 
-    assert write(envelope_) == json.dumps(json.loads(OF_1_0), separators=(",", ":"))
+    assert encode(envelope_) == json.dumps(json.loads(OF_1_0), separators=(",", ":"))
     assert [str(name) for name in envelope_.functions] == [
         "tests.harness.sample_tasks.fail",
         "tests.payload.test_envelope.noted",

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from alligator.payload.calls import callee_of
+from alligator.payload.functions import callee_of
 from alligator.payload.hints import Unrestorable, hint_of
 from tests.harness.typed_tasks import Order, Shop, annotated, bare, book
 

@@ -59,6 +59,19 @@ Gator("locmem://", defaults={"retrys": 3})  # refused
 Gator("locmem://", retries=3)  # refused
 Gator()  # refused
 
+# Schedules.
+gator.cron("0 3 * * *", send_receipt, 7, timezone="Europe/Berlin", kwargs={"again": True})
+gator.every(30, resize, "cat.png", retries=3, catch_up=60, name="cats")
+gator.every(30, send_receipt, "seven")  # refused
+gator.every(30, send_receipt)  # refused
+gator.cron("0 3 * * *", resize, 7)  # refused
+gator.every("30", send_receipt, 7)  # refused
+gator.every(30, "shop.send_receipt", 7)  # refused
+gator.every(30, send_receipt, 7, retrys=3)  # refused
+gator.every(30, send_receipt, 7, timezone="UTC")  # refused
+gator.cron("0 3 * * *", send_receipt, 7, delay_by=3)  # refused
+name: str = gator.cron("0 3 * * *", send_receipt, 7).name
+
 # Transactions.
 with gator.transaction(retries=3) as tx:
     transaction: Transaction = tx

@@ -75,6 +75,11 @@ def test_parts_of_a_request_cannot_be_shifted_into_each_other() -> None:
         line(path='/a", "b', authorization="b", idempotency_key="c"),
         line(method="PUT", path="/a", authorization="b", idempotency_key="c"),
     ]
+    for separator in ("", " ", ", ", ":", "\n", "\0"):
+        lines += [
+            line(path=f"/x{separator}y", authorization="z", idempotency_key="c"),
+            line(path="/x", authorization=f"y{separator}z", idempotency_key="c"),
+        ]
 
     assert len({id_of(each) for each in lines}) == len(lines)
 

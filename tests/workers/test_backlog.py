@@ -7,7 +7,7 @@ from alligator.workers.backlog import Backlog, Reserved
 
 
 def reserved(number: int) -> Reserved:
-    return Reserved(Lease("all", str(number), ""), Task(), 0.0)
+    return Reserved(Lease("all", str(number), ""), Task(), 0.0, 0.0)
 
 
 def test_tasks_are_taken_in_order() -> None:

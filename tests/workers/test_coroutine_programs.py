@@ -37,6 +37,12 @@ async def broken():
     raise OSError("the database cannot be reached")
     yield
 
+@asynccontextmanager
+async def endless():
+    record("opening")
+    await asyncio.sleep(600)
+    yield
+
 async def use():
     state = current_task().state
     async with state["lock"]:
@@ -69,6 +75,7 @@ async def sleep(seconds):
 def shop(tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gator]:
     """Write an application, and return its gator."""
     made = f"gator = Gator({dsn!r}, lifespan=clients)\nsick = Gator({dsn!r}, lifespan=broken)\n"
+    made += f"slow = Gator({dsn!r}, lifespan=endless)\n"
     (tmp_path / "shop.py").write_text(SHOP + made)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -117,6 +124,32 @@ def test_lifespan_that_cannot_start_ends_the_program(shop: Gator, tmp_path: Path
     assert (
         "the lifespan of this worker cannot start: OSError: the database cannot be" in ended.stderr
     )
+    assert shop.len() == 1
+
+
+@pytest.mark.parametrize("options", [[], ["-c", "3"]])
+def test_isolated_lifespan_that_cannot_start_ends_the_program(
+    shop: Gator, tmp_path: Path, options: list[str]
+) -> None:
+    push(shop, "use")
+
+    ended = run("--app", "shop:sick", "--isolate", *options, cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert "OSError: the database cannot be" in ended.stderr
+    assert "This worker ends and takes no task" in ended.stderr
+    assert (shop.len(), shop.stats().lost) == (1, 0)
+
+
+def test_worker_is_stopped_while_its_isolated_lifespan_starts(shop: Gator, tmp_path: Path) -> None:
+    push(shop, "use")
+
+    with running("--app", "shop:slow", "--isolate", log=tmp_path / "log", cwd=tmp_path) as worker:
+        eventually(lambda: lines(tmp_path / "out") == ["opening"])
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(60)
+
+    assert "stopped while its lifespan was starting" in (tmp_path / "log").read_text()
     assert shop.len() == 1
 
 

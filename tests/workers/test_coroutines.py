@@ -478,6 +478,41 @@ def test_context_of_tasks_surrounds_coroutines() -> None:
     assert ran == ["entered", "ran", "left"]
 
 
+class Asynchronous:
+    """A context that both kinds of tasks can enter."""
+
+    def __enter__(self) -> None:
+        ran.append("entered")
+
+    def __exit__(self, *exc_info: object) -> None:
+        ran.append("left")
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(0)
+        ran.append("entered asynchronously")
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.sleep(0)
+        ran.append("left asynchronously")
+
+
+def note_plainly() -> None:
+    ran.append("plain")
+
+
+def test_context_that_can_be_asynchronous_is_so_for_coroutines() -> None:
+    gator = Gator("locmem://", task_context=Asynchronous)
+    gator.task(note_later, "ran")
+    burst(gator)
+    gator.task(note_plainly)
+    burst(gator)
+
+    assert ran == [
+        *("entered asynchronously", "ran", "left asynchronously"),
+        *("entered", "plain", "left"),
+    ]
+
+
 def select() -> Any:
     """Return an awaitable from a plain function."""
     return note_loop()

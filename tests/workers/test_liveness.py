@@ -90,6 +90,26 @@ def test_file_is_touched_while_the_worker_lives_and_removed_at_its_end(
     assert not path.exists()
 
 
+def test_file_is_whole_whenever_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "TOUCH_SECONDS", 0.0)
+    path = tmp_path / "alive"
+    with Liveness(lambda: WorkerHealth(True, True), str(path)).served():
+        assert {path.read_text() for _ in range(2_000)} == {"the store answers\n"}
+
+
+def test_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "alive").symlink_to(victim)
+    served = Liveness(lambda: WorkerHealth(True, True), str(tmp_path / "alive"))
+    assert victim.read_text() == "mine"
+    served.close()
+    (tmp_path / "alive.new").symlink_to(victim)
+    with pytest.raises(ConfigurationError, match="--health-file"):
+        Liveness(lambda: WorkerHealth(True, True), str(tmp_path / "alive"))
+    assert victim.read_text() == "mine"
+
+
 def test_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--health-file"):
         Liveness(lambda: WorkerHealth(True, True), str(tmp_path / "nowhere" / "alive"), 0)

@@ -17,6 +17,7 @@ from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST
 from ...exceptions import BackendError
 from .. import base
 from ..base import (
+    Announcement,
     DeadLetter,
     Duplicates,
     Figures,
@@ -27,12 +28,14 @@ from ..base import (
     QueueStats,
     Sample,
     Scheduled,
+    ScheduleRecord,
     Step,
     WorkerInfo,
     bounded,
     memory_of,
 )
 from .queue import Queue
+from .schedules import Schedules
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class _Store:
         self.expiries: list[tuple[float, str]] = []
         """A heap: when which commit may be forgotten."""
         self.workers: dict[str, tuple[WorkerInfo, float, float]] = {}
+        self.schedules = Schedules()
         self.interrupts = 0
         register_fork_hooks(self)
 
@@ -71,6 +75,7 @@ class Client(base.Client):
 
     blocking: ClassVar[bool] = False
     can_peek: ClassVar[bool] = True
+    remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -252,6 +257,26 @@ class Client(base.Client):
             alive = {name: beat for name, beat in self._store.workers.items() if beat[2] > now}
             self._store.workers = alive
             return [worker._replace(seen_ago=now - seen) for worker, seen, _ in alive.values()]
+
+    def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
+        with self._store.changed:
+            return self._store.schedules.announce(schedules, now, monotonic())
+
+    def push_tick(self, name: str, moment: int, message: Message) -> bool:
+        with self._store.changed:
+            if not self._store.schedules.tick(name, moment, monotonic()):
+                return False
+            self._queue(message.queue_name).push(message, monotonic())
+            self._store.changed.notify_all()
+            return True
+
+    def schedules(self) -> list[ScheduleRecord]:
+        with self._store.changed:
+            return self._store.schedules.records(monotonic())
+
+    def forget_schedule(self, name: str) -> bool:
+        with self._store.changed:
+            return self._store.schedules.forget(name, monotonic())
 
     def ping(self) -> None:
         pass

@@ -6,7 +6,7 @@ from itertools import count, islice
 from math import inf
 from operator import attrgetter
 from time import time
-from typing import Final
+from typing import Any, Final
 
 from ..base import (
     DeadLetter,
@@ -273,15 +273,15 @@ class Queue:
         """Return the numbers of the queue."""
         waiting = [entry.due for entry in self._entries.values() if not entry.leased]
         ready = [due for due in waiting if due <= now]
+        numbers: dict[str, Any] = {**self._counts}
         return QueueStats(
             ready=len(ready),
             scheduled=len(waiting) - len(ready),
             leased=len(self._entries) - len(waiting),
             dead=len(self._dead),
             oldest=now - min(ready, default=now),
-            **self._counts,
             paused=max(0.0, self.paused_until - now),
-            unreadable=(),
+            **numbers,
         )
 
     def sample(self, now: float) -> None:

@@ -13,6 +13,7 @@ from ...constants import DEAD, LEASE_SECONDS, MAX_LOST, MAX_TASKS, READY, SCHEDU
 from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
+    Announcement,
     Commit,
     DeadLetter,
     Duplicates,
@@ -25,10 +26,12 @@ from ..base import (
     QueueStats,
     Sample,
     Scheduled,
+    ScheduleRecord,
     Step,
     WorkerInfo,
     bounded,
 )
+from ..schedules import UNANNOUNCED_SECONDS
 from ..stats import SAMPLE_SECONDS, SAMPLES
 from .checks import check_writable, configuration_warnings
 from .codec import BEGINNING
@@ -45,6 +48,7 @@ from .outcomes import (
 )
 from .schema import script
 from .sessions import CALL_SECONDS, Session, Sessions
+from .shared_database import SharedDatabase
 from .waiting import Sleepers
 
 PEEKED = 100
@@ -68,6 +72,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -77,6 +82,7 @@ class Client(base.Client):
         self._pusher = Pusher(self._sessions)
         self._marks = Marks()
         self._sleepers = Sleepers(self._statements, self._marks)
+        self.shared_database = SharedDatabase(self._sessions)
         self.scope: str = self._sessions.scope
         self.commit_seconds: float = self._sessions.timeout
 
@@ -308,6 +314,24 @@ class Client(base.Client):
     def history(self, queue_name: str) -> list[Sample]:
         values = [queue_name, float(SAMPLE_SECONDS * SAMPLES)]
         return [Sample(*row) for row in self._call(self._statements.history, values)]
+
+    def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
+        columns = [[each[place] for each in schedules] for place in range(3)]
+        rows = self._call(self._statements.announce, [now, *columns])
+        return [last for (last,) in rows]
+
+    def push_tick(self, name: str, moment: int, message: Message) -> bool:
+        queue_name, task_id, data, delay = message
+        values = [name, moment, UNANNOUNCED_SECONDS, queue_name, task_id, bounded(delay)]
+        [(queued,)] = self._call(self._statements.push_tick, [*values, data.encode()])
+        return bool(queued)
+
+    def schedules(self) -> list[ScheduleRecord]:
+        return [ScheduleRecord(*row) for row in self._call(self._statements.schedules, [])]
+
+    def forget_schedule(self, name: str) -> bool:
+        [(found,)] = self._call(self._statements.forget_schedule, [name])
+        return bool(found)
 
     def ping(self) -> None:
         check_writable(self._sessions)

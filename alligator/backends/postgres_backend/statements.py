@@ -50,6 +50,8 @@ class Statements:
             "alligator_push",
         )
         self.settle: Statement = call("settle", "text[]")
+        self.server: Statement = call("server", "")
+        self.wake_after: Statement = call("wake_after", "text[] int4[] text[] int4[]")
         self.abort: Statement = call("abort", "text text[] text[]")
         marks = "text[] timestamptz[] timestamptz"
         outcomes = "text[] text[] text[] int8[] int8[] float8[] bytea[] text[] text[]"
@@ -118,4 +120,16 @@ class Statements:
             ORDER BY at
             """,
             "text float8",
+        )
+        self.announce: Statement = call("announce", "int8 text[] text[] float8[]")
+        self.push_tick: Statement = own(
+            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, NULL)",
+            "text int8 float8 text text float8 bytea",
+        )
+        self.forget_schedule: Statement = call("forget_schedule", "text")
+        self.schedules: Statement = own(
+            """
+            SELECT name, about, last, ran, extract(epoch FROM clock_timestamp() - seen)::float8
+            FROM {s}.schedule WHERE gone > clock_timestamp() ORDER BY name
+            """
         )

@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 from redis import Redis
 from redis import exceptions as errors
 
+from ..._runtime.coroutines import complete
 from ..._runtime.flags import InterruptFlag
 from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
+    Announcement,
     Commit,
     DeadLetter,
     Duplicates,
@@ -29,6 +31,7 @@ from ..base import (
     QueueStats,
     Sample,
     Scheduled,
+    ScheduleRecord,
     Step,
     WorkerInfo,
 )
@@ -37,6 +40,7 @@ from .checks import configuration_warnings
 from .commits import Pusher
 from .connection import Connections
 from .outcomes import microseconds, pack_outcomes
+from .protocol import Call, Script
 from .replies import (
     read_dead_letters,
     read_history,
@@ -46,7 +50,7 @@ from .replies import (
     read_stats,
     read_step,
 )
-from .script import Call, Script
+from .schedules import Schedules
 
 STEP_SECONDS = 5.0
 """How long a worker waits for a reply; a lost reply hides its tasks until their leases end."""
@@ -88,15 +92,25 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
         self._connections = Connections(conn_string)
         self.scope: str = self._connections.scope
         self._prefix = f"{{{self._connections.namespace}}}:"
-        self._call = self._connections.call
         self._pusher = Pusher(self._connections, self._prefix)
+        self._schedules = Schedules(self._connections, self._prefix)
         self._interrupted = InterruptFlag()
+
+    def _call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | int] = (),
+        patience: float = 0.0,
+    ) -> Any:
+        return self._connections.call(script.call(keys, args), patience)
 
     @property
     def conn(self) -> Redis:
@@ -116,10 +130,10 @@ class Client(base.Client):
         return pushed
 
     def push_commits(self, commits: Sequence[Commit]) -> list[Pushed]:
-        return self._pusher.push(commits)
+        return complete(self._pusher.push(commits, awaits=False))
 
     async def apush_commits(self, commits: Sequence[Commit]) -> list[Pushed]:
-        return await self._pusher.apush(commits)
+        return await self._pusher.push(commits, awaits=True)
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         self._pusher.abort(commit_id, messages)
@@ -140,7 +154,7 @@ class Client(base.Client):
         if not limit and not outcomes:
             return Step()
         call = self._step_call(names, limit, outcomes, lease_for, max_lost)
-        return read_step(names, self._call(*call, STEP_SECONDS))
+        return read_step(names, self._connections.call(call, STEP_SECONDS))
 
     def _step_call(
         self,
@@ -155,7 +169,7 @@ class Client(base.Client):
         args: list[str | int] = [limit, microseconds(lease_for), max_lost, *dead, len(names)]
         if outcomes:
             args += pack_outcomes(outcomes, names)
-        return Call(STEP, [self._prefix + name for name in names], args)
+        return STEP.call([self._prefix + name for name in names], args)
 
     def wait(self, queue_names: Sequence[str], timeout: float) -> None:
         for reply in self._wait(queue_names, timeout):
@@ -341,6 +355,18 @@ class Client(base.Client):
     def history(self, queue_name: str) -> list[Sample]:
         args = [microseconds(SAMPLE_SECONDS * SAMPLES)]
         return read_history(self._call(HISTORY, [self._prefix + queue_name], args))
+
+    def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
+        return self._schedules.announce(schedules, now)
+
+    def push_tick(self, name: str, moment: int, message: Message) -> bool:
+        return self._schedules.push_tick(name, moment, message)
+
+    def schedules(self) -> list[ScheduleRecord]:
+        return self._schedules.records()
+
+    def forget_schedule(self, name: str) -> bool:
+        return self._schedules.forget(name)
 
     def ping(self) -> None:
         self._call(PING, [f"{self._prefix}ping"])

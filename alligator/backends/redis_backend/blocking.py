@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ssl import SSLWantReadError
+from time import monotonic
 from typing import Any
 from weakref import finalize
 
@@ -17,6 +18,7 @@ from .server import Server, as_redis_error, seconds_left
 
 CHUNK = 65536
 TIME = ("TIME",)
+CLOSED = "the connection is closed"
 
 TLS_HINT = "; does this port use TLS? Without TLS, the DSN begins with redis"
 PLAIN_HINT = "; if this port requires TLS, the DSN begins with rediss"
@@ -93,9 +95,11 @@ class Connection:
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send *data*."""
-        sock = self._open_socket()
+        sock = self._sock
+        if sock is None:
+            raise errors.ConnectionError(CLOSED)
         try:
-            sock.settimeout(seconds_left(deadline))
+            sock.settimeout(max(0.001, deadline - monotonic()))
             sock.sendall(data)
         except OSError as error:
             raise as_redis_error(error, "could not send the command") from error
@@ -103,9 +107,11 @@ class Connection:
     def receive(self, deadline: float) -> Any:
         """Return the next reply; a `ResponseError` is a reply, and other errors are raised."""
         while (reply := self._reader.gets()) is NOTHING:
-            sock = self._open_socket()
+            sock = self._sock
+            if sock is None:
+                raise errors.ConnectionError(CLOSED)
             try:
-                sock.settimeout(seconds_left(deadline))
+                sock.settimeout(max(0.001, deadline - monotonic()))
                 size = sock.recv_into(self._buffer)
                 if not size:
                     raise ConnectionError("the server closed the connection")
@@ -115,11 +121,6 @@ class Connection:
         if isinstance(reply, errors.RedisError) and not isinstance(reply, errors.ResponseError):
             raise reply
         return reply
-
-    def _open_socket(self) -> socket.socket:
-        if self._sock is None:
-            raise errors.ConnectionError("the connection is closed")
-        return self._sock
 
     def shut_down(self, how: int) -> None:
         """Close a side of it, from any thread or signal handler, unless it belongs to the parent."""

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from redis import exceptions as errors
 
 from ..._runtime.backoff import pause_after
+from ..._runtime.coroutines import complete
 from ..._runtime.threads import run_to_end
 from ...constants import COMMIT_MEMORY, COMMIT_SECONDS, MAX_TASKS
 from ...exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
@@ -25,7 +26,7 @@ from ..base import Commit, Message, Pushed, bounded, memory_of
 from ..pending_aborts import FIRST_PAUSE, LONGEST_PAUSE, PendingAborts
 from .connection import Connections
 from .event_loop import LoopConnection, LoopConnections
-from .script import Call, Script
+from .protocol import Call, Script
 
 MARKER_SECONDS = int(COMMIT_MEMORY)
 
@@ -56,47 +57,28 @@ class Pusher:
         self.pending: PendingAborts = PendingAborts()
         self._loop_connections = LoopConnections(connections)
 
-    def push(self, commits: Sequence[Commit]) -> list[Pushed]:
-        """Push *commits* by the earliest of their deadlines, and return the result of each."""
+    async def push(self, commits: Sequence[Commit], *, awaits: bool) -> list[Pushed]:
+        """Push *commits* by the earliest of their deadlines, and return the result of each.
+
+        If the caller *awaits* it, the first attempt is made on the event loop; a thread does the rest.
+        """
         now = monotonic()
         deadline = min([each.deadline or now + COMMIT_SECONDS for each in commits], default=now)
         seconds = deadline - now
-        # A push that no request waits for may take longer, and leaves as much time for a second try.
-        attempt_seconds = seconds / 2 if seconds > COMMIT_SECONDS else self._connections.timeout
-        return self._push_or_undo(
-            [self._prepare(commit) for commit in commits], deadline, attempt_seconds
-        )
-
-    async def apush(self, commits: Sequence[Commit]) -> list[Pushed]:
-        """Asynchronous version of `push`: one attempt on the event loop, a thread for the rest."""
-        now = monotonic()
-        deadline = min([each.deadline or now + COMMIT_SECONDS for each in commits], default=now)
         pushes = [self._prepare(commit) for commit in commits]
-        connection = await self._loop_connections.get(deadline)
-        if connection is not None:
-            await self._try_on_loop(
-                connection, [push for push in pushes if push.reply is None], deadline
-            )
+        attempt_seconds = self._connections.timeout
+        if not awaits:
+            if seconds > COMMIT_SECONDS:
+                # No request waits for it, so it may take longer, with as much time for a second try.
+                attempt_seconds = seconds / 2
+            return self._push_or_undo(pushes, deadline, attempt_seconds)
+        link = await self._loop_connections.get(deadline)
+        if link is not None:
+            until = min(deadline, monotonic() + attempt_seconds)
+            await self._try([push for push in pushes if push.reply is None], until, link)
         if all(push.reply == QUEUED or push.is_queued for push in pushes):
             return self._outcomes(pushes)
-        attempt_seconds = self._connections.timeout
         return await run_to_end(lambda: self._push_or_undo(pushes, deadline, attempt_seconds))
-
-    async def _try_on_loop(
-        self, connection: LoopConnection, pushes: "Sequence[_Push]", deadline: float
-    ) -> None:
-        until = min(deadline, monotonic() + self._connections.timeout)
-        latest = connection.server_time(until)
-        for push in pushes:
-            push.sent(latest)
-        try:
-            replies = await connection.exchange([push.call for push in pushes], until)
-        except BaseException:  # nothing will repeat it
-            for push in pushes:
-                if push.must_undo:
-                    self._undo_later(push)
-            raise
-        _receive(pushes, replies)
 
     def _push_or_undo(
         self, pushes: "Sequence[_Push]", deadline: float, attempt_seconds: float
@@ -106,7 +88,8 @@ class Pusher:
         try:
             for again in (False, True):
                 if unsettled:
-                    self._try(unsettled, deadline, attempt_seconds, again=again)
+                    until = min(deadline, monotonic() + attempt_seconds)
+                    complete(self._try(unsettled, until, again=again))
                     unsettled = [
                         push for push in unsettled if push.reply != QUEUED and push.can_retry
                     ]
@@ -123,31 +106,54 @@ class Pusher:
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         """Undo the push of *commit_id*, as `Client.abort` describes."""
-        self._connections.call(*self._abort_call(self._marker(commit_id), messages, "part"))
+        self._connections.call(self._abort_call(self._marker(commit_id), messages, "part"))
 
-    def _try(
-        self, pushes: "Sequence[_Push]", deadline: float, attempt_seconds: float, *, again: bool
+    async def _try(
+        self,
+        pushes: "Sequence[_Push]",
+        until: float,
+        link: LoopConnection | None = None,
+        *,
+        again: bool = False,
     ) -> None:
-        """Send *pushes* together, and record the replies that come within *attempt_seconds* seconds."""
-        until = min(deadline, monotonic() + attempt_seconds)
+        """Send *pushes* together, over *link* on an event loop; record the replies that come *until*."""
         try:
-            connection = self._connections.acquire(until)
             # The server refuses a push that arrives later, for example after the network hung.
-            latest = self._connections.server_time(connection, until, refresh=again)
+            if link is not None:
+                latest = link.server_time(until)
+            else:
+                connection = self._connections.acquire(until)
+                latest = self._connections.server_time(connection, until, refresh=again)
         except errors.RedisError as error:
             for push in pushes:
                 push.reply = error
             return
         for push in pushes:
-            push.sent(latest)
-        replies = self._connections.run_all(connection, [push.call for push in pushes], until)
-        _receive(pushes, replies)
+            push.attempts += 1
+            push.command[push.latest_at] = latest
+            push.was_in_doubt, push.is_in_doubt = push.is_in_doubt, True
+        if link is None:
+            replies = self._connections.run_all(connection, pushes, until)
+        else:
+            try:
+                replies = await link.exchange(pushes, until)
+            except BaseException:  # nothing will repeat it
+                for push in pushes:
+                    if push.must_undo:
+                        self._undo_later(push)
+                raise
+        for push, reply in zip(pushes, replies, strict=True):
+            if reply == QUEUED:
+                push.reply, push.is_in_doubt = reply, False
+            else:
+                push.received(reply)
 
     def _outcomes(self, pushes: "Sequence[_Push]") -> list[Pushed]:
-        return [
-            None if push.reply == QUEUED and push.commit.commit_id else self._outcome(push)
-            for push in pushes
-        ]
+        for push in pushes:
+            if push.commit.commit_id is None and push.attempts == 1 and push.is_queued:
+                # No other copy of it is in transit: the next push deletes the marker.
+                self._settled_markers.append(push.marker)
+        return [None if push.reply == QUEUED else self._outcome(push) for push in pushes]
 
     def _outcome(self, push: "_Push") -> Pushed:
         reply, store = push.reply, self._connections.store
@@ -161,18 +167,13 @@ class Pusher:
             return BackendUnavailable(f"{store} received a push too late and refused it")
         if reply == ABORTED:
             return BackendError(f"{store}: the commit was aborted before; its tasks are not queued")
-        if push.attempts == 1 and push.commit.commit_id is None:
-            # No other copy of it is in transit: the next push deletes the marker.
-            self._settled_markers.append(push.call.keys[0])
-        if reply == QUEUED:
-            return None
         # The positions are those of the arguments, where the tasks are grouped by queue.
         names = [message.queue_name for message in push.commit.messages]
         positions = sorted(range(len(names)), key=lambda position: names.index(names[position]))
         return sorted(positions[n] for n in reply)
 
     def _prepare(self, commit: Commit) -> "_Push":
-        """Return a push with its keys and arguments; the second argument, its deadline, is set later."""
+        """Return the push of *commit*; its second argument, the deadline, is set when it is sent."""
         marker = f"{self._prefix}{commit.commit_id or os.urandom(12).hex()}:commit"
         settled = marker
         if self._settled_markers:
@@ -188,7 +189,8 @@ class Pusher:
             args += name, len(group)
             for _, task_id, data, delay in group:
                 args += task_id, data, round(bounded(delay) * 1e6) if delay > 0 else 0
-        push = _Push(commit, keys, args)
+        push = _Push(PUSH, ["EVALSHA", PUSH.sha, len(keys), *keys, *args])
+        push.commit, push.marker, push.latest_at = commit, marker, 4 + len(keys)
         if len(messages) > MAX_TASKS:
             push.reply = TooManyTasks(
                 f"{len(messages)} tasks in one push; the maximum is {MAX_TASKS}"
@@ -201,7 +203,7 @@ class Pusher:
         for name, group in _by_queue(messages).items():
             keys.append(self._prefix + name)
             args += len(group), *(message.task_id for message in group)
-        return Call(ABORT, keys, args)
+        return ABORT.call(keys, args)
 
     def _marker(self, commit_id: str) -> str:
         return f"{self._prefix}{commit_id}:commit"
@@ -212,8 +214,7 @@ class Pusher:
         Return False if the push stays, because a worker has had one of its tasks. A server that
         restarts is asked again until *deadline*: until then no worker may find what is to be undone.
         """
-        marker, messages = push.call.keys[0], push.commit.messages
-        abort = self._abort_call(marker, messages, push.extent)
+        abort = self._abort_call(push.marker, push.commit.messages, push.extent)
         failures = 0
         while True:
             try:
@@ -229,41 +230,37 @@ class Pusher:
                 time.sleep(pause)
 
     def _undo_later(self, push: "_Push") -> None:
-        call = self._abort_call(push.call.keys[0], push.commit.messages, push.extent)
-        self.pending.add(partial(self._connections.call, *call))
+        call = self._abort_call(push.marker, push.commit.messages, push.extent)
+        self.pending.add(partial(self._connections.call, call))
 
 
-class _Push:
-    """One commit, and what is known about its delivery."""
+class _Push(Call):
+    """The call for one commit, and what is known about its delivery."""
 
-    def __init__(self, commit: Commit, keys: list[str], args: list[str | int]) -> None:
-        self.commit = commit
-        self.call = Call(PUSH, keys, args)
-        self.attempts = 0
-        self.reply: Any = None
-        """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
-        duplicates), the error that came instead, or an `AlligatorException` if it must not be sent.
-        None: it was not sent yet, or the server rejected the call on an event loop."""
-        self.is_in_doubt = False
-        """Whether the server may have received a copy, or may still receive one."""
-        self.extent: Extent = "whole"
-        """What an abort removes if it fails."""
-        self._args = args
-        self._was_in_doubt = False
-
-    def sent(self, latest: int) -> None:
-        """Record that a copy is sent; the server refuses it after *latest* (µs, by its clock)."""
-        self.attempts += 1
-        self._args[1] = latest
-        self._was_in_doubt, self.is_in_doubt = self.is_in_doubt, True
+    commit: Commit
+    marker: str
+    """The key by which the server remembers it."""
+    latest_at: int
+    """The place in its command of the time, in µs by the server's clock, after which it is refused."""
+    attempts = 0
+    reply: Any = None
+    """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
+    duplicates), the error that came instead, or an `AlligatorException` if it must not be sent.
+    None: it was not sent yet, or the server rejected the call on an event loop."""
+    is_in_doubt = False
+    """Whether the server may have received a copy, or may still receive one."""
+    was_in_doubt = False
+    """The same, before the latest copy was sent."""
+    extent: Extent = "whole"
+    """What an abort removes if it fails."""
 
     def received(self, reply: Any) -> None:
-        """Record the reply to that copy, or the error that came instead."""
+        """Record the reply to the latest copy, or the error that came instead."""
         self.reply = reply
         if _failed_halfway(reply):
             self.is_in_doubt, self.extent = True, "half"
         elif reply == TOO_LATE or isinstance(reply, REFUSED) or reply is None:
-            self.is_in_doubt = self._was_in_doubt
+            self.is_in_doubt = self.was_in_doubt
         elif not isinstance(reply, errors.RedisError):
             self.is_in_doubt = False
 
@@ -287,15 +284,6 @@ class _Push:
     def is_queued(self) -> bool:
         """Whether its tasks are queued."""
         return self.reply == QUEUED or isinstance(self.reply, list)
-
-
-def _receive(pushes: Sequence[_Push], replies: Sequence[Any]) -> None:
-    """Record the replies to copies of *pushes*, or the errors that came instead."""
-    for push, reply in zip(pushes, replies, strict=True):
-        if reply == QUEUED:
-            push.reply, push.is_in_doubt = reply, False
-        else:
-            push.received(reply)
 
 
 def _failed_halfway(reply: Any) -> bool:

@@ -13,8 +13,7 @@ from ...exceptions import BackendError
 from .blocking import TIME, Connection
 from .dsn import read_dsn
 from .error_messages import explain, text_of
-from .protocol import packed
-from .script import Call, Script
+from .protocol import Call, packed
 from .server import seconds_left
 from .topology import Cluster, Standalone, choose_topology
 
@@ -73,7 +72,8 @@ class Connections:
             except IndexError:  # another thread has taken the last one
                 break
             is_old = monotonic() - since > IDLE_SECONDS
-            is_old = is_old or not self.topology.is_master(connection.address, deadline)
+            if not self.topology.is_fixed:
+                is_old = is_old or not self.topology.is_master(connection.address, deadline)
             if not is_old and connection.is_usable:
                 return connection
             connection.close()
@@ -167,12 +167,12 @@ class Connections:
 
     def run(self, connection: Connection, call: Call, deadline: float) -> Any:
         """Run a script; send its source if the server lacks it; follow a queue that moves."""
-        command = call.command
+        command: Sequence[Any] = call.command
         while True:
             try:
                 return self.exchange(connection, command, seconds_left(deadline))
             except NoScriptError:
-                command = ("EVAL", call.script.source, *command[2:])
+                command = call.with_source
             except ResponseError as error:
                 if not self._has_moved(error, deadline):
                     raise
@@ -207,17 +207,11 @@ class Connections:
         sleep(MOVE_SECONDS)
         return True
 
-    def call(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[str | int] = (),
-        patience: float = 0.0,
-    ) -> Any:
+    def call(self, call: Call, patience: float = 0.0) -> Any:
         """Run a script; raise `BackendError` if that fails."""
         deadline = monotonic() + max(patience, self.timeout)
         try:
-            return self.run(self.acquire(deadline), Call(script, keys, args), deadline)
+            return self.run(self.acquire(deadline), call, deadline)
         except RedisError as error:
             raise self.explain(error) from error
 

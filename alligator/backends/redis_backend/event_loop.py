@@ -21,8 +21,7 @@ from ..._runtime.threads import run_in_thread
 from .blocking import CHUNK, TIME
 from .connection import CLOCK_SECONDS, IDLE_SECONDS, Connections, clock_offset
 from .dsn import Address
-from .protocol import NOTHING, new_reader, packed
-from .script import Call
+from .protocol import NOTHING, Call, new_reader, packed
 from .server import Server, seconds_left
 
 ByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnection]"
@@ -63,7 +62,7 @@ class LoopConnections:
         link = self._by_loop.get(loop)
         if link is not None and link.is_busy:
             return None
-        if link is not None and link.is_fresh:
+        if link is not None and link.transport is not None and monotonic() < link.fresh_until:
             return link
         # The rest of the time is for a second attempt.
         until = min(deadline, monotonic() + self._connections.timeout)
@@ -102,8 +101,10 @@ class LoopConnection(asyncio.BufferedProtocol):
         self._connections = connections
         self._address: Address = ("", 0)
         self._offset = 0.0
-        self._measured = self._fresh_until = 0.0
-        self._transport: asyncio.Transport | None = None
+        self._measured = 0.0
+        self.fresh_until: float = 0.0
+        """Until when it is known to lead to the master, and what the server's clock shows."""
+        self.transport: asyncio.Transport | None = None
         """Removed when it is closed, because it refers to the event loop; so does `_keeper`."""
         self._keeper: AsyncGenerator[None] | None = None
         self._reader = new_reader()
@@ -118,11 +119,6 @@ class LoopConnection(asyncio.BufferedProtocol):
         """Why no more replies will arrive."""
 
     # Its beginning and end.
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it is open, was checked to lead to the master, and knows the server's clock."""
-        return self._transport is not None and monotonic() < self._fresh_until
 
     async def open(self, deadline: float) -> bool:
         """Connect to the master; return False if that fails: the next attempt reports the error."""
@@ -172,7 +168,7 @@ class LoopConnection(asyncio.BufferedProtocol):
         self._measured = monotonic()  # the server sent the reply before this moment, never after
         self._offset = clock_offset(replies[-1], self._measured)
         seconds = min(CLOCK_SECONDS, self._connections.topology.check_seconds)
-        self._fresh_until = self._measured + seconds
+        self.fresh_until = self._measured + seconds
         return True
 
     async def refresh(self, deadline: float) -> bool:
@@ -181,7 +177,7 @@ class LoopConnection(asyncio.BufferedProtocol):
         self.is_busy = True
         try:
             # A NAT may have dropped a connection that was idle for long.
-            is_usable = monotonic() - self._measured < IDLE_SECONDS and self._transport is not None
+            is_usable = monotonic() - self._measured < IDLE_SECONDS and self.transport is not None
             if is_usable and topology.check_seconds < inf:  # it blocks
                 check = partial(topology.is_master, self._address, deadline)
                 is_usable = await run_in_thread(check)
@@ -203,7 +199,7 @@ class LoopConnection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Close it; the event loop must be running."""
-        transport, self._transport, self._keeper = self._transport, None, None
+        transport, self.transport, self._keeper = self.transport, None, None
         if transport is not None:
             transport.abort()
 
@@ -258,8 +254,8 @@ class LoopConnection(asyncio.BufferedProtocol):
         if deadline < self._timer_at:
             self._set_timer(loop)
         try:
-            assert self._transport is not None
-            self._transport.write(b"".join(map(packed, commands)))
+            assert self.transport is not None
+            self.transport.write(b"".join(map(packed, commands)))
             await self._done
         except BaseException as error:
             self._fail(ConnectionError(type(error).__name__))
@@ -286,7 +282,7 @@ class LoopConnection(asyncio.BufferedProtocol):
 
     def _fail(self, error: Exception) -> None:
         """Close the connection, and end the exchange without its missing replies."""
-        if self._transport is not None:
+        if self.transport is not None:
             self._error = error
             self.close()
             # The same cause may have broken the idle ones: see `Connections.discard`.
@@ -299,7 +295,7 @@ class LoopConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """Return the buffer for what arrives: without it, asyncio allocates 256 KiB each time."""

@@ -1,9 +1,11 @@
-"""The protocol of Redis, RESP 2: commands as bytes, and bytes as replies."""
+"""The protocol of Redis, RESP 2: calls of scripts, commands as bytes, and bytes as replies."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from hashlib import sha1
 from importlib import import_module
-from typing import Any
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 from redis import exceptions as errors
 
@@ -33,6 +35,33 @@ KINDS: dict[str, Callable[[str], errors.RedisError]] = {
     "WRONGPASS": errors.AuthenticationError,
 }
 """The exceptions for the first words of errors."""
+
+
+class Script:
+    """A Lua script with its digest, by which the server knows it once it has run it."""
+
+    def __init__(self, name: str, *shared: str) -> None:
+        folder = files("alligator.backends.redis_backend") / "scripts"
+        parts = (folder / f"{part}.lua" for part in ("common", *shared, name))
+        self.source: str = "\n".join(part.read_text("utf-8") for part in parts)
+        self.sha: str = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[str], args: Sequence[str | int] = ()) -> "Call":
+        """Return a call with these keys and arguments."""
+        return Call(self, ["EVALSHA", self.sha, len(keys), *keys, *args])
+
+
+class Call(NamedTuple):
+    """A call of a script."""
+
+    script: Script
+    command: list[str | int]
+    """The words of the command, for a server that knows the script."""
+
+    @property
+    def with_source(self) -> list[str | int]:
+        """The words of the command, for a server that does not know the script."""
+        return ["EVAL", self.script.source, *self.command[2:]]
 
 
 def packed(command: Sequence[Any]) -> bytes:

@@ -52,6 +52,8 @@ def choose_topology(dsn: Dsn) -> "Standalone":
 class Standalone:
     """One server, always at the address in the DSN."""
 
+    is_fixed = True
+    """Whether `is_master` is always true."""
     may_split = False
     """Whether a replaced master may accept tasks for some time."""
 
@@ -101,6 +103,8 @@ class Standalone:
 
 class _MultiServer(Standalone):
     """Servers that can replace each other, and servers that know which one is the master."""
+
+    is_fixed = False
 
     def __init__(self, dsn: Dsn) -> None:
         super().__init__(dsn)

@@ -17,6 +17,7 @@ from ...constants import LEASE_SECONDS, MAX_LOST
 from ...exceptions import BackendError
 from .. import base
 from ..base import (
+    Announcement,
     Commit,
     DeadLetter,
     Duplicates,
@@ -29,11 +30,13 @@ from ..base import (
     QueueStats,
     Sample,
     Scheduled,
+    ScheduleRecord,
     Step,
     WorkerInfo,
     redact,
 )
 from ..stats import SAMPLES, read_numbers, read_text
+from . import schedules as of_schedules
 from . import schema as sql
 from .clock import SECOND, is_set_back, micros, now
 from .database import Database
@@ -50,6 +53,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -169,6 +173,24 @@ class Client(base.Client):
             for name in queue_names:
                 write.sample(name)
 
+    def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
+        with self._write(durable=False) as write:
+            return of_schedules.announce(write.execute, schedules, now, write.now)
+
+    def push_tick(self, name: str, moment: int, message: Message) -> bool:
+        with self._database.read() as connection:
+            if of_schedules.is_settled(connection.execute, name, moment, now()):
+                return False
+        with self._write(durable=True) as write:
+            if not of_schedules.tick(write.execute, name, moment, write.now):
+                return False
+            write.push(Commit([message]))
+            return True
+
+    def forget_schedule(self, name: str) -> bool:
+        with self._write(durable=True) as write:
+            return of_schedules.forget(write.execute, name, write.now)
+
     @contextmanager
     def _write(self, *, durable: bool, deadline: float | None = None) -> Iterator[WriteTransaction]:
         with self._database.write(durable=durable, deadline=deadline) as connection:
@@ -284,6 +306,10 @@ class Client(base.Client):
         with self._database.read() as connection:
             rows = connection.execute(sql.WORKERS, (moment,)).fetchall()
         return [WorkerInfo.from_json(text, max(0, moment - seen) / SECOND) for seen, text in rows]
+
+    def schedules(self) -> list[ScheduleRecord]:
+        with self._database.read() as connection:
+            return of_schedules.records(connection.execute, now())
 
     def ping(self) -> None:
         # A write transaction that writes nothing: it fails if the file is read-only.

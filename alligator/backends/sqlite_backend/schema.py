@@ -118,7 +118,21 @@ VERSION_5: Final = (
     "ALTER TABLE queue ADD COLUMN paused INTEGER NOT NULL DEFAULT 0",
 )
 
-VERSIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5)
+VERSION_6: Final = (
+    # `last` and `ran` are moments in seconds since 1970, by the clocks of the workers.
+    """
+    CREATE TABLE schedule (
+        name TEXT PRIMARY KEY,
+        about TEXT NOT NULL,
+        last INTEGER NOT NULL,
+        ran INTEGER NOT NULL,
+        seen INTEGER NOT NULL,
+        gone INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+VERSIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)
 """The statements for each version of the tables. To change the tables, add an entry."""
 
 NO_END: Final = 2**62

@@ -54,6 +54,7 @@ class Client(base.Client):
     """
 
     lists_workers: ClassVar[bool] = False
+    guards_releases: ClassVar[bool] = False
     known_stats: ClassVar[Collection[str]] = ("ready", "scheduled", "leased", "dead")
     limitations: ClassVar[Sequence[str]] = (
         "A commit is atomic for each queue, and up to 1 MiB. When a later message of it fails, the "
@@ -68,6 +69,8 @@ class Client(base.Client):
         "worker has run it since. A newer task of the same id is never affected.",
         "When a worker is lost, each task of its batch counts as lost, even if it had not started. "
         "Later each of them is leased alone.",
+        "A tick of a schedule that another worker has queued is not recognised: start exactly one "
+        "worker with --schedules.",
         "Numbers are approximate, and the tasks of a commit count as one until a worker has received "
         "it. There are no counters, no ages and no list of workers.",
         "A queue cannot be paused: stop its workers instead.",

@@ -1,4 +1,4 @@
-"""Actions of the dashboard's buttons: retry, drop or cancel tasks; pause or resume queues."""
+"""Actions of the dashboard's buttons: on tasks, queues and schedules."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from logging import Logger, getLogger
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ...backends.base import Client
 from ...constants import MAX_TASKS
 from ...gator import Gator
-from ...monitoring.stores import find_stores
+from ...monitoring.stores import Store, find_stores
 from ..http import read_fields
 
 log: Logger = getLogger("alligator")
@@ -24,6 +24,7 @@ NOTICES = {
     "retry": "The task is back on its queue.",
     "drop": "The task is dropped.",
     "cancel": "The task is canceled.",
+    "run": "A task of the schedule is on its queue.",
     "retry-chosen": "The chosen tasks are back on their queues.",
     "drop-chosen": "The chosen tasks are dropped.",
     "cancel-chosen": "The chosen tasks are canceled.",
@@ -35,6 +36,7 @@ NOTICES = {
     "partly": "Only some of the tasks were changed: others no longer existed, or it took too long. "
     "Tasks that are left are still listed.",
     "gone": "Nothing was done: the task no longer exists in this state.",
+    "unknown": "Nothing was done: this application has no such schedule.",
 }
 """The notice on the page after an action, by the word in the page's address."""
 
@@ -52,6 +54,9 @@ CONTROLS: Mapping[str, Callable[[Client, str], None]] = {
 }
 """The actions on a whole queue."""
 
+RUN = "run"
+"""The action on a schedule."""
+
 UNCLEAR = "The form does not name an action, or not its task."
 
 
@@ -68,21 +73,24 @@ class _Target(NamedTuple):
 
 
 class Actions:
-    """The actions on tasks in the stores of *gators*."""
+    """The actions on tasks and schedules in the stores of *gators*."""
 
     def __init__(self, gators: Iterable[Gator]) -> None:
-        self._clients = [store.client for store in find_stores(gators)]
+        self._stores = find_stores(gators)
 
     def perform(self, fields: Sequence[tuple[str, str]]) -> str:
         """Perform the action of a form and return the key of its notice in `NOTICES`.
 
         The *fields* are ``do``, ``store`` (its index), ``queue`` and, unless the action is for the
-        queue or all of its dead tasks, ``task``. For several tasks there is one field ``chosen`` each,
-        which holds the last three as a query. Raises `WrongAction` before anything is done if any field
-        is invalid, and `BackendError` when the store fails.
+        queue or all of its dead tasks, ``task``; to run a schedule, ``schedule`` instead of the last
+        two. For several tasks there is one field ``chosen`` each, which holds the last three as a
+        query. Raises `WrongAction` before anything is done if any field is invalid, and
+        `BackendError` when the store fails.
         """
         form = dict(fields)
         do = form.get("do", "")
+        if do == RUN:
+            return self._run(form)
         if do in CONTROLS:
             return self._control(do, form)
         if do not in ACTIONS:
@@ -97,6 +105,18 @@ class Actions:
         if count < len(targets):
             return "partly"
         return f"{do}-chosen" if chosen else do
+
+    def _run(self, form: Mapping[str, str]) -> str:
+        """Push a task of a schedule that a gator of this process defines."""
+        store, name = self._find_store(form), form.get("schedule", "")
+        if not name:
+            raise WrongAction(UNCLEAR)
+        for gator in store.gators:
+            if name in gator.schedules:
+                task = gator.run_schedule(name)
+                log.info("dashboard: schedule run out of turn", extra={"task_id": task.task_id})
+                return RUN
+        return "unknown"
 
     def _control(self, do: str, form: Mapping[str, str]) -> str:
         """Pause or resume a queue."""
@@ -127,12 +147,16 @@ class Actions:
         return [target._replace(task=letter.task_id) for letter in letters]
 
     def _find_target(self, form: Mapping[str, str]) -> _Target:
-        store, queue = form.get("store", "0"), form.get("queue", "")
-        if not store.isdecimal() or len(store) > 4 or int(store) >= len(self._clients):
-            raise WrongAction("There is no such store.")
+        store, queue = self._find_store(form), form.get("queue", "")
         if not queue:
             raise WrongAction(UNCLEAR)
-        return _Target(self._clients[int(store)], queue, form.get("task", ""))
+        return _Target(store.client, queue, form.get("task", ""))
+
+    def _find_store(self, form: Mapping[str, str]) -> Store:
+        store = form.get("store", "0")
+        if not store.isdecimal() or len(store) > 4 or int(store) >= len(self._stores):
+            raise WrongAction("There is no such store.")
+        return self._stores[int(store)]
 
 
 def _apply_in_time(act: Callable[[Client, str, str], object], targets: Iterable[_Target]) -> int:

@@ -71,6 +71,20 @@ class QueueRow(NamedTuple):
         return _dig(self.stats, what, percentile)
 
 
+class ScheduleRow(NamedTuple):
+    """A schedule on the page."""
+
+    store: int
+    about: Mapping[str, Any]
+    """Its member of the stats document."""
+    next_in: float | None
+    """Seconds until its next tick; below 0 if that is late, None if it is not known."""
+    ran_ago: float | None
+    """Seconds since the moment of its last tick."""
+    is_here: bool
+    """Whether this application can run it."""
+
+
 class View:
     """The content of the page at one moment.
 
@@ -109,7 +123,20 @@ class View:
         ]
         # The longest first, because a task that hangs is the most interesting one.
         self.running.sort(key=lambda task: -(task["seconds"] or 0.0))
+        self.schedules: list[ScheduleRow] = [
+            self._schedule(number, schedule, stores[number])
+            for number, store in enumerate(self.stores)
+            for schedule in store["schedules"] or ()
+        ]
         self._list_tasks(stores, PageQuery.parse(query))
+
+    def _schedule(self, number: int, about: Mapping[str, Any], store: Store) -> ScheduleRow:
+        last, due = (
+            None if about[name] is None else formats.since(about[name], self.time)
+            for name in ("last", "next")
+        )
+        is_here = any(about["name"] in gator.schedules for gator in store.gators)
+        return ScheduleRow(number, about, None if due is None else -due, last, is_here)
 
     def _list_tasks(self, stores: Sequence[Store], query: PageQuery) -> None:
         # A name that no queue has is dropped, so that the page repeats nothing of its address.

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..._runtime import streams
@@ -19,7 +20,16 @@ from ..._runtime.log import log
 from ..._runtime.remote_errors import pack as pack_error
 from ...backends.base import Lease
 from ...exceptions import TaskCrashed, TaskTimeout
-from ...execution.attempt import MAX_REASON, Attempt, TaskRunner, attempt, bury, fail
+from ...execution.attempt import (
+    MAX_REASON,
+    Attempt,
+    LeaseEnded,
+    TaskRunner,
+    attempt,
+    bury,
+    fail,
+)
+from ...execution.held_leases import clock
 from ...gator import Gator
 from ...tasks.decisions import Snooze
 from ...telemetry.propagation import carried, flush_spans
@@ -91,9 +101,12 @@ def _serve_all(gator: TaskRunner, channel: socket.socket, trace: int) -> None:
     while (request := receive(channel)) is not None:
         nonce = {"nonce": request["nonce"]}
         send(channel, nonce)
+        if "lease" not in request:  # the worker only waits until the lifespan was entered
+            send(channel, nonce)
+            continue
         if "dump" in request:
             faulthandler.dump_traceback_later(request["dump"], file=trace)
-        answer = _answer(gator, Lease(*request["lease"]), request.get("failed"), nonce)
+        answer = _answer(gator, request, nonce)
         if os.getpid() != pid:  # the task has forked, and returned in the new process, too
             streams.exit_now(0)
         if "dump" in request:
@@ -104,23 +117,26 @@ def _serve_all(gator: TaskRunner, channel: socket.socket, trace: int) -> None:
         channel.sendall(answer)
 
 
-def _answer(
-    gator: TaskRunner,
-    lease: Lease,
-    failed: tuple[bool, str, str] | None,
-    nonce: dict[str, Any],
-) -> bytes:
-    done = _attempt(gator, lease, failed)
+def _answer(gator: TaskRunner, request: Message, nonce: dict[str, Any]) -> bytes:
+    lease = Lease(*request["lease"])
+    try:
+        done = _attempt(gator, lease, request.get("failed"), request.get("until", inf))
+    except LeaseEnded:
+        return pack({"ended": True, **nonce})
     try:
         return pack({**_fields(done), **nonce})
     except Exception as error:  # the task or a hook may have changed the task
         return pack({**_fields(bury(lease, error)), **nonce})
 
 
-def _attempt(gator: TaskRunner, lease: Lease, failed: tuple[bool, str, str] | None) -> Attempt:
+def _attempt(
+    gator: TaskRunner, lease: Lease, failed: tuple[bool, str, str] | None, until: float
+) -> Attempt:
     if failed is None:
         # A copy of the context: no variable that a task sets is visible to the next task.
-        return copy_context().run(attempt, gator, lease, interruptible=False)
+        return copy_context().run(
+            attempt, gator, lease, interruptible=False, holds=lambda _: clock() < until
+        )
     is_overdue, how, trace = failed
     error = (TaskTimeout if is_overdue else TaskCrashed)(how)
     if trace:

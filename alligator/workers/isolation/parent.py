@@ -1,10 +1,13 @@
 """Run tasks in processes that may hang, crash or use too much memory without harm to the worker."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from threading import TIMEOUT_MAX, local
 from time import monotonic
 from typing import Any
 
+from ..._runtime.failures import describe
+from ..._runtime.log import log
 from ..._runtime.remote_errors import unpack
 from ...backends.base import Lease, Outcome
 from ...exceptions import (
@@ -16,7 +19,7 @@ from ...exceptions import (
     TaskTimeout,
     TaskTooLarge,
 )
-from ...execution.attempt import Attempt, bury
+from ...execution.attempt import Attempt, LeaseEnded, bury
 from ...gator import Gator
 from ...payload.envelope import name_in, timeout_in
 from ...tasks import Task
@@ -56,19 +59,44 @@ class Isolation:
         self._guard = gator.guard
         self._local = local()
         self._children: set[ChildProcess] = set()
+        self._entered: list[ChildProcess] = []
+        """The process that has entered the lifespan, until a thread uses it."""
         self._server = ForkServerClient(
             lambda channel, trace: serve(gator, channel, trace, memory, loop_kind)
         )
 
-    def run(self, lease: Lease) -> Attempt:
+    def enter(self, go_on: Callable[[], bool]) -> bool:
+        """Start a process, which enters the lifespan of the gator before its first task.
+
+        Returns False if that failed, or if *go_on* returned False meanwhile.
+        """
+        try:
+            child = ChildProcess(self._server)
+            self._children.add(child)
+            child.ask({}, None, go_on)
+        except (OSError, NotRunnable, ForkServerEnded, ProcessDied) as error:
+            if go_on():
+                log.error(
+                    "the lifespan of this worker cannot start in a process for isolated tasks: %s. This "
+                    "worker ends and takes no task",
+                    describe(error),
+                )
+            else:
+                log.info("stopped while its lifespan was starting; no task was taken")
+            return False
+        self._entered.append(child)
+        return True
+
+    def run(self, lease: Lease, until: Callable[[Lease], float] | None = None) -> Attempt:
         """Run the task of *lease* in the process that belongs to this thread.
 
-        Raises `NotRunnable` if no process has started it. After any other exception it may have run.
+        Raises `LeaseEnded` if it would start later than *until* returns, by `clock`, and `NotRunnable`
+        if no process has started it. After any other exception it may have run.
         """
         try:
             # Nothing in a payload is used before its signature is verified, not even its timeout.
             timeout = timeout_in(self._guard.open(lease.queue_name, lease.task_id, lease.data))
-            return self._run(lease, timeout)
+            return self._run(lease, timeout, until)
         except (PayloadError, TaskTooLarge) as error:
             return bury(lease, error)
 
@@ -87,7 +115,9 @@ class Isolation:
         self._children.clear()
         self._server.close()
 
-    def _run(self, lease: Lease, timeout: float | None) -> Attempt:
+    def _run(
+        self, lease: Lease, timeout: float | None, until: Callable[[Lease], float] | None
+    ) -> Attempt:
         request: Message = {"lease": lease}
         limit = None if timeout is None else timeout + GRACE_SECONDS
         if limit is not None:
@@ -95,7 +125,7 @@ class Isolation:
         start = monotonic()
         for _ in range(TRIES):
             try:
-                return self._ask(lease, request, limit)
+                return self._ask(lease, request, limit, until)
             except ForkServerEnded as error:
                 raise self._end() from error
             except ProcessDied as died:
@@ -106,13 +136,24 @@ class Isolation:
                     return done._replace(seconds=monotonic() - start)
         raise NotRunnable(f"{TRIES} processes for tasks have died before they started one")
 
-    def _ask(self, lease: Lease, request: Message, seconds: float | None) -> Attempt:
+    def _ask(
+        self,
+        lease: Lease,
+        request: Message,
+        seconds: float | None,
+        until: Callable[[Lease], float] | None = None,
+    ) -> Attempt:
         """Return the answer of this thread's process; replace a process that has died."""
         try:
-            answer = self._child().ask(request, seconds)
+            child = self._child()
+            if until is not None:  # now: to start the process may have taken long
+                request["until"] = until(lease)
+            answer = child.ask(request, seconds)
         except (ForkServerEnded, ProcessDied):
             self._forget_child()
             raise
+        if answer.get("ended"):
+            raise LeaseEnded
         try:
             return self._attempt_of(lease, answer)
         except Exception:  # Alligator does not send such an answer: do not use the process again
@@ -153,6 +194,9 @@ class Isolation:
     def _child(self) -> ChildProcess:
         """Return the process of this thread; start one if there is none, or if it has died."""
         child: ChildProcess | None = getattr(self._local, "child", None)
+        if child is None and self._entered:
+            with suppress(IndexError):  # another thread was faster
+                child = self._local.child = self._entered.pop()
         if child is None or child.has_died():
             self._forget_child()
             try:

@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from math import inf
 from pathlib import Path
@@ -23,6 +24,9 @@ MAX_TRACE = 4_000
 
 MAX_POLL = 3600.0
 """The longest single wait, in seconds: the system allows no more than about 24 days."""
+
+GO_ON_SECONDS = 0.1
+"""Interval at which a process that may be given up is checked."""
 
 
 class ProcessDied(Exception):
@@ -71,9 +75,12 @@ class ChildProcess:
         """Return whether it has died since its last task."""
         return bool(self._poll.poll(0))
 
-    def ask(self, request: Message, seconds: float | None) -> Message:
+    def ask(
+        self, request: Message, seconds: float | None, go_on: Callable[[], bool] | None = None
+    ) -> Message:
         """Send *request*, and return the answer; kill the process after *seconds*.
 
+        It is killed as well when *go_on* returns False, which is called again and again.
         Raises `ProcessDied` if it dies or is killed, `NotRunnable` if it could not be started.
         """
         nonce = os.urandom(8).hex()
@@ -85,7 +92,7 @@ class ChildProcess:
             raise self._death(has_started=False) from None
         while True:
             left = end - monotonic()
-            ready = self._wait(left)
+            ready = self._wait(left if go_on is None else min(left, GO_ON_SECONDS))
             if self._channel.fileno() in ready:
                 has_died = not self._receive(nonce, replies)
                 if len(replies) == 2:
@@ -94,7 +101,7 @@ class ChildProcess:
                 has_died = bool(ready)
             if has_died:
                 raise self._death(has_started=bool(replies))
-            if left <= 0:
+            if left <= 0 or (go_on is not None and not go_on()):
                 raise self._death(has_started=True, is_overdue=True)
 
     def close(self) -> None:

@@ -116,7 +116,7 @@ def test_hosts_that_refuse_or_are_silent_are_passed_over(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=16) as silent:
         hosts = f"127.0.0.1:1,127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{server.port}"
-        client = Client(f"postgresql://postgres@{hosts}/postgres?schema={schema}&timeout=6")
+        client = Client(f"postgresql://postgres@{hosts}/postgres?schema={schema}&timeout=15")
 
         client.push_many(MAIL)
         began = time.monotonic()
@@ -124,7 +124,7 @@ def test_hosts_that_refuse_or_are_silent_are_passed_over(
         client.push_many([Message("mail", "b", "{}")])
 
         # The next connection begins with the host that answered.
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4.5  # of the five for which the silent one is waited for
         assert client.len("mail") == 2
         client.close()
 

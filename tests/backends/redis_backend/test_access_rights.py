@@ -6,6 +6,7 @@ import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
 from alligator.backends.base import (
+    Announcement,
     WorkerInfo,
 )
 from alligator.backends.redis_backend import Client
@@ -51,6 +52,12 @@ def test_least_rights_suffice(server: Server, client: Client) -> None:
     gator.ack(a)
     gator.dead_letter(b, reason="no")
     gator.beat(WorkerInfo(name="w"), 60)
+
+    gator.announce_schedules([Announcement("nightly", "{}", 60)], 1)
+    assert gator.push_tick("nightly", 2, messages("tick")[0])
+    gator.ack(gator.reserve("all")[0])
+    assert [each.name for each in gator.schedules()] == ["nightly"]
+    assert gator.forget_schedule("nightly")
 
     assert gator.dead_letters("all")
     assert gator.retry_dead("all", "b")

@@ -19,6 +19,7 @@ from alligator.exceptions import (
 from tests.harness.programs import SLACK, eventually
 from tests.harness.redis_network import (
     Thread,
+    commits,
     ids,
     is_waiting,
     messages,
@@ -253,3 +254,36 @@ def test_forked_child_has_connections_of_its_own(client: Client, fork: Callable[
     assert {info["id"] for info in client.conn.client_list()} == before
     client.interrupt()
     waiting.join(5)
+
+
+# Servers that have forgotten the scripts.
+
+
+def test_commits_survive_a_forgotten_script(client: Client) -> None:
+    client.push_many(messages("before"))
+    client.conn.script_flush()
+
+    errors = client.push_commits(commits(*"abc"))
+
+    assert errors == [None, None, None]
+    assert ids(client.reserve("all", limit=9)) == ["before", *"abc"]
+
+
+def test_flushed_script_cache_has_no_effect(client: Client) -> None:
+    client.push_many(messages("a"))
+
+    client.conn.script_flush()
+    client.push_many(messages("b"))
+    client.conn.script_flush()
+
+    assert ids(client.step(["all"], 2).leases) == ["a", "b"]
+
+
+def test_forgotten_script_is_sent_again_after_a_wait(client: Client) -> None:
+    client.step(["all"], 1)
+    client.push_many(messages("a"))
+
+    client.conn.script_flush()
+    step = client.wait_then_step(["all"], 60, 1)
+
+    assert ids(step.leases) == ["a"]

@@ -98,6 +98,7 @@ def test_connection_that_was_idle_for_a_minute_is_not_used_again(
 def test_connections_are_kept_alive(client: Client) -> None:
     connection = client._connections.acquire(monotonic() + SLACK)
 
-    assert connection._open_socket().getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert connection._sock is not None
+    assert connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
     client._connections.release(connection)

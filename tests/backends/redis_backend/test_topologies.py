@@ -24,7 +24,7 @@ from alligator.backends.redis_backend import STEP
 from alligator.backends.redis_backend import Client as RedisClient
 from alligator.backends.redis_backend.blocking import Connection
 from alligator.backends.redis_backend.commits import PUSH
-from alligator.backends.redis_backend.script import Script
+from alligator.backends.redis_backend.protocol import Script
 from alligator.backends.redis_backend.topology import ASK_SECONDS
 from alligator.exceptions import BackendError, BackendUnavailable
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic
+from typing import Any
 
 from tests.faults.audit import BROKEN
 from tests.faults.catalogue import EVERYWHERE, fault
@@ -15,7 +16,7 @@ from tests.faults.proxy import Proxy
 
 
 def kill_while_asked(
-    harness: Harness, ready: Callable[[], object], **query: object
+    harness: Harness, ready: Callable[[], object], **query: Any
 ) -> tuple[str, ...]:
     """Request tasks, kill the server when *ready* is true, and return the ids of the tasks."""
     client = Thread(target=lambda: harness.ask(3, **query))
@@ -80,6 +81,27 @@ def web_killed_after_commit(harness: Harness) -> None:
         ids = kill_while_asked(harness, hanging.exists, hang="after")
         if not {*ids} <= harness.store.census().keys():
             raise Broken("I1: tasks of a commit are gone")
+
+
+@fault()
+def web_killed_under_an_idempotency_key(harness: Harness) -> None:
+    """Kill the web server after a commit under a key, and repeat the request: its tasks run once."""
+    harness.environ["KEYS"] = "on"
+    harness.worker()
+    for harness.site in ("flask", "starlette"):
+        harness.web()
+        hanging = Path(f"{harness.audit_log.ledger}.hanging")
+        hanging.unlink(missing_ok=True)
+        request = {"name": f"order-{harness.site}", "key": harness.site}
+        ids = kill_while_asked(harness, hanging.exists, hang="after", **request)
+        eventually(lambda ids=ids: {*ids} <= harness.audit_log.ended(), "the tasks have run")  # type: ignore[misc]
+        harness.web()
+        before = harness.gator.stats().pushed
+        answer = harness.ask(3, **request)
+        if answer.status != 201:
+            raise Broken(f"the repeated request was answered {answer.status}")
+        if harness.gator.stats().pushed != before:
+            raise Broken("I3: a repeated request has queued its tasks again")
 
 
 @fault()

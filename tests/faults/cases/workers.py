@@ -102,6 +102,37 @@ def worker_frozen(harness: Harness) -> None:
             harness.signal_worker(victim, signal.SIGCONT)
 
 
+@fault(quick=True)
+def worker_frozen_with_a_batch(harness: Harness) -> None:
+    """Freeze workers that have reserved many short tasks: they start none of these when they resume."""
+    freeze_with_reserved_tasks(harness)
+
+
+@fault("redis", "postgres")
+def isolating_worker_frozen(harness: Harness) -> None:
+    """Freeze workers that run short tasks in other processes, together with these."""
+    harness.environ["ISOLATE"] = "1"
+    freeze_with_reserved_tasks(harness)
+
+
+def freeze_with_reserved_tasks(harness: Harness) -> None:
+    """Freeze a worker, have another one run all tasks, and resume it; three times."""
+    harness.web()
+    for _ in range(3):
+        harness.drain()
+        before = len(harness.audit_log.runs())
+        for _ in range(4):
+            harness.ask(250)
+        victim = harness.workers[-1]
+        begun(harness, before + harness.random.randint(1, 100))
+        harness.signal_worker(victim, signal.SIGSTOP)
+        harness.worker()
+        harness.pause(1.5 * LEASE_SECONDS, 2 * LEASE_SECONDS)
+        harness.signal_worker(victim, signal.SIGCONT)
+        harness.drain()
+        harness.signal_worker(victim, signal.SIGTERM)
+
+
 @fault()
 def idle_worker_frozen(harness: Harness) -> None:
     """Freeze an idle worker and push tasks: another worker runs them, once the lease has ended."""

@@ -51,6 +51,23 @@ def test_missing_library_is_named_in_one_line(project: Path, command: list[str])
     assert done.stderr.splitlines() == ["Error: redis:// needs: pip install 'alligator[redis]'"]
 
 
+def test_schedules_of_the_application_are_listed_and_run(project: Path) -> None:
+    (project / "tasks.py").write_text("def poll() -> None: ...\n")
+    (project / "shop.py").write_text(
+        "from flask import Flask\nfrom flask_alligator import Alligator\nimport tasks\n"
+        "app = Flask(__name__)\nalligator = Alligator(app)\n"
+        "with app.app_context():\n    alligator.gator.every(60, tasks.poll)\n"
+    )
+    dsn = f"sqlite://{project}/queue.db"
+    flask(project, "alligator", "worker", "--burst", ALLIGATOR_CONN=dsn)
+
+    shown = flask(project, "alligator", "schedules", "list", ALLIGATOR_CONN=dsn)
+    ran = flask(project, "alligator", "schedules", "run", "poll", ALLIGATOR_CONN=dsn)
+
+    assert "tasks.poll" in shown.stdout, shown.stderr
+    assert ran.stdout.startswith("poll: queued as "), ran.stderr
+
+
 def test_missing_dsn_is_reported_in_one_line(project: Path) -> None:
     done = flask(project, "alligator", "stats")
 

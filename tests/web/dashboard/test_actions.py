@@ -2,12 +2,13 @@
 
 from math import inf
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from alligator import Gator
 from alligator.backends import locmem_backend
-from alligator.backends.base import Scheduled
+from alligator.backends.base import Announcement, Scheduled
 from alligator.exceptions import BackendUnavailable
 from alligator.web.dashboard.actions import Actions
 from alligator.web.endpoint import Endpoint
@@ -298,3 +299,51 @@ def test_action_on_all_tasks_ends_in_time(gator: Gator, monkeypatch: pytest.Monk
 
     assert done == "partly"
     assert gator.stats().dead == 2
+
+
+# Schedules.
+
+
+def test_schedule_of_the_application_can_be_run_now(
+    browse: Any, endpoint: Endpoint, gator: Gator
+) -> None:
+    gator.cron("0 3 * * *", add, 1, 2, name="night & day", timezone="Europe/Berlin")
+    (form,), headers = browse()
+
+    response = post(endpoint, headers, **{name: quote(value) for name, value in form.items()})
+
+    assert form == {"do": "run", "store": "0", "schedule": "night & day"}
+    assert (response.status, header(response, "Location")) == (303, "./?done=run#schedules")
+    assert gator.len() == 1
+    assert "A task of the schedule is on its queue." in show(endpoint, "done=run")
+
+
+def test_schedule_of_another_program_has_no_button(endpoint: Endpoint, gator: Gator) -> None:
+    gator.client.announce_schedules([Announcement("nightly", "{}", 60)], 0)
+
+    response = post(endpoint, BEARER, do="run", schedule="nightly")
+
+    assert "nightly" in show(endpoint)
+    assert Forms(show(endpoint)).found == []
+    assert header(response, "Location") == "./?done=unknown#schedules"
+    assert gator.len() == 0
+
+
+def test_schedule_is_not_run_by_the_form_of_another_site(endpoint: Endpoint, gator: Gator) -> None:
+    gator.every(60, add, 1, 2)
+
+    for headers in ({"sec-fetch-site": "cross-site"}, {}, {"origin": "https://evil.example"}):
+        response = post(endpoint, headers, do="run", schedule="add")
+        assert response.status == 403
+
+    assert gator.len() == 0
+
+
+@pytest.mark.parametrize("form", [{}, {"schedule": ""}, {"schedule": "add", "store": "7"}])
+def test_unclear_run_of_a_schedule_does_nothing(
+    endpoint: Endpoint, gator: Gator, form: dict[str, str]
+) -> None:
+    gator.every(60, add, 1, 2)
+
+    assert post(endpoint, BEARER, do="run", **form).status == 422
+    assert gator.len() == 0

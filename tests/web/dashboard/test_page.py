@@ -3,19 +3,21 @@
 import re
 import sys
 from json import dumps
+from time import time
 from typing import Any
 
 import pytest
 
 from alligator import Gator
 from alligator.backends import locmem_backend
-from alligator.backends.base import Message, Scheduled, WorkerInfo
+from alligator.backends.base import Announcement, Message, Scheduled, WorkerInfo
 from alligator.exceptions import BackendUnavailable
 from alligator.monitoring.health import Health
 from alligator.monitoring.stats import measure as real
 from alligator.web.dashboard import page
 from alligator.web.endpoint import Endpoint
 from alligator.web.http import Request
+from tests.harness import sample_tasks
 from tests.harness.dashboard import (
     TOKEN,
     bury,
@@ -173,3 +175,37 @@ def test_part_that_changes_can_be_requested_alone(endpoint: Endpoint) -> None:
 
     assert html.lstrip().startswith("<main")
     assert "<script" not in html
+
+
+# Schedules.
+
+
+def test_page_without_schedules_has_no_place_for_them(endpoint: Endpoint) -> None:
+    assert "Schedules" not in text_of(show(endpoint))
+
+
+def test_page_shows_next_and_last_runs_of_schedules(endpoint: Endpoint, gator: Gator) -> None:
+    now = int(time()) // 3600 * 3600
+    gator.every(3600, sample_tasks.add, 1, 2)
+    gator.client.announce_schedules([gator.schedules["add"].announcement()], now - 3600)
+
+    assert re.search(
+        r"Schedules 1 .* add every 3600 s tests.harness.sample_tasks.add .* late never",
+        text_of(show(endpoint)),
+    )
+
+    gator.client.push_tick("add", now, gator.schedules["add"].message(now))
+    gator.client.drop_all("all")
+
+    assert re.search(r"sample_tasks.add in .* ago", text_of(show(endpoint)))
+
+
+def test_page_escapes_the_records_of_schedules(endpoint: Endpoint, gator: Gator) -> None:
+    about = dumps({"definition": MARKUP, "zone": MARKUP, "function": MARKUP})
+    gator.client.announce_schedules([Announcement(MARKUP, about, 60)], 0)
+
+    html = show(endpoint)
+
+    assert "<script>alert" not in html
+    assert "<img" not in html
+    assert "alert(1)" in text_of(html)

@@ -26,8 +26,8 @@ def test_fork_server_without_descriptors_releases_the_task(
     gator.options(retries=0).task(record, str(out), "ran")
     worker = Worker(gator, isolate=True)
     worker.prepare()
-    assert worker._isolation is not None
-    fork_server = worker._isolation._server.pid
+    assert worker.isolation is not None
+    fork_server = worker.isolation._server.pid
     eventually(lambda: os.getpgid(fork_server) == fork_server)  # it has all that it needs itself
     before = resource.prlimit(fork_server, resource.RLIMIT_NOFILE)
     used = {int(name) for name in os.listdir(f"/proc/{fork_server}/fd")}
@@ -40,7 +40,7 @@ def test_fork_server_without_descriptors_releases_the_task(
         resource.prlimit(fork_server, resource.RLIMIT_NOFILE, before)
         eventually(worker.check_and_run_task)
     finally:
-        worker._isolation.close()
+        worker.isolation.close()
 
     assert (after_failure.scheduled, after_failure.dead, after_failure.retried) == (1, 0, 0)
     assert lines(out) == ["ran"]

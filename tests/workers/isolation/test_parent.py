@@ -12,6 +12,9 @@ import pytest
 
 from alligator import Gator, Worker
 from alligator.exceptions import ConfigurationError, InvalidOption
+from alligator.execution.attempt import LeaseEnded
+from alligator.execution.held_leases import clock
+from alligator.workers.isolation.parent import Isolation
 from tests.harness.isolation import burst, descendants, lives
 from tests.harness.programs import environment, eventually, lines, run, running
 from tests.harness.sample_tasks import (
@@ -62,6 +65,34 @@ def test_each_thread_has_its_own_process(gator: Gator, out: Path) -> None:
 
     assert [line[:3] for line in lines(out)] == ["beg", "beg", "end", "end"]
     assert gator.stats().succeeded == 6
+
+
+def test_task_whose_lease_has_ended_is_not_started(gator: Gator, out: Path) -> None:
+    gator.task(record, str(out), "frozen")
+    gator.task(record, str(out), "held")
+    first, second = gator.client.reserve("all", limit=2)
+    isolation = Isolation(gator)
+
+    with pytest.raises(LeaseEnded):
+        isolation.run(first, lambda _: clock() - 1)
+    done = isolation.run(second, lambda _: clock() + 60)
+    isolation.close()
+
+    assert done.outcome.verdict == "ack"
+    assert lines(out) == ["held"]
+
+
+def test_worker_skips_isolated_tasks_whose_lease_has_ended(gator: Gator, out: Path) -> None:
+    gator.task(record, str(out), "once")
+    worker = Worker(gator, isolate=True, burst=True)
+    held = worker.held
+    held.end_of = lambda asked: asked + 60 * held.skipped  # type: ignore[method-assign]
+
+    worker.run_forever()
+
+    assert held.skipped == 1
+    assert lines(out) == ["once"]
+    assert (gator.stats().succeeded, gator.stats().lost) == (1, 0)
 
 
 def test_results_reach_the_worker(gator: Gator) -> None:

@@ -177,8 +177,8 @@ def test_process_without_free_descriptors_releases_its_task(
         assert not worker.check_and_run_task()
         assert "Too many open files" in worker.unrunnable["tests.harness.sample_tasks.add"]
         counts.append(len(os.listdir("/proc/self/fd")))
-    assert worker._isolation is not None
-    worker._isolation.close()
+    assert worker.isolation is not None
+    worker.isolation.close()
 
     assert len(set(counts)) == 1
     assert gator.stats().ready == 1

@@ -187,6 +187,143 @@ BEGIN
     END IF;
 END $$;
 
+-- Inside a transaction of the application.
+
+-- Return the identity of this server and of this set of queues. A copy of the database has the same id,
+-- but is in another database or in another server process.
+CREATE FUNCTION {s}.server() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN concat_ws(' ',
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'),
+        (SELECT id FROM {s}.store LIMIT 1));
+END $$;
+
+-- The elements of p_tasks are [place, queue, id, delay, data in base64], sorted by queue and id, byte by
+-- byte: see `push`. Places begin at 1.
+CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
+    place int, queue text, id text, delay float8, data bytea
+) LANGUAGE sql IMMUTABLE AS
+$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64')
+    FROM json_array_elements(p_tasks) t $$;
+
+-- Lock the tasks of these ids that were leased, and wait again; return the places of these ids.
+CREATE FUNCTION {s}.keep_returned(p_tasks json) RETURNS int[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT t.place FROM {s}.read_tasks(p_tasks) t CROSS JOIN LATERAL (
+            -- No condition that fits the primary key: each id is looked up in its index.
+            SELECT FROM {s}.task k
+            WHERE k.queue = t.queue AND k.id = t.id AND k.token <> 0
+                AND k.state <> 'l' AND k.state <> 'd'
+            LIMIT 1 FOR UPDATE) k);
+END $$;
+
+-- Queue those of the tasks whose id does not wait, and lock the others; return the places of the former.
+-- With a p_token that is not 0, a task may wait beside another one of its id.
+CREATE FUNCTION {s}.enqueue_or_keep(
+    p_base bigint, p_now timestamptz, p_token bigint, p_tasks json, p_except int[]
+) RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_places int[];
+BEGIN
+    WITH queued AS (
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data)
+        SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
+            t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
+            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', p_token, t.data
+        FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
+        ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
+        ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
+        RETURNING queue, seq, delayed),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+        SELECT queue, count(*), count(*) FILTER (WHERE delayed), count(*) FROM queued GROUP BY queue)
+    SELECT array_agg(seq - p_base * 1000) INTO v_places FROM queued;
+    RETURN coalesce(v_places, '{}');
+END $$;
+
+-- Queue tasks in a transaction of the application, if p_server is this server; otherwise return
+-- 'elsewhere' and do nothing. Returns the id of the transaction, then the places of duplicates.
+--
+-- A task that waits under one of the ids stays where it is until the transaction ends: a worker that ran
+-- it earlier would not see what the transaction has written. If it is newer than the snapshot of a
+-- transaction that is not READ COMMITTED, it cannot be kept. Then both run; the transaction does not fail.
+-- A SERIALIZABLE transaction reads no table in which others write, so it cannot conflict with them.
+--
+-- The role of the application needs only the right to use the schema.
+CREATE FUNCTION {s}.enqueue(p_server text, p_tasks text) RETURNS text LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_tasks json;
+    v_task json;
+    v_base bigint;
+    v_now timestamptz := clock_timestamp();
+    v_isolation text := current_setting('transaction_isolation');
+    v_returned int[] := '{}';
+    v_queued int[] := '{}';
+    v_detail text;
+BEGIN
+    IF p_server IS DISTINCT FROM {s}.server() THEN
+        RETURN 'elsewhere';
+    END IF;
+    v_tasks := p_tasks;
+    v_base := nextval('{s}.base');
+    IF v_isolation = 'read committed' THEN
+        v_returned := {s}.keep_returned(v_tasks);
+        v_queued := {s}.enqueue_or_keep(v_base, v_now, 0, v_tasks, v_returned);
+    ELSE
+        IF v_isolation = 'repeatable read' THEN
+            BEGIN
+                v_returned := {s}.keep_returned(v_tasks);
+            EXCEPTION WHEN serialization_failure THEN
+                v_returned := '{}';
+            END;
+        END IF;
+        FOR v_task IN SELECT json_build_array(t) FROM json_array_elements(v_tasks) t LOOP
+            BEGIN
+                v_queued := v_queued || {s}.enqueue_or_keep(v_base, v_now, 0, v_task, v_returned);
+            EXCEPTION WHEN serialization_failure THEN
+                GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+                IF v_detail <> '' THEN  -- between transactions of the application
+                    RAISE;
+                END IF;
+                v_queued := v_queued || {s}.enqueue_or_keep(v_base, v_now, 1, v_task, v_returned);
+            END;
+        END LOOP;
+    END IF;
+    IF cardinality(v_queued) = json_array_length(v_tasks) THEN
+        RETURN pg_current_xact_id();
+    END IF;
+    RETURN concat_ws(' ', pg_current_xact_id(), (
+        SELECT string_agg(t->>0, ' ') FROM json_array_elements(v_tasks) t
+        WHERE (t->>0)::int <> ALL (v_queued)));
+END $$;
+
+-- Wake workers for the tasks of transactions that have ended, and return the numbers, from 1, of those
+-- that have not. p_of gives for each queue the number of its transaction.
+CREATE FUNCTION {s}.wake_after(
+    p_transactions text[], p_of int[], p_queues text[], p_numbers int[]
+) RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_snapshot pg_snapshot := pg_current_snapshot();
+    v_open int[];
+    v_queue text;
+    v_number int;
+BEGIN
+    v_open := ARRAY(
+        SELECT n FROM unnest(p_transactions) WITH ORDINALITY AS t(id, n)
+        WHERE NOT pg_visible_in_snapshot(t.id::xid8, v_snapshot));
+    FOR v_queue, v_number IN
+        SELECT w.queue, sum(w.number) FROM unnest(p_of, p_queues, p_numbers) AS w(of, queue, number)
+        WHERE w.of <> ALL (v_open) GROUP BY w.queue
+    LOOP
+        PERFORM {s}.wake(v_queue, v_number);
+    END LOOP;
+    RETURN v_open;
+END $$;
+
 -- Refuse each commit that is not queued, and return for each what `push` returns for it. This waits for
 -- a push that is under way.
 CREATE FUNCTION {s}.settle(p_commits text[]) RETURNS text[] LANGUAGE plpgsql AS $$
@@ -715,4 +852,58 @@ BEGIN
         leased = excluded.leased, dead = excluded.dead, pushed = excluded.pushed,
         succeeded = excluded.succeeded, failed = excluded.failed, dropped = excluded.dropped
     WHERE old.at <= excluded.at - p_gap * interval '1 s';
+END $$;
+
+-- Schedules.
+
+-- Record schedules, and return the last tick of each: p_now for one that is new.
+CREATE FUNCTION {s}.announce(p_now int8, p_names text[], p_abouts text[], p_seconds float8[])
+RETURNS TABLE (last int8) LANGUAGE plpgsql AS $$
+BEGIN
+    -- A writer of one of them waits, and no two wait in a circle.
+    PERFORM FROM {s}.schedule WHERE gone <= clock_timestamp() ORDER BY name FOR UPDATE;
+    DELETE FROM {s}.schedule WHERE gone <= clock_timestamp();
+    INSERT INTO {s}.schedule AS old (name, about, last, seen, gone)
+    SELECT a.name, a.about, p_now, clock_timestamp(), clock_timestamp() + a.seconds * interval '1 s'
+    FROM unnest(p_names, p_abouts, p_seconds) AS a(name, about, seconds)
+    ORDER BY a.name COLLATE "C"
+    ON CONFLICT (name) DO UPDATE
+    SET about = excluded.about, seen = excluded.seen, gone = excluded.gone;
+    RETURN QUERY
+    SELECT s.last FROM unnest(p_names) WITH ORDINALITY AS a(name, n)
+    JOIN {s}.schedule s ON s.name = a.name ORDER BY a.n;
+END $$;
+
+-- Queue the tick of a schedule, unless it or a later one was queued before; then wake a worker.
+CREATE PROCEDURE {s}.push_tick(
+    p_name text, p_moment int8, p_seconds float8,
+    p_queue text, p_id text, p_delay float8, p_data bytea, INOUT p_queued boolean
+) LANGUAGE plpgsql AS $$
+BEGIN
+    p_queued := false;
+    -- Most workers are late: they look, and lock nothing.
+    IF EXISTS (SELECT FROM {s}.schedule
+               WHERE name = p_name AND last >= p_moment AND gone > clock_timestamp()) THEN
+        RETURN;
+    END IF;
+    DELETE FROM {s}.schedule WHERE name = p_name AND gone <= clock_timestamp();
+    INSERT INTO {s}.schedule AS old (name, about, last, ran, seen, gone)
+    VALUES (p_name, '', p_moment, p_moment, clock_timestamp(),
+        clock_timestamp() + p_seconds * interval '1 s')
+    ON CONFLICT (name) DO UPDATE SET last = p_moment, ran = p_moment WHERE old.last < p_moment;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM {s}.push(
+        ARRAY[gen_random_uuid()::text], ARRAY[false], ARRAY[1], ARRAY[1],
+        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data]);
+    COMMIT;
+    p_queued := true;
+    PERFORM {s}.wake(p_queue, 1);
+END $$;
+
+CREATE FUNCTION {s}.forget_schedule(p_name text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM {s}.schedule WHERE name = p_name AND gone > clock_timestamp();
+    RETURN FOUND;
 END $$;

@@ -119,3 +119,13 @@ CREATE TABLE {s}.sample (
     dropped bigint NOT NULL,
     PRIMARY KEY (queue, place)
 ) WITH (fillfactor = 50);
+
+-- `last` and `ran` are moments in seconds since 1970, by the clocks of the workers.
+CREATE TABLE {s}.schedule (
+    name text COLLATE "C" PRIMARY KEY,
+    about text NOT NULL,
+    last bigint NOT NULL,
+    ran bigint NOT NULL DEFAULT 0,
+    seen timestamptz NOT NULL,
+    gone timestamptz NOT NULL
+) WITH (fillfactor = 50);

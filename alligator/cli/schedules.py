@@ -1,0 +1,124 @@
+"""Commands for schedules: list them, run one now, forget one that was removed."""
+
+from collections.abc import Callable, Sequence
+from json import dumps
+
+import click
+
+from ..gator import Gator
+from ..monitoring.stats import measure
+from ..telemetry.logs import escape
+from .errors import Failure, WrongCommand, report_errors
+from .source import IdsCommand, check_exists
+from .suggest import CommandGroup, nearest
+from .tables import age, print_table, since
+
+_names_argument = click.argument("schedule_names", nargs=-1, metavar="[NAME]...")
+
+
+def schedule_commands(get_gator: Callable[[], Gator]) -> click.Group:
+    """Return the group of commands for schedules; each command calls *get_gator* once."""
+    group = CommandGroup(
+        "schedules",
+        help="List schedules, run one now, or forget one that was removed from the program.",
+        short_help="List schedules, or run one now.",
+    )
+    for make in (_make_list, _make_run, _make_forget):
+        group.add_command(make(get_gator))
+    return group
+
+
+def _make_list(get_gator: Callable[[], Gator]) -> click.Command:
+    @click.command(
+        "list",
+        help="List the schedules that workers keep in the store, and those of --app.",
+        short_help="List the schedules, with their next and last runs.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @report_errors
+    def list_(as_json: bool) -> None:
+        gator = get_gator()
+        check_exists(gator.client)
+        (store,) = measure(gator)["stores"]
+        found = store["schedules"]
+        if as_json:
+            click.echo(dumps(found, indent=2))
+        elif found is None:
+            click.echo(f"{gator.store} keeps nothing of schedules")
+        elif not found:
+            click.echo("there are no schedules")
+        else:
+            columns = ["schedule", "when", "timezone", "function", "next", "last", "kept"]
+            print_table(
+                columns,
+                [
+                    [
+                        *(each["name"], each["definition"], each["timezone"], each["function"]),
+                        *(each["next"], each["last"] or "never"),
+                        f"{age(each['seen_ago'])} ago" if each["seen_ago"] is not None else "never",
+                    ]
+                    for each in found
+                ],
+            )
+            late = [each for each in found if each["next"] and since(each["next"]) > 0]
+            for each in late:
+                click.echo(f"{escape(each['name'])} is late by {age(since(each['next']))}")
+
+    return list_
+
+
+def _make_run(get_gator: Callable[[], Gator]) -> click.Command:
+    @click.command(
+        "run",
+        cls=IdsCommand,
+        help="Queue a task of each of these schedules now, besides its ticks.\n\n"
+        "The schedules are those of the Gator that --app names.",
+        short_help="Queue a task of a schedule now.",
+    )
+    @_names_argument
+    @report_errors
+    def run(schedule_names: Sequence[str]) -> None:
+        gator = get_gator()
+        if not gator.schedules:
+            raise WrongCommand(
+                "This Gator has no schedules: name one of your program with --app module:gator, whose "
+                "module calls gator.cron or gator.every."
+            )
+        _check_names(schedule_names, [*gator.schedules])
+        for name in schedule_names:
+            task = gator.run_schedule(name)
+            click.echo(f"{escape(name)}: queued as {escape(task.task_id)}")
+
+    return run
+
+
+def _make_forget(get_gator: Callable[[], Gator]) -> click.Command:
+    @click.command(
+        "forget",
+        cls=IdsCommand,
+        help="Forget schedules that were removed from the program.\n\n"
+        "The store does so by itself after a day. A schedule that a worker still keeps is back soon.",
+        short_help="Forget a schedule that was removed from the program.",
+    )
+    @_names_argument
+    @report_errors
+    def forget(schedule_names: Sequence[str]) -> None:
+        gator = get_gator()
+        check_exists(gator.client)
+        _check_names(schedule_names, [each.name for each in gator.client.schedules()])
+        for name in schedule_names:
+            gator.client.forget_schedule(name)
+            click.echo(f"{escape(name)}: forgotten")
+
+    return forget
+
+
+def _check_names(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise before anything is done if there is no name, or no schedule of one of them."""
+    if not names:
+        raise WrongCommand("Name a schedule: latergator schedules list shows them.")
+    for name in names:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f" Did you mean {escape(near)}?" if near else ""
+            raise Failure(f"There is no schedule {escape(name)}.{hint}")

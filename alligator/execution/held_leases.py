@@ -1,0 +1,56 @@
+"""Until when the leases of this process are known to hold."""
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from math import inf
+
+from ..backends.base import Lease
+from ..constants import LEASE_SECONDS
+
+MARGIN = 0.05
+"""Which part of a lease is not relied on: a task takes a moment to start."""
+
+
+def _choose_clock() -> Callable[[], float]:
+    number = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic if number is None else partial(time.clock_gettime, number)
+
+
+clock: Callable[[], float] = _choose_clock()
+"""Return monotonic seconds, which also count while the process is frozen or the computer sleeps."""
+
+
+class HeldLeases:
+    """What a worker knows about its leases: which were extended until when, and which are lost.
+
+    A worker that was frozen for longer than a lease must not start a task that it had reserved
+    before: another worker may have run it since. So each task is checked just before it starts.
+    """
+
+    def __init__(self, lease_for: float = LEASE_SECONDS) -> None:
+        self._seconds = lease_for * (1 - MARGIN)
+        self._extended: dict[Lease, float] = {}
+        self.lost: Collection[Lease] = ()
+        """The leases that the store reported as lost when they were to be extended last."""
+        self.skipped: int = 0
+        """How many tasks were not started because their lease may have ended."""
+
+    def end_of(self, asked: float) -> float:
+        """Return until when a lease holds that the store was *asked* for at that time."""
+        return asked + self._seconds
+
+    def note_extension(self, leases: Iterable[Lease], lost: Iterable[Lease], asked: float) -> None:
+        """Note that the store was *asked* at that time to extend *leases*, and reported some as lost."""
+        self.lost = frozenset(lost)
+        self._extended = dict.fromkeys(leases, self.end_of(asked))
+
+    def until(self, lease: Lease, known: float) -> float:
+        """Return until when *lease* holds, which was reserved to hold until *known*."""
+        return -inf if lease in self.lost else max(known, self._extended.get(lease, known))
+
+    def holds(self, lease: Lease, known: float) -> bool:
+        """Return whether *lease*, which was reserved to hold until *known*, still holds."""
+        now = clock()
+        # The first condition is the usual case, which must be quick.
+        return (now < known and not self.lost) or now < self.until(lease, known)

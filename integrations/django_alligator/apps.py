@@ -1,0 +1,25 @@
+"""The Django app."""
+
+from django.apps import AppConfig
+from django.core.signals import setting_changed
+
+
+class AlligatorConfig(AppConfig):
+    """Connects Alligator with the project when Django is set up."""
+
+    name = "django_alligator"
+    verbose_name = "Alligator"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect the parts that have to know of Django's events."""
+        from .checks import register_checks
+        from .database_checks import register_database_checks
+        from .enlisting import enlist_databases
+        from .settings_gator import CREATED, follow_settings
+
+        register_checks()
+        register_database_checks()
+        setting_changed.connect(follow_settings, dispatch_uid="django_alligator")
+        if enlist_databases not in CREATED:
+            CREATED.append(enlist_databases)
