@@ -112,11 +112,10 @@ class Bench:
 
     @contextmanager
     def process(
-        self, case: str, words: Sequence[str], env: Mapping[str, str]
+        self, case: str, words: Sequence[str], env: Mapping[str, str], log: str = "log"
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """Run ``python *words*`` during the block, and kill its processes afterwards."""
-        log = self.folder / "log"
-        with log.open("wb") as out:
+        with (self.folder / log).open("wb") as out:
             process = subprocess.Popen(
                 [self.python(case), *words],
                 env=self.environ(**env),

@@ -30,7 +30,7 @@ PEERS: Mapping[str, tuple[str, ...]] = {
 ON_POSTGRES = ("procrastinate", "pgqueuer")
 """Those that keep their tasks in PostgreSQL; the others use Redis."""
 
-OURS = ("msgspec", "psycopg[binary]", "redis", "click", "rich", "prometheus-client")
+OURS = ("msgspec", "psycopg[binary]", "redis", "click", "rich", "prometheus-client", "httpx")
 
 PATH = os.pathsep.join(map(str, (ROOT, ROOT / "integrations")))
 """The path on which each process of a benchmark finds this checkout."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Experiment:
     @property
     def numbers(self) -> set[str]:
         """The goals it is about: the digits of its figures' numbers."""
-        return {figure.number.rstrip("abcdefgh") for figure in self.figures}
+        return {figure.number.rstrip(ascii_lowercase) for figure in self.figures}
 
 
 EXPERIMENTS: dict[str, Experiment] = {}

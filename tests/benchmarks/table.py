@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 from tests.benchmarks.environments import PEERS
@@ -86,7 +87,7 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
         for figure in experiment.figures
     ]
     return sorted(
-        found, key=lambda row: (int(row.figure.number.rstrip("abcdefgh")), row.figure.number)
+        found, key=lambda row: (int(row.figure.number.rstrip(ascii_lowercase)), row.figure.number)
     )
 
 

@@ -1,6 +1,6 @@
 """Figures 8, 9, 10 and 14: the throughput, the cost and the latency of workers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,17 @@ def fill_and_drain(bench: Bench, case: str, n: int, *, words: str = "", **more: 
         agent.fill(n)
         command = agent.call(words or "WORKER")["value"]
         with bench.process(case, command, env) as worker:
-            result = bench.result(path, worker)
+            return figures_of(bench.result(path, worker))
+
+
+def figures_of(result: Mapping[str, float]) -> Metrics:
+    """Read what a worker has written: its throughput, and its cost for 1,000 tasks."""
     seconds = result["ended"] - result["began"]
-    return {"rate": result["timed"] / seconds, "cpu": result["cpu"] / result["timed"] * 1000}
+    return {
+        "rate": result["timed"] / seconds,
+        "cpu": result["cpu"] / result["timed"] * 1000,
+        "share": result.get("share", 0.0),
+    }
 
 
 @experiment(

@@ -22,11 +22,12 @@ def push(n: int) -> None:
 
 
 def push_batches(n: int, size: int) -> None:
-    func = getattr(counting, os.environ.get("BENCH_FUNCTION", "tick"))
-    for _ in range(n // size):
+    names = os.environ.get("BENCH_FUNCTION", "tick").split(",")
+    funcs = [getattr(counting, name) for name in names]
+    for start in range(0, n, size):
         with gator.transaction():
-            for _ in range(size):
-                gator.task(func)
+            for number in range(start, min(start + size, n)):
+                gator.task(funcs[number % len(funcs)])
 
 
 def push_marks(n: int, pause: float) -> None:

@@ -17,20 +17,25 @@ STAMP_EVERY = 50
 """After how many tasks the time is recorded, if requested."""
 
 _count = 0
+_coroutines = 0
+_coroutines_of_half = 0
 _began = 0.0
 _began_cpu = 0.0
+_client: Any = None
 _waits: list[float] = []
 _stamps: list[float] | None = [] if "BENCH_STAMPS" in os.environ else None
 
 
 def tick() -> None:
     """A task that only counts itself."""
-    global _count, _began, _began_cpu
+    global _count, _began, _began_cpu, _coroutines_of_half
     _count += 1
     if _stamps is not None and _count % STAMP_EVERY == 0:
         _stamps.append(time.monotonic())
     if _count == WARM_UP and not _began:
         _began, _began_cpu = time.monotonic(), time.process_time()
+    elif _count == EXPECTED // 2:
+        _coroutines_of_half = _coroutines
     elif _count == EXPECTED:
         write_ticks()
 
@@ -52,7 +57,9 @@ def write_ticks() -> None:
     """Record when the tasks ran, and their CPU time."""
     now, cpu = time.monotonic(), time.process_time()
     timed = _count - WARM_UP
-    write({"began": _began, "ended": now, "cpu": cpu - _began_cpu, "timed": timed})
+    share = _coroutines_of_half / max(1, EXPECTED // 2)
+    result = {"began": _began, "ended": now, "cpu": cpu - _began_cpu, "timed": timed}
+    write({**result, "share": share})
 
 
 def write(result: dict[str, Any]) -> None:
@@ -65,6 +72,8 @@ def write(result: dict[str, Any]) -> None:
 
 async def async_tick(*_: object) -> None:
     """Asynchronous version of `tick`."""
+    global _coroutines
+    _coroutines += 1
     tick()
 
 
@@ -74,6 +83,20 @@ async def async_sleep_and_tick() -> None:
     if not _began:
         _began, _began_cpu = time.monotonic(), time.process_time()
     await asyncio.sleep(1)
+    tick()
+
+
+async def async_call() -> None:
+    """Call a web server through a client that all tasks share, and count."""
+    global _began, _began_cpu, _client
+    if not _began:
+        _began, _began_cpu = time.monotonic(), time.process_time()
+    if _client is None:
+        import httpx  # only these tasks need it
+
+        limits = httpx.Limits(max_connections=None)
+        _client = httpx.AsyncClient(base_url=os.environ["BENCH_SITE"], timeout=60, limits=limits)
+    (await _client.get("/")).raise_for_status()
     tick()
 
 
