@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from time import monotonic, sleep
+from typing import Any
 from urllib.parse import urlencode
 
 from alligator import Gator
@@ -285,7 +286,7 @@ class Harness:
         """Wait until requests get a 201 again."""
         eventually(lambda: self.ask(1).status == 201, "tasks are taken again", seconds)
 
-    def ask(self, n: int = 3, *, name: str = "", key: str = "", **query: object) -> Answer:
+    def ask(self, n: int = 3, *, name: str = "", key: str = "", **query: Any) -> Answer:
         """Send a request for *n* tasks, under an idempotency key if there is one; record the response.
 
         A request that repeats another has its *name*.
@@ -316,7 +317,7 @@ class Harness:
                 return BROKEN
 
     @contextmanager
-    def traffic(self, threads: int = 3, **query: object) -> Iterator[None]:
+    def traffic(self, threads: int = 3, **query: Any) -> Iterator[None]:
         """Send requests during the block, some of which fail on purpose."""
         ended = Event()
 
