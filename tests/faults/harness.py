@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from time import monotonic, sleep
+from typing import Any
 from urllib.parse import urlencode
 
 from alligator import Gator
@@ -194,7 +195,7 @@ class Harness:
         """Send a signal to a worker, and record it if its task may run again because of it."""
         self.injections += 1
         if number not in (signal.SIGTERM, signal.SIGCONT):
-            self.killed_or_frozen |= {process.pid, *_descendants(process.pid)}
+            self.killed_or_frozen.add(process.pid)
         self._kill(process, number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(30)
@@ -285,7 +286,7 @@ class Harness:
         """Wait until requests get a 201 again."""
         eventually(lambda: self.ask(1).status == 201, "tasks are taken again", seconds)
 
-    def ask(self, n: int = 3, *, name: str = "", key: str = "", **query: object) -> Answer:
+    def ask(self, n: int = 3, *, name: str = "", key: str = "", **query: Any) -> Answer:
         """Send a request for *n* tasks, under an idempotency key if there is one; record the response.
 
         A request that repeats another has its *name*.
@@ -316,7 +317,7 @@ class Harness:
                 return BROKEN
 
     @contextmanager
-    def traffic(self, threads: int = 3, **query: str) -> Iterator[None]:
+    def traffic(self, threads: int = 3, **query: Any) -> Iterator[None]:
         """Send requests during the block, some of which fail on purpose."""
         ended = Event()
 
@@ -375,10 +376,6 @@ class Harness:
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
-
-
-def _descendants(pid: int) -> list[int]:
-    return [each for child in _children(pid) for each in (child, *_descendants(child))]
 
 
 def _children(pid: int) -> list[int]:

@@ -4,13 +4,14 @@ import gc
 import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from time import monotonic
 
 import pytest
 from redis import exceptions as errors
 
-from alligator.backends.redis_backend.blocking import Connection
+from alligator.backends.redis_backend.blocking import CHUNK, Connection
 from alligator.backends.redis_backend.dsn import read_dsn
 from alligator.backends.redis_backend.protocol import packed
 from alligator.backends.redis_backend.server import Server
@@ -69,6 +70,51 @@ def test_server_that_takes_no_bytes_is_waited_for_until_the_deadline(
 
     with pytest.raises(errors.TimeoutError):
         connection.send(b"x" * 50_000_000, monotonic() + 0.05)
+
+
+def test_command_that_the_server_takes_slowly_is_sent_as_a_whole(
+    ends: tuple[Connection, socket.socket],
+) -> None:
+    connection, there = ends
+    taken = bytearray()
+
+    def take() -> None:
+        while chunk := there.recv(CHUNK):
+            taken.extend(chunk)
+
+    with ThreadPoolExecutor() as pool:
+        taking = pool.submit(take)
+        connection.send(b"x" * 20_000_000 + b"end", soon())
+        connection.send(b"next", soon())
+        connection.close()
+        taking.result()
+
+    assert len(taken) == 20_000_007
+    assert taken.endswith(b"xendnext")
+
+
+def test_reply_is_waited_for_again_if_there_was_nothing_to_read(
+    ends: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, there = ends
+    there.sendall(b":1\r\n")
+    here, (empty, other) = connection._sock, socket.socketpair()
+    empty.setblocking(False)
+    waits: list[int] = []
+
+    def poll(milliseconds: int) -> object:
+        # The first time it says so of a socket that has nothing, as the kernel may.
+        waits.append(milliseconds)
+        connection._sock = here
+        return [1]
+
+    monkeypatch.setattr(connection, "_poll", poll)
+    connection._sock = empty
+
+    with empty, other:
+        assert connection.receive(soon()) == 1
+
+    assert len(waits) == 2
 
 
 def test_connection_is_usable_until_something_arrives(
