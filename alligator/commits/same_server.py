@@ -103,6 +103,11 @@ class SameServer:
         """Wake workers as soon as the transaction has ended; this does not wait for it."""
         self._wakeups.add(written)
 
+    def close(self) -> None:
+        """Wake workers for the last commits, and end the thread that does so."""
+        if self._database is not None:
+            self._wakeups.finish()
+
 
 def _call(function: Callable[[], str]) -> str:
     return function()
