@@ -50,9 +50,11 @@ def kind_of(connection: Any) -> Kind:
         if driver == "sqlalchemy" and hasattr(connection, "exec_driver_sql"):
             dialect = connection.dialect
             return Kind(driver, check_dialect(dialect.name), dialect.paramstyle, is_async)
+        if driver == "django" and hasattr(connection, "vendor"):
+            return Kind(driver, check_dialect(connection.vendor), "format")
     raise ConfigurationError(
         f"{type(connection).__module__}.{type(connection).__name__} is no connection that "
-        f"Alligator can use: give one of SQLAlchemy, or of {', '.join(DRIVERS)}."
+        f"Alligator can use: give one of SQLAlchemy, of Django, or of {', '.join(DRIVERS)}."
     )
 
 
@@ -91,6 +93,8 @@ def is_in_transaction(connection: Any, driver: str) -> bool:
         return bool(connection.info.transaction_status)  # 0 is IDLE
     if driver == "asyncpg":
         return bool(connection.is_in_transaction())
+    if driver == "django":
+        return bool(connection.in_atomic_block or not connection.get_autocommit())
     found = getattr(connection, "in_transaction", True)  # a method of SQLAlchemy's connections
     return bool(found() if callable(found) else found)
 

@@ -1,6 +1,6 @@
 """The tasks that a transaction defers until it commits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
 from typing import Any, Final, NamedTuple, Protocol
@@ -33,6 +33,10 @@ class Enlists(Protocol):
 
         *home* is the transaction of its gator that would hold it otherwise; None for none.
         """
+        ...
+
+    def take(self, connection: Any, tasks: Sequence[OutgoingTask]) -> bool:
+        """Hold *tasks* for the transaction that is open on *connection*; return False to write them."""
         ...
 
     def cancel(self, task_id: str) -> Task | None:

@@ -183,11 +183,13 @@ class Relay:
             elif not (self._fresh or self._is_closed):
                 self._wake.wait(min(wait, self._look() if self._expected else wait))
             self._wake.clear()
-            if self._is_closed and (failures or not self._fresh):
+            if self._is_closed and (failures or not (self._fresh or self._expected)):
                 break
             try:
                 if self._expected:
                     self._find_expected()
+                    if self._is_closed:  # the others are not committed yet, and are found by a scan
+                        self._expected.clear()
                 if fresh := self._take():
                     self._relay(fresh)
                 if failures or time.monotonic() >= scanned_at + self._scan_seconds:

@@ -8,7 +8,7 @@ from .._runtime.coroutines import complete
 from ..backends.base import Commit
 from ..commits import interception
 from ..commits.databases import execute, is_in_transaction, kind_of
-from ..commits.deferred import OutgoingTask
+from ..commits.deferred import Enlists, OutgoingTask
 from ..commits.delivery import to_messages
 from ..commits.outbox import new_commit
 from ..commits.relay import Relay
@@ -22,10 +22,11 @@ NO_RELAY = (
 )
 
 
-class Relays(Owner, Protocol):
+class Enlisted(Owner, Protocol):
     """What this transaction needs of its gator."""
 
     relays: list[Relay]
+    enlisters: list[Enlists]
 
 
 class ConnectionTransaction(Transaction):
@@ -44,11 +45,12 @@ class ConnectionTransaction(Transaction):
 
     names_connection = True
 
-    def __init__(self, gator: Relays, options: Mapping[str, Any], connection: Any) -> None:
+    def __init__(self, gator: Enlisted, options: Mapping[str, Any], connection: Any) -> None:
         super().__init__(gator, options)
         self._connection = connection
         self._kind = kind_of(connection)
         self._relay = _relay_of(gator.relays, connection)
+        self._enlisters = gator.enlisters
 
     def __enter__(self) -> Self:
         if self._kind.is_async:
@@ -104,6 +106,10 @@ class ConnectionTransaction(Transaction):
         self, tasks: Sequence[OutgoingTask]
     ) -> tuple[list[OutgoingTask], list[OutgoingTask]]:
         """Return the tasks to write, and those that go another way."""
+        always = [each for each in tasks if each.always]
+        others = [each for each in tasks if not each.always]
+        if others and any(each.take(self._connection, others) for each in self._enlisters):
+            return [], always
         if interception.active is not None:
             return [], list(tasks)
         written = [each for each in tasks if each.run is None and not each.always]

@@ -199,6 +199,10 @@ class Enlister:
         enlistment = self._find()
         return enlistment is not None and enlistment.hold(outgoing, home)
 
+    def take(self, connection: object, tasks: Sequence[OutgoingTask]) -> bool:
+        """Return False: `ConnectionTransaction` writes to a connection that is named."""
+        return False
+
     def cancel(self, task_id: str) -> Task | None:
         """Drop a task that is held, and return it."""
         enlistment = self._find()

@@ -20,7 +20,7 @@ class TaskContext:
     _is_inline = False
 
     def __enter__(self) -> None:
-        self._is_inline = runs_inline()
+        self._is_inline = runs_inline() or is_in_transaction()
         if not self._is_inline:
             begin()
 
@@ -73,6 +73,11 @@ def _note_connection(**_: object) -> None:
 
 
 connection_created.connect(_note_connection, dispatch_uid="django_alligator")
+
+
+def is_in_transaction() -> bool:
+    """Return whether code around the task has begun a transaction, such as that of a TestCase."""
+    return any(each.in_atomic_block for each in connections.all(initialized_only=True))
 
 
 def begin() -> None:

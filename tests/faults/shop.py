@@ -186,9 +186,24 @@ def plain_sqlite3() -> Any:
     return app
 
 
+def django_atomic(*, enlisted: bool = True) -> Any:
+    """Django's atomic()."""
+    from tests.faults import django_shop  # has its settings, for a process of its own
+
+    return django_shop.make(enlisted)
+
+
+def django_not_enlisted() -> Any:
+    """The same, where tasks wait for the response only."""
+    return django_atomic(enlisted=False)
+
+
 APPS: dict[str, Callable[[], Any]] = {
     make.__name__: make
-    for make in (fastapi_sync, not_enlisted, fastapi_async, flask_sqlalchemy, plain_sqlite3)
+    for make in (
+        *(fastapi_sync, not_enlisted, fastapi_async, flask_sqlalchemy, plain_sqlite3),
+        *(django_atomic, django_not_enlisted),
+    )
 }
 
 
@@ -199,7 +214,7 @@ def metadata() -> MetaData:
 
 def serve(app: Any, listener: socket.socket) -> None:
     """Serve until killed."""
-    is_wsgi = isinstance(app, Flask)
+    is_wsgi = isinstance(app, Flask) or KIND.startswith("django")
     config = uvicorn.Config(
         app, interface="wsgi" if is_wsgi else "asgi3", log_level="warning", lifespan="off"
     )

@@ -178,6 +178,27 @@ def database_mariadb(harness: Harness) -> None:
         kill_during_requests(harness, "fastapi_sync", server.url)
 
 
+@fault("sqlite", "redis-always", quick=True)
+def database_django(harness: Harness) -> None:
+    """The same with Django's atomic() and SQLite."""
+    kill_during_requests(harness, "django_atomic")
+
+
+@fault("redis-always")
+def database_django_postgresql(harness: Harness) -> None:
+    """The same with Django's atomic() and PostgreSQL."""
+    with postgres_server(fsync="on") as server:
+        url = server.dsn.replace("postgresql:", "postgresql+psycopg:")
+        kill_during_requests(harness, "django_atomic", url)
+
+
+@fault("redis-always")
+def database_django_mariadb(harness: Harness) -> None:
+    """The same with Django's atomic() and MariaDB (PyMySQL)."""
+    with mysql_server() as server:
+        kill_during_requests(harness, "django_atomic", server.url)
+
+
 @fault("redis-always")
 def database_crashed(harness: Harness) -> None:
     """Crash PostgreSQL, the application's database, while requests commit rows and tasks."""
@@ -232,3 +253,10 @@ def database_not_enlisted(harness: Harness) -> None:
     """Kill the web server of an application whose session is not enlisted: rows lose their tasks."""
     harness.forgets = harness.lossy = True
     kill_during_requests(harness, "not_enlisted")
+
+
+@fault("sqlite", "redis-always")
+def database_django_not_enlisted(harness: Harness) -> None:
+    """The same with Django, where no database is enlisted."""
+    harness.forgets = harness.lossy = True
+    kill_during_requests(harness, "django_not_enlisted")
