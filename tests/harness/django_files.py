@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from alligator import Gator
+from alligator.commits.databases import ddl
 from tests.harness.payloads import payload
 from tests.harness.programs import ROOT, Program, environment
 
@@ -197,6 +198,8 @@ class DjangoProject:
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
+        with closing(sqlite3.connect(folder / "shop.db")) as connection:  # as the migration does
+            connection.execute(ddl("sqlite"))
 
     @property
     def environ(self) -> dict[str, str]:
