@@ -198,8 +198,6 @@ class DjangoProject:
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        with closing(sqlite3.connect(folder / "shop.db")) as connection:  # as the migration does
-            connection.execute(ddl("sqlite"))
 
     @property
     def environ(self) -> dict[str, str]:
@@ -220,12 +218,13 @@ class DjangoProject:
         )
 
     def create_tables(self) -> None:
-        """Create the table of the orders in both databases, without a slow process."""
+        """Create the tables of both databases, without a slow process."""
         for name in ("shop.db", "stock.db"):
             with closing(sqlite3.connect(self.folder / name)) as connection:
                 connection.execute(
                     "CREATE TABLE shop_order (id INTEGER PRIMARY KEY, name VARCHAR(200) NOT NULL)"
                 )
+                connection.executescript(ddl("sqlite"))
 
     def push(self, name: str, *args: object) -> None:
         """Push a task of the project, whose functions this process cannot import."""
