@@ -6,6 +6,9 @@
 -- All use clock_timestamp(), because now() is the beginning of the transaction, and PL/pgSQL, because
 -- functions in SQL are planned at each call before PostgreSQL 18. The settings of the planner exclude
 -- plans that read a whole table: statistics are often missing or old, as queues grow and shrink fast.
+-- Where many tasks are looked up by their ids, a join may read a whole index, with all dead entries that
+-- an old transaction keeps. So each is looked up in a subquery with LIMIT 1, which is never joined, and
+-- without a condition on the state that would fit the primary key.
 
 -- Waking. A worker that sleeps holds a shared advisory lock for each of its queues. Other sessions see
 -- it at once, it ends with its session, and it writes nothing.
@@ -79,7 +82,8 @@ BEGIN
             END IF;
         END IF;
         PERFORM FROM {s}.task
-        WHERE queue = p_queues[1] AND id = p_ids[1] AND token <> 0 AND state = 'w';
+        WHERE queue = p_queues[1] AND id = p_ids[1] AND token <> 0 AND state <> 'l' AND state <> 'd'
+        LIMIT 1;
         IF NOT FOUND THEN
             v_due := v_now + p_delays[1] * interval '1 s';
             INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
@@ -119,9 +123,11 @@ BEGIN
         v_now + t.delay * interval '1 s', v_now + t.delay * interval '1 s', t.data
     FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas) WITH ORDINALITY
         AS t(of, place, queue, id, delay, data, n)
-    WHERE v_bases[t.of] IS NOT NULL AND NOT EXISTS (
-        SELECT FROM {s}.task old
-        WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0 AND old.state = 'w')
+    WHERE v_bases[t.of] IS NOT NULL AND (
+        SELECT true FROM {s}.task old
+        WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0
+            AND old.state <> 'l' AND old.state <> 'd'
+        LIMIT 1) IS NULL
     ORDER BY t.n
     ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
     GET DIAGNOSTICS v_number = ROW_COUNT;
@@ -133,8 +139,8 @@ BEGIN
     END IF;
     WITH sent AS MATERIALIZED (
         SELECT t.of, t.place, t.queue, t.delay,
-            EXISTS (SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.id = t.id AND k.token = 0
-                AND k.seq = v_bases[t.of] * 1000 + t.place) AS is_queued
+            (SELECT true FROM {s}.task k WHERE k.queue = t.queue AND k.id = t.id AND k.token = 0
+                AND k.seq = v_bases[t.of] * 1000 + t.place LIMIT 1) IS NOT NULL AS is_queued
         FROM unnest(p_of, p_places, p_queues, p_ids, p_delays) AS t(of, place, queue, id, delay)
         WHERE v_bases[t.of] IS NOT NULL),
     counted AS (
@@ -348,10 +354,12 @@ BEGIN
     END IF;
     UPDATE {s}.pushed SET base = 0, at = clock_timestamp() WHERE id = p_commit;
     WITH removed AS (
-        DELETE FROM {s}.task t USING unnest(p_queues, p_ids) AS a(queue, id)
-        WHERE t.queue = a.queue AND t.id = a.id AND t.token = 0
-            AND t.seq > v_base * 1000 AND t.seq <= v_base * 1000 + 1000
-        RETURNING t.queue, t.delayed)
+        DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
+            SELECT (SELECT k.ctid FROM {s}.task k
+                WHERE k.queue = a.queue AND k.id = a.id AND k.token = 0
+                    AND k.seq > v_base * 1000 AND k.seq <= v_base * 1000 + 1000 LIMIT 1 FOR UPDATE)
+            FROM unnest(p_queues, p_ids) AS a(queue, id)))
+        RETURNING queue, delayed)
     INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
     SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue;
 END $$;
@@ -414,7 +422,7 @@ BEGIN
             UPDATE {s}.task t SET state = 'd', at = v_now, delayed = false, reason = o.reason,
                 traceback = o.traceback, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
-                AND t.token = o.token AND state = 'l';
+                AND t.token = o.token AND state <> 'w' AND state <> 'd';
             IF FOUND THEN
                 INSERT INTO {s}.tally (queue, leased, dead, failed, died) VALUES (o.queue, -1, 1, 1, 1);
                 v_deaths := v_deaths || o.queue;
@@ -423,7 +431,7 @@ BEGIN
             UPDATE {s}.task t SET state = 'w', at = coalesce(v_due, due), due = coalesce(v_due, due),
                 delayed = coalesce(v_due, due) > v_now, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
-                AND t.token = o.token AND state = 'l'
+                AND t.token = o.token AND state <> 'w' AND state <> 'd'
             RETURNING due INTO v_due;
             IF FOUND THEN
                 INSERT INTO {s}.tally (queue, leased, waiting, delayed, failed, retried)
@@ -475,9 +483,12 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     IF cardinality(p_ack_seqs) > 0 THEN
         WITH done AS (
-            DELETE FROM {s}.task t USING unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)
-            WHERE t.queue = a.queue AND t.id = a.id AND t.token <> 0 AND t.seq = a.seq
-            RETURNING t.queue, t.state, t.delayed)
+            DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
+                SELECT (SELECT k.ctid FROM {s}.task k
+                    WHERE k.queue = a.queue AND k.id = a.id AND k.token <> 0 AND k.seq = a.seq
+                    LIMIT 1 FOR UPDATE)
+                FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)))
+            RETURNING queue, state, delayed)
         INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
         SELECT queue, -count(*) FILTER (WHERE state = 'w'),
             -count(*) FILTER (WHERE state = 'w' AND delayed),
@@ -631,11 +642,17 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
-        UPDATE {s}.task t SET at = clock_timestamp() + p_lease * interval '1 s'
-        FROM unnest(p_queues, p_ids, p_seqs, p_tokens) WITH ORDINALITY AS e(queue, id, seq, token, n)
-        WHERE t.queue = e.queue AND t.id = e.id AND t.token <> 0 AND t.seq = e.seq
-            AND t.token = e.token AND t.state = 'l'
-        RETURNING e.n;
+        WITH extended AS (
+            UPDATE {s}.task SET at = clock_timestamp() + p_lease * interval '1 s'
+            WHERE ctid = ANY (ARRAY(
+                SELECT (SELECT k.ctid FROM {s}.task k
+                    WHERE k.queue = e.queue AND k.id = e.id AND k.token <> 0 AND k.seq = e.seq
+                        AND k.token = e.token AND k.state <> 'w' AND k.state <> 'd'
+                    LIMIT 1 FOR UPDATE)
+                FROM unnest(p_queues, p_ids, p_seqs, p_tokens) AS e(queue, id, seq, token)))
+            RETURNING seq)
+        SELECT e.n FROM unnest(p_seqs) WITH ORDINALITY AS e(seq, n)
+        WHERE e.seq IN (SELECT seq FROM extended);
 END $$;
 
 -- Single tasks. Of several that wait under one id, the newest is meant: one that was never leased, if
