@@ -26,8 +26,9 @@ $(DEMO_STAMP): pyproject.toml | $(BIN)/python
 	test $(STAMP) -nt pyproject.toml || $(PIP) -e '.[demo]'
 	@touch $@
 
-demo: $(DEMO_STAMP)  ## Run the demo with a real server and a real worker; REDIS=redis://… to use Redis.
-	@$(BIN)/python -m examples.demo $(if $(REDIS),--redis '$(REDIS)')
+demo: $(DEMO_STAMP)  ## Run the demo with a real server and a real worker; REDIS=redis://… or PG=postgresql://…
+	$(if $(PG),@test $(STAMP) -nt pyproject.toml || $(PIP) -e '.[demo-postgres]')
+	@$(BIN)/python -m examples.demo $(if $(REDIS),--redis '$(REDIS)') $(if $(PG),--postgres '$(PG)')
 
 serve: $(DEMO_STAMP)  ## Run the demo's server and worker until ^C.
 	@$(BIN)/python -m examples.demo --serve $(if $(REDIS),--redis '$(REDIS)')

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from redis import Redis
 
 from examples.processes import PATIENCE, ROOT, running
+from tests.harness.postgres_servers import postgres_server
 from tests.harness.programs import environment
+from tests.harness.requirements import needed
 from tests.harness.store_servers import Server, valkey_server
 
 
@@ -49,6 +52,29 @@ def test_demo_keeps_every_promise_on_redis_and_leaves_nothing_there(
     assert "Every promise was kept" in said
     with Redis.from_url(valkey) as connection:
         assert connection.keys() == []
+
+
+@pytest.mark.slow
+def test_demo_keeps_every_promise_on_postgresql_and_leaves_nothing_there(tmp_path: Path) -> None:
+    with needed(), postgres_server() as server:
+        status, said = play(f"--postgres {server.dsn}", tmp_path / "log")
+        with psycopg.connect(server.dsn) as connection:
+            schemas = connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname ~ '^demo|alligator'"
+            ).fetchall()
+
+    assert status == 0, said
+    assert "Every promise was kept" in said
+    assert schemas == []
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://127.0.0.1:1/shop", "mysql://127.0.0.1/shop"])
+def test_demo_reports_that_there_is_no_postgresql(tmp_path: Path, dsn: str) -> None:
+    status, said = play(f"--postgres {dsn}", tmp_path / "log")
+
+    assert status == 1
+    assert "The demo failed" in said
+    assert "Traceback" not in said
 
 
 def test_demo_prints_plain_lines_of_80_columns_into_a_log(tmp_path: Path) -> None:

@@ -51,13 +51,14 @@ LAYERS: list[dict[str, str]] = [
             "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
             "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
             "postgres_backend.marks postgres_backend.outcomes postgres_backend.schema "
-            "postgres_backend.sessions postgres_backend.statements postgres_backend.waiting "
-            "postgres_backend.wire records redaction redis_backend "
+            "postgres_backend.sessions postgres_backend.shared_database postgres_backend.statements "
+            "postgres_backend.waiting postgres_backend.wire records redaction redis_backend "
             "redis_backend.blocking redis_backend.checks redis_backend.commits "
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
             "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
             "redis_backend.replies redis_backend.script redis_backend.server "
-            "redis_backend.topology sqlite_backend sqlite_backend.database sqlite_backend.dsn "
+            "redis_backend.topology shared_database sqlite_backend sqlite_backend.database "
+            "sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
             "sqlite_backend.migration sqlite_backend.schema sqlite_backend.wakeup "
             "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
@@ -74,7 +75,7 @@ LAYERS: list[dict[str, str]] = [
     {
         "commits": (
             "breaker committer counters databases deferred delivery interception loop_trips outbox "
-            "relay spool thread_trips trips"
+            "relay same_server spool thread_trips trips wakeups"
         ),
         "execution": "attempt coroutines direct heartbeat inline lifespan",
     },
@@ -126,6 +127,7 @@ LAYERS: list[dict[str, str]] = [
 #: The tests of the modules that have no test file of their own, at their own path.
 TESTED_BY = {
     "__main__": "cli/test_latergator.py",
+    "backends.shared_database": "backends/postgres_backend/test_shared_database.py",
     "constants": "test_layout.py",
 }
 

@@ -27,7 +27,7 @@ class Commit:
 
     __slots__ = (
         *("commit_id", "deadline", "future", "is_abandoned", "is_settled", "messages", "outcome"),
-        "undo",
+        *("undo", "__weakref__"),
     )
 
     def __init__(

@@ -8,7 +8,7 @@ import click
 
 from .._runtime.failures import describe
 from ..commits.databases import ALIASES, DIALECTS, TABLE, ddl
-from ..commits.outbox import MAX_COUNTED
+from ..commits.outbox import MAX_COUNTED, Content
 from ..commits.relay import Relay
 from ..exceptions import AlligatorException
 from ..gator import Gator
@@ -70,6 +70,9 @@ def _make_status(find: Callable[[], list[Relay]]) -> click.Command:
             click.echo(dumps(found, indent=2))
             return
         for each in found:
+            if not each["needed"]:
+                click.echo(f"{each['table']}: not needed, the store is in the same database")
+                continue
             more = " or more" if each["commits"] == MAX_COUNTED else ""
             click.echo(
                 f"{each['table']}: {each['commits']}{more} commits, the oldest {each['age']:.0f} s old; "
@@ -86,9 +89,11 @@ def _make_status(find: Callable[[], list[Relay]]) -> click.Command:
 
 def _summarize(relay: Relay) -> dict[str, Any]:
     outbox = relay.outbox
+    content, refused = Content(), []
     try:
-        outbox.check()
-        content, refused = outbox.content(), outbox.refused(MAX_SHOWN)
+        needed = relay.check()
+        if needed:
+            content, refused = outbox.content(), outbox.refused(MAX_SHOWN)
     except AlligatorException:
         raise
     except Exception as error:  # of any driver
@@ -97,6 +102,7 @@ def _summarize(relay: Relay) -> dict[str, Any]:
         outbox.close()
     return {
         "table": outbox.table,
+        "needed": needed,
         "commits": content.commits,
         "age": round(content.age, 3),
         "refused": content.refused,
@@ -119,7 +125,8 @@ def _make_relay(find: Callable[[], list[Relay]]) -> click.Command:
         settled = 0
         for each in find():
             try:
-                each.outbox.check()
+                if not each.check():
+                    continue
                 while number := each.run_once():
                     settled += number
             except AlligatorException:

@@ -112,6 +112,37 @@ def execute(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any]) ->
         return cursor.execute(sql, tuple(parameters))
 
 
+def fetch(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any] = ()) -> Any:
+    """Return the only value that *sql* returns on *connection*, or an awaitable of it."""
+    if kind.driver == "asyncpg":
+        return connection.fetchval(with_parameters(sql, kind.paramstyle), *parameters)
+    if kind.is_async:
+        return _afetch(connection, kind, sql, parameters)
+    if kind.driver == "sqlalchemy":
+        return execute(connection, kind, sql, parameters).scalar_one()
+    with _cursor(connection, kind) as cursor:
+        cursor.execute(with_parameters(sql, kind.paramstyle), tuple(parameters))
+        return _only(cursor.fetchone())
+
+
+async def _afetch(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any]) -> Any:
+    if kind.driver == "sqlalchemy":
+        return (await execute(connection, kind, sql, parameters)).scalar_one()
+    async with _cursor(connection, kind) as cursor:
+        await cursor.execute(with_parameters(sql, kind.paramstyle), tuple(parameters))
+        return _only(await cursor.fetchone())
+
+
+def _cursor(connection: Any, kind: Kind) -> Any:
+    if kind.driver == "psycopg":  # the application may want rows of any class
+        return connection.cursor(row_factory=lambda cursor: tuple)
+    return connection.cursor()
+
+
+def _only(row: Any) -> Any:
+    return next(iter(row.values() if isinstance(row, Mapping) else row))
+
+
 # The table.
 
 TABLE: Final = "alligator_outbox"

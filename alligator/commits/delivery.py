@@ -109,7 +109,7 @@ class Delivery:
         for each in tasks:
             each.task.to_waiting()
         if duplicates:
-            _report(duplicates, tasks)
+            report_duplicates(duplicates, tasks)
         if len(messages) < len(tasks):
             try:
                 self._run_inline(tasks)
@@ -174,7 +174,7 @@ def to_messages(tasks: Sequence[OutgoingTask]) -> list[Message]:
     ]
 
 
-def _report(duplicates: Duplicates, tasks: Sequence[OutgoingTask]) -> None:
+def report_duplicates(duplicates: Duplicates, tasks: Sequence[OutgoingTask]) -> None:
     """Set the status of *duplicates*, which are places among those of *tasks* that were pushed."""
     pushed = [each.task for each in tasks if each.run is None]
     for place in duplicates:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .._runtime.failures import describe
 from ..backends.base import Commit, Message
+from ..backends.shared_database import Query
 from ..exceptions import ConfigurationError
 from .databases import NOW, SQLITE, TABLE, ddl, insert, kind_of, with_parameters
 
@@ -91,10 +92,15 @@ class Outbox:
         """Return whether *connection* is known to lead to the same database."""
         return False
 
-    def explain(self, error: BaseException, dialect: str) -> None:
-        """Raise `ConfigurationError` if *error* was raised because there is no such table."""
+    def explain(self, error: BaseException, dialect: str, why: str = "") -> None:
+        """Raise `ConfigurationError` if *error* was raised because there is no such table.
+
+        *why* tells why the table is needed though the store is in PostgreSQL, too.
+        """
         if _is_about_table(error, self.table):
-            raise ConfigurationError(self.missing(error, dialect)) from error
+            message = self.missing(error, dialect)
+            message += f" It is needed because {why}." if why else ""
+            raise ConfigurationError(message) from error
 
     def check(self) -> None:
         """Raise `ConfigurationError` if the table does not exist, or is not as expected."""
@@ -112,6 +118,16 @@ class Outbox:
             f"Create it: `latergator outbox sql --dialect {dialect}` prints the statement, and "
             "sqlalchemy_alligator.outbox_table(metadata) adds it to the migrations of Alembic."
         )
+
+    @property
+    def dialect(self) -> str:
+        """The dialect of its database; empty until it is known."""
+        return self._dialect
+
+    def query(self, query: Query) -> str:
+        """Return the text that *query* returns, in a transaction of its own."""
+        [[text]] = self._in_transaction(lambda: self._fetch(query.sql, query.parameters))
+        return str(text)
 
     def create(self) -> None:
         """Create the table, if it does not exist."""

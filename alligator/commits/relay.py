@@ -16,6 +16,7 @@ from ..backends.base import Client, Commit, Pushed
 from ..constants import COMMITS_A_TRIP
 from ..exceptions import BackendError, BackendUnavailable, ConfigurationError
 from .outbox import Content, Outbox, Row
+from .same_server import SameServer
 
 SCAN_SECONDS = 5.0
 """How often a process looks for commits in the outbox that no process has pushed."""
@@ -61,6 +62,8 @@ class Relay:
         """What the outbox held at the last scan."""
         self.problem: ConfigurationError | None = None
         """Why the outbox cannot be used, such as a table that is missing."""
+        self.same_server: SameServer = SameServer(client)
+        """Writes the tasks without the outbox, if the store is in this database."""
         self._client = client
         self._thread: Thread | None = None
         self._is_closed = False
@@ -122,13 +125,30 @@ class Relay:
         if thread is not None and thread is not current_thread():
             thread.join(PATIENCE)
 
-    def watch(self) -> None:
-        """Start in a worker, which looks more often for what killed processes have left.
+    def check(self) -> bool:
+        """Return whether there is an outbox; it needs none if the store is in the same database.
 
-        Raises `ConfigurationError` if the outbox has no table.
+        Raises `ConfigurationError` if it needs one.
         """
         try:
             self.outbox.check()
+        except ConfigurationError as error:
+            same = self.same_server
+            if same.is_possible(self.outbox.dialect) and same.is_same(self.outbox.query):
+                return False
+            if same.reason:
+                raise ConfigurationError(f"{error} It is needed because {same.reason}.") from error
+            raise
+        return True
+
+    def watch(self) -> None:
+        """Start in a worker, which looks more often for what killed processes have left.
+
+        Raises `ConfigurationError` if the outbox has no table, and needs one.
+        """
+        try:
+            if not self.check():
+                return
         except ConfigurationError:
             raise
         except Exception as error:  # the database is away: the relay waits for it
@@ -194,7 +214,8 @@ class Relay:
                     self._relay(fresh)
                 if failures or time.monotonic() >= scanned_at + self._scan_seconds:
                     scanned_at = time.monotonic()
-                    self._scan()
+                    if not self._scan():
+                        break
                     if failures:  # another relay may have had all rows, and they may be young
                         self._client.ping()
                 if failures:
@@ -250,11 +271,13 @@ class Relay:
         if away is not None:
             raise away
 
-    def _scan(self) -> None:
-        """Push what other processes have left, and look at what remains."""
+    def _scan(self) -> bool:
+        """Push what other processes have left, look at what remains; return False without an outbox."""
         if self.problem is not None or not self.outbox.is_open:
-            self.outbox.check()
+            has_outbox = self.check()
             self.problem = None
+            if not has_outbox:
+                return False
         # After a failure one at a time, because a large batch may be what the store is too slow for.
         limit = 1 if self._is_away else COMMITS_A_TRIP
         while not self._is_closed and self.run_once(GRACE_SECONDS, limit):
@@ -262,6 +285,7 @@ class Relay:
             if self._fresh:
                 self._relay(self._take())
         self.content = self.outbox.content()
+        return True
 
     def _push(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
         """Return what became of each commit; raise `BackendUnavailable` if that is not known of any."""

@@ -1,17 +1,20 @@
 """Transactions on a connection that the application names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, Protocol, Self
+from weakref import WeakKeyDictionary
 
 from .._runtime.coroutines import complete
-from ..backends.base import Commit
+from ..backends.base import Client, Commit
+from ..backends.shared_database import Query
 from ..commits import interception
-from ..commits.databases import execute, is_in_transaction, kind_of
+from ..commits.databases import execute, fetch, is_in_transaction, kind_of
 from ..commits.deferred import Enlists, OutgoingTask
-from ..commits.delivery import to_messages
+from ..commits.delivery import report_duplicates, to_messages
 from ..commits.outbox import new_commit
 from ..commits.relay import Relay
+from ..commits.same_server import Ask, SameServer
 from ..exceptions import ConfigurationError
 from . import Transaction
 from .scope import Owner
@@ -20,6 +23,7 @@ NO_RELAY = (
     "No relay pushes what transaction(on=connection) writes: name the application's database with "
     "gator.relay_from(connect), where connect() opens a connection, or enlist its sessions."
 )
+"""Needed unless the store is in the database of the connection."""
 
 
 class Enlisted(Owner, Protocol):
@@ -27,6 +31,7 @@ class Enlisted(Owner, Protocol):
 
     relays: list[Relay]
     enlisters: list[Enlists]
+    client: Client
 
 
 class ConnectionTransaction(Transaction):
@@ -41,6 +46,9 @@ class ConnectionTransaction(Transaction):
     They are queued by the commit of the connection's transaction, and discarded by its rollback. That
     transaction must begin before the block and end after it. If an exception leaves the block, its
     tasks are discarded. Tasks that run in this process run at the end of the block.
+
+    They are written to the tables of the store, if it is in the same PostgreSQL database, and
+    otherwise to the outbox.
     """
 
     names_connection = True
@@ -49,8 +57,14 @@ class ConnectionTransaction(Transaction):
         super().__init__(gator, options)
         self._connection = connection
         self._kind = kind_of(connection)
-        self._relay = _relay_of(gator.relays, connection)
         self._enlisters = gator.enlisters
+        self._relay: Relay | None = _relay_of(gator.relays, connection)
+        if self._relay is None:
+            self._same = _without_relay.setdefault(gator.client, SameServer(gator.client))
+            if not self._same.is_possible(self._kind.dialect):
+                raise ConfigurationError(NO_RELAY)
+        else:
+            self._same = self._relay.same_server
 
     def __enter__(self) -> Self:
         if self._kind.is_async:
@@ -76,9 +90,7 @@ class ConnectionTransaction(Transaction):
             return
         written, others = self._split(self._deferred.close())
         if written:
-            commit = self._prepare(written)
-            self._execute(commit)
-            self._wrote(commit, written)
+            complete(self._write(written, _call))
         if others:
             complete(self._deliver(others, awaits=False))
 
@@ -89,11 +101,9 @@ class ConnectionTransaction(Transaction):
             return
         written, others = self._split(self._deferred.close())
         if written:
-            commit = self._prepare(written)
-            result = self._execute(commit)
-            if isawaitable(result):
-                await result
-            self._wrote(commit, written)
+            from .._runtime.threads import run_in_thread  # loads asyncio
+
+            await self._write(written, run_in_thread)
         if others:
             from .._runtime.threads import run_in_thread  # loads asyncio
 
@@ -115,37 +125,62 @@ class ConnectionTransaction(Transaction):
         written = [each for each in tasks if each.run is None and not each.always]
         return written, [each for each in tasks if each.run is not None or each.always]
 
-    def _prepare(self, tasks: Sequence[OutgoingTask]) -> Commit:
+    async def _write(self, tasks: Sequence[OutgoingTask], ask: Ask) -> None:
+        """Write *tasks* on the connection; *ask* calls what waits for the store."""
         if not is_in_transaction(self._connection, self._kind.driver):
             self._fail("failed", tasks)
             raise ConfigurationError(
                 "No transaction is open on the connection, so nothing would commit the tasks: begin "
                 "it before gator.transaction(on=connection), and commit it after that block."
             )
-        if self._relay.problem is not None:
-            raise self._relay.problem
-        return new_commit(to_messages(tasks))
-
-    def _execute(self, commit: Commit) -> Any:
-        outbox = self._relay.outbox
-        statement = outbox.statement(str(commit.commit_id), commit.messages, self._kind.dialect)
-        try:
-            return execute(self._connection, self._kind, statement.sql, statement.parameters)
-        except Exception as error:
-            outbox.explain(error, self._kind.dialect)
-            raise
-
-    def _wrote(self, commit: Commit, tasks: Sequence[OutgoingTask]) -> None:
+        commit = new_commit(to_messages(tasks))
+        written = None
+        if self._same.is_possible(self._kind.dialect):
+            written = await self._same.awrite(commit.messages, self._fetch, ask)
+        if written is None:
+            await self._write_row(commit)
         for each in tasks:
             each.task.to_waiting()
         self.gator.delivery.count("committed", tasks)
-        self._relay.expect(commit)
+        if written is not None:
+            report_duplicates(written.duplicates or (), tasks)
+            self._same.wake(written)
+
+    def _fetch(self, query: Query) -> Any:
+        return fetch(self._connection, self._kind, query.sql, query.parameters)
+
+    async def _write_row(self, commit: Commit) -> None:
+        """Write the commit to the outbox."""
+        relay = self._relay
+        if relay is None:
+            raise ConfigurationError(f"{NO_RELAY} It is needed because {self._same.reason}.")
+        if relay.problem is not None:
+            raise relay.problem
+        statement = relay.outbox.statement(
+            str(commit.commit_id), commit.messages, self._kind.dialect
+        )
+        try:
+            result = execute(self._connection, self._kind, statement.sql, statement.parameters)
+            if isawaitable(result):
+                await result
+        except Exception as error:
+            relay.outbox.explain(error, self._kind.dialect, self._same.reason)
+            raise
+        relay.expect(commit)
 
 
-def _relay_of(relays: Sequence[Relay], connection: Any) -> Relay:
-    """Return the relay of the database of *connection*."""
+_without_relay: WeakKeyDictionary[Client, SameServer] = WeakKeyDictionary()
+"""For gators whose application has only the database of the store."""
+
+
+def _call(function: Callable[[], str]) -> str:
+    return function()
+
+
+def _relay_of(relays: Sequence[Relay], connection: Any) -> Relay | None:
+    """Return the relay of the database of *connection*; None if the gator has none."""
     if not relays:
-        raise ConfigurationError(NO_RELAY)
+        return None
     for relay in relays:
         if relay.outbox.is_of(connection):
             return relay

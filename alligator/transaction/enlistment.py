@@ -6,10 +6,10 @@ from threading import RLock
 from typing import Protocol
 
 from .._runtime.coroutines import complete
-from ..backends.base import Commit
+from ..backends.base import Commit, Duplicates
 from ..commits import interception
 from ..commits.deferred import DeferredTasks, OutgoingTask
-from ..commits.delivery import to_messages
+from ..commits.delivery import report_duplicates, to_messages
 from ..commits.outbox import new_commit
 from ..tasks import Task
 from . import Transaction
@@ -25,8 +25,8 @@ class Writer(Protocol):
         """Return whether tasks are written; if not, they are delivered after the commit."""
         ...
 
-    def committed(self, commit: Commit) -> None:
-        """Pass on a commit that was written and committed."""
+    def committed(self, commit: Commit) -> Duplicates | None:
+        """Pass on a commit that was written and committed; return its duplicates, if they are known."""
         ...
 
 
@@ -119,7 +119,9 @@ class Enlistment:
             for each in tasks:
                 each.task.to_waiting()
             self.gator.delivery.count("committed", tasks)
-            self._writer.committed(commit)
+            duplicates = self._writer.committed(commit)
+            if duplicates:
+                report_duplicates(duplicates, tasks)
 
     def rolled_back(self) -> None:
         """Discard all tasks."""

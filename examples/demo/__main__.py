@@ -19,12 +19,17 @@ def main() -> int:
     parser = ArgumentParser(prog="python -m examples.demo", description=__doc__)
     parser.add_argument("--redis", metavar="DSN", help="keep the queue there and not in SQLite")
     parser.add_argument(
+        "--postgres", metavar="DSN", help="play the story of orders and tasks in that database"
+    )
+    parser.add_argument(
         "--serve", action="store_true", help="start everything, and leave it running"
     )
     arguments = parser.parse_args()
     screen = Screen()
     stop_on_signals()
     try:
+        if arguments.postgres:
+            return play_orders(arguments.postgres, screen)
         with ExitStack() as stack:
             with screen.waiting("Starting a server..."):
                 ready = stack.enter_context(stage(arguments.redis))
@@ -33,6 +38,11 @@ def main() -> int:
     except KeyboardInterrupt:
         screen.say("\nStopped. Nothing is left running.")
         return 0 if arguments.serve else 130
+    except ModuleNotFoundError as error:
+        screen.say(
+            f"[bold red]{error.name} is missing:[/] pip install 'alligator\\[demo-postgres]'"
+        )
+        return 1
     except (AlligatorException, OSError, RuntimeError, ValueError, httpx.HTTPError) as error:
         screen.say(f"[bold red]The demo failed:[/] {escape(str(error) or repr(error))}")
         return 1
@@ -54,6 +64,29 @@ def play(ready: Stage, screen: Screen) -> int:
         "\n[bold green]Every promise was kept.[/]\n"
         "What next: [bold]make serve[/] leaves it running for your browser. The code that\n"
         "you saw at work is [bold]examples/social_network/app.py[/]."
+    )
+    return 0
+
+
+def play_orders(dsn: str, screen: Screen) -> int:
+    """Run the story of orders in a PostgreSQL database, and report the result."""
+    import psycopg
+
+    from .orders import OrdersStory, shop  # they need more packages than the rest
+
+    with ExitStack() as stack:
+        try:
+            with screen.waiting("Starting a server..."):
+                opened = stack.enter_context(shop(dsn))
+        except psycopg.Error as error:
+            raise RuntimeError(str(error)) from error
+        OrdersStory(opened, screen).play()
+    if screen.failures:
+        screen.say(f"\n[bold red]{screen.failures} promises were not kept.[/]")
+        return 1
+    screen.say(
+        "\n[bold green]Every promise was kept.[/] The demo has removed its schemas.\n"
+        "The code that you saw at work is [bold]examples/orders_fastapi/app.py[/]."
     )
     return 0
 

@@ -13,12 +13,14 @@ class AlligatorConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the parts that have to know of Django's events."""
-        from . import database_checks  # noqa: F401 - registers them
         from .checks import register_checks
+        from .database_checks import register_database_checks
         from .enlisting import enlist_databases
-        from .settings_gator import CREATED, follow_settings
+        from .setting_changes import follow_settings
+        from .settings_gator import CREATED
 
         register_checks()
+        register_database_checks()
         setting_changed.connect(follow_settings, dispatch_uid="django_alligator")
         if enlist_databases not in CREATED:
             CREATED.append(enlist_databases)

@@ -34,6 +34,9 @@ DEFAULTS: Mapping[str, Any] = {
 
 NAMES = frozenset([*FROM_ENVIRONMENT, *DEFAULTS])
 
+HOOKS = "django_alligator.task_results.*"
+"""What a worker calls for a task of `TaskBackend`, besides its function."""
+
 EXAMPLE = 'ALLIGATOR = {"CONN": "sqlite:///var/lib/app/queue.db"}'
 
 
@@ -92,6 +95,8 @@ def make_gator(is_async: Callable[[], bool], task_context: Callable[[], Any]) ->
             "environment to a DSN."
         )
     lists = {name.lower(): _list(name) for name in ("SECRET", "ALLOW")}
+    if lists["allow"]:
+        lists["allow"].append(HOOKS)
     return Gator.from_env(
         {f"ALLIGATOR_{name}": value for name, value in found.items() if value is not None},
         is_async=is_async,
@@ -135,4 +140,4 @@ def _list(name: str) -> list[str] | None:
         return None
     if isinstance(value, str):
         value = [entry.strip() for entry in value.split(",")]
-    return check_list(f"ALLIGATOR[{name!r}]", value)
+    return [*check_list(f"ALLIGATOR[{name!r}]", value)]

@@ -5,13 +5,16 @@ transaction: rollbacks, those of savepoints included, remove it without further 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from alligator import Gator, Task, Transaction
-from alligator.backends.base import Commit
+from alligator.backends.base import Commit, Duplicates
+from alligator.backends.shared_database import Query, Written
 from alligator.commits import interception
 from alligator.commits.databases import (
     check_dialect,
@@ -20,7 +23,7 @@ from alligator.commits.databases import (
     with_parameters,
 )
 from alligator.commits.deferred import OutgoingTask
-from alligator.commits.delivery import to_messages
+from alligator.commits.delivery import report_duplicates, to_messages
 from alligator.commits.outbox import new_commit
 from alligator.exceptions import ConfigurationError
 from alligator.transaction.enlistment import Enlistment
@@ -37,8 +40,9 @@ def enlist(gator: Gator, using: str = "default") -> None:
         enlist(gator, using="orders")
 
     A task that is started in ``atomic()`` of that database is queued by its commit, and discarded by
-    its rollback, or that of its savepoint. Any other task waits for the response. The database needs
-    the table that ``manage.py migrate`` creates.
+    its rollback, or that of its savepoint. Any other task waits for the response. The tasks are
+    written to the tables of the store, if it is in the same PostgreSQL database, and otherwise to the
+    table that ``manage.py migrate`` creates.
 
     ``django_alligator.gator`` is enlisted with the databases of ``ALLIGATOR["DATABASES"]``.
     """
@@ -49,7 +53,13 @@ def enlist(gator: Gator, using: str = "default") -> None:
         )
     if connections.settings[using]["ENGINE"] == "django.db.backends.dummy":
         return  # a project without a database
-    check_dialect(connections[using].vendor)
+    try:
+        check_dialect(connections[using].vendor)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"Tasks cannot follow the transactions of the database {using!r}. {error} Do not enlist it: "
+            "ALLIGATOR = {'DATABASES': [], ...}"
+        ) from None
     enlister = DatabaseEnlister(gator, using)
     gator.enlisters.append(enlister)
     gator.relays.append(enlister.relay)
@@ -68,6 +78,8 @@ class DatabaseEnlister:
         self.gator = gator
         self.using = using
         self.relay = DjangoRelay(gator, using)
+        self._in_store: WeakKeyDictionary[Commit, Written] = WeakKeyDictionary()
+        """What transactions have written to the tables of the store."""
 
     # For the gator.
 
@@ -123,7 +135,7 @@ class DatabaseEnlister:
         self.write(connection, commit)
         outgoing.task.to_waiting()
         self.gator.delivery.count("committed", [outgoing])
-        self.relay.expect(commit)
+        report_duplicates(self.committed(commit) or (), [outgoing])
         return True
 
     # For `Enlistment`: this is its writer.
@@ -132,32 +144,41 @@ class DatabaseEnlister:
         """Return whether tasks are written: not in tests, nor where only this process could read."""
         return self.relay.outbox.is_needed()
 
-    def committed(self, commit: Commit) -> None:
-        """Have the relay of this process push the commit at once."""
+    def committed(self, commit: Commit) -> Duplicates | None:
+        """Wake workers, or have the relay of this process push the commit at once."""
+        written = self._in_store.pop(commit, None)
+        if written is not None:
+            self.relay.same_server.wake(written)
+            return written.duplicates
         # If its row is there: Django does not report the rollback of `transaction.savepoint()`.
         self.relay.expect(commit)
+        return None
 
     def write(self, connection: BaseDatabaseWrapper, commit: Commit) -> None:
-        """Write a commit on the connection of the transaction."""
+        """Write a commit to the tables of the store, if it is in this database, or to the outbox."""
+        dialect, same = check_dialect(connection.vendor), self.relay.same_server
+        if same.is_possible(dialect):
+            written = same.write(commit.messages, partial(_fetch, connection))
+            if written is not None:
+                self._in_store[commit] = written
+                return
         if self.relay.problem is not None:
             raise self.relay.problem
-        outbox, dialect = self.relay.outbox, check_dialect(connection.vendor)
-        statement = outbox.statement(str(commit.commit_id), commit.messages, dialect)
-        sql = with_parameters(statement.sql, "format")  # Django's cursors translate it
+        statement = self.relay.outbox.statement(str(commit.commit_id), commit.messages, dialect)
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(sql, statement.parameters)
+            _execute(connection, statement.sql, statement.parameters)
         except DatabaseError as error:
-            outbox.explain(error, dialect)
+            self.relay.outbox.explain(error, dialect, same.reason)
             raise
 
     def withdraw(self, connection: BaseDatabaseWrapper, commit: Commit) -> None:
-        """Remove a commit that the transaction has written."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"DELETE FROM {self.relay.outbox.table} WHERE commit_id = %s",  # noqa: S608
-                [commit.commit_id],
-            )
+        """Remove a commit that the transaction has written to the outbox."""
+        sql = f"DELETE FROM {self.relay.outbox.table} WHERE commit_id = ?"  # noqa: S608
+        _execute(connection, sql, [str(commit.commit_id)])
+
+    def is_in_store(self, commit: Commit) -> bool:
+        """Return whether the transaction has written a commit to the tables of the store."""
+        return commit in self._in_store
 
 
 class _Following:
@@ -204,7 +225,7 @@ class _Following:
         if self._commit is None:
             return self._enlistment.cancel(task_id)
         dropped = [each for each in self._tasks if each.task.task_id == task_id]
-        if not (self._is_open and dropped):
+        if not (self._is_open and dropped) or self.enlister.is_in_store(self._commit):
             return None
         self._is_open = False
         self.enlister.withdraw(connection, self._commit)
@@ -217,6 +238,18 @@ class _Following:
         if self._is_open:
             self._is_open = False
             self._enlistment.rolled_back()
+
+
+def _execute(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(with_parameters(sql, "format"), parameters)  # Django's cursors translate it
+
+
+def _fetch(connection: BaseDatabaseWrapper, query: Query) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(with_parameters(query.sql, "format"), query.parameters)
+        [value] = cursor.fetchone()
+    return value
 
 
 def _is_of_test(connection: BaseDatabaseWrapper) -> bool:

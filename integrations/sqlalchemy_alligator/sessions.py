@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
 
@@ -12,9 +13,11 @@ from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
 from alligator import Gator, Transaction
+from alligator._runtime.coroutines import complete
 from alligator._runtime.forks import register_fork_hooks
 from alligator._runtime.threads import run_in_thread
-from alligator.backends.base import Commit
+from alligator.backends.base import Commit, Duplicates
+from alligator.backends.shared_database import Query, Written
 from alligator.commits import interception
 from alligator.commits.databases import TABLE, check_dialect, with_parameters
 from alligator.commits.relay import Relay
@@ -49,8 +52,9 @@ def enlist(gator: Gator, sessions: Sessions, *, bind: Bind = None, table: str = 
     session is open is queued by its commit, and discarded by its rollback. Any other task waits for
     the response.
 
-    The tasks are written to *table*, which must exist: see `outbox_table`. *bind* is the engine of the
-    database that has it, or a function that returns it; it is needed if the sessions have several.
+    The tasks are written to the tables of the store, if it is in the same PostgreSQL database, and
+    otherwise to *table*, which must exist: see `outbox_table`. *bind* is the engine of that database,
+    or a function that returns it; it is needed if the sessions have several.
     """
     _Enlisting(gator, sessions, bind, table).listen()
 
@@ -73,6 +77,8 @@ class _Enlisting:
         """The engines whose statements are observed."""
         self._joined: set[str] = set()
         """Commits of sessions that are bound to a connection, whose own commit comes later."""
+        self._written: WeakKeyDictionary[Commit, Written] = WeakKeyDictionary()
+        """What commits have written to the tables of the store."""
         self._is_started = False
         register_fork_hooks(self)
 
@@ -147,13 +153,18 @@ class _Enlisting:
         """Return whether tasks are written: not to a database that no other process can read."""
         return not is_in_memory(self.engine())
 
-    def committed(self, commit: Commit) -> None:
-        """Have the relay of this process push the commit at once."""
+    def committed(self, commit: Commit) -> Duplicates | None:
+        """Wake workers, or have the relay of this process push the commit at once."""
+        written = self._written.pop(commit, None)
+        if written is not None:
+            self.relay.same_server.wake(written)
+            return written.duplicates
         if commit.commit_id in self._joined:
             self._joined.discard(str(commit.commit_id))
             self.relay.expect(commit)
         else:
             self.relay.add(commit)
+        return None
 
     # The events of SQLAlchemy come in this order (2.0 and 2.1):
     #   commit      before_commit (of a savepoint, too; for two phases at prepare), after_commit,
@@ -227,15 +238,21 @@ class _Enlisting:
         if commit is None:
             return
         connection = self._connection(session)
+        dialect = check_dialect(connection.dialect.name)
+        same = self.relay.same_server
+        if same.is_possible(dialect):
+            written = complete(same.awrite(commit.messages, partial(_fetch, connection), _ask))
+            if written is not None:
+                self._written[commit] = written
+                return
         if isinstance(session.bind, Connection):
             self._joined.add(str(commit.commit_id))
-        dialect = check_dialect(connection.dialect.name)
         statement = self.relay.outbox.statement(str(commit.commit_id), commit.messages, dialect)
         sql = with_parameters(statement.sql, connection.dialect.paramstyle)
         try:
             connection.exec_driver_sql(sql, statement.parameters)
         except DBAPIError as error:
-            self.relay.outbox.explain(error.orig or error, dialect)
+            self.relay.outbox.explain(error.orig or error, dialect, same.reason)
             raise
 
     def _connection(self, session: Session) -> Connection:
@@ -272,6 +289,18 @@ class _Enlisting:
             await_in_greenlet(run_in_thread(enlistment.close, own_thread=True))
         else:
             enlistment.close()
+
+
+def _fetch(connection: Connection, query: Query) -> Any:
+    sql = with_parameters(query.sql, connection.dialect.paramstyle)
+    return connection.exec_driver_sql(sql, query.parameters).scalar_one()
+
+
+def _ask(function: Callable[[], str]) -> str:
+    """Return the result of *function*, which waits for the store; an event loop goes on meanwhile."""
+    if is_in_greenlet():
+        return await_in_greenlet(run_in_thread(function))
+    return function()
 
 
 def _resolve(sessions: Sessions) -> tuple[Any, Callable[[], Session] | None]:

@@ -4,6 +4,7 @@ from tests.faults.cases import workers as workers  # isort: skip
 from tests.faults.cases import coroutines as coroutines  # isort: skip
 from tests.faults.cases import web as web  # isort: skip
 from tests.faults.cases import databases as databases  # isort: skip
+from tests.faults.cases import django as django  # isort: skip
 from tests.faults.cases import redis as redis  # isort: skip
 from tests.faults.cases import topologies as topologies  # isort: skip
 from tests.faults.cases import sqlite as sqlite  # isort: skip

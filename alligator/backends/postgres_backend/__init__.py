@@ -45,6 +45,7 @@ from .outcomes import (
 )
 from .schema import script
 from .sessions import CALL_SECONDS, Session, Sessions
+from .shared_database import SharedDatabase
 from .waiting import Sleepers
 
 PEEKED = 100
@@ -77,6 +78,7 @@ class Client(base.Client):
         self._pusher = Pusher(self._sessions)
         self._marks = Marks()
         self._sleepers = Sleepers(self._statements, self._marks)
+        self.shared_database: SharedDatabase = SharedDatabase(self._sessions)
         self.scope: str = self._sessions.scope
         self.commit_seconds: float = self._sessions.timeout
 

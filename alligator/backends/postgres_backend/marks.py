@@ -26,8 +26,10 @@ FULL_EVERY: Final = 1.0
 FULL_SHARE: Final = 20
 """Such a scan is made at most once in so many times the seconds that it takes."""
 
-LATE: Final = 2_500_000
-"""How many microseconds after its time a new task may appear: its push has a time limit."""
+LATE: Final = 1_000_000
+"""How many microseconds after its time a new task may appear, when its transaction commits. One that
+appears later is found by a scan from the beginning. A larger number makes every step pass over more
+dead rows."""
 
 
 class Scan(NamedTuple):

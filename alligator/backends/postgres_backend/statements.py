@@ -50,6 +50,8 @@ class Statements:
             "alligator_push",
         )
         self.settle: Statement = call("settle", "text[]")
+        self.server: Statement = call("server", "")
+        self.wake_after: Statement = call("wake_after", "text[] int4[] text[] int4[]")
         self.abort: Statement = call("abort", "text text[] text[]")
         marks = "text[] timestamptz[] timestamptz"
         outcomes = "text[] text[] text[] int8[] int8[] float8[] bytea[] text[] text[]"

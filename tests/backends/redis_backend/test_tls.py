@@ -1,12 +1,9 @@
 """TLS to Redis: certificates are checked, of a server alone, of Sentinels and of a cluster."""
 
-import shutil
-import subprocess
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -15,70 +12,23 @@ from alligator.backends.base import Commit, Message
 from alligator.backends.redis_backend import Client
 from alligator.backends.redis_backend.commits import PUSH, Pusher
 from alligator.exceptions import BackendError, BackendUnavailable
+from tests.harness.certificates import Authority
 from tests.harness.programs import eventually
 from tests.harness.redis_network import beside, commits, ids, messages
-from tests.harness.requirements import do_without, needed
+from tests.harness.requirements import needed
 from tests.harness.store_servers import Server, redis_server, sentinel
 
-FOREVER = "3650"
 
-
-class Authority(NamedTuple):
-    """A certificate authority."""
-
-    folder: Path
-
-    @property
-    def certificate(self) -> Path:
-        return self.folder / "ca.crt"
-
-    @classmethod
-    def found(cls, folder: Path) -> "Authority":
-        """Make an authority of our own."""
-        folder.mkdir()
-        openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", FOREVER),
-            *("-keyout", folder / "ca.key", "-out", folder / "ca.crt", "-subj", "/CN=Swamp"),
-            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        )
-        return cls(folder)
-
-    def sign(self, name: str) -> tuple[Path, Path]:
-        """Make a certificate for the host of that *name*, and its key."""
-        key, request, signed, extensions = (
-            self.folder / f"{name}.{ending}" for ending in ("key", "csr", "crt", "ext")
-        )
-        openssl(
-            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", key, "-out", request),
-        )
-        extensions.write_text(
-            f"subjectAltName=DNS:{name}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-        )
-        openssl(
-            *("x509", "-req", "-in", request, "-out", signed, "-days", FOREVER, "-extfile"),
-            *(extensions, "-CA", self.certificate, "-CAkey", self.folder / "ca.key"),
-            "-CAcreateserial",
-        )
-        return signed, key
-
-    def settings(self, clients: str = "no") -> dict[str, str]:
-        """Configure a server at localhost; *clients* is whether they need a certificate as well."""
-        certificate, key = self.sign("localhost")
-        return {
-            "tls-cert-file": str(certificate),
-            "tls-key-file": str(key),
-            "tls-ca-cert-file": str(self.certificate),
-            "tls-auth-clients": clients,
-            "tls-replication": "yes",
-        }
-
-
-def openssl(*words: object) -> None:
-    program = shutil.which("openssl")
-    if program is None:
-        do_without("openssl is not on the PATH")
-    subprocess.run([program, *map(str, words)], check=True, capture_output=True)
+def settings_of(authority: Authority, clients: str = "no") -> dict[str, str]:
+    """Configure a server at localhost; *clients* is whether they need a certificate as well."""
+    certificate, key = authority.sign("localhost")
+    return {
+        "tls-cert-file": str(certificate),
+        "tls-key-file": str(key),
+        "tls-ca-cert-file": str(authority.certificate),
+        "tls-auth-clients": clients,
+        "tls-replication": "yes",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +39,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def server(authority: Authority) -> Iterator[Server]:
     # The Valkey of the wheel is built without TLS.
-    with needed(), redis_server(**authority.settings()) as server:
+    with needed(), redis_server(**settings_of(authority)) as server:
         yield server
 
 
@@ -132,7 +82,7 @@ def test_loop_refuses_the_certificate_of_another_host_or_authority(
 @pytest.mark.usefixtures("either_loop", "no_thread")
 def test_loop_sends_its_client_certificate(authority: Authority) -> None:
     certificate, key = authority.sign("loop")
-    with needed(), redis_server(**authority.settings(clients="yes")) as strict:
+    with needed(), redis_server(**settings_of(authority, clients="yes")) as strict:
         dsn = f"{strict}?ssl_ca_certs={authority.certificate}"
         with closing(Client(f"{dsn}&ssl_certfile={certificate}&ssl_keyfile={key}")) as client:
             client.conn.script_load(PUSH.source)
@@ -183,7 +133,7 @@ def test_plain_dsn_of_a_tls_port_names_the_right_scheme(server: Server) -> None:
 
 def test_client_certificate_is_sent(server: Server, authority: Authority) -> None:
     certificate, key = authority.sign("worker")
-    with redis_server(**authority.settings(clients="yes")) as strict:
+    with redis_server(**settings_of(authority, clients="yes")) as strict:
         dsn = f"{strict}?ssl_ca_certs={authority.certificate}"
         # With TLS 1.3 the reason arrives after the handshake, or the connection ends before it does.
         with closing(Client(dsn)) as client, pytest.raises(BackendError) as raised:
@@ -202,7 +152,7 @@ def test_sentinels_and_their_master_work_over_tls(
     # By their names, which is what the certificates are for.
     by_name = {"sentinel resolve-hostnames": "yes", "sentinel announce-hostnames": "yes"}
     watch = {"sentinel monitor": f"main localhost {server.port} 1"}
-    with sentinel(server, **by_name, **watch, **authority.settings()) as one:
+    with sentinel(server, **by_name, **watch, **settings_of(authority)) as one:
         place = one.removeprefix("rediss://").removesuffix("/0")
         dsn = f"rediss+sentinel://{place}/main?ssl_ca_certs={authority.certificate}&ns=sentinels"
         with closing(Client(dsn)) as client:
@@ -222,7 +172,7 @@ def test_cluster_works_over_tls(
         "cluster-announce-hostname": "localhost",
         "cluster-preferred-endpoint-type": "hostname",
     }
-    settings = {"cluster-enabled": "yes", "tls-cluster": "yes", **authority.settings(), **by_name}
+    settings = {"cluster-enabled": "yes", "tls-cluster": "yes", **settings_of(authority), **by_name}
     with redis_server(**settings) as node:
         place = node.removeprefix("rediss://").removesuffix("/0")
         dsn = f"rediss+cluster://{place}?ssl_ca_certs={authority.certificate}"

@@ -124,3 +124,33 @@ def draining(bench: Bench) -> Sequence[Shot]:
 def picking_up(bench: Bench) -> Sequence[Shot]:
     """Push single tasks to PostgreSQL, and measure how soon an idle worker starts them."""
     return [single(OURS, partial(pick_up, case=OURS))]
+
+
+def step_beside_dead_rows(bench: Bench, gone: int) -> Metrics:
+    """Time the steps of a worker beside dead rows that the server may not remove."""
+    bench.postgres.run("DROP SCHEMA IF EXISTS alligator CASCADE")
+    with bench.agent(_module(OURS), BENCH_POSTGRES=bench.postgres.dsn) as agent:
+        found: Metrics = agent.call("step_beside_dead_rows", gone, 50)["value"]
+        return found
+
+
+@experiment(
+    "postgres-dead-rows",
+    Figure(
+        number="16f",
+        title="PostgreSQL: step of 100 over 4 queues, 100,000 tasks gone beside an open transaction",
+        metric="step",
+        unit="ms",
+        raw_title="none gone",
+        peers=False,
+        less_is_better=True,
+        goals=[Goal(at_most=10)],
+    ),
+)
+def dead_rows(bench: Bench) -> Sequence[Shot]:
+    """Take tasks while a transaction that is open for long keeps the dead rows of others."""
+    gone = min(100_000, bench.sizes.crowd)
+    return [
+        single(OURS, partial(step_beside_dead_rows, gone=gone)),
+        single(RAW, partial(step_beside_dead_rows, gone=0)),
+    ]

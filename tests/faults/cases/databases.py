@@ -28,8 +28,11 @@ AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "2"))
 class Shop:
     """A web server with a database, which is killed and started again."""
 
-    def __init__(self, harness: Harness, kind: str, url: str = "") -> None:
+    def __init__(
+        self, harness: Harness, kind: str, url: str = "", *, has_outbox: bool = True
+    ) -> None:
         self.harness = harness
+        self.has_outbox = has_outbox
         self.url = url or f"sqlite:///{harness.folder / 'shop.db'}"
         self.names: list[str] = []
         self._numbers = count(1)
@@ -43,6 +46,8 @@ class Shop:
 
         engine = create_engine(self.url)
         shop.metadata().create_all(engine)
+        if not has_outbox:
+            shop.OUTBOX.drop(engine)
         engine.dispose()
 
     def ask(self) -> int:
@@ -112,6 +117,8 @@ class Shop:
 
     def is_empty(self) -> bool:
         """Return whether the outbox is empty."""
+        if not self.has_outbox:
+            return True
         engine = create_engine(self.url)
         with engine.connect() as connection:
             left = connection.execute(text("SELECT count(*) FROM alligator_outbox")).scalar()
@@ -119,9 +126,11 @@ class Shop:
         return not left
 
 
-def kill_during_requests(harness: Harness, kind: str, url: str = "") -> None:
+def kill_during_requests(
+    harness: Harness, kind: str, url: str = "", *, has_outbox: bool = True
+) -> None:
     """Kill the web server, and compare rows and tasks after a worker's relay has done its work."""
-    shop = Shop(harness, kind, url)
+    shop = Shop(harness, kind, url, has_outbox=has_outbox)
     harness.web()
     shop.kill_often(KILLS)
     harness.end_web()
@@ -155,6 +164,12 @@ def database_plain(harness: Harness) -> None:
     kill_during_requests(harness, "plain_sqlite3")
 
 
+@fault("sqlite", "redis-always")
+def database_plain_aiosqlite(harness: Harness) -> None:
+    """The same with coroutines and a plain connection of aiosqlite."""
+    kill_during_requests(harness, "plain_aiosqlite")
+
+
 @fault("redis-always")
 def database_postgresql(harness: Harness) -> None:
     """The same with FastAPI and PostgreSQL (psycopg)."""
@@ -178,25 +193,62 @@ def database_mariadb(harness: Harness) -> None:
         kill_during_requests(harness, "fastapi_sync", server.url)
 
 
-@fault("sqlite", "redis-always", quick=True)
-def database_django(harness: Harness) -> None:
-    """The same with Django's atomic() and SQLite."""
-    kill_during_requests(harness, "django_atomic")
+def kill_in_the_store(harness: Harness, kind: str) -> None:
+    """Kill the web server of an application in the database of the store, which has no outbox."""
+    url = harness.dsn.replace("postgresql:", "postgresql+psycopg:")
+    kill_during_requests(harness, kind, url, has_outbox=False)
 
 
-@fault("redis-always")
-def database_django_postgresql(harness: Harness) -> None:
-    """The same with Django's atomic() and PostgreSQL."""
-    with postgres_server(fsync="on") as server:
-        url = server.dsn.replace("postgresql:", "postgresql+psycopg:")
-        kill_during_requests(harness, "django_atomic", url)
+@fault("postgres", quick=True)
+def database_same(harness: Harness) -> None:
+    """The same with FastAPI in the database of the store: commits write its tables (psycopg)."""
+    kill_in_the_store(harness, "fastapi_sync")
 
 
-@fault("redis-always")
-def database_django_mariadb(harness: Harness) -> None:
-    """The same with Django's atomic() and MariaDB (PyMySQL)."""
-    with mysql_server() as server:
-        kill_during_requests(harness, "django_atomic", server.url)
+@fault("postgres")
+def database_same_asyncpg(harness: Harness) -> None:
+    """The same with coroutines in the database of the store (asyncpg)."""
+    kill_in_the_store(harness, "fastapi_async")
+
+
+@fault("postgres")
+def database_same_psycopg_async(harness: Harness) -> None:
+    """The same with coroutines in the database of the store (psycopg)."""
+    harness.environ["SHOP_ASYNC_DRIVER"] = "psycopg_async"
+    kill_in_the_store(harness, "fastapi_async")
+
+
+@fault("postgres")
+def database_same_plain_psycopg(harness: Harness) -> None:
+    """The same with a plain connection of psycopg in the database of the store."""
+    kill_in_the_store(harness, "plain_psycopg")
+
+
+@fault("postgres")
+def database_same_plain_asyncpg(harness: Harness) -> None:
+    """The same with a plain connection of asyncpg in the database of the store."""
+    kill_in_the_store(harness, "plain_asyncpg")
+
+
+@fault("postgres")
+def database_same_crashed(harness: Harness) -> None:
+    """Crash PostgreSQL, which has rows and tasks, while requests commit both together."""
+    harness.forgets_reports = True
+    server = harness.postgres.server
+    url = harness.dsn.replace("postgresql:", "postgresql+psycopg:")
+    shop = Shop(harness, "fastapi_sync", url, has_outbox=False)
+    harness.web()
+    harness.worker()
+    with shop.traffic():
+        for _ in range(5):
+            shop.wait_for_answers(20)
+            with harness.outage():
+                server.crash()
+                harness.injections += 1
+                harness.pause(0, 0.3)
+                server.start()
+    harness.mark()
+    shop.audit()
 
 
 @fault("redis-always")
@@ -253,10 +305,3 @@ def database_not_enlisted(harness: Harness) -> None:
     """Kill the web server of an application whose session is not enlisted: rows lose their tasks."""
     harness.forgets = harness.lossy = True
     kill_during_requests(harness, "not_enlisted")
-
-
-@fault("sqlite", "redis-always")
-def database_django_not_enlisted(harness: Harness) -> None:
-    """The same with Django, where no database is enlisted."""
-    harness.forgets = harness.lossy = True
-    kill_during_requests(harness, "django_not_enlisted")

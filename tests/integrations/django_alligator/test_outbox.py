@@ -11,7 +11,8 @@ from django.db import connections, transaction
 from django.test.utils import override_settings
 
 from alligator.commits.databases import ddl
-from django_alligator.database_checks import check_databases, check_tables
+from django_alligator.checks import check_settings
+from django_alligator.database_checks import check_tables
 from django_alligator.outbox import DjangoOutbox
 from tests.harness.django_databases import USING, Shop, add_database, note
 from tests.harness.django_settings import settings_of
@@ -62,30 +63,29 @@ def test_migrated_table_is_used_on_each_database(shop: Shop) -> None:
 
 
 def test_missing_table_is_a_warning_of_the_database_check(
-    empty: str, monkeypatch: pytest.MonkeyPatch
+    empty: str, production: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with override_settings(ALLIGATOR={"CONN": "locmem://", "DATABASES": [empty, "absent"]}):
-        [warning] = check_tables(databases=[empty, "absent", "default"])
+    with override_settings(ALLIGATOR={"CONN": "locmem://", "DATABASES": [empty]}):
+        [warning] = check_tables(databases=[empty, "default"])
         not_asked = check_tables(databases=["default"])
         monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
         migrating = check_tables(databases=[empty])
     connections[empty].close()
 
     assert warning.id == "django_alligator.W021"
-    assert "migrate django_alligator --database empty" in str(warning.hint)
+    assert "migrate django_alligator --database empty" in warning.msg
     assert (not_asked, migrating) == ([], [])
 
 
-def test_database_that_cannot_be_enlisted_is_an_error(
+def test_database_that_can_have_no_outbox_is_an_error_of_the_check(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections[empty], "vendor", "oracle")
-    add_database("nothing", ENGINE="django.db.backends.dummy")
-    with override_settings(ALLIGATOR={"DATABASES": ["default", "absent", empty, "nothing"]}):
-        found = check_databases()
+    for name, reason in ((empty, "oracle"), ("absent", "no database 'absent'")):
+        with override_settings(ALLIGATOR={"CONN": "locmem://", "DATABASES": [name]}):
+            [error] = check_settings()
 
-    assert [each.id for each in found] == ["django_alligator.E021", "django_alligator.E022"]
-    assert "oracle" in found[1].msg
+        assert (error.id, reason in error.msg) == ("django_alligator.E001", True)
 
 
 def test_relay_takes_no_connection_of_the_pool(postgres: str) -> None:

@@ -244,6 +244,17 @@ def test_worker_without_the_backend_of_the_task_runs_it(ran: list[Any]) -> None:
     assert ran == [(1, 0)]
 
 
+def test_limited_functions_need_not_name_the_backend(ran: list[Any]) -> None:
+    allowed = ["tests.harness.framework_tasks.*"]
+    with override_settings(ALLIGATOR={"CONN": "locmem://", "ASYNC": True, "ALLOW": allowed}):
+        add.enqueue(1)
+        gator.task(sorted, [])
+        drain(gator, propagate=False)
+        [dead] = gator.dead_letters()
+
+    assert (ran, "sorted" in dead.reason) == ([(1, 0)], True)
+
+
 @pytest.mark.parametrize(
     ("options", "codes"),
     [

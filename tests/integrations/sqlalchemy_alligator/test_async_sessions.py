@@ -22,9 +22,16 @@ from alligator.testing import sync
 from sqlalchemy_alligator import enlist
 from starlette_alligator import AlligatorMiddleware
 from tests.harness.databases import Order, Shop, note
-from tests.integrations.sqlalchemy_alligator.conftest import empty_database, real_transactions
+from tests.integrations.sqlalchemy_alligator.conftest import (
+    SAME,
+    empty_database,
+    real_transactions,
+)
 
-DRIVERS = ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async"]
+DRIVERS = [
+    *("sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async"),
+    *(f"{SAME}+asyncpg", f"{SAME}+psycopg_async"),
+]
 
 Make = async_sessionmaker[AsyncSession]
 
@@ -45,7 +52,7 @@ def url(request: pytest.FixtureRequest, driver: str, tmp_path: Path) -> URL:
 @pytest.fixture
 def drivers(url: URL, driver: str) -> URL:
     """Name that database with an asynchronous driver."""
-    return url.set(drivername=driver)
+    return url.set(drivername=driver.replace(SAME, "postgresql"))
 
 
 @asynccontextmanager

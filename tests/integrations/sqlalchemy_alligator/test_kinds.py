@@ -15,6 +15,7 @@ from alligator.exceptions import ConfigurationError
 from alligator.testing import capture, sync
 from sqlalchemy_alligator import enlist
 from tests.harness.databases import Order, Shop, note
+from tests.integrations.sqlalchemy_alligator.conftest import SAME
 
 INSERT = "INSERT INTO orders (name) VALUES ('a')"
 
@@ -30,7 +31,7 @@ def make(shop: Shop) -> sessionmaker[Session]:
 # Sessions.
 
 
-@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["postgresql", SAME], indirect=True)
 def test_prepared_transaction_hides_its_tasks_until_its_commit(shop: Shop) -> None:
     make = sessionmaker(shop.engine, twophase=True)
     enlist(shop.gator, make)
@@ -259,12 +260,13 @@ def test_session_is_named_by_its_connection(shop: Shop, make: sessionmaker[Sessi
     assert shop.state() == (1, ["a"])
 
 
-@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["postgresql", SAME], indirect=True)
 def test_connection_of_psycopg(shop: Shop, url: URL) -> None:
     import psycopg
 
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    shop.gator.relay_from(lambda: psycopg.connect(dsn))
+    if shop.has_outbox:
+        shop.gator.relay_from(lambda: psycopg.connect(dsn))
     with psycopg.connect(dsn) as connection:
         with connection.transaction(), shop.gator.transaction(on=connection):
             connection.execute(INSERT)
@@ -287,14 +289,15 @@ def test_connection_of_psycopg(shop: Shop, url: URL) -> None:
     assert shop.state() == (2, ["a"])
 
 
-@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["postgresql", SAME], indirect=True)
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 def test_asynchronous_connection_of_postgresql(shop: Shop, url: URL, driver: str) -> None:
     import asyncpg  # type: ignore[import-untyped]
     import psycopg
 
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    shop.gator.relay_from(lambda: psycopg.connect(dsn))
+    if shop.has_outbox:
+        shop.gator.relay_from(lambda: psycopg.connect(dsn))
 
     async def connect() -> Any:
         if driver == "asyncpg":
@@ -326,7 +329,7 @@ def test_asynchronous_connection_of_postgresql(shop: Shop, url: URL, driver: str
     assert shop.state() == (2, ["a", "d"])
 
 
-@pytest.mark.parametrize("url", ["postgresql", "sqlite"], indirect=True)
+@pytest.mark.parametrize("url", ["postgresql", SAME, "sqlite"], indirect=True)
 def test_asynchronous_connection_of_sqlalchemy(shop: Shop, url: URL) -> None:
     driver = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
     engine = create_async_engine(url.set(drivername=driver[url.get_backend_name()]))

@@ -6,6 +6,9 @@
 -- All use clock_timestamp(), because now() is the beginning of the transaction, and PL/pgSQL, because
 -- functions in SQL are planned at each call before PostgreSQL 18. The settings of the planner exclude
 -- plans that read a whole table: statistics are often missing or old, as queues grow and shrink fast.
+-- Where many tasks are looked up by their ids, a join may read a whole index, with all dead entries that
+-- an old transaction keeps. So each is looked up in a subquery with LIMIT 1, which is never joined, and
+-- without a condition on the state that would fit the primary key.
 
 -- Waking. A worker that sleeps holds a shared advisory lock for each of its queues. Other sessions see
 -- it at once, it ends with its session, and it writes nothing.
@@ -79,7 +82,8 @@ BEGIN
             END IF;
         END IF;
         PERFORM FROM {s}.task
-        WHERE queue = p_queues[1] AND id = p_ids[1] AND token <> 0 AND state = 'w';
+        WHERE queue = p_queues[1] AND id = p_ids[1] AND token <> 0 AND state <> 'l' AND state <> 'd'
+        LIMIT 1;
         IF NOT FOUND THEN
             v_due := v_now + p_delays[1] * interval '1 s';
             INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
@@ -119,9 +123,11 @@ BEGIN
         v_now + t.delay * interval '1 s', v_now + t.delay * interval '1 s', t.data
     FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas) WITH ORDINALITY
         AS t(of, place, queue, id, delay, data, n)
-    WHERE v_bases[t.of] IS NOT NULL AND NOT EXISTS (
-        SELECT FROM {s}.task old
-        WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0 AND old.state = 'w')
+    WHERE v_bases[t.of] IS NOT NULL AND (
+        SELECT true FROM {s}.task old
+        WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0
+            AND old.state <> 'l' AND old.state <> 'd'
+        LIMIT 1) IS NULL
     ORDER BY t.n
     ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
     GET DIAGNOSTICS v_number = ROW_COUNT;
@@ -133,8 +139,8 @@ BEGIN
     END IF;
     WITH sent AS MATERIALIZED (
         SELECT t.of, t.place, t.queue, t.delay,
-            EXISTS (SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.id = t.id AND k.token = 0
-                AND k.seq = v_bases[t.of] * 1000 + t.place) AS is_queued
+            (SELECT true FROM {s}.task k WHERE k.queue = t.queue AND k.id = t.id AND k.token = 0
+                AND k.seq = v_bases[t.of] * 1000 + t.place LIMIT 1) IS NOT NULL AS is_queued
         FROM unnest(p_of, p_places, p_queues, p_ids, p_delays) AS t(of, place, queue, id, delay)
         WHERE v_bases[t.of] IS NOT NULL),
     counted AS (
@@ -187,6 +193,143 @@ BEGIN
     END IF;
 END $$;
 
+-- Inside a transaction of the application.
+
+-- Return the identity of this server and of this set of queues. A copy of the database has the same id,
+-- but is in another database or in another server process.
+CREATE FUNCTION {s}.server() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN concat_ws(' ',
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'),
+        (SELECT id FROM {s}.store LIMIT 1));
+END $$;
+
+-- The elements of p_tasks are [place, queue, id, delay, data in base64], sorted by queue and id, byte by
+-- byte: see `push`. Places begin at 1.
+CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
+    place int, queue text, id text, delay float8, data bytea
+) LANGUAGE sql IMMUTABLE AS
+$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64')
+    FROM json_array_elements(p_tasks) t $$;
+
+-- Lock the tasks of these ids that were leased, and wait again; return the places of these ids.
+CREATE FUNCTION {s}.keep_returned(p_tasks json) RETURNS int[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT t.place FROM {s}.read_tasks(p_tasks) t CROSS JOIN LATERAL (
+            -- No condition that fits the primary key: each id is looked up in its index.
+            SELECT FROM {s}.task k
+            WHERE k.queue = t.queue AND k.id = t.id AND k.token <> 0
+                AND k.state <> 'l' AND k.state <> 'd'
+            LIMIT 1 FOR UPDATE) k);
+END $$;
+
+-- Queue those of the tasks whose id does not wait, and lock the others; return the places of the former.
+-- With a p_token that is not 0, a task may wait beside another one of its id.
+CREATE FUNCTION {s}.enqueue_or_keep(
+    p_base bigint, p_now timestamptz, p_token bigint, p_tasks json, p_except int[]
+) RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_places int[];
+BEGIN
+    WITH queued AS (
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data)
+        SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
+            t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
+            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', p_token, t.data
+        FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
+        ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
+        ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
+        RETURNING queue, seq, delayed),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+        SELECT queue, count(*), count(*) FILTER (WHERE delayed), count(*) FROM queued GROUP BY queue)
+    SELECT array_agg(seq - p_base * 1000) INTO v_places FROM queued;
+    RETURN coalesce(v_places, '{}');
+END $$;
+
+-- Queue tasks in a transaction of the application, if p_server is this server; otherwise return
+-- 'elsewhere' and do nothing. Returns the id of the transaction, then the places of duplicates.
+--
+-- A task that waits under one of the ids stays where it is until the transaction ends: a worker that ran
+-- it earlier would not see what the transaction has written. If it is newer than the snapshot of a
+-- transaction that is not READ COMMITTED, it cannot be kept. Then both run; the transaction does not fail.
+-- A SERIALIZABLE transaction reads no table in which others write, so it cannot conflict with them.
+--
+-- The role of the application needs only the right to use the schema.
+CREATE FUNCTION {s}.enqueue(p_server text, p_tasks text) RETURNS text LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_tasks json;
+    v_task json;
+    v_base bigint;
+    v_now timestamptz := clock_timestamp();
+    v_isolation text := current_setting('transaction_isolation');
+    v_returned int[] := '{}';
+    v_queued int[] := '{}';
+    v_detail text;
+BEGIN
+    IF p_server IS DISTINCT FROM {s}.server() THEN
+        RETURN 'elsewhere';
+    END IF;
+    v_tasks := p_tasks;
+    v_base := nextval('{s}.base');
+    IF v_isolation = 'read committed' THEN
+        v_returned := {s}.keep_returned(v_tasks);
+        v_queued := {s}.enqueue_or_keep(v_base, v_now, 0, v_tasks, v_returned);
+    ELSE
+        IF v_isolation = 'repeatable read' THEN
+            BEGIN
+                v_returned := {s}.keep_returned(v_tasks);
+            EXCEPTION WHEN serialization_failure THEN
+                v_returned := '{}';
+            END;
+        END IF;
+        FOR v_task IN SELECT json_build_array(t) FROM json_array_elements(v_tasks) t LOOP
+            BEGIN
+                v_queued := v_queued || {s}.enqueue_or_keep(v_base, v_now, 0, v_task, v_returned);
+            EXCEPTION WHEN serialization_failure THEN
+                GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+                IF v_detail <> '' THEN  -- between transactions of the application
+                    RAISE;
+                END IF;
+                v_queued := v_queued || {s}.enqueue_or_keep(v_base, v_now, 1, v_task, v_returned);
+            END;
+        END LOOP;
+    END IF;
+    IF cardinality(v_queued) = json_array_length(v_tasks) THEN
+        RETURN pg_current_xact_id();
+    END IF;
+    RETURN concat_ws(' ', pg_current_xact_id(), (
+        SELECT string_agg(t->>0, ' ') FROM json_array_elements(v_tasks) t
+        WHERE (t->>0)::int <> ALL (v_queued)));
+END $$;
+
+-- Wake workers for the tasks of transactions that have ended, and return the numbers, from 1, of those
+-- that have not. p_of gives for each queue the number of its transaction.
+CREATE FUNCTION {s}.wake_after(
+    p_transactions text[], p_of int[], p_queues text[], p_numbers int[]
+) RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_snapshot pg_snapshot := pg_current_snapshot();
+    v_open int[];
+    v_queue text;
+    v_number int;
+BEGIN
+    v_open := ARRAY(
+        SELECT n FROM unnest(p_transactions) WITH ORDINALITY AS t(id, n)
+        WHERE NOT pg_visible_in_snapshot(t.id::xid8, v_snapshot));
+    FOR v_queue, v_number IN
+        SELECT w.queue, sum(w.number) FROM unnest(p_of, p_queues, p_numbers) AS w(of, queue, number)
+        WHERE w.of <> ALL (v_open) GROUP BY w.queue
+    LOOP
+        PERFORM {s}.wake(v_queue, v_number);
+    END LOOP;
+    RETURN v_open;
+END $$;
+
 -- Refuse each commit that is not queued, and return for each what `push` returns for it. This waits for
 -- a push that is under way.
 CREATE FUNCTION {s}.settle(p_commits text[]) RETURNS text[] LANGUAGE plpgsql AS $$
@@ -211,10 +354,12 @@ BEGIN
     END IF;
     UPDATE {s}.pushed SET base = 0, at = clock_timestamp() WHERE id = p_commit;
     WITH removed AS (
-        DELETE FROM {s}.task t USING unnest(p_queues, p_ids) AS a(queue, id)
-        WHERE t.queue = a.queue AND t.id = a.id AND t.token = 0
-            AND t.seq > v_base * 1000 AND t.seq <= v_base * 1000 + 1000
-        RETURNING t.queue, t.delayed)
+        DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
+            SELECT (SELECT k.ctid FROM {s}.task k
+                WHERE k.queue = a.queue AND k.id = a.id AND k.token = 0
+                    AND k.seq > v_base * 1000 AND k.seq <= v_base * 1000 + 1000 LIMIT 1 FOR UPDATE)
+            FROM unnest(p_queues, p_ids) AS a(queue, id)))
+        RETURNING queue, delayed)
     INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
     SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue;
 END $$;
@@ -277,7 +422,7 @@ BEGIN
             UPDATE {s}.task t SET state = 'd', at = v_now, delayed = false, reason = o.reason,
                 traceback = o.traceback, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
-                AND t.token = o.token AND state = 'l';
+                AND t.token = o.token AND state <> 'w' AND state <> 'd';
             IF FOUND THEN
                 INSERT INTO {s}.tally (queue, leased, dead, failed, died) VALUES (o.queue, -1, 1, 1, 1);
                 v_deaths := v_deaths || o.queue;
@@ -286,7 +431,7 @@ BEGIN
             UPDATE {s}.task t SET state = 'w', at = coalesce(v_due, due), due = coalesce(v_due, due),
                 delayed = coalesce(v_due, due) > v_now, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
-                AND t.token = o.token AND state = 'l'
+                AND t.token = o.token AND state <> 'w' AND state <> 'd'
             RETURNING due INTO v_due;
             IF FOUND THEN
                 INSERT INTO {s}.tally (queue, leased, waiting, delayed, failed, retried)
@@ -338,9 +483,12 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     IF cardinality(p_ack_seqs) > 0 THEN
         WITH done AS (
-            DELETE FROM {s}.task t USING unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)
-            WHERE t.queue = a.queue AND t.id = a.id AND t.token <> 0 AND t.seq = a.seq
-            RETURNING t.queue, t.state, t.delayed)
+            DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
+                SELECT (SELECT k.ctid FROM {s}.task k
+                    WHERE k.queue = a.queue AND k.id = a.id AND k.token <> 0 AND k.seq = a.seq
+                    LIMIT 1 FOR UPDATE)
+                FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)))
+            RETURNING queue, state, delayed)
         INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
         SELECT queue, -count(*) FILTER (WHERE state = 'w'),
             -count(*) FILTER (WHERE state = 'w' AND delayed),
@@ -494,11 +642,17 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
-        UPDATE {s}.task t SET at = clock_timestamp() + p_lease * interval '1 s'
-        FROM unnest(p_queues, p_ids, p_seqs, p_tokens) WITH ORDINALITY AS e(queue, id, seq, token, n)
-        WHERE t.queue = e.queue AND t.id = e.id AND t.token <> 0 AND t.seq = e.seq
-            AND t.token = e.token AND t.state = 'l'
-        RETURNING e.n;
+        WITH extended AS (
+            UPDATE {s}.task SET at = clock_timestamp() + p_lease * interval '1 s'
+            WHERE ctid = ANY (ARRAY(
+                SELECT (SELECT k.ctid FROM {s}.task k
+                    WHERE k.queue = e.queue AND k.id = e.id AND k.token <> 0 AND k.seq = e.seq
+                        AND k.token = e.token AND k.state <> 'w' AND k.state <> 'd'
+                    LIMIT 1 FOR UPDATE)
+                FROM unnest(p_queues, p_ids, p_seqs, p_tokens) AS e(queue, id, seq, token)))
+            RETURNING seq)
+        SELECT e.n FROM unnest(p_seqs) WITH ORDINALITY AS e(seq, n)
+        WHERE e.seq IN (SELECT seq FROM extended);
 END $$;
 
 -- Single tasks. Of several that wait under one id, the newest is meant: one that was never leased, if

@@ -1,0 +1,108 @@
+"""The tables of the store, as a transaction of the application writes to them.
+
+Whether both are in one database is found out by an identity: the id that is kept in the schema, the
+number of the database in its server, and the moment at which that server was started. A copy of the
+database has the same id, but not the others. The server compares it again in each statement that
+queues tasks, so a connection that meanwhile leads elsewhere never writes to a wrong store.
+"""
+
+import json
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from ..base import Message, bounded
+from ..shared_database import Query, Written
+from .schema import quoted
+from .sessions import Sessions
+
+ELSEWHERE: Final = "elsewhere"
+"""What `enqueue` returns in another server, or in another database."""
+
+# It reads only catalogs, which each role may read. It does not fail: that would end the transaction of
+# the application.
+PROBE: Final = """
+SELECT concat_ws(' ',
+    coalesce((
+        SELECT CASE
+            WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'denied'
+            WHEN NOT EXISTS (
+                SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'enqueue')
+            THEN 'missing' ELSE 'usable' END
+        FROM pg_catalog.pg_namespace n WHERE n.nspname = '{schema}'), 'missing'),
+    (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()),
+    to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'),
+    quote_ident(current_user))
+"""
+
+
+class SharedDatabase:
+    """Implements `alligator.backends.shared_database.SharedDatabase`."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._schema = quoted(sessions.schema)
+        self._probe = Query(PROBE.format(schema=sessions.schema))
+
+    def identify(self) -> str:
+        """Ask the server of the store for its identity; raises `BackendError`."""
+        statements, seconds = self._sessions.statements, self._sessions.timeout
+        [(identity,)] = self._sessions.call(statements.server, [], seconds=seconds)
+        return str(identity)
+
+    def probe(self) -> Query:
+        """Return what asks a connection of the application where it leads; it never fails."""
+        return self._probe
+
+    def why_not(self, answer: str, identity: str) -> str:
+        """Return why a connection cannot write to the tables of the store; empty if it can."""
+        access, database, started, role = answer.split(" ", 3)
+        if identity.split(" ")[:2] != [database, started] or access == "missing":
+            return "the store is in another database"
+        if access == "denied":
+            return (
+                f"the store is in the same database, but its role may not use it: GRANT USAGE ON SCHEMA "
+                f"{self._schema} TO {role}"
+            )
+        return ""
+
+    def enqueue(self, identity: str, messages: Sequence[Message]) -> Query:
+        """Return what queues *messages*, if the connection leads to the server with that *identity*."""
+        # In base64, the payload does not depend on the encoding of the database.
+        tasks = [
+            (
+                place,
+                message.queue_name,
+                message.task_id,
+                bounded(message.delay),
+                b64encode(message.data.encode()).decode(),
+            )
+            for place, message in enumerate(messages, 1)
+        ]
+        tasks.sort(key=lambda task: (task[1].encode(), task[2].encode()))  # see `push` in the SQL
+        sql = f"SELECT {self._schema}.enqueue(?, ?)"
+        return Query(sql, (identity, json.dumps(tasks, separators=(",", ":"))))
+
+    def read(self, answer: str, messages: Sequence[Message]) -> Written | None:
+        """Return what `enqueue` has written; None if the connection leads to another server."""
+        if answer == ELSEWHERE:
+            return None
+        transaction, *places = answer.split()
+        numbers = Counter(message.queue_name for message in messages)
+        return Written(transaction, numbers, sorted(int(place) - 1 for place in places) or None)
+
+    def wake(self, written: Sequence[Written]) -> list[int]:
+        """Wake workers for transactions that have ended; return the places of those that have not."""
+        queues = [
+            (of, queue, number)
+            for of, each in enumerate(written, 1)
+            for queue, number in each.numbers.items()
+        ]
+        values = [
+            [each.transaction for each in written],
+            *([row[column] for row in queues] for column in range(3)),
+        ]
+        statement = self._sessions.statements.wake_after
+        [(unfinished,)] = self._sessions.call(statement, values)
+        return [number - 1 for number in unfinished]

@@ -1,0 +1,112 @@
+"""Commits of the application that write the tables of the store, because both are in one database."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from inspect import isawaitable
+from time import monotonic
+from typing import Any, Final, TypeAlias
+
+from .._runtime.coroutines import complete
+from ..backends.base import Client, Message
+from ..backends.shared_database import Query, Written, shared_database_of
+from ..exceptions import BackendError
+from .databases import POSTGRESQL
+from .wakeups import Wakeups
+
+ASK_AGAIN_SECONDS: Final = 10.0
+"""After how many seconds it is asked again whether a database is that of the store."""
+
+Execute: TypeAlias = Callable[[Query], Any]
+"""Executes a query on a connection of the application; returns its text, or an awaitable of it."""
+
+Ask: TypeAlias = Callable[[Callable[[], str]], str | Awaitable[str]]
+"""Calls a function that waits for the store; returns its result, or an awaitable of it."""
+
+
+class SameServer:
+    """Writes tasks in transactions of one database of the application, if the store is in it.
+
+    Each process finds this out with its first commit, and again after a restart of the server: the
+    server compares the identity of the store in each statement.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._database = shared_database_of(client)
+        self._identity = ""
+        """That of the server of the store; empty until a connection is known to lead there."""
+        self._asks_at = 0.0
+        self.reason: str = ""
+        """Why tasks cannot be written; empty if that is not known, or if they can."""
+        if self._database is not None:
+            self._wakeups = Wakeups(self._database.wake)
+
+    def is_possible(self, dialect: str) -> bool:
+        """Return whether a database of that dialect may be that of the store."""
+        return self._database is not None and dialect == POSTGRESQL
+
+    def write(self, messages: Sequence[Message], execute: Execute) -> Written | None:
+        """Write *messages* in the transaction in which *execute* executes a query.
+
+        Returns None if that is not in the database of the store; then nothing is written. After the
+        commit, or if it follows soon, `wake` wakes workers.
+        """
+        return complete(self.awrite(messages, execute, _call))
+
+    async def awrite(
+        self, messages: Sequence[Message], execute: Execute, ask: Ask
+    ) -> Written | None:
+        """Version of `write` whose callables may return awaitables; *ask* waits for the store."""
+        database = self._database
+        if database is None:
+            return None
+        for _ in range(2):
+            if not await self._find_out(execute, ask):
+                return None
+            try:
+                answer = await _result(execute(database.enqueue(self._identity, messages)))
+            except BaseException:
+                self._identity = ""
+                raise
+            written = database.read(answer, messages)
+            if written is not None:
+                return written
+            # The server was restarted, or this connection leads to another one.
+            self._identity, self._asks_at = "", 0.0
+        self._refuse("the store is in another database")
+        return None
+
+    def is_same(self, execute: Execute) -> bool:
+        """Return whether the connection of *execute* leads to the database of the store."""
+        return complete(self._find_out(execute, _call))
+
+    async def _find_out(self, execute: Execute, ask: Ask) -> bool:
+        if self._identity:
+            return True
+        if self._database is None or monotonic() < self._asks_at:
+            return False
+        try:
+            identity = await _result(ask(self._database.identify))
+        except BackendError as error:
+            return self._refuse(f"it could not be asked where it is: {error}")
+        answer = await _result(execute(self._database.probe()))
+        reason = self._database.why_not(answer, identity)
+        if reason:
+            return self._refuse(reason)
+        self._identity, self.reason = identity, ""
+        return True
+
+    def _refuse(self, reason: str) -> bool:
+        self._asks_at = monotonic() + ASK_AGAIN_SECONDS
+        self.reason = reason
+        return False
+
+    def wake(self, written: Written) -> None:
+        """Wake workers as soon as the transaction has ended; this does not wait for it."""
+        self._wakeups.add(written)
+
+
+def _call(function: Callable[[], str]) -> str:
+    return function()
+
+
+async def _result(value: Any) -> Any:
+    return await value if isawaitable(value) else value
