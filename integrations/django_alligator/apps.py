@@ -16,7 +16,8 @@ class AlligatorConfig(AppConfig):
         from .checks import register_checks
         from .database_checks import register_database_checks
         from .enlisting import enlist_databases
-        from .settings_gator import CREATED, follow_settings
+        from .setting_changes import follow_settings
+        from .settings_gator import CREATED
 
         register_checks()
         register_database_checks()

@@ -29,9 +29,9 @@ MAY_BE_FIRST = frozenset(
 
 def register_checks() -> None:
     """Register the checks with Django."""
-    register(check_settings, "alligator")
-    register(check_middleware, "alligator")
-    register(check_store, "alligator", Tags.security, deploy=True)
+    register(check_settings, "django_alligator")
+    register(check_middleware, "django_alligator")
+    register(check_store, "django_alligator", Tags.security, deploy=True)
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -44,7 +44,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     try:
         gator.store  # noqa: B018 - this makes it
     except AlligatorException as error:
-        return [Error(f"The gator cannot be made: {error}", id="alligator.E001")]
+        return [Error(f"The gator cannot be made: {error}", id="django_alligator.E001")]
     return list(_check_uses())
 
 
@@ -55,7 +55,7 @@ def _unknown(name: Any) -> Error:
     return Error(
         f"The setting ALLIGATOR has {name!r}, which is unknown and has no effect.",
         hint=hint,
-        id="alligator.E002",
+        id="django_alligator.E002",
     )
 
 
@@ -71,7 +71,7 @@ def _check_uses() -> Iterator[CheckMessage]:
             make()
         except AlligatorException as error:
             message = f"The setting ALLIGATOR cannot be used: {error}"
-            yield Error(message, id="alligator.E003")
+            yield Error(message, id="django_alligator.E003")
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:
@@ -83,7 +83,7 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
                 "The tasks of a request are queued at once, also if it fails afterwards: MIDDLEWARE "
                 "does not have Alligator's.",
                 hint='MIDDLEWARE = ["django_alligator.Middleware", ...]',
-                id="alligator.W001",
+                id="django_alligator.W001",
             )
         ]
     before = [name for name in settings.MIDDLEWARE[: places[0]] if name not in MAY_BE_FIRST]
@@ -94,7 +94,7 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
             f"The tasks of a request are queued before {' and '.join(before)} may replace its "
             "response by an error.",
             hint="Make django_alligator.Middleware the first of MIDDLEWARE.",
-            id="alligator.W002",
+            id="django_alligator.W002",
         )
     ]
 
@@ -120,6 +120,6 @@ def check_store(**_: Any) -> list[CheckMessage]:
         checks.Warning(
             "The queue is in the memory of each process: a worker does not see its tasks.",
             hint="Give CONN of the setting ALLIGATOR the DSN of another store.",
-            id="alligator.W003",
+            id="django_alligator.W003",
         )
     ]

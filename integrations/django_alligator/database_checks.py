@@ -36,7 +36,7 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[Check
                 relay.check()
             except ConfigurationError as error:
                 message = f"A task in atomic() fails. {error}"
-                found.append(checks.Warning(message, id="alligator.W021"))
+                found.append(checks.Warning(message, id="django_alligator.W021"))
             finally:
                 outbox.close()
     return found

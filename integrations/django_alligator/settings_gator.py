@@ -72,16 +72,6 @@ class SettingsGator(Gator):
 gator: Gator = SettingsGator()
 
 
-def follow_settings(*, setting: str, **_: Any) -> None:
-    """Make the gator again after a test has overridden its setting."""
-    if setting == "ALLIGATOR":
-        from .endpoint import endpoint
-
-        assert isinstance(gator, SettingsGator)
-        gator.forget()
-        endpoint.cache_clear()
-
-
 def is_queued() -> bool:
     """Return whether tasks are queued: what ASYNC says, else True unless Django runs tests."""
     from .configuration import is_queued_by_setting

@@ -136,7 +136,7 @@ class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # one of two
         return Error(
             f"The tasks backend {self.alias!r} {what}.",
             hint=hint,
-            id=f"alligator.E0{number}",
+            id=f"django_alligator.E0{number}",
         )
 
 

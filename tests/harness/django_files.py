@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from alligator import Gator
+from alligator.commits.databases import ddl
 from tests.harness.payloads import payload
 from tests.harness.programs import ROOT, Program, environment
 
@@ -217,12 +218,13 @@ class DjangoProject:
         )
 
     def create_tables(self) -> None:
-        """Create the table of the orders in both databases, without a slow process."""
+        """Create the tables of both databases, without a slow process."""
         for name in ("shop.db", "stock.db"):
             with closing(sqlite3.connect(self.folder / name)) as connection:
                 connection.execute(
                     "CREATE TABLE shop_order (id INTEGER PRIMARY KEY, name VARCHAR(200) NOT NULL)"
                 )
+                connection.executescript(ddl("sqlite"))
 
     def push(self, name: str, *args: object) -> None:
         """Push a task of the project, whose functions this process cannot import."""

@@ -1,4 +1,4 @@
-"""A Django project in files, and databases of each kind whose transactions tasks follow."""
+"""Django projects in files, and a database of each kind in turn whose transactions tasks follow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +13,11 @@ from tests.harness.django_settings import settings_of, use_pymysql
 from tests.harness.mysql_servers import mysql_server
 from tests.harness.postgres_servers import postgres_server
 from tests.harness.requirements import needed
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> DjangoProject:
+    return DjangoProject(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +62,3 @@ def shop(
         yield Shop(gator)
     connection.close()
     assert "cannot be relayed" not in caplog.text
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> DjangoProject:
-    """Return a Django project in files."""
-    return DjangoProject(tmp_path)

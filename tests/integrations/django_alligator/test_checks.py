@@ -24,9 +24,9 @@ def messages(deploy: bool = False, **settings: Any) -> dict[str, str]:
     with override_settings(**given):
         found = run_checks(include_deployment_checks=deploy)
     return {
-        str(each.id).removeprefix("alligator."): f"{each.msg} {each.hint}"
+        str(each.id).removeprefix("django_alligator."): f"{each.msg} {each.hint}"
         for each in found
-        if str(each.id).startswith("alligator.")
+        if str(each.id).startswith("django_alligator.")
     }
 
 

@@ -48,13 +48,11 @@ CROSS = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
 
 
 @pytest.fixture(scope="module")
-def _database(django_db_blocker: Any) -> Iterator[None]:
-    with django_db_blocker.unblock():  # it is in memory, and not that of pytest-django
-        call_command("migrate", verbosity=0)
-        for name, fields in KINDS.items():
-            if fields is not None:
-                User.objects.get_or_create(username=name, defaults=fields)
-        yield
+def _database() -> None:
+    call_command("migrate", verbosity=0)
+    for name, fields in KINDS.items():
+        if fields is not None:
+            User.objects.get_or_create(username=name, defaults=fields)
 
 
 @pytest.fixture(autouse=True)

@@ -72,7 +72,7 @@ def test_missing_table_is_a_warning_of_the_database_check(
         migrating = check_tables(databases=[empty])
     connections[empty].close()
 
-    assert warning.id == "alligator.W021"
+    assert warning.id == "django_alligator.W021"
     assert "migrate django_alligator --database empty" in warning.msg
     assert (not_asked, migrating) == ([], [])
 
@@ -85,7 +85,7 @@ def test_database_that_can_have_no_outbox_is_an_error_of_the_check(
         with override_settings(ALLIGATOR={"CONN": "locmem://", "DATABASES": [name]}):
             [error] = check_settings()
 
-        assert (error.id, reason in error.msg) == ("alligator.E001", True)
+        assert (error.id, reason in error.msg) == ("django_alligator.E001", True)
 
 
 def test_relay_takes_no_connection_of_the_pool(postgres: str) -> None:

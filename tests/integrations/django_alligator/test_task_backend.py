@@ -260,10 +260,10 @@ def test_limited_functions_need_not_name_the_backend(ran: list[Any]) -> None:
     [
         ({}, []),
         (PRIORITIES["OPTIONS"], []),
-        ({"PRIORITY_QUEUES": {"50": "urgent"}}, ["alligator.E032"]),
-        ({"PRIORITY_QUEUES": {0: "urgent"}}, ["alligator.E032"]),
-        ({"PRIORITY_QUEUES": {1: ""}}, ["alligator.E032"]),
-        ({"RESULTS": True}, ["alligator.E031"]),
+        ({"PRIORITY_QUEUES": {"50": "urgent"}}, ["django_alligator.E032"]),
+        ({"PRIORITY_QUEUES": {0: "urgent"}}, ["django_alligator.E032"]),
+        ({"PRIORITY_QUEUES": {1: ""}}, ["django_alligator.E032"]),
+        ({"RESULTS": True}, ["django_alligator.E031"]),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], codes: list[str]) -> None:

@@ -9,8 +9,7 @@ from django.test import LiveServerTestCase, TestCase, TransactionTestCase, overr
 
 from alligator.testing import capture, drain, sync
 from django_alligator import gator
-
-from .models import RAN, Order, note
+from tests.integrations.django_alligator.project.models import RAN, Order, note
 
 QUEUED = override_settings(ALLIGATOR={"CONN": "locmem://", "ASYNC": True})
 

@@ -6,8 +6,7 @@ import pytest
 from django.test import Client
 
 from alligator.testing import CapturedTasks
-
-from .models import RAN, note
+from tests.integrations.django_alligator.project.models import RAN, note
 
 
 @pytest.fixture(autouse=True)

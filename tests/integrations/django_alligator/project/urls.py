@@ -6,7 +6,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from .models import Order
+from tests.integrations.django_alligator.project.models import Order
 
 
 def save(request: HttpRequest) -> HttpResponse:
