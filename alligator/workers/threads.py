@@ -152,7 +152,8 @@ class WorkerThread(Reservations):
         self.idle = item is None
         if item is None:
             return None
-        lease, self._task, self._reserved, self.until = item
+        lease, self._task, self._reserved, until = item
+        self.until: float = until
         return lease
 
     def leave(self) -> None:

@@ -20,6 +20,9 @@ gator.cron("0 3 * * *", record, "out", "night", name="nightly", timezone="Europe
 
 NOON = 1_800_000_000
 
+WIDE = {"COLUMNS": "200"}
+"""Otherwise lines are broken where they fit."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -41,7 +44,7 @@ def announce(gator: Gator, *names: str) -> None:
 def test_list_shows_the_schedules_of_the_program_and_the_store(folder: Path) -> None:
     announce(store(folder), "poll")
 
-    shown = run("schedules", "list", "--app", "shop_queue:gator", cwd=folder)
+    shown = run("schedules", "list", "--app", "shop_queue:gator", cwd=folder, env=WIDE)
 
     assert shown.returncode == 0, shown.stderr
     lines = [line.split() for line in shown.stdout.splitlines()]
@@ -54,7 +57,7 @@ def test_list_shows_the_schedules_of_the_program_and_the_store(folder: Path) -> 
 def test_list_prints_json(folder: Path) -> None:
     announce(store(folder), "poll")
 
-    shown = run("schedules", "list", "--json", "sqlite://queue.db", cwd=folder)
+    shown = run("schedules", "list", "--json", "sqlite://queue.db", cwd=folder, env=WIDE)
 
     (found,) = json.loads(shown.stdout)
     assert (found["name"], found["function"], found["last"]) == ("poll", "shop.poll", None)
@@ -64,7 +67,7 @@ def test_list_prints_json(folder: Path) -> None:
 def test_list_escapes_what_others_have_written(folder: Path) -> None:
     announce(store(folder), "\x1b[31mred")
 
-    shown = run("schedules", "list", "sqlite://queue.db", cwd=folder)
+    shown = run("schedules", "list", "sqlite://queue.db", cwd=folder, env=WIDE)
 
     assert shown.returncode == 0, shown.stderr
     assert "\x1b" not in shown.stdout
@@ -72,7 +75,7 @@ def test_list_escapes_what_others_have_written(folder: Path) -> None:
 
 
 def test_list_says_that_there_are_none(folder: Path) -> None:
-    shown = run("schedules", "list", "sqlite://queue.db", cwd=folder)
+    shown = run("schedules", "list", "sqlite://queue.db", cwd=folder, env=WIDE)
 
     assert shown.stdout == "there are no schedules\n"
 
