@@ -30,7 +30,7 @@ class _Tasks:
     def __get__(self, transaction: "Scope", owner: object = None) -> DeferredTasks:
         # Atomic: two threads may start their first tasks at the same moment.
         transaction._first.append(DeferredTasks())
-        tasks = transaction._deferred = transaction._first[0]
+        tasks = transaction.__dict__["_deferred"] = transaction._first[0]
         return tasks
 
 

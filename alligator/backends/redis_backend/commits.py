@@ -24,6 +24,7 @@ from ...constants import COMMIT_MEMORY, COMMIT_SECONDS, MAX_TASKS
 from ...exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
 from ..base import Commit, Message, Pushed, bounded, memory_of
 from ..pending_aborts import FIRST_PAUSE, LONGEST_PAUSE, PendingAborts
+from .blocking import Connection
 from .connection import Connections
 from .event_loop import LoopConnection, LoopConnections
 from .protocol import Call, Script
@@ -117,6 +118,7 @@ class Pusher:
         again: bool = False,
     ) -> None:
         """Send *pushes* together, over *link* on an event loop; record the replies that come *until*."""
+        connection: Connection | None = None
         try:
             # The server refuses a push that arrives later, for example after the network hung.
             if link is not None:
@@ -133,6 +135,7 @@ class Pusher:
             push.command[push.latest_at] = latest
             push.was_in_doubt, push.is_in_doubt = push.is_in_doubt, True
         if link is None:
+            assert connection is not None
             replies = self._connections.run_all(connection, pushes, until)
         else:
             try:
