@@ -127,7 +127,7 @@ MUTANTS = [
     ),
     Mutant(
         "a paused queue is never reserved from again",
-        "common.lua",
+        "step.lua",
         "(till > now and till)",
         "(till > 0 and till)",
         lambda client: test_pausing.test_pause_ends_by_itself(client),
