@@ -204,7 +204,7 @@ class Store(RuleBasedStateMachine):
         order=st.permutations(["one", "two"]),
         limit=st.integers(1, 4),
         for_ever=st.booleans(),
-        paused=st.sampled_from(["", "", "one", "two"]),
+        paused=st.sampled_from([*[""] * 10, "one", "two"]),
     )
     def reserve(self, order: list[str], limit: int, for_ever: bool, paused: str) -> None:
         if paused:

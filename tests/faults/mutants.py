@@ -318,6 +318,7 @@ MUTANTS = [
         "sqlite_backend/writes.py",
         "if is_suspect and (leases or not is_first):",
         "if False:",
+        lambda client: test_suspects.test_suspect_is_leased_alone_across_queues(client),
     ),
     Mutant(
         "others go after a suspect",
