@@ -128,6 +128,7 @@ MUTANTS = [
         "step.lua",
         "return (i == 1 and left == limit) and 1 or i - 1",
         "return #fences",
+        lambda client: test_suspects.test_suspect_is_leased_alone_across_queues(client),
     ),
     Mutant(
         "a released task forgets when it was due",
