@@ -200,20 +200,8 @@ class Store(RuleBasedStateMachine):
         entry.queue.tasks.remove(entry)
         entry.state, entry.lease = "", None
 
-    @rule(
-        order=st.permutations(["one", "two"]),
-        limit=st.integers(1, 4),
-        for_ever=st.booleans(),
-        paused=st.sampled_from([*[""] * 10, "one", "two"]),
-    )
-    def reserve(self, order: list[str], limit: int, for_ever: bool, paused: str) -> None:
-        if paused:
-            self.pause(paused, "a")
-        self.reserve_from(order, limit, for_ever)
-        if paused:
-            self.resume(paused, "")
-
-    def reserve_from(self, order: list[str], limit: int, for_ever: bool) -> None:
+    @rule(order=st.permutations(["one", "two"]), limit=st.integers(1, 4), for_ever=st.booleans())
+    def reserve(self, order: list[str], limit: int, for_ever: bool) -> None:
         self.number += 1
         lease_for = HOUR if for_ever else 0.0
         step = self.client.step(
