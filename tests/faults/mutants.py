@@ -21,7 +21,14 @@ from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client, Commit, Message
 from alligator.backends.redis_backend import commits as redis_commits
 from alligator.backends.sqlite_backend import schema, writes
-from tests.backends.contract import test_ids, test_leases, test_pausing, test_suspects, test_undoing
+from tests.backends.contract import (
+    test_ids,
+    test_leases,
+    test_outcomes,
+    test_pausing,
+    test_suspects,
+    test_undoing,
+)
 from tests.backends.test_model import compare
 from tests.harness.redis_network import LossyNetwork
 from tests.harness.store_servers import valkey_server
@@ -71,6 +78,16 @@ def chosen(client: Client) -> None:
     test_undoing.test_push_under_a_chosen_id_is_queued_again_after_its_abort(client, 0.0)
 
 
+def expired(client: Client) -> None:
+    """Check that an expired task is counted, and not as a failure."""
+    test_outcomes.test_expired_task_is_a_dead_letter_that_counts_as_no_failure(client)
+
+
+def paused(client: Client) -> None:
+    """Check that a step serves the other queues, and not the paused one."""
+    test_pausing.test_other_queues_of_the_step_are_served(client)
+
+
 MUTANTS = [
     Mutant("a late ack is not heard", "step.lua", "if done < count then", "if false then"),
     Mutant(
@@ -111,6 +128,7 @@ MUTANTS = [
         "step.lua",
         "return (i == 1 and left == limit) and 1 or i - 1",
         "return #fences",
+        lambda client: test_suspects.test_suspect_is_leased_alone_across_queues(client),
     ),
     Mutant(
         "a released task forgets when it was due",
@@ -124,15 +142,16 @@ MUTANTS = [
         "step.lua",
         "not has_stopped and not paused[place] then",
         "not has_stopped then",
+        paused,
     ),
     Mutant(
         "a paused queue is never reserved from again",
-        "common.lua",
+        "step.lua",
         "(till > now and till)",
         "(till > 0 and till)",
         lambda client: test_pausing.test_pause_ends_by_itself(client),
     ),
-    Mutant("an expired task is not counted", "step.lua", "add(queue, 'expired', 1)", ""),
+    Mutant("an expired task is not counted", "step.lua", "add(queue, 'expired', 1)", "", expired),
     Mutant("a release has no delay", "step.lua", "if delay > 0 then", "if false then"),
     Mutant(
         "the payload of the dead is thrown away",
@@ -281,12 +300,14 @@ MUTANTS = [
         "sqlite_backend/writes.py",
         "if self._is_paused(name):",
         "if False:",
+        paused,
     ),
     Mutant(
         "an expired task has failed",
         "sqlite_backend/writes.py",
         'why = "expired" if verdict == "expired" else "failed"',
         'why = "failed"',
+        expired,
     ),
     Mutant(
         "no fence for outcomes",
@@ -318,6 +339,7 @@ MUTANTS = [
         "sqlite_backend/writes.py",
         "if is_suspect and (leases or not is_first):",
         "if False:",
+        lambda client: test_suspects.test_suspect_is_leased_alone_across_queues(client),
     ),
     Mutant(
         "others go after a suspect",
