@@ -60,14 +60,15 @@ def note_run() -> None:
 
 def test_lease_is_checked_after_the_task_was_read(gator: Gator) -> None:
     gator.task(note_run)
+    lease = reserve(gator)
     checked: list[Lease] = []
 
-    def holds(lease: Lease) -> bool:
-        checked.append(lease)
+    def holds(each: Lease) -> bool:
+        checked.append(each)
         return False
 
     with pytest.raises(LeaseEnded):
-        attempt(gator, lease := reserve(gator), holds=holds)
+        attempt(gator, lease, holds=holds)
 
     assert checked == [lease]
     assert seen == []

@@ -1,7 +1,7 @@
 """A worker with short leases: ``python -m tests.faults.worker``.
 
 The environment names the store, the seconds of a lease, and after how many seconds a task is dead
-that no worker can run. `ISOLATE` runs each task in another process.
+that no worker can run. `ISOLATE` runs each task in another process, `PLACES` so many tasks at once.
 """
 
 import os
@@ -27,6 +27,7 @@ if __name__ == "__main__":
         lease_for=lease_for,
         shutdown_timeout=10,
         isolate=bool(os.environ.get("ISOLATE")),
+        concurrency=int(os.environ.get("PLACES", "0")) or None,
         unrunnable_after=float(os.environ.get("UNRUNNABLE_AFTER", UNRUNNABLE_SECONDS)),
     )
     clock.install()

@@ -1,27 +1,34 @@
 """Faults of a worker with many coroutines in flight, and of its store."""
 
 import signal
+import subprocess
 
 from tests.faults.cases.workers import begun, check_recovery
 from tests.faults.catalogue import EVERYWHERE, fault
 from tests.faults.harness import LEASE_SECONDS, Broken, Harness
 
-IN_FLIGHT = 100
+IN_FLIGHT = 300
 """How many coroutines a worker runs at once."""
 
 
+def first_worker(harness: Harness) -> "subprocess.Popen[bytes]":
+    """Start a web server, and a worker that runs so many coroutines at once."""
+    harness.environ["PLACES"] = str(IN_FLIGHT)
+    harness.web()
+    return harness.worker()
+
+
 def in_flight(harness: Harness, task: str = "doze") -> None:
-    """Push three times as many coroutines as a worker runs at once, and wait until it runs them."""
-    for _ in range(6):
+    """Push twice as many coroutines as a worker runs at once, and wait until it runs them."""
+    for _ in range(4):
         harness.ask(IN_FLIGHT // 2, task=task)
     begun(harness, IN_FLIGHT)
 
 
 @fault(*EVERYWHERE, quick=True)
 def coroutine_worker_killed(harness: Harness) -> None:
-    """Kill a worker with a hundred coroutines in flight: other workers must run them."""
-    harness.web()
-    victim = harness.worker()
+    """Kill a worker with hundreds of coroutines in flight: other workers must run them."""
+    victim = first_worker(harness)
     in_flight(harness)
     harness.signal_worker(victim, signal.SIGKILL)
     harness.worker()
@@ -31,9 +38,8 @@ def coroutine_worker_killed(harness: Harness) -> None:
 
 @fault(*EVERYWHERE, quick=True)
 def coroutine_worker_terminated(harness: Harness) -> None:
-    """Send SIGTERM to workers with a hundred coroutines in flight: no task may run twice."""
-    harness.web()
-    victim = harness.worker()
+    """Send SIGTERM to workers with hundreds of coroutines in flight: no task may run twice."""
+    victim = first_worker(harness)
     in_flight(harness)
     harness.worker()
     harness.signal_worker(victim, signal.SIGTERM)
@@ -43,9 +49,8 @@ def coroutine_worker_terminated(harness: Harness) -> None:
 
 @fault(*EVERYWHERE)
 def coroutine_worker_frozen(harness: Harness) -> None:
-    """Freeze a worker with a hundred coroutines in flight for longer than a lease."""
-    harness.web()
-    victim = harness.worker()
+    """Freeze a worker with hundreds of coroutines in flight for longer than a lease."""
+    victim = first_worker(harness)
     in_flight(harness)
     harness.signal_worker(victim, signal.SIGSTOP)
     harness.worker()
@@ -56,8 +61,7 @@ def coroutine_worker_frozen(harness: Harness) -> None:
 @fault(*EVERYWHERE)
 def coroutine_workers_killed_under_load(harness: Harness) -> None:
     """Kill workers at random moments while they run coroutines and plain functions."""
-    harness.web()
-    harness.worker()
+    first_worker(harness)
     harness.worker()
     with harness.traffic(task="doze"), harness.traffic(task="work"):
         for _ in range(4):
@@ -70,9 +74,8 @@ def coroutine_workers_killed_under_load(harness: Harness) -> None:
 
 @fault("redis-always", "redis")
 def store_killed_with_coroutines(harness: Harness) -> None:
-    """Kill the server while a hundred coroutines are in flight, and restart it after they ended."""
-    harness.web()
-    harness.worker()
+    """Kill the server while hundreds of coroutines are in flight, and restart it after they ended."""
+    first_worker(harness)
     in_flight(harness)
     harness.pause(2.5, 3.0)  # some tasks are to be older than what the server may lose
     in_flight(harness)
