@@ -34,7 +34,7 @@ class SameServer:
         self._identity = ""
         """That of the server of the store; empty until a connection is known to lead there."""
         self._asks_at = 0.0
-        self.reason = ""
+        self.reason: str = ""
         """Why tasks cannot be written; empty if that is not known, or if they can."""
         if self._database is not None:
             self._wakeups = Wakeups(self._database.wake)

@@ -78,7 +78,7 @@ class Client(base.Client):
         self._pusher = Pusher(self._sessions)
         self._marks = Marks()
         self._sleepers = Sleepers(self._statements, self._marks)
-        self.shared_database = SharedDatabase(self._sessions)
+        self.shared_database: SharedDatabase = SharedDatabase(self._sessions)
         self.scope: str = self._sessions.scope
         self.commit_seconds: float = self._sessions.timeout
 
