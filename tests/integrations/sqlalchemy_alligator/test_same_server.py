@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -70,7 +71,8 @@ def test_rows_of_a_connection_may_be_of_any_kind(shop: Shop, url: URL) -> None:
     from psycopg.rows import dict_row, scalar_row
 
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    for name, row_factory in (("a", dict_row), ("b", scalar_row)):
+    kinds: list[tuple[str, Any]] = [("a", dict_row), ("b", scalar_row)]
+    for name, row_factory in kinds:
         with psycopg.connect(dsn, row_factory=row_factory) as connection:
             connection.execute("INSERT INTO orders (name) VALUES ('a')")
             with shop.gator.transaction(on=connection):
