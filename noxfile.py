@@ -19,6 +19,7 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 LOWEST = [
     "click==8.1.3",
     "rich==13.0.0",
+    "django==5.2",
     "flask==3.0.0",
     "werkzeug==3.0.0",
     "starlette==0.40.0",
@@ -40,6 +41,9 @@ OF_LIBRARIES = [
     "tests/integrations",
 ]
 
+#: The versions of Django, with the Pythons that each supports of ours.
+DJANGO = {"5.2": PYTHONS, "6.0": PYTHONS[1:], "6.1": PYTHONS[1:]}
+
 #: For each extra, a program that needs only this extra.
 EXTRAS = {
     "": "import alligator.cli, asgi_alligator, wsgi_alligator; alligator.Gator('sqlite://queue.db').len()",
@@ -49,6 +53,11 @@ EXTRAS = {
     "flask": "import flask, flask_alligator; app = flask.Flask('shop'); "
     "app.config['ALLIGATOR_CONN'] = 'locmem://'; flask_alligator.Alligator(app); "
     "assert app.test_client().get('/alligator/health/live').status_code == 200",
+    "django": "from django.conf import settings; "
+    "settings.configure(INSTALLED_APPS=['django_alligator'], "
+    "MIDDLEWARE=['django_alligator.Middleware'], ALLIGATOR={'CONN': 'locmem://'}); import django; "
+    "django.setup(); from django.core.management import call_command; call_command('check'); "
+    "call_command('alligator', 'stats')",
     "dashboard": "import alligator; from alligator.web.endpoint import Endpoint; "
     "from alligator.web.dashboard import page",
     "metrics": "import alligator; from alligator.monitoring.metrics import Metrics",
@@ -99,6 +108,18 @@ def lowest(session: nox.Session) -> None:
     session.install("-e", ".[test]", *LOWEST)
     # Old versions raise warnings on a newer Python.
     session.run("python", "-m", "pytest", "-W", "default", *(session.posargs or OF_LIBRARIES))
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "version"),
+    [(python, version) for version, pythons in DJANGO.items() for python in pythons],
+)
+def django(session: nox.Session, version: str) -> None:
+    """Run the tests of the web integrations with each version of Django."""
+    session.install("-e", ".[test]", f"django=={version}.*")
+    chosen = session.posargs or ["tests/integrations", "-k", "django"]
+    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *chosen)
 
 
 @nox.session(python=PYTHONS)

@@ -20,7 +20,7 @@ from tests.harness.programs import eventually
 from tests.harness.wheels import build, copy_checkout, free_port, listens
 
 PAGE = ROOT / "docs" / "tutorial.md"
-SERVER = re.compile(r"^(flask --app social run|uvicorn )")
+SERVER = re.compile(r"^(flask --app social run|python manage.py runserver|uvicorn )")
 WORKER = re.compile(r"alligator worker|latergator --app social:gator$")
 
 #: Flask's is followed in each run, the others where there is time.
