@@ -113,7 +113,7 @@ def execute(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any]) ->
 
 
 def fetch(connection: Any, kind: Kind, sql: str, parameters: Sequence[Any] = ()) -> Any:
-    """Return the only value that *sql* returns on *connection*, or an awaitable of it."""
+    """Return the only value that *sql* returns on *connection* to PostgreSQL, or an awaitable of it."""
     if kind.driver == "asyncpg":
         return connection.fetchval(with_parameters(sql, kind.paramstyle), *parameters)
     if kind.is_async:

@@ -124,6 +124,7 @@ class Relay:
         self._wake.set()
         if thread is not None and thread is not current_thread():
             thread.join(PATIENCE)
+        self.same_server.close()
 
     def check(self) -> bool:
         """Return whether there is an outbox; it needs none if the store is in the same database.

@@ -59,10 +59,11 @@ class SameServer:
         if database is None:
             return None
         for _ in range(2):
-            if not await self._find_out(execute, ask):
+            identity = await self._find_out(execute, ask)
+            if not identity:
                 return None
             try:
-                answer = await _result(execute(database.enqueue(self._identity, messages)))
+                answer = await _result(execute(database.enqueue(identity, messages)))
             except BaseException:
                 self._identity = ""
                 raise
@@ -76,13 +77,15 @@ class SameServer:
 
     def is_same(self, execute: Execute) -> bool:
         """Return whether the connection of *execute* leads to the database of the store."""
-        return complete(self._find_out(execute, _call))
+        return bool(complete(self._find_out(execute, _call)))
 
-    async def _find_out(self, execute: Execute, ask: Ask) -> bool:
-        if self._identity:
-            return True
+    async def _find_out(self, execute: Execute, ask: Ask) -> str:
+        """Return the identity of the server; empty if the connection does not lead to it."""
+        known = self._identity  # another thread may reset it
+        if known:
+            return known
         if self._database is None or monotonic() < self._asks_at:
-            return False
+            return ""
         try:
             identity = await _result(ask(self._database.identify))
         except BackendError as error:
@@ -92,16 +95,21 @@ class SameServer:
         if reason:
             return self._refuse(reason)
         self._identity, self.reason = identity, ""
-        return True
+        return str(identity)
 
-    def _refuse(self, reason: str) -> bool:
+    def _refuse(self, reason: str) -> str:
         self._asks_at = monotonic() + ASK_AGAIN_SECONDS
         self.reason = reason
-        return False
+        return ""
 
     def wake(self, written: Written) -> None:
         """Wake workers as soon as the transaction has ended; this does not wait for it."""
         self._wakeups.add(written)
+
+    def close(self) -> None:
+        """Wake workers for the last commits, and end the thread that does so."""
+        if self._database is not None:
+            self._wakeups.finish()
 
 
 def _call(function: Callable[[], str]) -> str:

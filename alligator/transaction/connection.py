@@ -59,12 +59,9 @@ class ConnectionTransaction(Transaction):
         self._kind = kind_of(connection)
         self._enlisters = gator.enlisters
         self._relay: Relay | None = _relay_of(gator.relays, connection)
-        if self._relay is None:
-            self._same = _without_relay.setdefault(gator.client, SameServer(gator.client))
-            if not self._same.is_possible(self._kind.dialect):
-                raise ConfigurationError(NO_RELAY)
-        else:
-            self._same = self._relay.same_server
+        self._same = self._relay.same_server if self._relay else _same_server_of(gator.client)
+        if self._relay is None and not self._same.is_possible(self._kind.dialect):
+            raise ConfigurationError(NO_RELAY)
 
     def __enter__(self) -> Self:
         if self._kind.is_async:
@@ -171,6 +168,13 @@ class ConnectionTransaction(Transaction):
 
 _without_relay: WeakKeyDictionary[Client, SameServer] = WeakKeyDictionary()
 """For gators whose application has only the database of the store."""
+
+
+def _same_server_of(client: Client) -> SameServer:
+    found = _without_relay.get(client)
+    if found is None:
+        found = _without_relay[client] = SameServer(client)
+    return found
 
 
 def _call(function: Callable[[], str]) -> str:

@@ -229,7 +229,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def postgres_server(binaries: Path | None = None, **settings: str) -> Iterator[PostgresServer]:
+def postgres_server(binaries: Path | None = None, /, **settings: str) -> Iterator[PostgresServer]:
     """Run a PostgreSQL with *settings* in place of those of `QUICK`."""
     binaries = binaries or find_binaries()
     with tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as folder:

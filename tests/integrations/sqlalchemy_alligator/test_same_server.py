@@ -2,7 +2,9 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -62,6 +64,44 @@ def test_duplicate_is_reported_after_the_commit(shop: Shop, make: sessionmaker[S
     assert (first.status, second.status, third.status) == (WAITING, DUPLICATE, DUPLICATE)
     assert before != DUPLICATE
     assert shop.state() == (1, ["a"])
+
+
+@same
+def test_rows_of_a_connection_may_be_of_any_kind(shop: Shop, url: URL) -> None:
+    from psycopg.rows import dict_row, scalar_row
+
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    kinds: list[tuple[str, Any]] = [("a", dict_row), ("b", scalar_row)]
+    for name, row_factory in kinds:
+        with psycopg.connect(dsn, row_factory=row_factory) as connection:
+            connection.execute("INSERT INTO orders (name) VALUES ('a')")
+            with shop.gator.transaction(on=connection):
+                shop.gator.task(note, name)
+
+    assert shop.state() == (2, ["a", "b"])
+
+
+@same
+def test_statements_of_a_pipeline_and_their_tasks_are_one(shop: Shop, url: URL) -> None:
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(dsn) as connection, connection.pipeline(), connection.transaction():
+        connection.execute("INSERT INTO orders (name) VALUES ('a')")
+        with shop.gator.transaction(on=connection):
+            shop.gator.task(note, "a")
+
+    assert shop.state() == (1, ["a"])
+
+
+@same
+def test_thread_that_wakes_workers_ends_with_the_gator(
+    shop: Shop, make: sessionmaker[Session]
+) -> None:
+    before = threading.enumerate()
+    order(make, shop.gator, "a")
+    shop.gator.close()
+
+    started = [each for each in threading.enumerate() if each not in before]
+    assert not [each for each in started if each.name == "alligator-wake"]
 
 
 @same
