@@ -53,7 +53,8 @@ EXTRAS = {
     "flask": "import flask, flask_alligator; app = flask.Flask('shop'); "
     "app.config['ALLIGATOR_CONN'] = 'locmem://'; flask_alligator.Alligator(app); "
     "assert app.test_client().get('/alligator/health/live').status_code == 200",
-    "django": "from django.conf import settings; settings.configure(INSTALLED_APPS=['django_alligator'], "
+    "django": "from django.conf import settings; "
+    "settings.configure(INSTALLED_APPS=['django_alligator'], "
     "MIDDLEWARE=['django_alligator.Middleware'], ALLIGATOR={'CONN': 'locmem://'}); import django; "
     "django.setup(); from django.core.management import call_command; call_command('check'); "
     "call_command('alligator', 'stats')",

@@ -200,6 +200,20 @@ def test_transaction_committed_by_hand_queues_its_tasks(shop: Shop) -> None:
 
 
 @sqlite_only
+def test_block_in_a_transaction_by_hand_does_not_end_it(shop: Shop) -> None:
+    transaction.set_autocommit(False, USING)
+    with transaction.atomic(USING):
+        shop.insert("a")
+        task = shop.gator.task(note, "a")
+    transaction.commit(USING)
+    transaction.rollback(USING)  # drops the callbacks of on_commit, which Django has not called
+    state = shop.state()
+    transaction.set_autocommit(True, USING)
+
+    assert (task.status, state) == (WAITING, (1, ["a"]))
+
+
+@sqlite_only
 def test_tasks_before_a_transaction_begins_by_hand_wait(shop: Shop) -> None:
     transaction.set_autocommit(False, USING)
     task = shop.gator.task(note, "a")
