@@ -26,6 +26,9 @@ SERVERS = {
 }
 """The command of each example's server, after ``python -m``."""
 
+PREPARATIONS = {"social_django": "examples.social_django.manage migrate --verbosity 0"}
+"""The command that an example needs before, after ``python -m``."""
+
 WORKERS = {
     "orders_fastapi": "alligator --app examples.orders_fastapi.app:gator",
     "social_django": "examples.social_django.manage alligator worker",
@@ -102,6 +105,10 @@ def serving(
     example: str, log: Path, environ: Mapping[str, str], port: int = 0
 ) -> Iterator[tuple[Process, str]]:
     """Run the server of *example*, on a free port unless *port* is given; also return its URL."""
+    if example in PREPARATIONS:
+        preparing = Process(PREPARATIONS[example], log, environ)
+        if preparing.wait():
+            raise RuntimeError(f"{preparing.command} failed:\n{preparing.said()[-2000:]}")
     with running(SERVERS[example].format(port=port), log, environ) as server:
         yield server, server.wait_for(r"http://127\.0\.0\.1:[1-9]\d*")
 

@@ -2,11 +2,9 @@
 
 import os
 
-from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 
 from django_alligator import gator as gator
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "examples.social_django.settings")
 app = get_wsgi_application()
-call_command("migrate", verbosity=0)  # in an example of one command; elsewhere before a deploy
