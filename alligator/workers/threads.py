@@ -67,7 +67,7 @@ class WorkerThread(Reservations):
         held: HeldLeases | None = None,
     ) -> None:
         super().__init__(gator, queue_names, lease_for, max_lost, held)
-        self._run = run or (
+        self._run: Callable[[Lease, Task | None, WorkerThread], Attempt] = run or (
             lambda lease, task, _: attempt(gator, lease, task=task, holds=self.holds)
         )
         self.feed: Feed | None = None
@@ -152,7 +152,8 @@ class WorkerThread(Reservations):
         self.idle = item is None
         if item is None:
             return None
-        lease, self._task, self._reserved, self.until = item
+        lease, self._task, self._reserved, until = item
+        self.until: float = until
         return lease
 
     def leave(self) -> None:
