@@ -67,7 +67,7 @@ class WorkerThread(Reservations):
         held: HeldLeases | None = None,
     ) -> None:
         super().__init__(gator, queue_names, lease_for, max_lost, held)
-        self._run = run or (
+        self._run: Callable[[Lease, Task | None, WorkerThread], Attempt] = run or (
             lambda lease, task, _: attempt(gator, lease, task=task, holds=self.holds)
         )
         self.feed: Feed | None = None

@@ -102,7 +102,7 @@ def worker_frozen(harness: Harness) -> None:
             harness.signal_worker(victim, signal.SIGCONT)
 
 
-@fault(quick=True)
+@fault()
 def worker_frozen_with_a_batch(harness: Harness) -> None:
     """Freeze workers that have reserved many short tasks: they start none of these when they resume."""
     freeze_with_reserved_tasks(harness)
