@@ -195,7 +195,8 @@ class Harness:
         """Send a signal to a worker, and record it if its task may run again because of it."""
         self.injections += 1
         if number not in (signal.SIGTERM, signal.SIGCONT):
-            self.killed_or_frozen.add(process.pid)
+            # With the processes of its isolated tasks, which get the signal as well.
+            self.killed_or_frozen |= {process.pid, *_group(process.pid)}
         self._kill(process, number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(30)
@@ -379,10 +380,21 @@ class Harness:
 
 
 def _children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return _processes(1, pid)
+
+
+def _group(pid: int) -> list[int]:
+    """Return the processes of a process group."""
+    return _processes(2, pid)
+
+
+def _processes(field: int, wanted: int) -> list[int]:
+    """Return the processes with that number in a *field* of proc(5)'s stat, counted from the state."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+            if int(path.read_text().rpartition(")")[2].split()[field]) == wanted:
                 found.append(int(path.parent.name))
     return found
 
