@@ -31,6 +31,7 @@ from tests.harness.wheels import (
 PACKAGES = {
     "alligator",
     "asgi_alligator",
+    "django_alligator",
     "flask_alligator",
     "pytest_alligator",
     "sqlalchemy_alligator",

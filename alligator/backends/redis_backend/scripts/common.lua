@@ -52,13 +52,9 @@ end
 
 -- Return for each of the first *count* queues until when it is paused (µs); false if it is not.
 local function pauses_of(queues, count, now)
-  local keys = {}
+  local found = {}
   for i = 1, count do
-    keys[i] = queues[i] .. ':off'
-  end
-  local found = call('MGET', unpack(keys))
-  for i = 1, count do
-    local till = tonumber(found[i] or 0) or 0
+    local till = tonumber(call('GET', queues[i] .. ':off') or 0) or 0
     found[i] = till < 0 and math.huge or (till > now and till)
   end
   return found
