@@ -43,9 +43,8 @@ log: Logger = getLogger("alligator")
 MIN_TOKEN = 16
 """A token with fewer characters can be guessed; it works, with a warning in the log."""
 
-SECTIONS = {"cancel": "scheduled", "pause": "queues", "resume": "queues"}
+SECTIONS = {"cancel": "scheduled", "pause": "queues", "resume": "queues", "run": "schedules"}
 """The section of the page to which an action leads back; that of the dead tasks if it is not here."""
-
 
 CLOSED = (
     "You are not authorized to see this page. Set ALLIGATOR_TOKEN, and enter it in a browser or send "
@@ -58,9 +57,6 @@ CROSS_SITE = (
 )
 UNREACHABLE = "The store does not answer. Try again later; the log of the server has the reason."
 INTERNAL_ERROR = "This page failed. The log of the server has the reason."
-
-SECTIONS = {"cancel": "scheduled", "run": "schedules"}
-"""The part of the dashboard that an action returns to, if not to the dead tasks."""
 
 Page = Callable[[Request], Response]
 

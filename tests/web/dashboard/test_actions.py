@@ -308,7 +308,8 @@ def test_schedule_of_the_application_can_be_run_now(
     browse: Any, endpoint: Endpoint, gator: Gator
 ) -> None:
     gator.cron("0 3 * * *", add, 1, 2, name="night & day", timezone="Europe/Berlin")
-    (form,), headers = browse()
+    forms, headers = browse()
+    (form,) = [each for each in forms if each["do"] == "run"]
 
     response = post(endpoint, headers, **{name: quote(value) for name, value in form.items()})
 
@@ -324,7 +325,7 @@ def test_schedule_of_another_program_has_no_button(endpoint: Endpoint, gator: Ga
     response = post(endpoint, BEARER, do="run", schedule="nightly")
 
     assert "nightly" in show(endpoint)
-    assert Forms(show(endpoint)).found == []
+    assert "run" not in [form["do"] for form in Forms(show(endpoint)).found]
     assert header(response, "Location") == "./?done=unknown#schedules"
     assert gator.len() == 0
 
