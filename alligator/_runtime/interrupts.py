@@ -17,6 +17,7 @@ OUR_PACKAGES = frozenset(
     [
         "alligator",
         "asgi_alligator",
+        "django_alligator",
         "flask_alligator",
         "pytest_alligator",
         "sqlalchemy_alligator",
