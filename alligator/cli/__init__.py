@@ -7,6 +7,8 @@ named does not exist; 2 the command line or the configuration is wrong.
 from .dead import dead_commands as dead_commands
 from .errors import report_errors as report_errors
 from .latergator import main as main
+from .program import PROGRAM_HELP as PROGRAM_HELP
+from .program import program_commands as program_commands
 from .program import store_commands as store_commands
 from .program import worker_command as worker_command
 from .show import show_health as show_health

@@ -58,6 +58,15 @@ def hidden_passwords(words: Sequence[str]) -> Iterator[None]:
         raise
 
 
+def beside(words: str) -> str:
+    """Return the command line of a command beside the one that runs, such as "latergator stats".
+
+    In a program it begins with that of the program: "flask alligator stats".
+    """
+    parent = click.get_current_context().parent
+    return f"{parent.command_path} {words}" if parent is not None else words
+
+
 def report_errors(command: F) -> F:
     """Return *command*, but with known errors as one line instead of a traceback."""
 

@@ -20,8 +20,9 @@ MAX_SHOWN = 20
 """How many refused commits are listed."""
 
 NO_OUTBOX = (
-    "This Gator has no outbox: name one of your program with --app module:gator, whose module calls "
-    "sqlalchemy_alligator.enlist(gator, sessions) or gator.relay_from(connect)."
+    "This Gator has no outbox: the program gives it one with sqlalchemy_alligator.enlist(gator, "
+    "sessions), gator.relay_from(connect) or, in Django, ALLIGATOR['DATABASES'] (latergator needs "
+    "--app module:gator for this)."
 )
 
 

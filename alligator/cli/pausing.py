@@ -9,7 +9,7 @@ import click
 from ..constants import MAX_SECONDS
 from ..gator import Gator
 from ..telemetry.logs import escape
-from .errors import Failure, WrongCommand, report_errors
+from .errors import Failure, WrongCommand, beside, report_errors
 from .selection import queues_of
 from .source import IdsCommand, check_exists
 from .suggest import nearest
@@ -18,7 +18,7 @@ from .tables import age
 POLL_SECONDS = 0.5
 """How often `drain` looks at the queue."""
 
-PAUSE_HELP = """Let no worker begin tasks of these queues, until latergator resume.
+PAUSE_HELP = """Let no worker begin tasks of these queues, until they are resumed.
 
 Tasks that run go on, and the queues take new tasks. The pause is kept in the store: it also holds for
 workers that start later.
@@ -107,7 +107,7 @@ def _make_drain(open_gator: Callable[[], Gator]) -> click.Command:
 def _wait_until_empty(gator: Gator, name: str, end: float) -> None:
     while (stats := gator.stats(name)).ready + stats.leased:
         if stats.paused and stats.ready and not stats.leased:
-            raise Failure(f"{escape(name)} is paused: latergator resume {escape(name)}")
+            raise Failure(f"{escape(name)} is paused: {beside('resume')} {escape(name)}")
         if monotonic() >= end:
             raise Failure(f"{escape(name)} is not empty after this time; {_left(gator, name)}")
         sleep(max(0.0, min(POLL_SECONDS, end - monotonic())))
@@ -116,7 +116,7 @@ def _wait_until_empty(gator: Gator, name: str, end: float) -> None:
 def _names(gator: Gator, words: tuple[str, ...]) -> list[str]:
     """Return the queues that the command names; raise before anything is done if one is unknown."""
     if not words:
-        raise WrongCommand("Name a queue: latergator stats shows them.")
+        raise WrongCommand(f"Name a queue: {beside('stats')} shows them.")
     known = queues_of(gator)
     for name in words:
         if name not in known:

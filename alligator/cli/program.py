@@ -17,11 +17,14 @@ from .pausing import pausing_commands
 from .processes import processes_option, run_workers
 from .schedules import schedule_commands
 from .show import show_health, show_stats
+from .suggest import CommandGroup
 from .worker import worker_options
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 # Texts are passed as help=, because Python drops docstrings with -OO.
+PROGRAM_HELP = "Run background tasks, and monitor them."
+
 TABLES_HELP = """Create the tables of the store, unless they exist; the first use does this, too.
 
 --print prints their SQL instead, for a migration or for a user who may create tables.
@@ -50,6 +53,16 @@ def store_commands(
         schedule_commands(get_gator),
         *pausing_commands(get_gator),
     ]
+
+
+def program_commands(worker: click.Command, others: Sequence[click.Command]) -> click.Group:
+    """Return the group ``alligator`` of a framework's command line, with those commands."""
+    return CommandGroup(
+        "alligator",
+        help=PROGRAM_HELP,
+        commands=[worker, *others],
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
 
 
 def worker_command(get_gator: Callable[[], Gator], help: str) -> click.Command:

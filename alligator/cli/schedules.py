@@ -8,7 +8,7 @@ import click
 from ..gator import Gator
 from ..monitoring.stats import measure
 from ..telemetry.logs import escape
-from .errors import Failure, WrongCommand, report_errors
+from .errors import Failure, WrongCommand, beside, report_errors
 from .source import IdsCommand, check_exists
 from .suggest import CommandGroup, nearest
 from .tables import age, print_table, since
@@ -31,7 +31,7 @@ def schedule_commands(get_gator: Callable[[], Gator]) -> click.Group:
 def _make_list(get_gator: Callable[[], Gator]) -> click.Command:
     @click.command(
         "list",
-        help="List the schedules that workers keep in the store, and those of --app.",
+        help="List the schedules that workers keep in the store, and those of the program.",
         short_help="List the schedules, with their next and last runs.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -72,7 +72,7 @@ def _make_run(get_gator: Callable[[], Gator]) -> click.Command:
         "run",
         cls=IdsCommand,
         help="Queue a task of each of these schedules now, besides its ticks.\n\n"
-        "The schedules are those of the Gator that --app names.",
+        "The schedules are those of the program; latergator needs --app for this.",
         short_help="Queue a task of a schedule now.",
     )
     @_names_argument
@@ -81,8 +81,8 @@ def _make_run(get_gator: Callable[[], Gator]) -> click.Command:
         gator = get_gator()
         if not gator.schedules:
             raise WrongCommand(
-                "This Gator has no schedules: name one of your program with --app module:gator, whose "
-                "module calls gator.cron or gator.every."
+                "This Gator has no schedules: import the module that calls gator.cron or gator.every "
+                "(latergator needs --app module:gator for this)."
             )
         _check_names(schedule_names, [*gator.schedules])
         for name in schedule_names:
@@ -116,7 +116,7 @@ def _make_forget(get_gator: Callable[[], Gator]) -> click.Command:
 def _check_names(names: Sequence[str], known: Sequence[str]) -> None:
     """Raise before anything is done if there is no name, or no schedule of one of them."""
     if not names:
-        raise WrongCommand("Name a schedule: latergator schedules list shows them.")
+        raise WrongCommand(f"Name a schedule: {beside('list')} shows them.")
     for name in names:
         if name not in known:
             near = nearest(name, known)

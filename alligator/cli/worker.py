@@ -167,7 +167,7 @@ def worker_options(command: F) -> F:
                 "--schedules/--no-schedules",
                 "keep_schedules",
                 default=None,
-                help="Whether to queue the ticks of the schedules that --app has. By default yes, if "
+                help="Whether to queue the ticks of the program's schedules. By default yes, if "
                 "the store recognises the ticks of other workers.",
             ),
             click.option(

@@ -44,7 +44,12 @@ TEMPLATES = [
     }
 ]
 DATABASES = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA / "social_network.db"}
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA / "social_network.db",
+        # Requests, the worker and the relay write to it: each waits for the lock when it begins.
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+    }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"

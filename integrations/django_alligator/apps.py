@@ -14,13 +14,7 @@ class AlligatorConfig(AppConfig):
     def ready(self) -> None:
         """Connect the parts that have to know of Django's events."""
         from .checks import register_checks
-        from .database_checks import register_database_checks
-        from .enlisting import enlist_databases
         from .setting_changes import follow_settings
-        from .settings_gator import CREATED
 
         register_checks()
-        register_database_checks()
         setting_changed.connect(follow_settings, dispatch_uid="django_alligator")
-        if enlist_databases not in CREATED:
-            CREATED.append(enlist_databases)

@@ -1,6 +1,7 @@
 """The checks of ``manage.py check``: what is set up wrongly."""
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,9 +11,10 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from alligator.exceptions import AlligatorException
+from alligator.exceptions import AlligatorException, ConfigurationError
 
 from . import configuration
+from .outbox import DjangoOutbox
 from .settings_gator import gator
 
 MAY_BE_FIRST = frozenset(
@@ -32,6 +34,7 @@ def register_checks() -> None:
     register(check_settings, "django_alligator")
     register(check_middleware, "django_alligator")
     register(check_store, "django_alligator", Tags.security, deploy=True)
+    register(check_tables, "django_alligator", Tags.database)
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -123,3 +126,27 @@ def check_store(**_: Any) -> list[CheckMessage]:
             id="django_alligator.W003",
         )
     ]
+
+
+def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Return which databases have no table, although tasks follow their transactions."""
+    if "migrate" in sys.argv[1:2]:
+        return []  # which is about to create it
+    try:
+        relays = gator.relays
+    except AlligatorException:  # which `check_settings` reports
+        return []
+    found: list[CheckMessage] = []
+    for relay in relays:
+        outbox = relay.outbox
+        if not (isinstance(outbox, DjangoOutbox) and outbox.using in (databases or ())):
+            continue
+        if outbox.is_needed():
+            try:
+                relay.check()
+            except ConfigurationError as error:
+                message = f"A task in atomic() fails. {error}"
+                found.append(checks.Warning(message, id="django_alligator.W021"))
+            finally:
+                outbox.close()
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from django.db import connections
 
-from alligator.cli import CommandGroup, store_commands, worker_command
+from alligator.cli import program_commands, store_commands, worker_command
 
 from .endpoint import health
 from .reloading import run_with_reload
@@ -21,20 +21,7 @@ finishes running tasks and puts the others back on the queue.
 
 def commands() -> click.Group:
     """Return the commands, for the gator of the settings."""
-
-    @click.group(
-        "alligator",
-        cls=CommandGroup,
-        help="Run background tasks, and monitor them.",  # with -OO Python drops docstrings
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    )
-    def group() -> None:
-        """Run background tasks, and monitor them."""
-
-    group.add_command(_worker())
-    for command in store_commands(lambda: gator, health):
-        group.add_command(command)
-    return group
+    return program_commands(_worker(), store_commands(lambda: gator, health))
 
 
 def _worker() -> click.Command:

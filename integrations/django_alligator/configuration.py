@@ -1,6 +1,7 @@
 """Read ``settings.ALLIGATOR``, with the environment for what is missing in it."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -86,7 +87,7 @@ def middleware_settings() -> dict[str, Any]:
     }
 
 
-def make_gator(is_async: Callable[[], bool], task_context: Callable[[], Any]) -> Gator:
+def make_gator(task_context: Callable[[], Any]) -> Gator:
     """Return a gator that is made from the settings."""
     found = {name: _text(name) for name in ("CONN", "PREFIX", "SPOOL")}
     if not found["CONN"]:
@@ -99,17 +100,25 @@ def make_gator(is_async: Callable[[], bool], task_context: Callable[[], Any]) ->
         lists["allow"].append(HOOKS)
     return Gator.from_env(
         {f"ALLIGATOR_{name}": value for name, value in found.items() if value is not None},
-        is_async=is_async,
+        is_async=is_queued,
         task_context=task_context,
         lifespan=function("LIFESPAN"),
         **lists,
     )
 
 
-def is_queued_by_setting() -> bool | None:
-    """Return what ASYNC says; None if it is not set."""
+def is_queued() -> bool:
+    """Return whether tasks are queued: what ASYNC says, else True unless Django runs tests."""
     value = setting("ASYNC")
-    return None if value is None or value == "" else to_bool("ALLIGATOR['ASYNC']", value)
+    if value is None or value == "":
+        return not is_in_test()
+    return to_bool("ALLIGATOR['ASYNC']", value)
+
+
+def is_in_test() -> bool:
+    """Return whether Django's test environment is set up, by its runner or by pytest-django."""
+    utils = sys.modules.get("django.test.utils")
+    return hasattr(getattr(utils, "_TestState", None), "saved_data")
 
 
 def flag(name: str) -> bool:

@@ -141,7 +141,7 @@ class DatabaseEnlister:
     # For `Enlistment`: this is its writer.
 
     def is_needed(self) -> bool:
-        """Return whether tasks are written: not in tests, nor where only this process could read."""
+        """Return whether tasks are written, as the outbox says."""
         return self.relay.outbox.is_needed()
 
     def committed(self, commit: Commit) -> Duplicates | None:

@@ -10,7 +10,7 @@ from alligator.commits.databases import TABLE
 from alligator.commits.outbox import Outbox
 from alligator.commits.relay import Relay
 
-from .settings_gator import is_in_test
+from .configuration import is_in_test
 
 
 class DjangoOutbox(Outbox):

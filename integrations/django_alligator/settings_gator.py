@@ -1,14 +1,9 @@
 """The gator of the project, which is made from the settings when it is first used."""
 
-import sys
-from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
 from alligator import Gator, Task
-
-CREATED: list[Callable[[Gator], object]] = []
-"""Called with the gator each time it is made from the settings, before its first use."""
 
 
 class SettingsGator(Gator):
@@ -38,12 +33,13 @@ class SettingsGator(Gator):
 
     def _make(self) -> None:
         from .configuration import make_gator
+        from .enlisting import enlist_databases
         from .task_context import TaskContext
 
-        made = make_gator(is_queued, TaskContext)
+        made = make_gator(TaskContext)
         self.__dict__.update(made.__dict__)
-        for created in CREATED:
-            created(self)
+        # Here, because models may use it before the app is ready.
+        enlist_databases(self)
 
     def execute(self, task: Task) -> Task:
         """Run *task* in this process, where it has the database connections of its request."""
@@ -52,10 +48,10 @@ class SettingsGator(Gator):
         return run_inline(super().execute, task)
 
     def forget(self) -> None:
-        """Close it; the next use makes it from the settings of that time."""
+        """Close it; the next use makes it from the settings of that time, with the same schedules."""
         with self._making:
             self.close()
-            for name in self.__dict__.keys() - {"_making"}:
+            for name in self.__dict__.keys() - {"_making", "_schedules"}:
                 del self.__dict__[name]
 
     def close(self) -> None:
@@ -70,17 +66,3 @@ class SettingsGator(Gator):
 
 
 gator: Gator = SettingsGator()
-
-
-def is_queued() -> bool:
-    """Return whether tasks are queued: what ASYNC says, else True unless Django runs tests."""
-    from .configuration import is_queued_by_setting
-
-    chosen = is_queued_by_setting()
-    return not is_in_test() if chosen is None else chosen
-
-
-def is_in_test() -> bool:
-    """Return whether Django's test environment is set up, by its runner or by pytest-django."""
-    utils = sys.modules.get("django.test.utils")
-    return hasattr(getattr(utils, "_TestState", None), "saved_data")

@@ -4,7 +4,7 @@ import click
 from flask.cli import FlaskGroup
 
 from alligator import Gator
-from alligator.cli import CommandGroup, store_commands, worker_command
+from alligator.cli import program_commands, store_commands, worker_command
 from alligator.exceptions import ConfigurationError
 from alligator.monitoring.health import Health
 
@@ -12,24 +12,13 @@ from alligator.monitoring.health import Health
 def commands(gator: Gator, own_health: Health) -> click.Group:
     """Return the commands; they need no application context, because each task has its own."""
 
-    @click.group(
-        "alligator",
-        cls=CommandGroup,
-        help="Run background tasks, and monitor them.",  # with -OO Python drops docstrings
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    )
-    def group() -> None:
-        """Run background tasks, and monitor them."""
-
     def get_gator() -> Gator:
         return gator
 
-    group.add_command(
-        worker_command(get_gator, "Run tasks until stopped, each in a fresh application context.")
+    return program_commands(
+        worker_command(get_gator, "Run tasks until stopped, each in a fresh application context."),
+        store_commands(get_gator, lambda: own_health),
     )
-    for command in store_commands(get_gator, lambda: own_health):
-        group.add_command(command)
-    return group
 
 
 def in_one_line(error: ConfigurationError) -> Exception:

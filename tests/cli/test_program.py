@@ -1,20 +1,18 @@
 """The commands that a program adds to its own command line."""
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from alligator import Gator
-from alligator.cli import CommandGroup, store_commands, worker_command
+from alligator.cli import program_commands, store_commands, worker_command
 from alligator.monitoring.health import Health
 from tests.harness.sample_tasks import add
 
 
 def commands(gator: Gator) -> click.Group:
-    group = CommandGroup("shop")
-    group.add_command(worker_command(lambda: gator, "Run the tasks of the shop."))
-    for command in store_commands(lambda: gator, lambda: Health(gator)):
-        group.add_command(command)
-    return group
+    worker = worker_command(lambda: gator, "Run the tasks of the shop.")
+    return program_commands(worker, store_commands(lambda: gator, lambda: Health(gator)))
 
 
 def run(gator: Gator, *words: str) -> str:
@@ -42,6 +40,24 @@ def test_commands_do_not_take_another_gator(gator: Gator) -> None:
     for command in ("stats", "health", "check", "worker"):
         done = CliRunner().invoke(commands(gator), [command, "--app", "shop:gator"])
         assert (done.exit_code, "No such option" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["drain"], "Name a queue: shop alligator stats shows them."),
+        (["drain", "all"], "all is paused: shop alligator resume all"),
+        (["schedules", "forget"], "Name a schedule: shop alligator schedules list shows them."),
+    ],
+    ids=" ".join,
+)
+def test_hints_name_the_commands_of_the_program(gator: Gator, words: list[str], hint: str) -> None:
+    gator.task(add, 1, 2)
+    gator.pause()
+
+    done = CliRunner().invoke(commands(gator), words, prog_name="shop alligator")
+
+    assert hint in done.output
 
 
 def test_gator_is_asked_for_only_when_a_command_runs() -> None:

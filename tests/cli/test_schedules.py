@@ -100,7 +100,7 @@ def test_run_needs_a_program_and_a_name(folder: Path) -> None:
     no_program = run("schedules", "run", "sqlite://queue.db", "nightly", cwd=folder)
 
     assert (no_name.returncode, no_program.returncode) == (2, 2)
-    assert "latergator schedules list shows them" in no_name.stderr
+    assert "python -m alligator schedules list shows them" in no_name.stderr
     assert "--app module:gator" in no_program.stderr
 
 

@@ -11,8 +11,7 @@ from django.db import connections, transaction
 from django.test.utils import override_settings
 
 from alligator.commits.databases import ddl
-from django_alligator.checks import check_settings
-from django_alligator.database_checks import check_tables
+from django_alligator.checks import check_settings, check_tables
 from django_alligator.outbox import DjangoOutbox
 from tests.harness.django_databases import USING, Shop, add_database, note
 from tests.harness.django_settings import settings_of

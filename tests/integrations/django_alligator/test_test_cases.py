@@ -28,7 +28,7 @@ def run(*arguments: str, database: str = "") -> "subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_runner_of_django_runs_its_test_classes(request: pytest.FixtureRequest, kind: str) -> None:
     """At its end it drops the database, to which no relay may be connected."""
     database = request.getfixturevalue("postgres") if kind == "postgresql" else ""

@@ -8,15 +8,14 @@ from typing import Any
 import click
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from alligator.cli import PROGRAM_HELP
 from django_alligator.commands import commands
-
-HELP = "Run background tasks, and monitor them."
 
 
 class Command(BaseCommand):
     """Passes its words to the commands, which have options of their own."""
 
-    help = HELP
+    help = PROGRAM_HELP
     requires_system_checks = []
 
     def run_from_argv(self, argv: list[str]) -> None:
