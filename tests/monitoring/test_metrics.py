@@ -243,6 +243,7 @@ def test_alert_rules_are_in_order_and_use_metrics_that_exist(gator: Gator) -> No
 
 
 SCHEDULE = "alligator_schedule"
+AGE = "alligator_queue_oldest_task_age_seconds"
 QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
 
 
@@ -268,6 +269,19 @@ QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
             },
             False,
         ),
+        ("AlligatorBacklog", {f"{AGE}{{{QUEUE}}}": "400x30"}, True),
+        (
+            "AlligatorBacklog",
+            {f"{AGE}{{{QUEUE}}}": "400x30", f"alligator_queue_paused{{{QUEUE}}}": "0x30"},
+            True,
+        ),
+        (
+            "AlligatorBacklog",
+            {f"{AGE}{{{QUEUE}}}": "400x30", f"alligator_queue_paused{{{QUEUE}}}": "1x30"},
+            False,
+        ),
+        ("AlligatorPaused", {f"alligator_queue_paused{{{QUEUE}}}": "1x30"}, True),
+        ("AlligatorPaused", {f"alligator_queue_paused{{{QUEUE}}}": "1x10 0x20"}, False),
         (
             "AlligatorFailures",
             {
