@@ -204,8 +204,8 @@ class Schedules:
                 raise InvalidOption(f"{option} is not an option of a schedule, which says when.")
         if isinstance(given.get("expires"), date):
             raise InvalidOption(
-                "expires of a schedule is a number of seconds, or a timedelta, from when a tick is queued: "
-                "from a fixed moment on, all of its ticks would be expired."
+                "expires of a schedule is a number of seconds, or a timedelta, counted from when a tick "
+                "is queued. After a fixed moment, all of its ticks would be expired."
             )
         func, args, kwargs = call
         if not isinstance(kwargs, Mapping):
