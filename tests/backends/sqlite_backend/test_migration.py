@@ -13,6 +13,7 @@ import pytest
 from alligator import Gator
 from alligator.backends.base import Message, Outcome
 from alligator.backends.sqlite_backend import Client, schema
+from alligator.backends.sqlite_backend.clock import now
 from alligator.backends.sqlite_backend.database import Database
 from alligator.commits import spool
 from alligator.exceptions import BackendError
@@ -106,7 +107,8 @@ def aged(tmp_path: Path) -> Path:
         )
         connection.execute(
             "INSERT INTO task (queue, id, state, at, due, data, reason) VALUES"
-            " ('all', 'a', 'ready', 1, 1, 'data', ''), ('all', 'b', 'dead', 1, 1, 'data', 'no luck')"
+            " ('all', 'a', 'ready', 1, 1, 'data', ''), ('all', 'b', 'dead', ?, 1, 'data', 'no luck')",
+            (now(),),
         )
     assert version(path) == 4
     return path
