@@ -60,6 +60,9 @@ class Gator(Schedules, QueueControls):
 
     Constructing one opens no connection. Threads and forked processes may share one.
 
+    This class pushes tasks and runs them in this process. What it inherits are its schedules, from
+    `Schedules`, and from `QueueControls` the methods that measure and pause queues.
+
     *is_async* False is the switch for tests and development: tasks run in this process, those of a
     transaction when it commits. It is a bool, a word such as "off", or a function that is called for
     each task. *defaults* are options for every task. *secret* (one, or the new and the old ones) signs

@@ -17,7 +17,7 @@ from .schedule_states import ScheduleState, find_schedules
 from .stores import Store, find_stores
 
 SCHEMA = 3
-"""The version of the document; it grows when a member is renamed or removed."""
+"""The version of the document; it increases with each release that adds, renames or removes a field."""
 
 RATED = ("pushed", "succeeded", "failed")
 """The counters that are shown as rates per second."""

@@ -8,11 +8,12 @@ This package is below `gator.py`, because `Gator.cron` checks a schedule at the 
 """
 
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVarTuple, Unpack, overload
 
 from ..backends.base import Client, Message
 from ..exceptions import ConfigurationError, InvalidOption
-from ..options import SENDING, Hook, Seconds
+from ..options import SENDING, ErrorTypes, Hook, Seconds
 from ..payload.signing import Guard
 from ..tasks import Task
 
@@ -52,6 +53,10 @@ class ScheduleOptions(TypedDict, total=False):
     queue_name: str | None
     backoff: "Seconds | Sequence[Seconds] | None"
     timeout: Seconds | None
+    expires: Seconds | None
+    """Counted from when a tick is queued."""
+    retry_on: ErrorTypes | None
+    give_up_on: ErrorTypes | None
     headers: Mapping[str, str] | None
 
 
@@ -197,6 +202,11 @@ class Schedules:
         for option in ("task_id", "async", *NOT_FOR_TICKS):
             if option in given:
                 raise InvalidOption(f"{option} is not an option of a schedule, which says when.")
+        if isinstance(given.get("expires"), date):
+            raise InvalidOption(
+                "expires of a schedule is a number of seconds, or a timedelta, counted from when a tick "
+                "is queued. After a fixed moment, all of its ticks would be expired."
+            )
         func, args, kwargs = call
         if not isinstance(kwargs, Mapping):
             raise InvalidOption(

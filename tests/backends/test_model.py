@@ -470,5 +470,7 @@ def compare(client: Client, *, examples: int = 100, **more: Any) -> None:
     )
 
 
+# On a busy machine, PostgreSQL takes minutes.
+@pytest.mark.timeout(900)
 def test_store_does_what_the_model_does(client: Client) -> None:
     compare(client)

@@ -236,13 +236,14 @@ def test_alert_rules_are_in_order_and_use_metrics_that_exist(gator: Gator) -> No
     path = ROOT / "docs" / "prometheus" / "alerts.yml"
 
     promtool("check", "rules", str(path))
-    about = '{"definition": "every 60 s"}'
-    gator.client.announce_schedules([Announcement("poll", about, 60)], 1_800_000_000)
+    gator.client.announce_schedules([POLL], 1_800_000_000)
 
     assert set(findall(r"alligator_\w+", path.read_text())) <= names(gator)
 
 
+POLL = Announcement("poll", '{"definition": "every 60 s"}', 60)
 SCHEDULE = "alligator_schedule"
+AGE = "alligator_queue_oldest_task_age_seconds"
 QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
 
 
@@ -268,6 +269,19 @@ QUEUE = 'backend="redis", instance="web", job="shop", queue="mail"'
             },
             False,
         ),
+        ("AlligatorBacklog", {f"{AGE}{{{QUEUE}}}": "400x30"}, True),
+        (
+            "AlligatorBacklog",
+            {f"{AGE}{{{QUEUE}}}": "400x30", f"alligator_queue_paused{{{QUEUE}}}": "0x30"},
+            True,
+        ),
+        (
+            "AlligatorBacklog",
+            {f"{AGE}{{{QUEUE}}}": "400x30", f"alligator_queue_paused{{{QUEUE}}}": "1x30"},
+            False,
+        ),
+        ("AlligatorPaused", {f"alligator_queue_paused{{{QUEUE}}}": "1x30"}, True),
+        ("AlligatorPaused", {f"alligator_queue_paused{{{QUEUE}}}": "1x10 0x20"}, False),
         (
             "AlligatorFailures",
             {
@@ -366,6 +380,7 @@ def test_grafana_dashboard_uses_metrics_that_exist(gator: Gator) -> None:
     text = (ROOT / "docs" / "prometheus" / "grafana.json").read_text()
 
     panels = loads(text)["panels"]
+    gator.client.announce_schedules([POLL], 1_800_000_000)
 
     assert set(findall(r"alligator_\w+", text)) <= names(gator)
     for panel in panels:

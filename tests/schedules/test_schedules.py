@@ -71,6 +71,8 @@ def test_tick_is_a_task_with_options(gator: Gator) -> None:
         retries=3,
         backoff=[1, 2],
         timeout=timedelta(minutes=1),
+        retry_on=(OSError, "shop.errors.Busy"),
+        give_up_on=PermissionError,
         queue_name="mail",
         headers={"tenant": "7"},
         on_error=tell,
@@ -81,6 +83,8 @@ def test_tick_is_a_task_with_options(gator: Gator) -> None:
     assert task.func is note_day
     assert (task.func_args, task.func_kwargs) == ((date(2026, 1, 1),), {"lang": "de"})
     assert (task.retries, task.backoff, task.timeout) == (3, [1, 2], 60)
+    assert task.retry_on == ["builtins.OSError", "shop.errors.Busy"]
+    assert task.give_up_on == ["builtins.PermissionError"]
     assert (task.queue_name, task.headers, task.on_error) == ("mail", {"tenant": "7"}, tell)
     assert task.task_id == "days@2027-01-15T08:00:00Z"
 
@@ -93,6 +97,15 @@ def test_tick_has_the_defaults_of_the_gator() -> None:
 
     assert (task.queue_name, task.retries, task.timeout) == ("mail", 5, 8)
     assert task.delay_until is None
+
+
+def test_tick_expires_so_long_after_it_was_queued(
+    gator: Gator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gator.every(30, add, 1, 2, expires=timedelta(minutes=1))
+    monkeypatch.setattr("alligator.options.time", lambda: NOON + 600.0)
+
+    assert tick(gator, "add").expires == NOON + 660
 
 
 def test_tick_is_signed_and_of_the_task_class() -> None:
@@ -141,6 +154,10 @@ def test_schedule_whose_call_cannot_work_is_an_error(gator: Gator) -> None:
         {"retries": -1},
         {"kwargs": [1]},
         {"timeout": 0},
+        {"expires": 0},
+        {"expires": date(2100, 1, 1)},
+        {"retry_on": 7},
+        {"give_up_on": "Busy"},
     ],
 )
 def test_options_that_a_schedule_cannot_have_are_errors(

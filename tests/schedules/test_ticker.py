@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Callable, Sequence
 from threading import Event
+from time import time
 from typing import Any
 
 import pytest
 
-from alligator import Gator
+from alligator import Gator, Snooze
 from alligator.backends.base import Announcement, Client, Message
 from alligator.backends.locmem_backend import Client as Locmem
 from alligator.exceptions import BackendError, BackendUnavailable
 from alligator.schedules.ticker import AT_ONCE, LONGEST_WAIT, Ticker
+from tests.harness import workers
 from tests.harness.contract import becomes, drain
 from tests.harness.sample_tasks import add, fail
 
@@ -348,3 +350,53 @@ def test_announcement_names_what_people_want_to_know(store: Away) -> None:
         '{"definition": "0 3 * * *", "zone": "Europe/Berlin", "function": '
         '"tests.harness.sample_tasks.fail", "queue": "all", "catch_up": 3600.0}'
     )
+
+
+# With pauses, expiry and snoozes.
+
+
+def not_yet() -> None:
+    raise Snooze(3600)
+
+
+def test_ticks_of_a_paused_queue_wait_until_it_is_resumed(gator: Gator) -> None:
+    gator.every(30, add, 1, 2)
+    worker = Worker(gator)
+    worker.at(0)
+    gator.pause()
+
+    worker.at(30, 60)
+
+    assert drain(gator.client, "all") == []
+    assert gator.len() == 2
+    gator.resume()
+    assert drain(gator.client, "all") == ["add@2027-01-15T12:00:30Z", "add@2027-01-15T12:01:00Z"]
+
+
+def test_tick_that_waits_for_too_long_expires(
+    gator: Gator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gator.every(30, add, 1, 2, expires=60)
+    worker = Worker(gator)
+    worker.at(0)
+    gator.pause()
+    worker.at(30)
+    monkeypatch.setattr("alligator.execution.attempt.time", lambda: time() + 3600)
+
+    gator.resume()
+    workers.burst(gator)
+
+    assert (gator.stats().expired, gator.stats().succeeded) == (1, 0)
+
+
+def test_tick_is_queued_beside_one_that_snoozes(gator: Gator) -> None:
+    gator.every(30, not_yet)
+    worker = Worker(gator)
+    worker.at(0, 30)
+    workers.burst(gator)
+
+    worker.at(60)
+    workers.burst(gator)
+
+    stats = gator.stats()
+    assert (stats.scheduled, stats.ready, stats.failed) == (2, 0, 0)

@@ -62,6 +62,10 @@ Gator()  # refused
 # Schedules.
 gator.cron("0 3 * * *", send_receipt, 7, timezone="Europe/Berlin", kwargs={"again": True})
 gator.every(30, resize, "cat.png", retries=3, catch_up=60, name="cats")
+gator.every(30, resize, "cat.png", expires=60, retry_on=OSError, give_up_on=(KeyError, "a.B"))
+gator.cron("0 3 * * *", resize, "cat.png", expires=timedelta(minutes=1))
+gator.cron("0 3 * * *", resize, "cat.png", expires=datetime.now())  # refused
+gator.every(30, resize, "cat.png", retry_on=OSError())  # refused
 gator.every(30, send_receipt, "seven")  # refused
 gator.every(30, send_receipt)  # refused
 gator.cron("0 3 * * *", resize, 7)  # refused

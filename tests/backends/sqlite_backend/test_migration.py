@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from alligator import Gator
-from alligator.backends.base import Message
+from alligator.backends.base import Message, Outcome
 from alligator.backends.sqlite_backend import Client, schema
+from alligator.backends.sqlite_backend.clock import now
 from alligator.backends.sqlite_backend.database import Database
 from alligator.commits import spool
 from alligator.exceptions import BackendError
@@ -91,6 +92,47 @@ def test_migration_keeps_tasks_of_every_state(
     assert letter.reason == "it was to be"
     assert query(populated, "SELECT DISTINCT colour FROM task") == [("green",)]
     assert query(populated, "SELECT sum(number) FROM measure") == [(4,)]
+
+
+@pytest.fixture
+def aged(tmp_path: Path) -> Path:
+    """Return the path of a file of version 4, before pauses, expiry and schedules, with two tasks."""
+    path = tmp_path / "queue.db"
+    with (
+        closing(Database(str(path), schema.VERSIONS[:4], timeout=1.0)) as database,
+        database.write(durable=True) as connection,
+    ):
+        connection.execute(
+            "INSERT INTO queue VALUES ('all', 1, 0, 0, 1, 7, 5, 2, 0, 0, 0, 3, 1)",
+        )
+        connection.execute(
+            "INSERT INTO task (queue, id, state, at, due, data, reason) VALUES"
+            " ('all', 'a', 'ready', 1, 1, 'data', ''), ('all', 'b', 'dead', ?, 1, 'data', 'no luck')",
+            (now(),),
+        )
+    assert version(path) == 4
+    return path
+
+
+def test_file_of_version_4_gets_pauses_expiry_and_schedules(aged: Path) -> None:
+    with closing(Client(f"sqlite://{aged}")) as client:
+        stats = client.stats("all")
+        assert (stats.ready, stats.dead, stats.pushed, stats.failed, stats.died) == (1, 1, 7, 3, 1)
+        assert (stats.paused, stats.expired, [*client.schedules()]) == (0, 0, [])
+
+        client.pause("all", 3600)
+        assert client.push_tick("nightly", 60, Message("all", "nightly", "data"))
+        assert not client.reserve("all", limit=9)
+        client.pause("all", 0)
+        first, second = client.reserve("all", limit=9)
+        client.step((), 0, outcomes=[Outcome("expired", first, reason="expired")])
+        client.ack(second)
+
+        stats = client.stats("all")
+        assert (first.task_id, second.task_id) == ("a", "nightly")
+        assert (stats.dead, stats.died, stats.expired, stats.succeeded) == (2, 2, 1, 6)
+        assert not client.push_tick("nightly", 60, Message("all", "nightly", "data"))
+    assert version(aged) == KNOWN
 
 
 def test_new_file_has_the_newest_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

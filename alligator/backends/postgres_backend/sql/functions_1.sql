@@ -450,8 +450,8 @@ END $$;
 
 -- Settle, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
 -- until there is something to do, `o_took` those that the scans took, `o_at` the time by this
--- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found, `o_reclaimed`
--- whether all expired leases were. The other rows are leases.
+-- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found (not
+-- those of a paused queue), `o_reclaimed` whether all expired leases were. The other rows are leases.
 CREATE FUNCTION {s}.step(
     p_queues text[], p_after timestamptz[], p_since timestamptz,
     p_limit int, p_lease float8, p_max_lost int, p_token bigint,
