@@ -35,7 +35,7 @@ def test_frozen_process_may_begin_one_task_that_it_had_checked(tmp_path: Path) -
 
 
 def test_frozen_process_must_not_begin_what_it_had_only_reserved(tmp_path: Path) -> None:
-    runs = [(name, pid, pid) for pid in (OTHER, FROZEN) for name in "ab"]
+    runs = [(name, pid, float(pid)) for pid in (OTHER, FROZEN) for name in "ab"]
 
     assert broken(tmp_path, runs) == ["I3: b ran 2 times, 0 of them with a reason"]
 
