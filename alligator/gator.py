@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
 from ._runtime.coroutines import complete
@@ -43,6 +44,7 @@ from .transaction.scope import innermost
 
 if TYPE_CHECKING:
     from .commits.relay import Relay
+    from .commits.same_server import SameServer
     from .commits.spool import Spool
 
 P = ParamSpec("P")
@@ -149,8 +151,17 @@ class Gator(Schedules, QueueControls):
         """Release connections, files and threads. The tasks of the spool stay in its file."""
         for relay in self.relays:
             relay.close()
+        if "same_server" in self.__dict__:
+            self.same_server.close()
         self._delivery.close()
         self.client.close()
+
+    @cached_property
+    def same_server(self) -> "SameServer":
+        """Writes tasks on connections to the database of the store, where no relay does."""
+        from .commits.same_server import SameServer
+
+        return SameServer(self.client)
 
     def relay_from(self, connect: Callable[[], Any], *, table: str = "alligator_outbox") -> None:
         """Relay the outbox of a database; *connect* opens a connection of the DB-API to it."""

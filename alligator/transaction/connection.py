@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, Protocol, Self
-from weakref import WeakKeyDictionary
 
 from .._runtime.coroutines import complete
-from ..backends.base import Client, Commit
+from ..backends.base import Commit
 from ..backends.shared_database import Query
 from ..commits import interception
 from ..commits.databases import execute, fetch, is_in_transaction, kind_of
@@ -30,8 +29,10 @@ class Enlisted(Owner, Protocol):
     """What this transaction needs of its gator."""
 
     relays: list[Relay]
-    client: Client
     enlisters: list[Enlists]
+
+    @property
+    def same_server(self) -> SameServer: ...
 
 
 class ConnectionTransaction(Transaction):
@@ -58,7 +59,7 @@ class ConnectionTransaction(Transaction):
         self._connection = connection
         self._kind = kind_of(connection)
         self._relay: Relay | None = _relay_of(gator.relays, connection)
-        self._same = self._relay.same_server if self._relay else _same_server_of(gator.client)
+        self._same = self._relay.same_server if self._relay else gator.same_server
         if self._relay is None and not self._same.is_possible(self._kind.dialect):
             raise ConfigurationError(NO_RELAY)
         self._enlisters = gator.enlisters
@@ -85,30 +86,43 @@ class ConnectionTransaction(Transaction):
         if self.doomed:
             self.rollback()
             return
-        written, others = self._split(self._deferred.close())
-        if written:
-            complete(self._write(written, _call))
+        tasks = self._deferred.close()
+        try:
+            written, others = self._split(tasks)
+            if written:
+                complete(self._write(written, _call))
+        except BaseException as error:
+            self._give_up(tasks, error)
+            raise
         if others:
             complete(self._deliver(others, self._deferred, awaits=False))
 
     async def acommit(self) -> None:
         """Asynchronous version of `commit`."""
         if self.doomed:
-            self.rollback()
+            await super().acommit()
             return
-        written, others = self._split(self._deferred.close())
-        if written:
-            from .._runtime.threads import run_in_thread  # loads asyncio
+        from .._runtime.threads import run_in_thread  # loads asyncio
 
-            await self._write(written, run_in_thread)
+        tasks = self._deferred.close()
+        try:
+            written, others = self._split(tasks)
+            if written:
+                await self._write(written, run_in_thread)
+        except BaseException as error:
+            failure = error
+            await run_in_thread(lambda: self._give_up(tasks, failure))
+            raise
         if others:
-            from .._runtime.threads import run_in_thread  # loads asyncio
-
             await run_in_thread(
                 lambda: complete(self._deliver(others, self._deferred, awaits=False)),
                 own_thread=True,
             )
         self.finish()
+
+    def _give_up(self, tasks: Sequence[OutgoingTask], cause: BaseException) -> None:
+        """Discard tasks that could not be written; push those with ``always=True``."""
+        complete(self._drop(tasks, "failed", cause, awaits=False))
 
     def _split(
         self, tasks: Sequence[OutgoingTask]
@@ -126,7 +140,6 @@ class ConnectionTransaction(Transaction):
     async def _write(self, tasks: Sequence[OutgoingTask], ask: Ask) -> None:
         """Write *tasks* on the connection; *ask* calls what waits for the store."""
         if not is_in_transaction(self._connection, self._kind.driver):
-            self._fail("failed", tasks)
             raise ConfigurationError(
                 "No transaction is open on the connection, so nothing would commit the tasks: begin "
                 "it before gator.transaction(on=connection), and commit it after that block."
@@ -165,17 +178,6 @@ class ConnectionTransaction(Transaction):
             relay.outbox.explain(error, self._kind.dialect, self._same.reason)
             raise
         relay.expect(commit)
-
-
-_without_relay: WeakKeyDictionary[Client, SameServer] = WeakKeyDictionary()
-"""For gators whose application has only the database of the store."""
-
-
-def _same_server_of(client: Client) -> SameServer:
-    found = _without_relay.get(client)
-    if found is None:
-        found = _without_relay[client] = SameServer(client)
-    return found
 
 
 def _call(function: Callable[[], str]) -> str:

@@ -75,7 +75,7 @@ class _Enlisting:
         self._engine: Engine | None = None
         self._observed: WeakSet[Engine] = WeakSet()
         """The engines whose statements are observed."""
-        self._joined: set[str] = set()
+        self._joined: WeakSet[Commit] = WeakSet()
         """Commits of sessions that are bound to a connection, whose own commit comes later."""
         self._written: WeakKeyDictionary[Commit, Written] = WeakKeyDictionary()
         """What commits have written to the tables of the store."""
@@ -159,8 +159,7 @@ class _Enlisting:
         if written is not None:
             self.relay.same_server.wake(written)
             return written.duplicates
-        if commit.commit_id in self._joined:
-            self._joined.discard(str(commit.commit_id))
+        if commit in self._joined:
             self.relay.expect(commit)
         else:
             self.relay.add(commit)
@@ -246,7 +245,7 @@ class _Enlisting:
                 self._written[commit] = written
                 return
         if isinstance(session.bind, Connection):
-            self._joined.add(str(commit.commit_id))
+            self._joined.add(commit)
         statement = self.relay.outbox.statement(str(commit.commit_id), commit.messages, dialect)
         sql = with_parameters(statement.sql, connection.dialect.paramstyle)
         try:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
 
+from alligator import Gator
 from alligator.backends.base import Message
 from alligator.backends.locmem_backend import Client
 from alligator.backends.shared_database import Query, Written
@@ -169,3 +171,16 @@ def test_dialect_and_store_decide_whether_it_is_possible(same: SameServer) -> No
     assert same.is_possible("postgresql")
     assert not same.is_possible("mysql")
     assert not SameServer(Client("locmem://")).is_possible("postgresql")
+
+
+def test_close_of_the_gator_ends_the_thread_that_wakes_workers(database: Database) -> None:
+    client = SharingClient("locmem://")
+    client.shared_database = database
+    before = set(enumerate_threads())
+    with Gator("", backend_class=lambda dsn: client) as gator:
+        gator.same_server.wake(Written("7", {"mail": 1}))
+        started = set(enumerate_threads()) - before
+
+    assert database.woken == [Written("7", {"mail": 1})]
+    assert [each.name for each in started] == ["alligator-wake"]
+    assert not any(each.is_alive() for each in started)

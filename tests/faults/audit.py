@@ -1,7 +1,8 @@
 """The audit: compare the responses that clients got with the tasks that ran."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,14 @@ class Run(NamedTuple):
     pid: int
     began: float
     ended: bool
+
+
+class Pause(NamedTuple):
+    """A time in which a worker extended no lease, longer than a lease: the machine was busy."""
+
+    pid: int
+    start: float
+    end: float
 
 
 class AuditLog:
@@ -84,6 +93,12 @@ class AuditLog:
                     found[name][place] = run._replace(ended=True)
                     break
         return dict(found)
+
+    def pauses(self) -> list[Pause]:
+        """Return when the heartbeats of workers were late; see `tests.faults.worker`."""
+        path = self.ledger.with_suffix(".pauses")
+        words = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [Pause(int(pid), float(start), float(end)) for pid, start, end in words]
 
     def ended(self) -> set[str]:
         """Return the tasks that finished."""
@@ -157,12 +172,20 @@ def audit(
     if dead != {*doomed}:
         broken.append(f"I1: {_some(dead ^ {*doomed})} are wrongly dead letters, or wrongly not")
 
+    pauses = audit_log.pauses()
+    held_up = {*killed_or_frozen}
     for name, each in runs.items() if counts else ():
         with_reason = (
             outages
             + sum(run.pid in killed_or_frozen for run in each[:-1])
             + MAX_LOST * (name in doomed)
         )
+        if len(each) > 1 + with_reason:
+            with_reason += _expired(each, killed_or_frozen, pauses)
+        if len(each) > 1 + with_reason and each[-1].pid in held_up:
+            # It was frozen after it had checked the lease, just before the task began: one a process.
+            held_up.remove(each[-1].pid)
+            with_reason += 1
         if len(each) > 1 + with_reason:
             broken.append(f"I3: {name} ran {len(each)} times, {with_reason} of them with a reason")
     if counts and not forgets:
@@ -183,6 +206,21 @@ def audit(
         sum(again.values()),
         len(audit_log.unknown()),
         broken,
+    )
+
+
+def _expired(runs: Sequence[Run], known: Collection[int], pauses: Sequence[Pause]) -> int:
+    """Return how many of *runs* were followed by another one because the heartbeat was late.
+
+    Not those of the processes that are *known* to have been killed or frozen.
+    """
+    return sum(
+        any(
+            pause.pid == run.pid and run.began <= pause.end and following.began >= pause.start
+            for pause in pauses
+        )
+        for run, following in pairwise(runs)
+        if run.pid not in known
     )
 
 

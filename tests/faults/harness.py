@@ -195,9 +195,14 @@ class Harness:
         """Send a signal to a worker, and record it if its task may run again because of it."""
         self.injections += 1
         if number not in (signal.SIGTERM, signal.SIGCONT):
-            # With the processes of its isolated tasks, which get the signal as well.
-            self.killed_or_frozen |= {process.pid, *_group(process.pid)}
+            self.killed_or_frozen |= {process.pid, *_session(process.pid)}
         self._kill(process, number)
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            # Those of isolated tasks have groups of their own; if the worker is killed, they end by
+            # themselves, but a machine that is suspended freezes all of them.
+            for pid in _session(process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(30)
         elif number == signal.SIGSTOP:
@@ -384,9 +389,9 @@ def _children(pid: int) -> list[int]:
     return _processes(1, pid)
 
 
-def _group(pid: int) -> list[int]:
-    """Return the processes of a process group."""
-    return _processes(2, pid)
+def _session(pid: int) -> list[int]:
+    """Return the processes of the session that a process leads."""
+    return _processes(3, pid)
 
 
 def _processes(field: int, wanted: int) -> list[int]:

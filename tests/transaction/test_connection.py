@@ -2,13 +2,15 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import pytest
 
-from alligator import CANCELED, Gator
+from alligator import CANCELED, WAITING, Gator
+from alligator.backends.base import Commit, Pushed
 from alligator.commits.databases import ddl
 from alligator.exceptions import ConfigurationError
 from alligator.testing import capture, sync
@@ -188,6 +190,19 @@ def test_missing_table_is_an_error_that_says_how_to_create_it(tmp_path: Path) ->
         assert rows(path, "orders") == 0
 
 
+def test_failed_write_cancels_its_tasks_and_pushes_those_that_always_run(
+    gator: Gator, path: Path, connection: sqlite3.Connection
+) -> None:
+    with pytest.raises(ConfigurationError, match="No transaction is open"):  # noqa: SIM117
+        with gator.transaction(on=connection) as transaction:
+            task = gator.task(add, 1, 2)
+            always = gator.options(always=True).task(add, 3, 4)
+
+    assert (task.status, always.status) == (CANCELED, WAITING)
+    assert transaction.tasks == ()
+    assert state(gator, path) == (0, 1)
+
+
 # Asynchronous connections.
 
 
@@ -224,3 +239,37 @@ def test_async_connection_needs_an_async_block(gator: Gator, path: Path) -> None
     asyncio.run(main())
 
     assert state(gator, path) == (1, 0)
+
+
+@pytest.mark.parametrize("is_doomed", [True, False])
+def test_async_block_that_fails_pushes_in_a_thread(
+    gator: Gator, path: Path, monkeypatch: pytest.MonkeyPatch, is_doomed: bool
+) -> None:
+    import aiosqlite
+
+    threads = []
+    push_commits = gator.client.push_commits
+
+    def push(commits: Sequence[Commit]) -> Sequence[Pushed]:
+        threads.append(current_thread())
+        return push_commits(commits)
+
+    monkeypatch.setattr(gator.client, "push_commits", push)
+    monkeypatch.setattr(gator.delivery, "blocking", True)
+
+    async def main() -> None:
+        async with aiosqlite.connect(path) as connection:
+            if is_doomed:
+                await connection.execute(INSERT)
+            async with gator.transaction(on=connection) as transaction:
+                gator.task(add, 1, 2)
+                gator.options(always=True).task(add, 3, 4)
+                if is_doomed:
+                    transaction.doom()
+
+    with nullcontext() if is_doomed else pytest.raises(ConfigurationError, match="No transaction"):
+        asyncio.run(main())
+
+    assert gator.len() == 1
+    assert len(threads) == 1
+    assert threads[0] is not main_thread()
