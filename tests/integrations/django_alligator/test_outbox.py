@@ -14,7 +14,9 @@ from alligator.commits.databases import ddl
 from django_alligator.checks import check_settings, check_tables
 from django_alligator.outbox import DjangoOutbox
 from tests.harness.django_databases import USING, Shop, add_database, note
+from tests.harness.django_files import DjangoProject
 from tests.harness.django_settings import settings_of
+from tests.harness.programs import lines
 
 
 @pytest.fixture
@@ -120,3 +122,48 @@ def test_program_that_forks_has_a_relay_in_each_process(shop: Shop) -> None:
             os._exit(2)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+PLACE = """
+import os
+import sys
+
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from django_alligator import gator
+from shop.models import Order
+from shop.tasks import note
+
+
+class Command(BaseCommand):
+    def add_arguments(self, parser):
+        parser.add_argument("ending")
+
+    def handle(self, *args, ending, **options):
+        with transaction.atomic():
+            Order.objects.create(name=ending)
+            gator.task(note, ending)
+            if ending == "raise":
+                raise RuntimeError
+        if ending == "kill":
+            os.kill(os.getpid(), 9)
+        if ending == "exit":
+            sys.exit()
+"""
+
+
+def test_command_that_ends_after_its_commit_loses_no_task(project: DjangoProject) -> None:
+    """The project's own command; it ends as usual, by an error, or is killed right after the commit."""
+    commands = project.folder / "shop" / "management" / "commands"
+    commands.mkdir(parents=True)
+    (commands / "place.py").write_text(PLACE)
+    project.create_tables()
+
+    endings = ("return", "exit", "kill", "raise")
+    assert [project.manage("place", each).returncode for each in endings] == [0, 0, -9, 1]
+    for words in (["outbox", "relay"], ["worker", "--burst"]):
+        done = project.manage("alligator", *words)
+        assert done.returncode == 0, done.stderr
+
+    assert sorted(lines(project.out)) == ["exit", "kill", "return"]
