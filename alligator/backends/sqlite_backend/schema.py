@@ -158,6 +158,7 @@ SET_CLOCK = "UPDATE clock SET now = ?, turn = ?"
 SHIFT = (
     "UPDATE task SET at = at - :by, due = due - :by WHERE state <> 'dead'",
     "UPDATE worker SET seen = seen - :by, gone = gone - :by",
+    "UPDATE schedule SET seen = seen - :by, gone = gone - :by",
     f"UPDATE queue SET paused = paused - :by WHERE paused BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
 )
 

@@ -1,11 +1,12 @@
 """Writes to the tables: times and counts."""
 
 import time
+from math import inf
 from pathlib import Path
 
 import pytest
 
-from alligator.backends.base import Message, Outcome, Verdict, WorkerInfo
+from alligator.backends.base import Announcement, Message, Outcome, Verdict, WorkerInfo
 from alligator.backends.sqlite_backend import Client, clock
 from alligator.constants import COMMIT_MEMORY, LONG_COMMIT_MEMORY
 from tests.harness.sqlite_files import query
@@ -35,6 +36,23 @@ def test_clock_that_is_set_back_makes_no_task_wait_longer(
     # One after the other, for the one whose lease has ended is leased alone.
     leases = [*client.reserve("mail", limit=5), *client.reserve("mail", limit=5)]
     assert {lease.task_id for lease in leases} == {"leased", "scheduled"}
+
+
+def test_clock_that_is_set_back_lengthens_no_pause_and_keeps_no_schedule(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.pause("mail", 60)
+    client.pause("print", inf)
+    client.announce_schedules([Announcement("nightly", "{}", 60)], 1)
+
+    monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR)
+    client.push("other", "a", "1")
+
+    assert 30 < client.stats("mail").paused <= 60
+    assert client.stats("print").paused == inf
+    monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR + 90)
+    assert client.stats("mail").paused == 0
+    assert client.schedules() == []
 
 
 def test_counts_equal_those_of_a_recount(client: Client, path: Path) -> None:
