@@ -82,6 +82,7 @@ class Site:
         with self.app.app_context():
             shop = Shop.__new__(Shop)
             shop.engine, shop.gator = self.db.engine, self.gator
+            shop.has_outbox = True
             tasks = shop.tasks()
             with self.db.engine.connect() as connection:
                 rows = connection.execute(text('SELECT count(*) FROM "order"')).scalar_one()
