@@ -27,6 +27,7 @@ PROGRAMS = [*(ROOT / "alligator").rglob("*.py"), *(ROOT / "integrations").rglob(
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#+ (?P<text>.+)$", re.M)
 CODE = re.compile(r"^```.*?^```$", re.M | re.S)
+TAB_SET = re.compile(r"^::::\{tab-set\}\n.*?^::::$", re.M | re.S)
 
 
 def name_of(value: object) -> str | None:
@@ -83,6 +84,16 @@ def test_examples_of_a_page_run(page: Path, tab: str, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if tabs(page) != [""]], ids=name_of)
+def test_each_set_of_tabs_has_a_tab_for_each_reader(page: Path) -> None:
+    """A reader who chose a tab would be shown that of others, or none."""
+    text = page.read_text("utf-8")
+
+    for found in TAB_SET.finditer(text):
+        names = re.findall(r"^:::\{tab-item\} (.+)$", found[0], re.M)
+        assert names == tabs(page), f"line {text.count(chr(10), 0, found.start()) + 1}"
 
 
 @pytest.mark.parametrize(
