@@ -233,7 +233,7 @@ def test_missing_outbox_says_that_the_store_is_elsewhere(copied: tuple[Engine, G
 
 
 @pytest.fixture
-def web(postgres: str) -> Iterator[Engine]:
+def web(postgres: str, shop: Shop) -> Iterator[Engine]:
     """Return an engine of a role that may not use the schema of the store."""
     role = f"web_{uuid4().hex[:8]}"
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -244,6 +244,7 @@ def web(postgres: str) -> Iterator[Engine]:
             make_url(postgres).set(drivername="postgresql+psycopg", username=role)
         )
         yield engine
+        shop.gator.close()  # before its relay is denied the database
         engine.dispose()
         connection.execute(f"DROP OWNED BY {role}".encode())
         connection.execute(f"DROP ROLE {role}".encode())
