@@ -107,6 +107,7 @@ SQS_LIMITS = {
         "test_late_ack_removes_its_task_in_any_state",
         "test_outdated_lease_cannot_move_its_task",
         "test_extend_returns_the_lost_leases",
+        "test_outdated_lease_is_lost_also_beside_the_new_one_of_its_task",
         "test_release_with_a_delay_is_fenced",
         "test_expiry_is_fenced",
         "test_late_ack_finds_its_task_beside_a_newer_one",

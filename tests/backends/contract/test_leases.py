@@ -249,6 +249,13 @@ def test_extend_returns_the_lost_leases(client: Client) -> None:
     assert lost == [done, passed_on]
 
 
+def test_outdated_lease_is_lost_also_beside_the_new_one_of_its_task(client: Client) -> None:
+    push(client, "a")
+    outdated, new = take(client, lease_for=AT_ONCE), take(client)
+
+    assert client.extend([outdated, new], HOUR) == [outdated]
+
+
 def test_extend_of_nothing_loses_nothing(client: Client) -> None:
     assert client.extend([]) == []
 

@@ -662,9 +662,9 @@ BEGIN
                         AND k.token = e.token AND k.state <> 'w' AND k.state <> 'd'
                     LIMIT 1 FOR UPDATE)
                 FROM unnest(p_queues, p_ids, p_seqs, p_tokens) AS e(queue, id, seq, token)))
-            RETURNING seq)
-        SELECT e.n FROM unnest(p_seqs) WITH ORDINALITY AS e(seq, n)
-        WHERE e.seq IN (SELECT seq FROM extended);
+            RETURNING seq, token)
+        SELECT e.n FROM unnest(p_seqs, p_tokens) WITH ORDINALITY AS e(seq, token, n)
+        WHERE (e.seq, e.token) IN (SELECT x.seq, x.token FROM extended x);
 END $$;
 
 -- Single tasks. Of several that wait under one id, the newest is meant: one that was never leased, if
