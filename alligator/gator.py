@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
 from ._runtime.coroutines import complete
@@ -124,6 +123,7 @@ class Gator(Schedules, QueueControls):
         self.counters: CommitCounters = self._delivery.counters
         self.enlisters: list[Enlists] = []
         """They are asked first, and hold tasks that follow a transaction of the database."""
+        self._same_server: SameServer | None = None
         self.relays: list[Relay] = []
 
     @classmethod
@@ -151,17 +151,19 @@ class Gator(Schedules, QueueControls):
         """Release connections, files and threads. The tasks of the spool stay in its file."""
         for relay in self.relays:
             relay.close()
-        if "same_server" in self.__dict__:
-            self.same_server.close()
+        if self._same_server is not None:
+            self._same_server.close()
         self._delivery.close()
         self.client.close()
 
-    @cached_property
+    @property
     def same_server(self) -> "SameServer":
         """Writes tasks on connections to the database of the store, where no relay does."""
-        from .commits.same_server import SameServer
+        if self._same_server is None:
+            from .commits.same_server import SameServer
 
-        return SameServer(self.client)
+            self._same_server = SameServer(self.client)
+        return self._same_server
 
     def relay_from(self, connect: Callable[[], Any], *, table: str = "alligator_outbox") -> None:
         """Relay the outbox of a database; *connect* opens a connection of the DB-API to it."""
