@@ -113,6 +113,8 @@ class Sessions:
                 can_repeat = isinstance(error, Lost) or is_repeatable(error)
                 if is_last or isinstance(error, TimedOut) or not can_repeat:
                     self.fail(error)
+                if isinstance(error, Lost):
+                    self.close()  # the same cause has broken the idle ones
         raise AssertionError("unreachable")
 
     def fail(self, error: Lost | ServerError) -> NoReturn:

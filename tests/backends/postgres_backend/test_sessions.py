@@ -84,6 +84,23 @@ def test_restarted_server_is_used_again(client: Client, server: PostgresServer) 
     assert client.len("mail") == 1
 
 
+def test_second_attempt_uses_a_new_connection(
+    open_client: Open, network: Proxy, through: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(through, timeout="20")
+    client.ping()
+    deadline = time.monotonic() + 60
+    with client._sessions.lend(deadline) as one, client._sessions.lend(deadline) as other:
+        idle = [one, other]
+    network.cut_all()
+    # As if neither were known to be lost: the last words of a server hide the end of a connection.
+    monkeypatch.setattr("alligator.backends.postgres_backend.wire.Wire.is_alive", lambda wire: True)
+
+    client.ping()
+
+    assert [session.wire.is_closed for session in idle] == [True, True]
+
+
 def test_dropped_tables_are_created_again(client: Client, query: Query) -> None:
     client.push_many(MAIL)
     query("DROP SCHEMA {s} CASCADE")
