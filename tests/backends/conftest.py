@@ -218,8 +218,9 @@ def sqs() -> Iterator[str]:
 
 @pytest.fixture
 def patient_sqs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Allow each commit to SQS the time that a busy machine needs: boto3 takes a second to start."""
+    """Allow each call to SQS the time that a busy machine needs: boto3 takes a second to start."""
     monkeypatch.setattr("alligator.backends.sqs_backend.Client.commit_seconds", float(PATIENCE))
+    monkeypatch.setattr("alligator.backends.sqs_backend.connection.LOOKUP_SECONDS", float(PATIENCE))
 
 
 @pytest.fixture(params=["locmem", "sqlite", "valkey", "redis", "postgres", "sqs"])

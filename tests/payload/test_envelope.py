@@ -33,7 +33,7 @@ OF_1_0 = (
 )
 OF_A_LATER_VERSION = (
     '{"task_id":"new","retries":1,"is_async":true,"module":"tests.harness.sample_tasks",'
-    '"callable":"fail","args":[["no",NaN]],"kwargs":{},"options":{"backoff":0,"expires":7},'
+    '"callable":"fail","args":[["no",NaN]],"kwargs":{},"options":{"backoff":0,"horizon":7},'
     '"headers":{"a":"b"},"unique":{"key":["k"]}}'
 )
 
@@ -127,7 +127,7 @@ def test_keys_of_a_later_version_survive_a_retry() -> None:
 
     found = json.loads(letter.data)
     assert found["unique"] == {"key": ["k"]}
-    assert found["options"] == {"backoff": 0.0, "expires": 7}
+    assert found["options"] == {"backoff": 0.0, "horizon": 7}
     assert (found["retries"], found["attempt"], found["headers"]) == (0, 2, {"a": "b"})
     assert str(found["args"]) == "[['no', nan]]"
 
