@@ -10,6 +10,7 @@ import pytest
 
 from alligator.backends.base import Message
 from alligator.backends.sqlite_backend import Client
+from tests.harness.programs import eventually
 from tests.harness.sqlite_files import start
 
 NAMES = ["x", "4242-0123456789ab"]
@@ -86,9 +87,8 @@ def test_fifo_of_a_killed_process_is_removed(client: Client, path: Path) -> None
     assert process.stdout is not None
     process.stdout.readline()
     folder = Path(f"{path}-wake")
-    end = time.monotonic() + 10
-    while not (folder.exists() and list(folder.iterdir())) and time.monotonic() < end:
-        time.sleep(0.01)
+    # A FIFO whose name begins with a dot is not in use yet.
+    eventually(lambda: folder.exists() and list(folder.glob("[!.]*")))
     process.kill()
     process.communicate()
 
