@@ -39,7 +39,8 @@ class Program:
 
     def __init__(self, dsn: str, directory: Path, settings: dict[str, Any]) -> None:
         script = directory / "run_tasks.py"
-        script.write_text(PROGRAM)
+        if not script.exists():  # to write it again would show others that start an empty program
+            script.write_text(PROGRAM)
         self.log = directory / f"worker-{time.monotonic_ns()}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
