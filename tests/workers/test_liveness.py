@@ -80,13 +80,29 @@ def test_file_is_touched_while_the_worker_lives_and_removed_at_its_end(
     monkeypatch.setattr(liveness, "TOUCH_SECONDS", 0.01)
     path = tmp_path / "alive"
     now = WorkerHealth(True, False)
-    with Liveness(lambda: now, str(path)).served():
+    reads = 0
+
+    def read_health() -> WorkerHealth:
+        nonlocal reads
+        reads += 1
+        return now
+
+    def wait_for_touches() -> None:
+        """Wait until what was read before has been written, and the health was read again."""
+        before = reads
+        eventually(lambda: reads > before + 1)
+
+    with Liveness(read_health, str(path)).served():
         assert path.read_text() == "the store does not answer\n"
         now = WorkerHealth(True, True)
         eventually(lambda: path.read_text() == "the store answers\n")
         now = WorkerHealth(False, True)
+        wait_for_touches()
         path.unlink()
+        wait_for_touches()
         assert not path.exists()
+        now = WorkerHealth(True, True)
+        eventually(path.exists)
     assert not path.exists()
 
 
