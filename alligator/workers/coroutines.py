@@ -27,7 +27,7 @@ MAX_SHOWN = 100
 """How many running coroutines a worker lists at most; the oldest ones."""
 
 
-class CoroutineLane:
+class CoroutineRunner:
     """Runs coroutine tasks on an event loop, as many at once as there are places.
 
     Its methods are called by the thread of the loop, unless they say otherwise.

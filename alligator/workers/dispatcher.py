@@ -14,7 +14,7 @@ from ..payload.envelope import timeout_in
 from ..tasks import Task
 from . import threads as worker_threads
 from .backlog import Backlog, Reserved
-from .coroutines import CoroutineLane
+from .coroutines import CoroutineRunner
 from .demand import Demand
 from .event_loop import WorkerEventLoop
 from .failure_log import FailureLog
@@ -56,14 +56,14 @@ class Dispatcher(Reservations):
         self._places = worker.places
         self._plain = Backlog()
         self._plain_changed = Condition()
-        self.lane: CoroutineLane = CoroutineLane(
+        self.runner: CoroutineRunner = CoroutineRunner(
             *(worker.gator, loop.start(), loop.context(), worker.places, worker.held, self._skip),
             *(self._end_coroutine, self._wake_up, lambda: bool(self._plain.tasks)),
         )
         self.watch: LoopWatch = LoopWatch(
             loop.start(),
             lambda: loop.thread.ident if loop.thread is not None else None,
-            CoroutineLane.run.__code__,
+            CoroutineRunner.run.__code__,
             worker.log,
             worker.blocking_after,
         )
@@ -103,7 +103,7 @@ class Dispatcher(Reservations):
 
     def take_over(self, lease: Lease, task: Task, until: float) -> None:
         """Run a coroutine task that a thread has reserved *until* then."""
-        self.lane.submit([Reserved(lease, task, perf_counter(), until)])
+        self.runner.submit([Reserved(lease, task, perf_counter(), until)])
 
     def take(self, thread: WorkerThread) -> Reserved | None:
         """Return a task for *thread* to run; None if there is none."""
@@ -111,8 +111,8 @@ class Dispatcher(Reservations):
         if thread.has_place:
             thread.has_place = False
             places.give_back_plain()
-            if self.lane.waiting and places.total:
-                self.lane.fill_soon()
+            if self.runner.waiting and places.total:
+                self.runner.fill_soon()
             self._demand.plain.note_end(thread.seconds())
             if not self._plain:
                 self._wake_up()
@@ -154,12 +154,12 @@ class Dispatcher(Reservations):
 
     def running_tasks(self) -> list[Running]:
         """Return the coroutines that have run for the longest."""
-        return self.lane.shown()
+        return self.runner.shown()
 
     @property
     def reserved(self) -> int:
         """How many tasks it has reserved that have not started."""
-        return len(self._plain) + len(self.lane.waiting) + len(self._handed_over)
+        return len(self._plain) + len(self.runner.waiting) + len(self._handed_over)
 
     @property
     def is_occupied(self) -> bool:
@@ -168,17 +168,17 @@ class Dispatcher(Reservations):
 
     def leases(self) -> list[Lease]:
         """Return the leases of the running coroutines, and of the tasks that were not started."""
-        waiting = [*self._plain.leases(), *self.lane.waiting.leases()]
+        waiting = [*self._plain.leases(), *self.runner.waiting.leases()]
         handed_over = [lease for lease, _ in self._handed_over.copy()]
-        return [*self.lane.leases(), *waiting, *handed_over]
+        return [*self.runner.leases(), *waiting, *handed_over]
 
     def is_busy_for(self, seconds: float) -> bool:
         """Return whether tasks wait although none has ended for *seconds*."""
-        return self._plain.stands_for(seconds) or self.lane.waiting.stands_for(seconds)
+        return self._plain.stands_for(seconds) or self.runner.waiting.stands_for(seconds)
 
     def running_for(self, seconds: float) -> Lease | None:
         """Return the coroutine that has run for the longest, if it has run for *seconds*."""
-        for lease, ran in self.lane.oldest()[:1]:
+        for lease, ran in self.runner.oldest()[:1]:
             if ran > seconds:
                 return lease
         return None
@@ -191,7 +191,7 @@ class Dispatcher(Reservations):
     def overrun(self) -> Lease | None:
         """Return a coroutine that has exceeded its timeout by far; each only once."""
         late = worker_threads.OVERRUN_SECONDS
-        oldest = self.lane.oldest()
+        oldest = self.runner.oldest()
         self._checked.intersection_update(lease for lease, _ in oldest)
         for lease, ran in oldest:
             if ran > late and lease not in self._checked:
@@ -207,7 +207,7 @@ class Dispatcher(Reservations):
         """Release the tasks that were not started, so that other workers can run them."""
         demand = self._demand
         released = [0, 0]
-        kinds = ((self._plain, demand.plain), (self.lane.waiting, demand.coroutines))
+        kinds = ((self._plain, demand.plain), (self.runner.waiting, demand.coroutines))
         for number, (waiting, kind) in enumerate(kinds):
             if not self._worker.keep_running or waiting.stands_for(BATCH_SECONDS):
                 outcomes = waiting.release()
@@ -281,9 +281,9 @@ class Dispatcher(Reservations):
         waiting = self.reserved
         room = 0
         if worker.keep_running:
-            room = self._demand.room(len(self._plain), len(self.lane.waiting))
+            room = self._demand.room(len(self._plain), len(self.runner.waiting))
         if room and worker.max_tasks:
-            outstanding = waiting + len(self.lane.leases())
+            outstanding = waiting + len(self.runner.leases())
             room = max(0, self._limits.grant(self, outstanding + room) - outstanding)
         return room
 
@@ -302,7 +302,7 @@ class Dispatcher(Reservations):
             kind = coroutines if can_run_on_loop(self.gator, task) else plain
             kind.append(Reserved(lease, task, now, until))
         if coroutines:
-            self.lane.submit(coroutines)
+            self.runner.submit(coroutines)
         if plain:
             self._plain.add(plain)
             self._start_threads(len(self._plain))
@@ -322,13 +322,13 @@ class Dispatcher(Reservations):
         """Release the tasks for which no place will be free soon."""
         keep_plain, keep_coroutines = self._demand.keep()
         plain = self._plain.release(keep_plain)
-        coroutines = self.lane.waiting.release(keep_coroutines)
+        coroutines = self.runner.waiting.release(keep_coroutines)
         self._outcomes.extend([*plain, *coroutines])
         self._demand.note_overflow(len(plain), len(coroutines))
 
     def _release_waiting(self) -> None:
         self._outcomes.extend(self._plain.release())
-        self._outcomes.extend(self.lane.waiting.release())
+        self._outcomes.extend(self.runner.waiting.release())
         handed_over = taken_from(self._handed_over)
         self._outcomes.extend(Outcome("release", lease) for lease, _ in handed_over)
 
@@ -358,7 +358,7 @@ class Dispatcher(Reservations):
         threads = [thread for thread in list(self._worker.threads) if thread is not self]
         return bool(
             self.reserved
-            or self.lane.leases()
+            or self.runner.leases()
             or self._outcomes
             or any(thread.is_occupied for thread in threads)
         )
@@ -377,7 +377,7 @@ class Dispatcher(Reservations):
         if done.outcome.verdict == "release":
             done = bury_overdue(done, worker.unrunnable_after)
         self._outcomes.append(done.outcome)
-        if self.lane.is_stopping and not done.has_run:
+        if self.runner.is_stopping and not done.has_run:
             self.has_stopped_some = True
             log_unfinished(worker.log, lease)
             return

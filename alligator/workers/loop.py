@@ -154,7 +154,7 @@ class WorkLoop:
     def cancel_coroutines(self) -> None:
         """Cancel the coroutines that run, and give them a moment to end."""
         if self._dispatcher is not None:
-            self._dispatcher.lane.cancel_all(CANCEL_SECONDS)
+            self._dispatcher.runner.cancel_all(CANCEL_SECONDS)
 
     def watch(self) -> None:
         """Check whether a task holds up the event loop."""

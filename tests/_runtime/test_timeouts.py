@@ -113,7 +113,7 @@ def test_timeouts_leave_nothing_locked_and_interrupt_only_own_code(
     times: list[float] = []
     wrong: list[BaseException | None] = []
 
-    def lane(number: int) -> None:
+    def run_one(number: int) -> None:
         for turn in range(125):
             began = time.monotonic()
             error = timed_out(0.02, forever(steps[(turn + number) % len(steps)]))
@@ -122,10 +122,10 @@ def test_timeouts_leave_nothing_locked_and_interrupt_only_own_code(
             if not isinstance(cause, Interrupt) or is_begun(cause.__traceback__):
                 wrong.append(cause)
 
-    lanes = [threading.Thread(target=lane, args=(number,)) for number in range(4)]
-    for thread in lanes:
+    threads = [threading.Thread(target=run_one, args=(number,)) for number in range(4)]
+    for thread in threads:
         thread.start()
-    for thread in lanes:
+    for thread in threads:
         thread.join(60)
 
     assert wrong == []
