@@ -8,7 +8,7 @@ DEMO_STAMP = $(VENV)/.installed-demo
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all faults bench bench-quick check types format docs changelog wheel clean
+.PHONY: help demo serve test test-again test-all faults bench bench-quick check types format docs changelog wheel clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -40,6 +40,10 @@ XDIST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)  ## Run the tests; they start the servers that they need.
 	$(BIN)/python -m pytest $(XDIST) $(TESTS)
+
+test-again: $(STAMP)  ## Run the tests that failed once more, one at a time; more than five are not tried.
+	@test "$$(grep -c '": true' .pytest_cache/v/cache/lastfailed)" -le 5
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -rA
 
 test-all: $(STAMP)  ## Run all tests, also the slow ones, which rarely find a fault.
 	$(BIN)/python -m pytest $(XDIST) -m "" $(TESTS)

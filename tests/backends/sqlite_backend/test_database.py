@@ -155,7 +155,7 @@ def test_log_stays_bounded_while_readers_overlap(
             assert reader.stdout
             reader.stdout.readline()
         sizes = []
-        for number in range(2000):
+        for number in range(4000):
             client.push_many([Message("other", str(number), big)])
             sizes.append(path.with_name("queue.db-wal").stat().st_size)
     finally:
@@ -164,8 +164,9 @@ def test_log_stays_bounded_while_readers_overlap(
                 reader.send_signal(signal.SIGKILL)
             reader.communicate()
 
-    assert max(sizes) < 3 * sqlite_database.LOG_BYTES
-    assert client.len("other") == 2000
+    # Without a bound it has 170 MB. A reader that waits for a processor delays a truncation.
+    assert max(sizes) < 12 * sqlite_database.LOG_BYTES
+    assert client.len("other") == 4000
 
 
 def test_signal_handler_that_interrupts_a_write_is_refused_at_once(client: Client) -> None:
