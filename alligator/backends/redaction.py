@@ -8,6 +8,7 @@ HIDDEN = "***"
 _WORD = re.compile(r"[\w./~-]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USER = re.compile(r"[\w.-]*")
+_ALPHANUMERIC = re.compile(r"[^\W_]")
 _HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^\[\]:@&=#;\s]*)(?::\d+)?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 _PATH = re.compile(r"[^:@&=#;?]*")
@@ -75,12 +76,10 @@ def redact(conn_string: str) -> str:
         return f"{scheme}://{HIDDEN}"
     # The last @ ends the credentials: a password may hold one itself, and a slash too.
     credentials, at, location = address.rpartition("@")
-    hosts, slash, path = location.partition("/")
+    hosts, _, path = location.partition("/")
     path_pattern = _FILE if scheme == "sqlite" else _PATH
-    if not _HOSTS.fullmatch(hosts):
+    if not _HOSTS.fullmatch(hosts) or not path_pattern.fullmatch(path):
         location = HIDDEN
-    elif not path_pattern.fullmatch(path):
-        location = f"{hosts}{slash}{HIDDEN}"
     shown_query = HIDDEN if location.endswith(HIDDEN) else _options(scheme, query)
     return f"{scheme}://{_login(credentials)}{at}{location}{question}{shown_query if query else ''}"
 
@@ -90,7 +89,9 @@ def _login(credentials: str) -> str:
     user, _, password = credentials.partition(":")
     if not credentials:
         return ""
-    return f"{user}:{HIDDEN}" if password and _USER.fullmatch(user) else HIDDEN
+    # Without a letter or digit behind it, what stands before the colon may be the password itself.
+    is_login = _ALPHANUMERIC.search(password) and _USER.fullmatch(user)
+    return f"{user}:{HIDDEN}" if is_login else HIDDEN
 
 
 def _options(scheme: str, query: str) -> str:

@@ -67,12 +67,14 @@ REPORTED = [
     "redis://u:{}/0",
     "u:{}@redis://h",
     "redis://{}:@h",
+    "redis://{}::@h",
 ]
 
 
 def is_a_host(dsn: str) -> bool:
     """Whether what was typed says that the password is the name of a host, a file or a database."""
     rest = dsn.partition("://")[2].partition("?")[0].rpartition("@")[2]
+    rest = re.sub(r":\d+(?=[/,]|$)", "", rest)  # without its port
     return TOKEN in rest and not set(rest) & set(":=&#;")
 
 
@@ -97,6 +99,7 @@ def test_password_is_hidden_in_dsns_that_people_have_typed(dsn: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(dsns())
 @example(f"sqlite://u:{TOKEN}@/..")
+@example(f"sqlite://u{TOKEN}/@/../q.db")
 @example(f"sqlite:///q.db?timeout={TOKEN}")
 @example(f"sqlite:///q.db?{TOKEN}=1")
 @example(f"sqlite:///u:{TOKEN}")

@@ -35,6 +35,7 @@ from ..base import (
     WorkerInfo,
     redact,
 )
+from ..redaction import HIDDEN
 from ..stats import SAMPLES, read_numbers, read_text
 from . import schedules as of_schedules
 from . import schema as sql
@@ -67,7 +68,9 @@ class Client(base.Client):
 
     @property
     def address(self) -> str:
-        return redact(f"sqlite://{self._database.path}")
+        # What was typed may hide more: the path of sqlite://u/password@/../q.db has no @.
+        typed = redact(self.conn_string)
+        return typed if HIDDEN in typed else redact(f"sqlite://{self._database.path}")
 
     def exists(self) -> bool:
         return exists(self._database.path)
