@@ -103,6 +103,7 @@ class Client(ScheduleStore, ABC):
     """Whether a push may wait for a disk or a network, so that an event loop must not call it."""
     can_peek: ClassVar[bool] = False
     """Whether `peek` can list the tasks."""
+    keeps_keys: ClassVar[bool] = False  # whether messages may have unique keys
     lists_workers: ClassVar[bool] = True
     """Whether `workers` lists the workers that called `beat`; if not, an empty list means nothing."""
     known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", "paused", *COUNTERS)
@@ -129,8 +130,8 @@ class Client(ScheduleStore, ABC):
     ) -> Duplicates | None:
         """Put *messages* on their queues: all of them or none, in one round trip.
 
-        Returns the positions in *messages* of duplicates: tasks that were not queued because a task
-        with their id already waits on their queue; that task stays unchanged. None if there are none.
+        Returns the positions in *messages* of duplicates, None for none: tasks that were not queued,
+        because their id waits on their queue, or a task there holds their `Unique` key.
 
         The tasks of one call, at most `MAX_TASKS`, are reserved in their order if all are ready at
         once. With a *commit_id* the call is idempotent: a repetition within five minutes does nothing

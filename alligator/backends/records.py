@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..constants import COMMIT_MEMORY, LONG_COMMIT_ID, LONG_COMMIT_MEMORY, MAX_SECONDS
 from ..exceptions import AlligatorException
+from .unique import Unique
 
 
 class Message(NamedTuple):
@@ -16,10 +17,12 @@ class Message(NamedTuple):
     data: str
     delay: float = 0.0
     """Seconds from its arrival until it is ready; `Outcome` says what happens out of range."""
+    unique: Unique | None = None
 
 
 Duplicates = Sequence[int]
-"""The positions, in a push, of the tasks that were not queued because their id already waits."""
+"""The positions, in a push, of the tasks that were not queued: their id already waits, or, where the
+position is a `Held`, another task holds their unique key."""
 
 
 class Commit:

@@ -34,6 +34,7 @@ from ..base import (
     bounded,
     memory_of,
 )
+from ..unique import Held
 from .queue import Queue
 from .schedules import Schedules
 
@@ -75,6 +76,7 @@ class Client(base.Client):
 
     blocking: ClassVar[bool] = False
     can_peek: ClassVar[bool] = True
+    keeps_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -95,10 +97,15 @@ class Client(base.Client):
             if known is not None and not known.undone:
                 return known.duplicates
             names = [message.queue_name for message in messages]
-            numbers = [self._queue(each.queue_name).push(each, now) for each in messages]
-            duplicates = [n for n, number in enumerate(numbers) if number is None] or None
+            results = [self._queue(each.queue_name).push(each, now) for each in messages]
+            duplicates = [
+                place if result is None else Held(place, result.task_id)
+                for place, result in enumerate(results)
+                if not isinstance(result, int)
+            ] or None
             if commit_id:
-                pushed = [(name, n) for name, n in zip(names, numbers, strict=True) if n]
+                found = zip(names, results, strict=True)
+                pushed = [(name, result) for name, result in found if isinstance(result, int)]
                 until = now + (COMMIT_MEMORY if undo else memory_of(commit_id))
                 self._remember(commit_id, _Commit(until, pushed, duplicates))
             self._store.changed.notify_all()

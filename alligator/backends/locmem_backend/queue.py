@@ -20,49 +20,14 @@ from ..base import (
     bounded,
 )
 from ..stats import SAMPLE_SECONDS, SAMPLES
+from .entry import RUNS, Entry
+from .keys import Hold, Keys
 
 HeapItem = tuple[float, int, int, int]
 """The moment, the rank among those of that moment, and the order and number of the entry."""
 
-RUNS: Final = 2**32
-"""A token is the number of the entry, multiplied by this, plus how often it was leased."""
-
 STALE: Final = 100
 """How many stale items a heap may always have, however few tasks there are."""
-
-_numbers = count(1)
-
-
-class Entry:
-    """One push of a task, in any state."""
-
-    __slots__ = (
-        *("alone", "data", "due", "leased", "lost", "number", "order", "position", "runs"),
-        *("suspect", "task_id"),
-    )
-
-    def __init__(self, task_id: str, data: str) -> None:
-        self.task_id: str = task_id
-        self.data: str = data
-        self.number: int = next(_numbers)
-        self.runs: int = 0
-        """How often it was leased."""
-        self.lost: int = 0
-        self.leased: bool = False
-        self.alone: bool = False
-        """Whether its lease was the only one of its step."""
-        self.suspect: bool = False
-        """Whether a lease of it was lost."""
-        self.due: float = 0.0
-        """When it is ready (waiting) or when its lease ends (leased), on the monotonic clock."""
-        self.order: int = 0
-        """The order of its current heap item; an item with another order is stale."""
-        self.position: tuple[float, int] = (0.0, 0)
-        """When it is ready, and its rank among those of that moment; a release restores both."""
-
-    @property
-    def token(self) -> int:
-        return self.number * RUNS + self.runs
 
 
 class Queue:
@@ -87,17 +52,23 @@ class Queue:
         """By their numbers, in the order in which they died."""
         self._new_dead = 0
         """How many have died since `limit_dead` was last called."""
+        self._keys = Keys()
         self._samples: deque[tuple[float, QueueStats]] = deque(maxlen=SAMPLES)
         """Each with the moment at which it was taken."""
 
     # Pushing.
 
-    def push(self, message: Message, now: float) -> int | None:
-        """Add a task and return its number; None if one of its id already waits."""
+    def push(self, message: Message, now: float) -> int | Hold | None:
+        """Add a task and return its number; None if one of its id waits, or who has its unique key."""
         if message.task_id in self._by_id:
             return None
+        unique = message.unique
+        if unique is not None and (holder := self._keys.holder(unique.key, now)) is not None:
+            return holder
         self._counts["pushed"] += 1
         entry = Entry(message.task_id, message.data)
+        if unique is not None:
+            entry.hold = self._keys.add(message.task_id, unique, now)
         self._entries[entry.number] = entry
         self._put_waiting(entry, now + bounded(message.delay))
         return entry.number
@@ -139,6 +110,9 @@ class Queue:
         """Remove a task that is done, even if it waits again or has died in the meantime."""
         entry = self._entries.get(number)
         if entry is not None:
+            if entry.hold is not None:
+                entry.hold.finish()
+                entry.hold = None
             self._remove(entry)
         elif self._dead.pop(number, None) is None:
             return
@@ -205,6 +179,8 @@ class Queue:
 
     def _lease(self, entry: Entry, now: float, lease_for: float) -> Lease:
         self._remove_waiting(entry)
+        if entry.hold is not None:
+            entry.hold.start()
         entry.runs += 1
         entry.alone = False
         self._put_leased(entry, now + bounded(lease_for))
@@ -347,9 +323,16 @@ class Queue:
     def _remove(self, entry: Entry) -> None:
         """Remove a waiting or leased task."""
         del self._entries[entry.number]
+        self._free(entry)
         if not entry.leased:
             self._remove_waiting(entry)
             self._compact_heap()
+
+    def _free(self, entry: Entry) -> None:
+        """Free the unique key of a task that is not done, if it has one."""
+        if entry.hold is not None:
+            entry.hold.free()
+            entry.hold = None
 
     def _compact_heap(self) -> None:
         """Remove the stale items of the heap; they would stay there until they are due."""
@@ -383,6 +366,7 @@ class Queue:
 
     def _dead_letter(self, entry: Entry, reason: str, traceback: str) -> None:
         del self._entries[entry.number]
+        self._free(entry)
         letter = DeadLetter(self.name, entry.task_id, entry.data, reason, traceback, time())
         self._dead[entry.number] = letter, entry
         self._counts["died"] += 1

@@ -132,7 +132,27 @@ VERSION_6: Final = (
     """,
 )
 
-VERSIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)
+VERSION_7: Final = (
+    # The unique key of a task that is not dead, whether it is free at the start, and until when it is
+    # held at least (0: no such time).
+    "ALTER TABLE task ADD COLUMN unique_key TEXT",
+    "ALTER TABLE task ADD COLUMN until_start INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE task ADD COLUMN key_until INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX task_key ON task (queue, unique_key) WHERE unique_key IS NOT NULL",
+    # The keys of tasks that are done, which are held for some time.
+    """
+    CREATE TABLE held_key (
+        queue TEXT NOT NULL,
+        unique_key TEXT NOT NULL,
+        id TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (queue, unique_key)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX held_key_order ON held_key (until)",
+)
+
+VERSIONS: Final = (*(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7),)
 """The statements for each version of the tables. To change the tables, add an entry."""
 
 NO_END: Final = 2**62
@@ -157,6 +177,8 @@ SET_CLOCK = "UPDATE clock SET now = ?, turn = ?"
 
 SHIFT = (
     "UPDATE task SET at = at - :by, due = due - :by WHERE state <> 'dead'",
+    "UPDATE task SET key_until = key_until - :by WHERE key_until > 0 AND unique_key IS NOT NULL",
+    "UPDATE held_key SET until = until - :by",
     "UPDATE worker SET seen = seen - :by, gone = gone - :by",
     "UPDATE schedule SET seen = seen - :by, gone = gone - :by",
     f"UPDATE queue SET paused = paused - :by WHERE paused BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
@@ -275,7 +297,7 @@ PUT_BACK = """
 
 MAKE_DEAD = """
     UPDATE task SET state = 'dead', at = ?, lost = ?, reason = ?, traceback = ?,
-        data = ifnull(?, data)
+        data = ifnull(?, data), unique_key = NULL
     WHERE seq = ?
 """
 

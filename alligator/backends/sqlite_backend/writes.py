@@ -20,6 +20,8 @@ from ..base import (
     memory_of,
 )
 from ..stats import SAMPLE_SECONDS, SAMPLES, read_numbers
+from ..unique import read_duplicates, write_duplicates
+from . import keys
 from . import schema as sql
 from .clock import SECOND, is_set_back, micros, now
 
@@ -72,7 +74,7 @@ class WriteTransaction:
     def push(self, commit: Commit) -> Duplicates | None:
         commit_id = commit.commit_id
         if commit_id is not None and (row := self._find_commit(commit_id, commit.undo)):
-            return [int(place) for place in row[2].split()] or None
+            return read_duplicates(row[2])
         (after,) = self.execute(sql.LAST_SEQ).fetchone()
         duplicates = self._push(commit.messages, after)
         if commit_id is not None:
@@ -86,7 +88,9 @@ class WriteTransaction:
         first: dict[tuple[str, str], int] = {}
         batches: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
         duplicates: list[int] = []
-        for place, (name, task_id, data, delay) in enumerate(messages):
+        for place, (name, task_id, data, delay, unique) in enumerate(messages):
+            if unique is not None:
+                return keys.push_each(self.execute, self.count, messages, self.now)
             if first.setdefault((name, task_id), place) != place:
                 duplicates.append(place)
                 continue
@@ -148,7 +152,7 @@ class WriteTransaction:
         *,
         memory: float = COMMIT_MEMORY,
     ) -> None:
-        places = " ".join(map(str, duplicates))
+        places = write_duplicates(duplicates)
         # An id that is remembered for longer counts as newer, so that one index serves all.
         at = self.now if memory == COMMIT_MEMORY else self.now + micros(memory - COMMIT_MEMORY)
         self.execute(sql.REMEMBER_COMMIT, (commit_id, at, after, last, places))
@@ -176,6 +180,7 @@ class WriteTransaction:
 
     def _ack(self, name: str, runs: Sequence[tuple[int, int]]) -> None:
         """Delete finished tasks, also those that are waiting again or dead since their lease ended."""
+        keys.keep(self.execute, self._executemany, runs, self.now)
         deleted = self._executemany(sql.DELETE_LEASED, runs).rowcount
         self.count(name, succeeded=deleted, leased=-deleted)
         if deleted == len(runs):

@@ -1,0 +1,45 @@
+"""One push of a task in memory."""
+
+from itertools import count
+from typing import Final
+
+from .keys import Hold
+
+RUNS: Final = 2**32
+"""A token is the number of the entry, multiplied by this, plus how often it was leased."""
+
+_numbers = count(1)
+
+
+class Entry:
+    """One push of a task, in any state."""
+
+    __slots__ = (
+        *("alone", "data", "due", "hold", "leased", "lost", "number", "order", "position"),
+        *("runs", "suspect", "task_id"),
+    )
+
+    def __init__(self, task_id: str, data: str) -> None:
+        self.task_id: str = task_id
+        self.data: str = data
+        self.number: int = next(_numbers)
+        self.runs: int = 0
+        """How often it was leased."""
+        self.lost: int = 0
+        self.leased: bool = False
+        self.alone: bool = False
+        """Whether its lease was the only one of its step."""
+        self.suspect: bool = False
+        """Whether a lease of it was lost."""
+        self.due: float = 0.0
+        """When it is ready (waiting) or when its lease ends (leased), on the monotonic clock."""
+        self.order: int = 0
+        """The order of its current heap item; an item with another order is stale."""
+        self.position: tuple[float, int] = (0.0, 0)
+        """When it is ready, and its rank among those of that moment; a release restores both."""
+        self.hold: Hold | None = None
+        """Its unique key; None if it has none."""
+
+    @property
+    def token(self) -> int:
+        return self.number * RUNS + self.runs

@@ -1,0 +1,359 @@
+"""The contract of every store: unique keys, which one task of a queue at a time holds."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from alligator.backends.base import Client, Commit, Lease, Message, Outcome, Verdict
+from alligator.backends.unique import Held, Unique
+from tests.harness.contract import AT_ONCE, HOUR, balance, drain, elsewhere, take
+
+START = Unique("k")
+DONE = Unique("k", until_start=False)
+START_OR_HOUR = Unique("k", seconds=HOUR)
+DONE_OR_HOUR = Unique("k", until_start=False, seconds=HOUR)
+KINDS = [START, DONE, START_OR_HOUR, DONE_OR_HOUR]
+
+
+def push(
+    client: Client, task_id: str, unique: Unique | None, *, queue: str = "mail", delay: float = 0.0
+) -> str | None:
+    """Push a task, and return the id of the one that holds its key; None if it was queued."""
+    found = client.push_many([Message(queue, task_id, f"data of {task_id}", delay, unique)])
+    if found is None:
+        return None
+    [place] = found
+    assert isinstance(place, Held)
+    assert place == 0
+    return place.task_id
+
+
+def die(client: Client, lease: Lease, verdict: Verdict = "dead") -> None:
+    client.step((), 0, outcomes=[Outcome(verdict, lease, reason="no luck")])
+
+
+@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("delay", [0.0, HOUR])
+def test_waiting_task_holds_its_key(client: Client, unique: Unique, delay: float) -> None:
+    assert push(client, "a", unique, delay=delay) is None
+
+    assert push(client, "b", unique) == "a"
+    assert push(client, "c", Unique("k")) == "a"
+
+    stats = client.stats("mail")
+    assert (stats.pushed, stats.ready + stats.scheduled) == (1, 1)
+    assert client.cancel("mail", "a") == "data of a"
+
+
+def test_key_is_held_neither_in_other_queues_nor_under_other_names(client: Client) -> None:
+    assert push(client, "a", START) is None
+
+    assert push(client, "a", START, queue="print") is None
+    assert push(client, "b", Unique("K")) is None
+    assert push(client, "c", None) is None
+    assert push(client, "d", START) == "a"
+    assert sorted(drain(client)) == ["a", "b", "c"]
+
+
+def test_first_lease_frees_a_key_that_is_held_until_the_start(client: Client) -> None:
+    push(client, "a", START)
+    running = take(client)
+
+    assert push(client, "b", START) is None
+    assert push(client, "c", START) == "b"
+    client.nack(running)
+    assert sorted(drain(client)) == ["a", "b"]
+    assert push(client, "d", START) is None
+    assert balance(client.stats("mail"))
+
+
+def test_lease_by_id_frees_a_key_that_is_held_until_the_start(client: Client) -> None:
+    push(client, "a", START)
+    assert client.lease("mail", "a")
+
+    assert push(client, "b", START) is None
+
+
+@pytest.mark.parametrize("verdict", ["retry", "release"])
+def test_key_is_held_while_its_task_runs_and_waits_for_its_retry(
+    client: Client, verdict: Verdict
+) -> None:
+    push(client, "a", DONE)
+    running = take(client)
+
+    assert push(client, "b", DONE) == "a"
+    client.step((), 0, outcomes=[Outcome(verdict, running, HOUR, "later")])
+    assert push(client, "b", DONE) == "a"
+    again = client.lease("mail", "a")
+    assert again
+    assert push(client, "b", START) == "a"
+    client.ack(again)
+    assert push(client, "b", DONE) is None
+    assert push(client, "c", DONE) == "b"
+
+
+def test_key_is_held_by_a_task_whose_worker_was_lost(client: Client) -> None:
+    push(client, "a", DONE)
+    take(client, lease_for=AT_ONCE)
+
+    assert push(client, "b", DONE) == "a"
+    again = take(client)
+    assert again.lost == 1
+    assert push(client, "b", DONE) == "a"
+    client.ack(again)
+    assert push(client, "b", DONE) is None
+
+
+def test_late_ack_frees_the_key(client: Client) -> None:
+    push(client, "a", DONE)
+    late = take(client, lease_for=AT_ONCE)
+    client.step(["mail"], 1, lease_for=AT_ONCE)
+
+    client.ack(late)
+
+    assert push(client, "b", DONE) is None
+
+
+@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("verdict", ["dead", "expired"])
+def test_dead_task_holds_no_key(client: Client, unique: Unique, verdict: Verdict) -> None:
+    push(client, "a", unique)
+    die(client, take(client), verdict)
+
+    assert push(client, "b", unique) is None
+    assert push(client, "c", unique) == "b"
+
+
+@pytest.mark.parametrize("unique", KINDS)
+def test_task_that_was_lost_too_often_holds_no_key(client: Client, unique: Unique) -> None:
+    push(client, "a", unique)
+    take(client, lease_for=AT_ONCE)
+    client.step(["mail"], 1, max_lost=1)
+    assert client.stats("mail").dead == 1
+
+    assert push(client, "b", unique) is None
+
+
+@pytest.mark.parametrize("unique", KINDS)
+def test_dead_task_that_runs_again_has_no_key(client: Client, unique: Unique) -> None:
+    push(client, "a", unique)
+    die(client, take(client))
+    client.retry_dead("mail", "a")
+
+    assert push(client, "b", unique) is None
+    assert sorted(drain(client)) == ["a", "b"]
+    assert (push(client, "c", unique) is None) == (unique == START)
+
+
+@pytest.mark.parametrize("unique", KINDS)
+def test_late_ack_of_a_dead_task_holds_and_frees_no_key(client: Client, unique: Unique) -> None:
+    push(client, "a", unique)
+    late = take(client, lease_for=AT_ONCE)
+    client.step(["mail"], 1, max_lost=1)
+    push(client, "b", unique)
+
+    client.ack(late)
+
+    assert push(client, "c", unique) == "b"
+    client.cancel("mail", "b")
+    assert push(client, "d", unique) is None
+
+
+@pytest.mark.parametrize("unique", KINDS)
+def test_canceled_and_dropped_tasks_hold_no_key(client: Client, unique: Unique) -> None:
+    push(client, "a", unique)
+    client.cancel("mail", "a")
+    assert push(client, "b", unique, delay=HOUR) is None
+    client.drop_all("mail")
+    assert push(client, "c", unique) is None
+    assert push(client, "d", unique) == "c"
+
+
+@pytest.mark.parametrize("unique", KINDS)
+def test_canceled_retry_holds_no_key(client: Client, unique: Unique) -> None:
+    push(client, "a", unique)
+    client.nack(take(client), delay=HOUR)
+    client.cancel("mail", "a")
+
+    assert push(client, "b", unique) is None
+
+
+@pytest.mark.parametrize("unique", [START_OR_HOUR, DONE_OR_HOUR])
+def test_key_is_held_for_its_time_by_tasks_that_run_or_are_done(
+    client: Client, unique: Unique
+) -> None:
+    push(client, "a", unique)
+    running = take(client)
+    assert push(client, "b", unique) == "a"
+    client.nack(running)
+    assert push(client, "b", unique) == "a"
+    client.ack(take(client))
+
+    assert push(client, "b", unique) == "a"
+    assert push(client, "b", START) == "a"
+    assert push(client, "b", unique, queue="print") is None
+
+
+@pytest.mark.parametrize("until_start", [True, False])
+def test_key_is_free_when_its_time_has_passed(client: Client, until_start: bool) -> None:
+    unique = Unique("k", until_start, 0.001)
+    push(client, "a", unique)
+    running = take(client)
+    later = threading.Event()
+
+    def is_free() -> bool:
+        later.wait(0.005)
+        return push(client, "b", unique) is None
+
+    if until_start:
+        while not is_free():
+            pass
+        client.ack(running)
+    else:
+        assert not is_free()
+        client.ack(running)
+        while not is_free():
+            pass
+    assert push(client, "c", Unique("k")) == "b"
+
+
+def test_key_that_is_taken_again_outlives_its_earlier_task(client: Client) -> None:
+    push(client, "a", Unique("k", seconds=0.001))
+    first = take(client)
+    later = threading.Event()
+    while push(client, "b", START_OR_HOUR):
+        later.wait(0.005)
+
+    client.nack(first, delay=HOUR)
+    assert push(client, "c", START) == "b"
+    client.cancel("mail", "a")
+    assert push(client, "c", START) == "b"
+    client.ack(take(client))
+    assert push(client, "c", START) == "b"
+
+
+@pytest.mark.parametrize("unique", KINDS)
+def test_aborted_task_holds_no_key(client: Client, unique: Unique) -> None:
+    messages = [Message("mail", "a", "1", 0.0, unique), Message("mail", "b", "2")]
+    client.push_many(messages, commit_id="c1")
+    client.abort("c1", messages)
+
+    assert push(client, "c", unique) is None
+    assert push(client, "d", unique) == "c"
+
+
+def test_abort_of_a_duplicate_leaves_the_key_to_its_task(client: Client) -> None:
+    push(client, "a", START)
+    messages = [Message("mail", "b", "2", 0.0, START)]
+    client.push_many(messages, commit_id="c1")
+    client.abort("c1", messages)
+
+    assert push(client, "c", START) == "a"
+
+
+def test_push_reports_both_kinds_of_duplicates(client: Client) -> None:
+    push(client, "a", START)
+    push(client, "w", None)
+    messages = [
+        Message("mail", "b", "{}", 0.0, START),
+        Message("print", "b", "{}", 0.0, START),
+        Message("mail", "w", "{}", 0.0, Unique("other")),
+        Message("mail", "c", "{}", 0.0, Unique("other")),
+        Message("mail", "d", "{}", HOUR, Unique("other")),
+        Message("mail", "c", "{}"),
+        Message("mail", "b", "{}"),
+        Message("print", "e", "{}", 0.0, START),
+    ]
+
+    for _ in range(2):  # a repeated commit returns the same
+        found = client.push_many(messages, commit_id="c1") or ()
+        assert [*found] == [0, 2, 4, 5, 7]
+        holders = {int(place): place.task_id for place in found if isinstance(place, Held)}
+        assert holders == {0: "a", 4: "c", 7: "b"}
+    assert sorted(drain(client)) == ["a", "b", "c", "w"]
+    assert drain(client, "print") == ["b"]
+    assert balance(client.stats("mail"))
+
+
+def test_commits_of_one_call_compete_for_a_key(client: Client) -> None:
+    client.abort("c1", [])
+    commits = [
+        Commit([Message("mail", each, "1", 0.0, DONE), Message("mail", f"{each}2", "2")], each)
+        for each in ("c1", "c2", "c3")
+    ]
+
+    refused, first, second = client.push_commits(commits)
+
+    assert isinstance(refused, Exception)
+    assert first is None
+    assert isinstance(second, Sequence)
+    [place] = second
+    assert isinstance(place, Held)
+    assert (place, place.task_id) == (0, "c2")
+    assert sorted(drain(client)) == ["c2", "c22", "c32"]
+
+
+def test_running_task_keeps_its_key_beside_a_newer_one_of_its_id(client: Client) -> None:
+    push(client, "a", DONE)
+    running = take(client)
+    assert push(client, "a", Unique("other")) is None
+
+    assert push(client, "b", DONE) == "a"
+    assert push(client, "b", Unique("other")) == "a"
+    client.ack(running)
+    assert push(client, "b", DONE) is None
+    assert push(client, "c", Unique("other")) == "a"
+
+
+def test_newer_task_of_an_id_does_not_hold_the_key_of_the_older(client: Client) -> None:
+    push(client, "a", DONE)
+    running = take(client)
+    client.push_many([Message("mail", "a", "newer")])
+    client.ack(running)
+
+    assert push(client, "b", DONE) is None
+
+
+def test_threads_queue_one_task_of_a_key(client: Client) -> None:
+    results: list[str | None] = []
+    start = threading.Barrier(4)
+
+    def push_some(name: str) -> None:
+        start.wait(20)
+        for number in range(10):
+            results.append(push(client, f"{name}{number}", DONE))
+
+    with (
+        elsewhere(lambda: push_some("a")),
+        elsewhere(lambda: push_some("b")),
+        elsewhere(lambda: push_some("c")),
+    ):
+        push_some("d")
+
+    queued = drain(client)
+    assert len(queued) == 1
+    assert [each for each in results if each is not None] == queued * 39
+
+
+def test_tick_of_a_schedule_respects_the_key(client: Client) -> None:
+    assert client.push_tick("poll", 1, Message("mail", "a", "1", 0.0, DONE))
+    assert client.push_tick("poll", 2, Message("mail", "b", "2", 0.0, DONE))
+    running = take(client)
+    assert client.push_tick("poll", 3, Message("mail", "c", "3", 0.0, DONE))
+    client.ack(running)
+
+    assert client.push_tick("poll", 4, Message("mail", "d", "4", 0.0, DONE))
+    assert drain(client) == ["d"]
+
+
+def test_many_keys_come_and_go(client: Client) -> None:
+    for number in range(3):
+        messages = [
+            Message("mail", f"{number} {each}", "1", 0.0, Unique(f"k{each}")) for each in range(150)
+        ]
+        assert client.push_many(messages) is None
+        assert len(client.push_many(messages) or ()) == 150
+        for lease in client.reserve("mail", limit=150):
+            client.ack(lease)
+    assert client.stats("mail").succeeded == 450
