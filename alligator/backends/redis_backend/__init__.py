@@ -57,9 +57,10 @@ STEP_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: it bounds the delay if the worker that took a wake-up died."""
 
-STEP, EXTEND, LEASE = (Script(name, "tasks") for name in ("step", "extend", "lease"))
-CANCEL, DROP_SOME = (Script(name, "tasks") for name in ("cancel", "drop_some"))
+STEP, LEASE = (Script(name, "tasks", "unique") for name in ("step", "lease"))
+CANCEL, DROP_SOME = (Script(name, "tasks", "unique") for name in ("cancel", "drop_some"))
 RETRY_DEAD, DROP_DEAD = (Script(name, "tasks") for name in ("retry_dead", "drop_dead"))
+EXTEND = Script("extend", "tasks")
 STATS, BEAT, WORKERS, NOTE = map(Script, ("stats", "beat", "workers", "note"))
 HISTORY, SCHEDULED, DEAD_LETTERS = map(Script, ("history", "scheduled", "dead_letters"))
 PING, SHIFT, PEEK, PAUSE = map(Script, ("ping", "shift", "peek", "pause"))
@@ -92,6 +93,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    keeps_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:

@@ -24,9 +24,11 @@ from ...constants import COMMIT_MEMORY, COMMIT_SECONDS, MAX_TASKS
 from ...exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
 from ..base import Commit, Message, Pushed, bounded, memory_of
 from ..pending_aborts import FIRST_PAUSE, LONGEST_PAUSE, PendingAborts
+from ..unique import Held
 from .blocking import Connection
 from .connection import Connections
 from .event_loop import LoopConnection, LoopConnections
+from .outcomes import with_key
 from .protocol import Call, Script
 
 MARKER_SECONDS = int(COMMIT_MEMORY)
@@ -39,7 +41,7 @@ QUEUED = 1
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
-PUSH, ABORT = Script("push", "tasks"), Script("abort")
+PUSH, ABORT = Script("push", "tasks", "unique"), Script("abort", "unique")
 
 Extent = Literal["whole", "part", "half"]
 """What an abort removes. "whole": all tasks, or none if a worker has had one of them. "part": the tasks
@@ -173,7 +175,10 @@ class Pusher:
         # The positions are those of the arguments, where the tasks are grouped by queue.
         names = [message.queue_name for message in push.commit.messages]
         positions = sorted(range(len(names)), key=lambda position: names.index(names[position]))
-        return sorted(positions[n] for n in reply)
+        return sorted(
+            Held(positions[place[0]], place[1]) if isinstance(place, list) else positions[place]
+            for place in reply
+        )
 
     def _prepare(self, commit: Commit) -> "_Push":
         """Return the push of *commit*; its second argument, the deadline, is set when it is sent."""
@@ -190,8 +195,9 @@ class Pusher:
         for name, group in groups.items():
             keys.append(self._prefix + name)
             args += name, len(group)
-            for _, task_id, data, delay in group:
-                args += task_id, data, round(bounded(delay) * 1e6) if delay > 0 else 0
+            for _, task_id, data, delay, unique in group:
+                due: str | int = round(bounded(delay) * 1e6) if delay > 0 else 0
+                args += task_id, data, due if unique is None else with_key(due, unique)
         push = _Push(PUSH, ["EVALSHA", PUSH.sha, len(keys), *keys, *args])
         push.commit, push.marker, push.latest_at = commit, marker, 4 + len(keys)
         if len(messages) > MAX_TASKS:

@@ -7,13 +7,13 @@ from typing import Any
 from ..base import Announcement, Message, ScheduleRecord, bounded
 from ..schedules import UNANNOUNCED_SECONDS
 from .connection import Connections
-from .outcomes import microseconds
+from .outcomes import microseconds, with_key
 from .protocol import Script
 
 ANNOUNCE, SCHEDULES, FORGET = (
     Script(name, "records") for name in ("announce", "schedules", "forget")
 )
-TICK = Script("tick", "records", "tasks", "tick_begin", "push")
+TICK = Script("tick", "records", "tasks", "unique", "tick_begin", "push")
 
 MARKER_SECONDS, NO_DEADLINE = 1, 2**53
 """For how long the marker of the push is kept, and its deadline: a tick that arrives late is as good as
@@ -37,12 +37,13 @@ class Schedules:
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         """See `Client.push_tick`."""
-        queue_name, task_id, data, delay = message
+        queue_name, task_id, data, delay, unique = message
         marker = f"{self._prefix}{os.urandom(12).hex()}:commit"
         keys = [self._key, marker, marker, f"{self._prefix}queues", self._prefix + queue_name]
         args: list[str | int] = [name, moment, microseconds(UNANNOUNCED_SECONDS)]
         args += MARKER_SECONDS, NO_DEADLINE, 0
-        args += queue_name, 1, task_id, data, round(bounded(delay) * 1e6)
+        due: str | int = round(bounded(delay) * 1e6)
+        args += queue_name, 1, task_id, data, due if unique is None else with_key(due, unique)
         return bool(self._call(TICK, keys, args))
 
     def records(self) -> list[ScheduleRecord]:

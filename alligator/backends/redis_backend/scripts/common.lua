@@ -14,6 +14,7 @@
 --   :past  HASH  place in a ring -> when (µs), ready, scheduled, leased, dead, pushed, succeeded, failed,
 --                dropped
 --   :off   when the queue is resumed (µs; -1: without an end); absent if it was never paused
+--   :own, :uniq, :cool  the unique keys: see unique.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
 -- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls.

@@ -4,13 +4,16 @@
 --       then the queues
 -- ARGV  seconds to keep the marker; the deadline of the push (µs); 0 if the id was chosen, so that an
 --       abort of it is ignored, else 1; for each queue its name, how many tasks, and for each task its
---       id, payload, delay (µs)
+--       id, payload, delay (µs; with a unique key, ALIAS, how it is held, ALIAS, ms to hold it at least,
+--       ALIAS and the unique key follow)
 -- Returns 0 if the commit was aborted before, -1 if it arrives after its deadline, else 1, or the
--- positions of its duplicates among its tasks if there are any.
+-- positions of its duplicates among its tasks if there are any; the positions of those whose unique key
+-- is held are lists, with the id of the task that holds it.
 --
 -- The marker holds what an abort has to know: when the tasks were pushed (µs) and how many, because
 -- those that are ready at once are due within as many microseconds from then on; or, if some are delayed
--- or duplicates, JSON of {queue: {id: when it is due}} for those that were added.
+-- or duplicates, JSON of {queue: {id: when it is due}} for those that were added, and {position: id} of
+-- those that hold unique keys, as that of the queue without a name.
 
 local marker = KEYS[1]
 local now = clock()
@@ -23,15 +26,19 @@ end
 -- Return the positions of those that were not added.
 local function duplicates(added)
   local places, seen, place = {}, {}, 0
+  local holders = added[''] or {}
   local at = 4
   for k = 4, #KEYS do
     local ours = added[KEYS[k]] or {}
     for i = 1, tonumber(ARGV[at + 1]) do
       local id = ARGV[at + 3 * i - 1]
-      if not ours[id] or seen[KEYS[k] .. ' ' .. id] then
+      local holder = holders[whole(place)]
+      if holder then
+        places[#places + 1] = { place, holder }
+      elseif not ours[id] or seen[KEYS[k] .. ' ' .. id] then
         places[#places + 1] = place
       end
-      seen[KEYS[k] .. ' ' .. id] = true
+      seen[KEYS[k] .. ' ' .. id] = not holder or seen[KEYS[k] .. ' ' .. id]
       place = place + 1
     end
     at = at + 2 + 3 * ARGV[at + 1]
@@ -69,6 +76,11 @@ local function move_aside(queue, id)
       if why then
         call('HSET', queue .. ':why', alias, why)
       end
+      local held = has_keys(queue) and call('HGET', queue .. ':own', id)
+      if held then
+        call('HDEL', queue .. ':own', id)
+        call('HSET', queue .. ':own', alias, held)
+      end
       local others = call('HGET', queue .. ':alt', id)
       call('HSET', queue .. ':alt', id, others and others .. ' ' .. generation or generation)
     end
@@ -77,7 +89,28 @@ local function move_aside(queue, id)
   call('HDEL', queue .. ':why', id)
 end
 
+-- Return the id of the task that holds a unique key; nothing if it is free.
+local function holder_of(queue, unique)
+  local cool = queue .. ':cool' .. ALIAS .. unique
+  return call('HGET', queue .. ':uniq', unique)
+    or string.match(call('GET', cool) or '', '^%S+ (.*)$')
+end
+
+-- Give a new task its unique key, which is free.
+local function hold_key(queue, id, how, ms, unique, ticket)
+  if ms == '0' then
+    ticket = '0'
+  else
+    call('SET', queue .. ':cool' .. ALIAS .. unique, ticket .. ' ' .. id, 'PX', ms)
+  end
+  call('HSET', queue .. ':uniq', unique, id)
+  call('HSET', queue .. ':own', id, how .. ' ' .. ticket .. ' ' .. unique)
+end
+
+local KEYED = '^(%d+)' .. ALIAS .. '(%a)' .. ALIAS .. '(%d+)' .. ALIAS .. '(.*)$'
+
 local added = {}
+local holders, before = nil, 0
 local is_plain = true
 local known = 0
 local at = 4
@@ -99,14 +132,26 @@ for k = 4, #KEYS do
   local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
   for i, id in ipairs(ids) do
     local is_taken = there[i] or (others and others[i])
-    if ours[id] or (is_taken and find_waiting(queue, id)) then
+    local place = at + 3 * i - 1
+    local delay, how, ms, unique = ARGV[place + 2], nil, nil, nil
+    if string.find(delay, ALIAS, 1, true) then
+      delay, how, ms, unique = string.match(delay, KEYED)
+    end
+    local is_known = ours[id] or (is_taken and find_waiting(queue, id))
+    local holder = unique and not is_known and holder_of(queue, unique)
+    if holder then
+      holders = holders or {}
+      holders[whole(before + i - 1)] = holder
+    end
+    if is_known or holder then
       known = known + 1
     else
       if there[i] then
         move_aside(queue, id)
       end
-      local place = at + 3 * i - 1
-      local delay = ARGV[place + 2]
+      if unique then
+        hold_key(queue, id, how, ms, unique, whole(now) .. '-' .. before + i)
+      end
       local due = delay == '0' and now + i or now + tonumber(delay)
       is_plain = is_plain and delay == '0'
       new = new + 1
@@ -119,6 +164,7 @@ for k = 4, #KEYS do
     end
   end
   at = last + 1
+  before = before + count
   added[queue] = ours
 
   if new > 0 then
@@ -131,6 +177,7 @@ for k = 4, #KEYS do
   end
 end
 
+added[''] = holders
 if known > 0 or not is_plain then
   call('SET', marker, cjson.encode(added), 'EX', ARGV[1])
 end

@@ -22,6 +22,7 @@ local stamp = whole(now)
 -- Dead-letter a task, and drop the oldest dead letters if there are too many, or if they are too old:
 -- at most two, so that their number shrinks and the script stays short.
 local function bury(queue, key, why)
+  free_key(queue, key)
   call('ZADD', queue .. ':dead', now, key)
   call('HSET', queue .. ':why', key, why)
   add(queue, 'died', 1)
@@ -64,6 +65,7 @@ function settle.ack(queue, at)
     end
   end
   local done = call('ZREM', queue .. ':run', unpack(ids))
+  finish_keys(queue, ids)
   call('HDEL', queue .. ':job', unpack(ids))
   call('HDEL', queue .. ':try', unpack(ids))
   if done < count then
@@ -255,12 +257,15 @@ for i = 2, #reply do
       fence = mark == 0 and stamp or fence_of(stamp, stamp, 0, mark)
     end
     fences[k] = fence
-    if payloads[k] then
+    if not payloads[k] then
+      free_key(KEYS[place], keys[k])
+    else
       words[#words + 1] = keys[k]
       words[#words + 1] = fence
     end
   end
   call('HSET', KEYS[place] .. ':try', unpack(words))
+  start_keys(KEYS[place], keys)
   reply[i][5] = nil
 end
 
