@@ -72,6 +72,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    keeps_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -321,9 +322,10 @@ class Client(base.Client):
         return [last for (last,) in rows]
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
-        queue_name, task_id, data, delay = message
+        queue_name, task_id, data, delay, unique = message
         values = [name, moment, UNANNOUNCED_SECONDS, queue_name, task_id, bounded(delay)]
-        [(queued,)] = self._call(self._statements.push_tick, [*values, data.encode()])
+        key = [None] * 3 if unique is None else unique
+        [(queued,)] = self._call(self._statements.push_tick, [*values, data.encode(), *key])
         return bool(queued)
 
     def schedules(self) -> list[ScheduleRecord]:

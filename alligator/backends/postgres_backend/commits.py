@@ -22,6 +22,7 @@ from ...constants import MAX_TASKS
 from ...exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
 from ..base import Commit, Message, Pushed, bounded
 from ..pending_aborts import FIRST_PAUSE, LONGEST_PAUSE, PendingAborts
+from ..unique import Unique, read_duplicates
 from .codec import Value
 from .errors import explain, is_definite, is_repeatable
 from .event_loop import LoopSessions
@@ -65,6 +66,7 @@ class Batch:
             [task_id for _, task_id, *_ in tasks],
             [bounded(message.delay) for *_, message in tasks],
             [message.data.encode() for *_, message in tasks],
+            *pack_keys([message.unique for *_, message in tasks]),
         ]
 
     def values(self, latest: float) -> list[Value]:
@@ -90,7 +92,7 @@ class Batch:
         return [
             BackendError("the commit was aborted before; its tasks are not queued")
             if result == ABORTED
-            else [int(place) for place in result.split()] or None
+            else read_duplicates(result)
             for result in results
         ]
 
@@ -238,6 +240,17 @@ class Pusher:
         """Close the connections of event loops, and wait for the thread that undoes pushes."""
         self._loop_sessions.close()
         self.pending.close()
+
+
+def pack_keys(uniques: Sequence[Unique | None]) -> list[Value]:
+    """Return the parameters for the unique keys of tasks."""
+    if not any(uniques):
+        return [None, None, None]
+    return [
+        [unique and unique.key for unique in uniques],
+        [unique and unique.until_start for unique in uniques],
+        [unique and bounded(unique.seconds) for unique in uniques],
+    ]
 
 
 def _names(messages: Sequence[Message]) -> list[Any]:

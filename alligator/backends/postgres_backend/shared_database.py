@@ -14,6 +14,7 @@ from typing import Final
 
 from ..base import Message, bounded
 from ..shared_database import Query, Written
+from ..unique import Held, read_duplicates
 from .schema import quoted
 from .sessions import Sessions
 
@@ -77,20 +78,27 @@ class SharedDatabase:
                 message.task_id,
                 bounded(message.delay),
                 b64encode(message.data.encode()).decode(),
+                *(message.unique or ()),
             )
             for place, message in enumerate(messages, 1)
         ]
         tasks.sort(key=lambda task: (task[1].encode(), task[2].encode()))  # see `push` in the SQL
-        sql = f"SELECT {self._schema}.enqueue(?, ?)"
+        has_keys = any(message.unique for message in messages)
+        sql = f"SELECT {self._schema}.enqueue{'_with_keys' if has_keys else ''}(?, ?)"
         return Query(sql, (identity, json.dumps(tasks, separators=(",", ":"))))
 
     def read(self, answer: str, messages: Sequence[Message]) -> Written | None:
         """Return what `enqueue` has written; None if the connection leads to another server."""
         if answer == ELSEWHERE:
             return None
-        transaction, *places = answer.split()
+        transaction, _, places = answer.partition(" ")
         numbers = Counter(message.queue_name for message in messages)
-        return Written(transaction, numbers, sorted(int(place) - 1 for place in places) or None)
+        found = read_duplicates(places) or ()
+        duplicates = sorted(
+            Held(place - 1, place.task_id) if isinstance(place, Held) else place - 1
+            for place in found
+        )
+        return Written(transaction, numbers, duplicates or None)
 
     def wake(self, written: Sequence[Written]) -> list[int]:
         """Wake workers for transactions that have ended; return the places of those that have not."""

@@ -12,6 +12,7 @@ import pytest
 from alligator.backends.base import Message, Outcome
 from alligator.backends.postgres_backend import Client
 from alligator.backends.shared_database import SharedDatabase, Written, shared_database_of
+from alligator.backends.unique import Held, Unique
 from tests.backends.postgres_backend.conftest import Open, Query
 from tests.backends.postgres_backend.test_marks import always_slow as always_slow
 from tests.backends.postgres_backend.test_pgbouncer import bouncer as bouncer
@@ -505,3 +506,118 @@ def test_worker_beside_an_open_transaction_takes_the_other_tasks(
     assert names(client) == ["a", "b"]
     application.commit()
     assert names(client) == ["open"]
+
+
+def keyed(name: str, key: str = "k", *, until_start: bool = True, seconds: float = 0.0) -> Message:
+    return Message("mail", name, "{}", 0.0, Unique(key, until_start, seconds))
+
+
+def holders(written: Written | None) -> dict[int, str]:
+    """Return the ids of the tasks that hold the keys of those that were not written."""
+    assert written is not None
+    found = written.duplicates or ()
+    return {int(place): place.task_id if isinstance(place, Held) else "" for place in found}
+
+
+def test_unique_keys_are_decided_in_the_transaction(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    client.push_many([keyed("a"), task("w")])
+    application = connect()
+
+    written = write(
+        database,
+        application,
+        *(keyed("b"), task("w"), keyed("c", "other", seconds=3600.0), keyed("d", "other")),
+        task("e"),
+    )
+    application.commit()
+
+    assert holders(written) == {0: "a", 1: "", 3: "c"}
+    assert names(client) == ["a", "w", "c", "e"]
+    assert client.push_many([keyed("f"), keyed("g", "other")]) == [1]
+
+
+def test_rollback_frees_unique_keys(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    application = connect()
+    assert holders(write(database, application, keyed("a"))) == {}
+    application.rollback()
+
+    assert client.push_many([keyed("b")]) is None
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_task_that_holds_the_key_waits_for_the_transaction(
+    client: Client, database: SharedDatabase, connect: Application, isolation: str
+) -> None:
+    client.push_many([keyed("a")])
+    application = connect(isolation=isolation)
+    assert holders(write(database, application, keyed("b"))) == {0: "a"}
+
+    before = names(client)
+    application.commit()
+
+    assert before == []
+    assert names(client) == ["a"]
+
+
+def test_key_of_a_task_that_started_since_the_snapshot_is_free(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    client.push_many([keyed("a")])
+    application = connect(isolation="repeatable read")
+    assert names(client) == ["a"]
+
+    assert holders(write(database, application, keyed("b"))) == {}
+    application.commit()
+
+    assert names(client) == ["b"]
+
+
+def test_key_waits_for_the_transaction_that_takes_it(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    first, second = connect(), connect()
+    write(database, first, keyed("a", until_start=False))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(write, database, second, keyed("b", until_start=False))
+        first.commit()
+
+        assert holders(waiting.result(20)) == {0: "a"}
+    second.commit()
+    assert names(client) == ["a"]
+
+
+def test_serializable_transactions_take_a_key_once(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    database.identify()  # creates the tables before the snapshots
+    first, second = connect(isolation="serializable"), connect(isolation="serializable")
+    write(database, first, keyed("a", until_start=False))
+    first.commit()
+
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        write(database, second, keyed("b", until_start=False))
+        second.commit()
+    second.rollback()
+
+    assert names(client) == ["a"]
+
+
+def test_acks_of_two_tasks_of_one_key_succeed(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    database.identify()  # creates the tables before the snapshot
+    application = connect(isolation="repeatable read")
+    client.push_many([keyed("a", until_start=False, seconds=3600.0)])
+    write(database, application, keyed("b", until_start=False, seconds=3600.0))
+    application.commit()
+    leases = client.step(["mail"], 10).leases
+    assert [lease.task_id for lease in leases] == ["a", "b"]
+
+    client.step((), 0, outcomes=[Outcome("ack", lease) for lease in leases])
+
+    assert client.stats("mail").succeeded == 2
+    assert client.push_many([keyed("c")]) == [0]

@@ -40,7 +40,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Return for each commit 'aborted', or the positions of its duplicates, from 0.
+-- Return for each commit 'aborted', or the positions of its duplicates, from 0. For each of those whose
+-- unique key is held, chr(31), the position, a space and the id of the task that holds it follow.
 CREATE FUNCTION {s}.results(p_commits text[]) RETURNS text[] LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (
@@ -54,10 +55,11 @@ END $$;
 -- chose its id: then an earlier abort is ignored. The tasks are sorted by queue and id, byte by
 -- byte: all transactions take the locks of the index in one order, and none waits for another in a
 -- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
--- Returns NULL if all tasks are queued, or else the `results`.
+-- Returns NULL if all tasks are queued, or else the `results`. p_keys is NULL if none has a unique key.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
-    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[]
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
+    p_keys text[] DEFAULT NULL, p_until_start boolean[] DEFAULT NULL, p_key_seconds float8[] DEFAULT NULL
 ) RETURNS text[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -68,6 +70,10 @@ DECLARE
     v_bases bigint[] := ARRAY[nextval('{s}.base')];
     v_number int;
 BEGIN
+    IF p_keys IS NOT NULL THEN
+        RETURN {s}.push_with_keys(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
+            p_keys, p_until_start, p_key_seconds);
+    END IF;
     IF cardinality(p_ids) = 1 THEN  -- most requests start one task
         IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
             v_at := v_now + interval '86100 s';
@@ -155,11 +161,129 @@ BEGIN
     RETURN {s}.results(p_commits);
 END $$;
 
+-- Unique keys.
+
+-- Let no other transaction decide on these keys before this one ends.
+CREATE FUNCTION {s}.lock_keys(p_queues text[], p_keys text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_lock bigint;
+BEGIN
+    FOR v_lock IN
+        SELECT DISTINCT hashtextextended('{key}.' || queue || chr(31) || key, 0) AS lock
+        FROM unnest(p_queues, p_keys) AS k(queue, key) WHERE key IS NOT NULL ORDER BY lock
+    LOOP
+        PERFORM pg_advisory_xact_lock(v_lock);
+    END LOOP;
+END $$;
+
+-- Return the id of the task that holds a key; NULL if it is free. Call it after `lock_keys`. With p_keep,
+-- the task is locked, so that it stays where it is until the transaction ends.
+CREATE FUNCTION {s}.holder(p_queue text, p_key text, p_keep boolean) RETURNS text LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_id text;
+BEGIN
+    -- In this order: the ack of a task puts its key into the other table.
+    IF p_keep THEN
+        SELECT id INTO v_id FROM {s}.task
+        WHERE queue = p_queue AND unique_key = p_key
+            AND (token = 0 OR NOT until_start OR key_until > clock_timestamp())
+        LIMIT 1 FOR UPDATE;
+    ELSE
+        SELECT id INTO v_id FROM {s}.task
+        WHERE queue = p_queue AND unique_key = p_key
+            AND (token = 0 OR NOT until_start OR key_until > clock_timestamp())
+        LIMIT 1;
+    END IF;
+    IF v_id IS NULL THEN
+        SELECT id INTO v_id FROM {s}.held_key
+        WHERE queue = p_queue AND unique_key = p_key AND until > clock_timestamp();
+    END IF;
+    RETURN v_id;
+END $$;
+
+-- The same as `push`, one task after the other, where some have unique keys.
+CREATE FUNCTION {s}.push_with_keys(
+    p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
+    p_keys text[], p_until_start boolean[], p_key_seconds float8[]
+) RETURNS text[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_now timestamptz;
+    v_bases bigint[];
+    v_places text[] := array_fill(''::text, ARRAY[cardinality(p_commits)]);
+    v_holders text[] := array_fill(''::text, ARRAY[cardinality(p_commits)]);
+    v_holder text;
+    v_due timestamptz;
+    t record;
+BEGIN
+    -- First of all, in one order in all transactions, so that no two wait for each other in a circle.
+    PERFORM {s}.lock_keys(p_queues, p_keys);
+    v_now := clock_timestamp();
+    v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
+    INSERT INTO {s}.pushed (id, base, at)
+    SELECT id, base,
+        CASE WHEN chosen AND starts_with(id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
+    FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base) ORDER BY id COLLATE "C"
+    ON CONFLICT (id) DO NOTHING;
+    UPDATE {s}.pushed p SET base = c.base, duplicates = NULL,
+        at = CASE WHEN starts_with(c.id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
+    FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base)
+    WHERE p.id = c.id AND p.base = 0 AND c.chosen;
+    v_bases := ARRAY(  -- NULL is the base of a known commit
+        SELECT CASE WHEN p.base = c.base THEN c.base END
+        FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
+        LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
+    FOR t IN
+        SELECT * FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_keys, p_until_start,
+            p_key_seconds) AS s(of, place, queue, id, delay, data, key, until_start, seconds)
+        WHERE v_bases[s.of] IS NOT NULL ORDER BY s.of, s.place
+    LOOP
+        v_holder := NULL;
+        PERFORM FROM {s}.task
+        WHERE queue = t.queue AND id = t.id AND token = 0 LIMIT 1;
+        IF NOT FOUND THEN
+            PERFORM FROM {s}.task
+            WHERE queue = t.queue AND id = t.id AND token <> 0 AND state <> 'l' AND state <> 'd' LIMIT 1;
+        END IF;
+        IF NOT FOUND THEN
+            IF t.key IS NOT NULL THEN
+                v_holder := {s}.holder(t.queue, t.key, false);
+            END IF;
+            IF v_holder IS NULL THEN
+                v_due := v_now + t.delay * interval '1 s';
+                INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, unique_key,
+                    until_start, key_until)
+                VALUES (t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0, v_due, v_due,
+                    t.data, t.key, t.until_start,
+                    CASE WHEN t.seconds > 0 THEN v_now + t.seconds * interval '1 s' END)
+                ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
+                IF FOUND THEN
+                    INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+                    VALUES (t.queue, 1, (t.delay > 0)::int, 1);
+                    CONTINUE;
+                END IF;
+            END IF;
+        END IF;
+        v_places[t.of] := concat_ws(' ', nullif(v_places[t.of], ''), t.place - 1);
+        IF v_holder IS NOT NULL THEN
+            v_holders[t.of] := v_holders[t.of] || chr(31) || (t.place - 1) || ' ' || v_holder;
+        END IF;
+    END LOOP;
+    UPDATE {s}.pushed p SET duplicates = d.places || d.holders
+    FROM unnest(p_commits, v_bases, v_places, v_holders) AS d(id, base, places, holders)
+    WHERE p.id = d.id AND d.base IS NOT NULL AND d.places <> '';
+    RETURN {s}.results(p_commits);
+END $$;
+
 -- The same with its commit, then wake workers, in one round trip. The push is refused after p_latest
 -- (seconds since 1970 by this server's clock), because its client has given up by then.
 CREATE PROCEDURE {s}.push_and_wake(
     p_latest float8, p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
+    p_keys text[], p_until_start boolean[], p_key_seconds float8[],
     INOUT p_results text[], INOUT p_clock float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -171,7 +295,8 @@ BEGIN
         p_results := '{late}';
         RETURN;
     END IF;
-    p_results := {s}.push(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas);
+    p_results := {s}.push(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
+        p_keys, p_until_start, p_key_seconds);
     p_clock := extract(epoch FROM clock_timestamp());
     IF p_clock > p_latest THEN
         ROLLBACK;
@@ -206,11 +331,12 @@ BEGIN
 END $$;
 
 -- The elements of p_tasks are [place, queue, id, delay, data in base64], sorted by queue and id, byte by
--- byte: see `push`. Places begin at 1.
+-- byte: see `push`. Places begin at 1. Of those with a unique key, [key, until_start, seconds] follow.
 CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
-    place int, queue text, id text, delay float8, data bytea
+    place int, queue text, id text, delay float8, data bytea, key text, until_start boolean, seconds float8
 ) LANGUAGE sql IMMUTABLE AS
-$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64')
+$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64'),
+        t->>5, (t->>6)::boolean, (t->>7)::float8
     FROM json_array_elements(p_tasks) t $$;
 
 -- Lock the tasks of these ids that were leased, and wait again; return the places of these ids.
@@ -234,10 +360,12 @@ DECLARE
     v_places int[];
 BEGIN
     WITH queued AS (
-        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data)
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, unique_key,
+            until_start, key_until)
         SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
             t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
-            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', p_token, t.data
+            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', p_token, t.data,
+            t.key, t.until_start, CASE WHEN t.seconds > 0 THEN p_now + t.seconds * interval '1 s' END
         FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
         ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
         ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
@@ -305,6 +433,68 @@ BEGIN
     RETURN concat_ws(' ', pg_current_xact_id(), (
         SELECT string_agg(t->>0, ' ') FROM json_array_elements(v_tasks) t
         WHERE (t->>0)::int <> ALL (v_queued)));
+END $$;
+
+-- The same, one task after the other, where some have unique keys. A task that holds the key of one of
+-- them stays where it is, too. If that is newer than the snapshot of a transaction that is not READ
+-- COMMITTED, both run. With keys, SERIALIZABLE transactions may conflict with each other.
+CREATE FUNCTION {s}.enqueue_with_keys(p_server text, p_tasks text) RETURNS text LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_tasks json;
+    v_task json;
+    v_base bigint;
+    v_now timestamptz;
+    v_isolation text := current_setting('transaction_isolation');
+    v_returned int[];
+    v_queued int[];
+    v_places text := '';
+    v_holders text := '';
+    v_holder text;
+    v_detail text;
+    t record;
+BEGIN
+    IF p_server IS DISTINCT FROM {s}.server() THEN
+        RETURN 'elsewhere';
+    END IF;
+    v_tasks := p_tasks;
+    PERFORM {s}.lock_keys(array_agg(r.queue), array_agg(r.key)) FROM {s}.read_tasks(v_tasks) r;
+    v_now := clock_timestamp();
+    v_base := nextval('{s}.base');
+    FOR t IN
+        SELECT (e->>0)::int AS place, e->>1 AS queue, e->>5 AS key, e AS task
+        FROM json_array_elements(v_tasks) e ORDER BY 1
+    LOOP
+        v_task := json_build_array(t.task);
+        v_holder := NULL;
+        v_queued := '{}';
+        v_returned := '{}';
+        BEGIN
+            IF t.key IS NOT NULL THEN
+                v_holder := {s}.holder(t.queue, t.key, true);
+            END IF;
+            IF v_holder IS NULL THEN
+                IF v_isolation <> 'serializable' THEN
+                    v_returned := {s}.keep_returned(v_task);
+                END IF;
+                v_queued := {s}.enqueue_or_keep(v_base, v_now, 0, v_task, v_returned);
+            END IF;
+        EXCEPTION WHEN serialization_failure THEN
+            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+            IF v_detail <> '' THEN  -- between transactions of the application
+                RAISE;
+            END IF;
+            v_queued := {s}.enqueue_or_keep(v_base, v_now, 1, v_task, '{}');
+        END;
+        IF v_queued = '{}' THEN
+            v_places := v_places || ' ' || t.place;
+        END IF;
+        IF v_holder IS NOT NULL THEN
+            v_holders := v_holders || chr(31) || t.place || ' ' || v_holder;
+        END IF;
+    END LOOP;
+    RETURN pg_current_xact_id() || v_places || v_holders;
 END $$;
 
 -- Wake workers for the tasks of transactions that have ended, and return the numbers, from 1, of those
@@ -424,7 +614,7 @@ BEGIN
             THEN v_now + o.delay * interval '1 s' END;
         IF o.verdict IN ('dead', 'expired') THEN
             UPDATE {s}.task t SET state = 'd', at = v_now, delayed = false, reason = o.reason,
-                traceback = o.traceback, data = coalesce(o.data, t.data)
+                traceback = o.traceback, data = coalesce(o.data, t.data), unique_key = NULL
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
                 AND t.token = o.token AND state <> 'w' AND state <> 'd';
             IF FOUND THEN
@@ -494,7 +684,13 @@ BEGIN
                     WHERE k.queue = a.queue AND k.id = a.id AND k.token <> 0 AND k.seq = a.seq
                     LIMIT 1 FOR UPDATE)
                 FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)))
-            RETURNING queue, state, delayed)
+            RETURNING queue, state, delayed, id, unique_key, key_until),
+        kept AS (
+            INSERT INTO {s}.held_key (queue, unique_key, id, until)
+            SELECT DISTINCT ON (queue, unique_key) queue, unique_key, id, key_until FROM done
+            WHERE unique_key IS NOT NULL AND key_until > clock_timestamp()
+            ORDER BY queue, unique_key, key_until DESC
+            ON CONFLICT (queue, unique_key) DO UPDATE SET id = excluded.id, until = excluded.until)
         INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
         SELECT queue, -count(*) FILTER (WHERE state = 'w'),
             -count(*) FILTER (WHERE state = 'w' AND delayed),
@@ -515,7 +711,9 @@ BEGIN
                     state = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'd' ELSE 'w' END::"char",
                     reason = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'lost ' || (t.lost + 1)
                         || ' times: its worker died or froze while it ran' END,
-                    traceback = NULL
+                    traceback = NULL,
+                    unique_key = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN NULL
+                        ELSE t.unique_key END
                 WHERE t.ctid = ANY (ARRAY(
                     SELECT ctid FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'l' AND at >= p_since AND at <= v_now
@@ -643,6 +841,9 @@ BEGIN
     DELETE FROM {s}.pushed WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.pushed WHERE at < clock_timestamp() - interval '300 s'
         ORDER BY at LIMIT 5000 FOR UPDATE SKIP LOCKED));
+    DELETE FROM {s}.held_key WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {s}.held_key WHERE until < clock_timestamp()
+        ORDER BY until LIMIT 5000 FOR UPDATE SKIP LOCKED));
 END $$;
 
 -- Return the numbers, from 1, of the leases that are extended.
@@ -894,7 +1095,8 @@ END $$;
 -- Queue the tick of a schedule, unless it or a later one was queued before; then wake a worker.
 CREATE PROCEDURE {s}.push_tick(
     p_name text, p_moment int8, p_seconds float8,
-    p_queue text, p_id text, p_delay float8, p_data bytea, INOUT p_queued boolean
+    p_queue text, p_id text, p_delay float8, p_data bytea,
+    p_key text, p_until_start boolean, p_key_seconds float8, INOUT p_queued boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
     p_queued := false;
@@ -913,7 +1115,8 @@ BEGIN
     END IF;
     PERFORM {s}.push(
         ARRAY[gen_random_uuid()::text], ARRAY[false], ARRAY[1], ARRAY[1],
-        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data]);
+        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data],
+        CASE WHEN p_key IS NOT NULL THEN ARRAY[p_key] END, ARRAY[p_until_start], ARRAY[p_key_seconds]);
     COMMIT;
     p_queued := true;
     PERFORM {s}.wake(p_queue, 1);

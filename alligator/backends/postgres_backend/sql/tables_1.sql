@@ -16,6 +16,8 @@ CREATE TABLE {s}.store (
 -- `at` is the time at which a task is due, at which its lease ends, or at which it died. `due` keeps
 -- its place in the queue during a lease.
 -- `token` is 0 until the first lease.
+-- `unique_key` is NULL if the task has none, or is dead. It is free from the first lease on with
+-- `until_start`, but not before `key_until`.
 CREATE TABLE {s}.task (
     queue text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -31,6 +33,9 @@ CREATE TABLE {s}.task (
     reason text,
     traceback text,
     data bytea NOT NULL,
+    unique_key text COLLATE "C",
+    until_start boolean,
+    key_until timestamptz,
     PRIMARY KEY (queue, state, at, seq)
 ) WITH (
     fillfactor = 90,
@@ -45,6 +50,20 @@ CREATE TABLE {s}.task (
 CREATE UNIQUE INDEX task_new ON {s}.task (queue, id) WHERE token = 0;
 CREATE INDEX task_leased ON {s}.task (queue, id) WHERE token <> 0;
 CREATE INDEX task_delayed ON {s}.task (queue, at) WHERE delayed AND state = 'w';
+CREATE INDEX task_key ON {s}.task (queue, unique_key) WHERE unique_key IS NOT NULL;
+
+-- The unique keys of tasks that are done, which are held for some time.
+CREATE TABLE {s}.held_key (
+    queue text COLLATE "C" NOT NULL,
+    unique_key text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (queue, unique_key)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX held_key_order ON {s}.held_key (until);
 
 -- The commits of the last five minutes, or of a day: see `push`. The tasks of a commit have a `seq` of
 -- base * 1000 + position, from 1. A base of 0 means that the commit was aborted.
