@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 )
 
 from alligator.backends.base import Announcement, Client, Lease, Message, Outcome, Verdict
+from alligator.backends.unique import Held, Unique
 from alligator.exceptions import BackendError
 
 HOUR = 3600.0
@@ -26,6 +27,9 @@ QUEUES = st.sampled_from(["one", "two"])
 IDS = st.sampled_from("abcd")
 COMMITS = st.sampled_from("tuvwxyz")
 SCHEDULES = st.sampled_from(["nightly", "hourly"])
+KEYS = st.none() | st.builds(
+    Unique, st.sampled_from("kl"), st.booleans(), st.sampled_from([0.0, 0.0, HOUR])
+)
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
@@ -50,6 +54,8 @@ class Entry:
     early: bool = False
     """Whether it was leased by its id before its time."""
     anywhere: bool = False
+    unique: Unique | None = None
+    """Its key; None if it is dead, or was."""
     died: int = 0
     since: tuple[int, int] = (0, 0)
     """The call that made it ready, and its place in that call where there is one."""
@@ -60,6 +66,8 @@ class Queue:
     """What the model knows of a queue."""
 
     tasks: list[Entry] = field(default_factory=list)
+    done: dict[str, str] = field(default_factory=dict)
+    """The keys that are held by the ids of tasks that are done."""
     paused: float = 0.0
     """For how long; these histories take no such time."""
     counts: dict[str, int] = field(
@@ -74,6 +82,17 @@ class Queue:
 
     def ready(self) -> list[Entry]:
         return [entry for entry in self.tasks if entry.state == "ready"]
+
+    def holder(self, unique: Unique | None) -> str | None:
+        """Find the id of the task that holds that key."""
+        if unique is None:
+            return None
+        for entry in self.tasks:
+            if entry.unique is not None and entry.unique.key == unique.key:
+                until_start, seconds = entry.unique[1:]
+                if seconds or not until_start or not entry.was_leased:
+                    return entry.task_id
+        return self.done.get(unique.key)
 
     def waiting(self, task_id: str) -> Entry | None:
         """Find the newest that waits under that id."""
@@ -96,7 +115,7 @@ class Store(RuleBasedStateMachine):
         self.queues = {"one": Queue(), "two": Queue()}
         self.leases: list[tuple[Lease, Entry]] = []
         self.tokens: set[tuple[str, str, int]] = set()
-        self.commits: dict[str, tuple[list[Message], list[Entry], list[int]]] = {}
+        self.commits: dict[str, tuple[list[Message], list[Entry], dict[int, str]]] = {}
         self.aborted: set[str] = set()
         self.ticks: dict[str, tuple[int, int]] = {}
         """For each schedule the last tick, and the last that was queued."""
@@ -111,15 +130,20 @@ class Store(RuleBasedStateMachine):
 
     @rule(
         messages=st.lists(
-            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR])), min_size=1, max_size=4
+            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR]), KEYS), min_size=1, max_size=4
         ),
         commit=st.none() | COMMITS,
         undo=st.booleans(),
     )
-    def push(self, messages: list[tuple[str, str, float]], commit: str | None, undo: bool) -> None:
+    def push(
+        self,
+        messages: list[tuple[str, str, float, Unique | None]],
+        commit: str | None,
+        undo: bool,
+    ) -> None:
         self.number += 1
         data = f"data {self.number}"
-        sent = [Message(self.name(q), task_id, data, delay) for q, task_id, delay in messages]
+        sent = [Message(self.name(q), task_id, data, *rest) for q, task_id, *rest in messages]
         if commit in self.aborted and not undo:
             self.aborted.remove(commit)  # an abort does not refuse an id that somebody chose
             self.commits.pop(commit, None)
@@ -132,22 +156,30 @@ class Store(RuleBasedStateMachine):
             return
         commit_id = commit and commit + self.run
         duplicates = self.client.push_many(sent, commit_id=commit_id, undo=undo)
+        found = {
+            int(place): place.task_id if isinstance(place, Held) else ""
+            for place in duplicates or ()
+        }
+        assert list(found) == [*(duplicates or ())]
         if known:
-            assert [*(duplicates or ())] == known[2]
+            assert found == known[2]
             return
         added: list[Entry] = []
-        expected: list[int] = []
-        for place, (name, task_id, delay) in enumerate(messages):
+        expected: dict[int, str] = {}
+        for place, (name, task_id, delay, unique) in enumerate(messages):
             queue = self.queues[name]
             if queue.waiting(task_id):
-                expected.append(place)
+                expected[place] = ""
                 continue
-            entry = Entry(queue, task_id, data, self.number)
+            if holder := queue.holder(unique):
+                expected[place] = holder
+                continue
+            entry = Entry(queue, task_id, data, self.number, unique=unique)
             queue.tasks.append(entry)
             queue.counts["pushed"] += 1
             self.put(entry, delay, place)
             added.append(entry)
-        assert [*(duplicates or ())] == expected
+        assert found == expected
         assert duplicates is None or expected
         if commit:
             self.commits[commit] = sent, added, expected
@@ -163,20 +195,20 @@ class Store(RuleBasedStateMachine):
                     entry.queue.counts["pushed"] -= 1
                     self.remove(entry)
 
-    @rule(name=SCHEDULES, moment=st.integers(1, 9), queue=QUEUES, task_id=IDS)
-    def tick(self, name: str, moment: int, queue: str, task_id: str) -> None:
+    @rule(name=SCHEDULES, moment=st.integers(1, 9), queue=QUEUES, task_id=IDS, unique=KEYS)
+    def tick(self, name: str, moment: int, queue: str, task_id: str, unique: Unique | None) -> None:
         if not self.client.remembers_ticks:
             return
         self.number += 1
         data = f"data {self.number}"
-        message = Message(self.name(queue), task_id, data)
+        message = Message(self.name(queue), task_id, data, 0.0, unique)
         is_new = self.ticks.get(name, (0, 0))[0] < moment
         assert self.client.push_tick(name + self.run, moment, message) == is_new
         if not is_new:
             return
         self.ticks[name] = moment, moment
-        if not self.queues[queue].waiting(task_id):
-            entry = Entry(self.queues[queue], task_id, data, self.number)
+        if not self.queues[queue].waiting(task_id) and not self.queues[queue].holder(unique):
+            entry = Entry(self.queues[queue], task_id, data, self.number, unique=unique)
             entry.queue.tasks.append(entry)
             entry.queue.counts["pushed"] += 1
             self.put(entry)
@@ -243,7 +275,7 @@ class Store(RuleBasedStateMachine):
                 self.put(entry)
                 entry.anywhere = True
                 if entry.alone and entry.lost >= MAX_LOST:
-                    entry.state, entry.died = "dead", self.number
+                    entry.state, entry.died, entry.unique = "dead", self.number, None
                     queue.counts["died"] += 1
 
     def check_reserved(self, order: list[str], leases: Sequence[Lease], limit: int) -> None:
@@ -308,6 +340,8 @@ class Store(RuleBasedStateMachine):
         if not entry.state:
             return
         if outcome.verdict == "ack":
+            if entry.unique is not None and entry.unique.seconds:
+                entry.queue.done[entry.unique.key] = entry.task_id
             self.remove(entry)
             counts["succeeded"] += 1
         elif entry.lease != outcome.lease:
@@ -315,7 +349,7 @@ class Store(RuleBasedStateMachine):
         elif outcome.verdict in ("dead", "expired"):
             entry.data = outcome.data or entry.data
             self.put(entry)
-            entry.state, entry.died = "dead", self.number
+            entry.state, entry.died, entry.unique = "dead", self.number, None
             counts["failed" if outcome.verdict == "dead" else "expired"] += 1
             counts["died"] += 1
         elif outcome.verdict == "retry":
