@@ -7,7 +7,7 @@ from math import inf
 from operator import index
 from time import time
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypedDict, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
 from ._runtime.coroutines import check_runs
 from .constants import MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
@@ -19,6 +19,8 @@ ErrorTypes: TypeAlias = type[BaseException] | str | Sequence[type[BaseException]
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+KEY_DETAILS = ("unique_until", "unique_for")  # of use only with "unique"
 
 SENDING = ("is_async", "immediate", "always")
 """The options that say how a task is sent; the others are options of the task itself."""
@@ -53,6 +55,12 @@ class TaskOptions(TypedDict, total=False):
     """The time limit of one attempt."""
     expires: Seconds | date | None
     """The time, as seconds from the call or as a moment, after which the task does not begin."""
+    unique: str | None
+    """A key: the task is not queued if another one of its queue holds it."""
+    unique_until: Literal["start", "done"] | None
+    """Whether the key is free when the task starts, which is the default, or when it is done."""
+    unique_for: Seconds | None
+    """For how many seconds the key is held at least, also after that."""
     retry_on: ErrorTypes | None
     """The exceptions after which the task is retried, with their subclasses; any by default."""
     give_up_on: ErrorTypes | None
@@ -150,6 +158,8 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
                 f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}."
             )
             raise UnknownOption(f"A task takes no option {name!r}: {hint}")
+    if checked.get("unique") is None and any(checked.get(name) for name in KEY_DETAILS):
+        raise InvalidOption("unique_until and unique_for need a key: give unique=, too.")
     if checked.get("delay_by") is not None and checked.get("delay_until") is not None:
         raise MultipleDelayError("Give delay_by or delay_until, not both.")
     for name, check in CHECKS.items():
@@ -162,11 +172,12 @@ def check_shared_options(
     options: Mapping[str, Any], task_class: Callable[..., Any]
 ) -> dict[str, Any]:
     """Return *options* that several tasks share, checked as by `check_options`."""
-    if "task_id" in options:
-        raise InvalidOption(
-            "task_id is an option of one task: shared by several, it would make all but the first "
-            "duplicates. Use gator.options(task_id=...) at the call."
-        )
+    for name in ("task_id", "unique", *KEY_DETAILS):
+        if name in options:
+            raise InvalidOption(
+                f"{name} is an option of one task: shared by several, it would make all but the first "
+                f"duplicates. Use gator.options({name}=...) at the call."
+            )
     return check_options(options, task_class)
 
 
@@ -274,6 +285,15 @@ def to_timestamp(option: str, value: object) -> float:
     return float(moment)  # type: ignore[arg-type]
 
 
+def due_at(delay_by: Seconds | None, delay_until: float | date | None) -> float | None:
+    """Return when a task with these options is due, as a Unix timestamp; None for at once."""
+    if delay_by is None:
+        return None if delay_until is None else to_timestamp("delay_until", delay_until)
+    if delay_until is not None:
+        raise MultipleDelayError("Give delay_by or delay_until, not both.")
+    return time() + check_seconds("delay_by", delay_by)
+
+
 def to_expiry(option: str, value: object) -> float:
     """Return a Unix timestamp, from a number of seconds, a timedelta, a datetime or a date."""
     if isinstance(value, date):
@@ -327,6 +347,18 @@ def _error_name(option: str, value: object) -> str:
     )
 
 
+def check_until(option: str, value: object) -> str:
+    """Return until when a unique key is held: "start" or "done"."""
+    if value not in ("start", "done"):
+        raise InvalidOption(f'{option} is "start" or "done", not {_short_repr(value)}.')
+    return str(value)
+
+
+def check_shortest(option: str, value: object) -> float:
+    """Return a number of seconds that is more than 0."""
+    return check_seconds(option, value, least=0.001)
+
+
 def check_hook(option: str, value: object) -> Hook:
     """Return a function that can be a hook."""
     if not callable(value):
@@ -352,6 +384,9 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "backoff": check_pauses,
     "timeout": check_timeout,
     "expires": to_expiry,
+    "unique": check_name,
+    "unique_until": check_until,
+    "unique_for": check_shortest,
     "retry_on": check_errors,
     "give_up_on": check_errors,
     "headers": check_headers,

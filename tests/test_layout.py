@@ -46,7 +46,8 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "backends": (
-            "base controls legacy locmem_backend locmem_backend.queue locmem_backend.schedules "
+            "base controls legacy locmem_backend locmem_backend.entry "
+            "locmem_backend.keys locmem_backend.queue locmem_backend.schedules "
             "pending_aborts postgres_backend "
             "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
             "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
@@ -60,17 +61,17 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.topology schedules shared_database sqlite_backend sqlite_backend.clock "
             "sqlite_backend.database sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
-            "sqlite_backend.migration sqlite_backend.schedules sqlite_backend.schema "
-            "sqlite_backend.wakeup "
+            "sqlite_backend.keys sqlite_backend.migration sqlite_backend.schedules "
+            "sqlite_backend.schema sqlite_backend.wakeup "
             "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
             "sqs_backend.connection sqs_backend.credentials sqs_backend.dead_letters "
             "sqs_backend.dsn sqs_backend.envelope sqs_backend.errors sqs_backend.outcomes "
             "sqs_backend.prefetched sqs_backend.queue_stats sqs_backend.receiver "
-            "sqs_backend.reservation sqs_backend.unbatching stats"
+            "sqs_backend.reservation sqs_backend.unbatching stats unique"
         ),
     },
     {
-        "tasks": "decisions stored_options",
+        "tasks": "decisions ids stored_options unique",
         "utils": "",
     },
     {

@@ -62,7 +62,7 @@ class FiveMethodClient(base.Client):
     ) -> None:
         pushed: list[tuple[str, str]] = []
         try:
-            for queue_name, task_id, data, delay in messages:
+            for queue_name, task_id, data, delay, *_ in messages:
                 pushed.append((queue_name, task_id))  # a push that fails may have arrived
                 returned = self._push(queue_name, task_id, data, delay)
                 if isinstance(returned, str):

@@ -20,6 +20,22 @@ class Message(NamedTuple):
     unique: Unique | None = None
 
 
+def added(message: Message) -> tuple[Unique, ...]:
+    """Return what a record of *message* has after its delay: nothing if it has no key, as before."""
+    return () if message.unique is None else (message.unique,)
+
+
+def read_added(unique: Sequence[Any] | None = None) -> tuple[Unique | None]:
+    """Return the fields of a message after its delay, from a record of it.
+
+    Raises `TypeError` or `ValueError` if they cannot be read.
+    """
+    if unique is None:
+        return (None,)
+    key, until_start, seconds = unique
+    return (Unique(str(key), bool(until_start), float(seconds)),)
+
+
 Duplicates = Sequence[int]
 """The positions, in a push, of the tasks that were not queued: their id already waits, or, where the
 position is a `Held`, another task holds their unique key."""

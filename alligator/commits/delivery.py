@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from .._runtime.log import log
 from ..backends.base import Client, Commit, Duplicates
+from ..backends.unique import Held
 from ..exceptions import BackendError
 from ..tasks import Task
 from .committer import Committer
@@ -155,5 +156,10 @@ def report_duplicates(duplicates: Duplicates, tasks: Sequence[OutgoingTask]) -> 
     """Set the status of *duplicates*, which are places among those of *tasks* that were pushed."""
     pushed = [each.task for each in tasks if each.run is None]
     for place in duplicates:
-        pushed[place].to_duplicate()
-        log.info("%r was not queued: a task with the same id is already waiting", pushed[place])
+        task = pushed[place]
+        task.to_duplicate()
+        if isinstance(place, Held):
+            log.info("%r was not queued: task %s holds its unique key", task, place.task_id)
+            task.task_id = place.task_id
+        else:
+            log.info("%r was not queued: a task with the same id is already waiting", task)

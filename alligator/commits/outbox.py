@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .._runtime.failures import describe
 from ..backends.base import Commit, Message
+from ..backends.records import added, read_added
 from ..backends.shared_database import Query
 from ..exceptions import ConfigurationError
 from .databases import NOW, SQLITE, TABLE, ddl, insert, kind_of, with_parameters
@@ -80,7 +81,8 @@ class Outbox:
 
     def statement(self, commit_id: str, messages: Sequence[Message], dialect: str) -> "Statement":
         """Return what writes a commit, for a connection of the application."""
-        data = json.dumps([list(message) for message in messages], separators=(",", ":"))
+        rows = [(*message[:4], *added(message)) for message in messages]
+        data = json.dumps(rows, separators=(",", ":"))
         return Statement(insert(dialect, self.table), (commit_id, data))
 
     @property
@@ -312,8 +314,11 @@ def _read(row: Sequence[Any]) -> Row:
     passed = max(0.0, float(age))
     try:
         messages = [
-            Message(str(queue), str(task_id), str(payload), max(0.0, float(delay) - passed))
-            for queue, task_id, payload, delay in json.loads(data)
+            Message(
+                *(str(queue), str(task_id), str(payload), max(0.0, float(delay) - passed)),
+                *read_added(*rest),
+            )
+            for queue, task_id, payload, delay, *rest in json.loads(data)
         ]
     except (ValueError, TypeError):
         messages = []  # set aside by the relay: it must not block the others

@@ -22,6 +22,7 @@ from weakref import WeakSet
 from .._runtime.backoff import pause_after
 from .._runtime.forks import register_fork_hooks
 from ..backends.base import Client, Commit, Message, redact
+from ..backends.records import added, read_added
 from ..backends.sqlite_backend.database import Database
 from ..exceptions import BackendError, BackendUnavailable, ConfigurationError
 
@@ -261,7 +262,7 @@ class Spool:
 
     def _keep(self, commit: Commit, commit_id: str) -> None:
         messages, now = commit.messages, time.time()
-        data = json.dumps([(*message[:3], now + message.delay) for message in messages])
+        data = json.dumps([(*each[:3], now + each.delay, *added(each)) for each in messages])
         with self._database.write(durable=True) as connection:
             if not commit.undo and connection.execute(FIND, (commit_id,)).fetchone():
                 return  # it was kept before, and this repeats it
@@ -349,8 +350,8 @@ class Spool:
     ) -> Literal["sent", "busy"]:
         now = time.time()
         messages = [
-            Message(queue_name, task_id, payload, max(0.0, due - now))
-            for queue_name, task_id, payload, due in json.loads(data)
+            Message(queue_name, task_id, payload, max(0.0, due - now), *read_added(*rest))
+            for queue_name, task_id, payload, due, *rest in json.loads(data)
         ]
         attempt = last
         if undo:
@@ -365,7 +366,7 @@ class Spool:
             raise pushed
         for place in pushed or ():
             log.warning(
-                "%s was kept in %s and is dropped: a task with its id already waits on %s",
+                "%s was kept in %s and is dropped: a task with its id or unique key is already on %s",
                 *(messages[place].task_id, self.path, messages[place].queue_name),
             )
         with self._database.write(durable=False) as connection:

@@ -9,13 +9,14 @@ This package is below `gator.py`, because `Gator.cron` checks a schedule at the 
 
 from collections.abc import Callable, Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVarTuple, Unpack, overload
 
 from ..backends.base import Client, Message
 from ..exceptions import ConfigurationError, InvalidOption
 from ..options import SENDING, ErrorTypes, Hook, Seconds
 from ..payload.signing import Guard
 from ..tasks import Task
+from ..tasks.unique import check_keeps_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,10 @@ class ScheduleOptions(TypedDict, total=False):
     timeout: Seconds | None
     expires: Seconds | None
     """Counted from when a tick is queued."""
+    unique: str | None
+    """A tick is not queued while a task of an earlier one, or another one with this key, holds it."""
+    unique_until: Literal["start", "done"] | None
+    unique_for: Seconds | None
     retry_on: ErrorTypes | None
     give_up_on: ErrorTypes | None
     headers: Mapping[str, str] | None
@@ -75,8 +80,8 @@ class Schedules:
         found: dict[str, Schedule] = self.__dict__.setdefault("_schedules", {})
         return found
 
-    def check_shared(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Gator.check_shared`."""
+    def check_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Gator.check_options`."""
         raise NotImplementedError
 
     def enqueue(
@@ -215,7 +220,7 @@ class Schedules:
         schedule = Schedule(
             moments,
             (func, args, dict(kwargs)),
-            self.check_shared(given),
+            self.check_options(given),
             name=name,
             catch_up=catch_up,
             make=self._make_tick,
@@ -239,4 +244,7 @@ class Schedules:
         task = self.task_class(**{k: v for k, v in merged.items() if k not in NOT_FOR_TICKS})
         task.to_call(func, *args, **kwargs)
         queue_name = task.queue_name or self.queue_name
-        return task, Message(queue_name, task.task_id, self.guard.write(task, queue_name))
+        if task.unique is not None:
+            check_keeps_keys(self.client)
+        data = self.guard.write(task, queue_name)
+        return task, Message(queue_name, task.task_id, data, 0.0, task.unique)

@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from copy import copy
 from datetime import date
-from time import time, time_ns
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from .._runtime.backoff import pause_after
 from .._runtime.coroutines import await_result
 from .._runtime.exits import exit_if_forked
 from .._runtime.interrupts import boundaries
 from .._runtime.log import log
+from ..backends.unique import Unique
 from ..constants import CANCELED, DEFERRED, DELAYED, DUPLICATE, FAILED, RETRYING, SUCCESS, WAITING
-from ..exceptions import InvalidOption, MultipleDelayError, NotRunnable, PayloadError
+from ..exceptions import InvalidOption, NotRunnable, PayloadError
 from ..options import (
     ErrorTypes,
     Hook,
@@ -24,12 +24,11 @@ from ..options import (
     check_hook,
     check_name,
     check_pauses,
-    check_seconds,
     check_timeout,
     check_whole,
+    due_at,
     expiry_after,
     to_bool,
-    to_timestamp,
 )
 from ..payload import envelope
 from ..payload.arguments import check_call, encoding_error, lower, restore
@@ -37,7 +36,9 @@ from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function, locate
 from .decisions import is_retried, snooze_in
+from .ids import new_id as new_id
 from .stored_options import prepare_options_of_retry, read_options, write_options
+from .unique import to_unique
 
 MAX_BACKOFF = 3600.0
 """The longest pause between two attempts, in seconds, before jitter."""
@@ -63,6 +64,11 @@ class Task:
     A timedelta is accepted wherever seconds are. *expires*, seconds from the call, a datetime or a
     date, is when the task becomes a dead letter if it has not begun.
 
+    *unique* is a key: while another task of the queue holds it, this one is not queued, but gets the
+    status `DUPLICATE` and the id of the other. The key is free when its task starts, or with
+    *unique_until* ``"done"`` when it has succeeded, but not before *unique_for* seconds have passed. A
+    task that is dead or was canceled holds no key.
+
     *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
     task itself may raise `Snooze` or `GiveUp`.
@@ -75,6 +81,9 @@ class Task:
     *headers* is a small mapping of strings that is stored with the task. So is *depends_on*, as in
     Alligator 1.0, for the task to read; the task does not wait for those ids.
     """
+
+    unique: Unique | None = None
+    """Its key; a worker does not know it."""
 
     def __init__(
         self,
@@ -95,6 +104,9 @@ class Task:
         retry_on: ErrorTypes | None = None,
         give_up_on: ErrorTypes | None = None,
         expires: Seconds | date | None = None,
+        unique: str | None = None,
+        unique_until: Literal["start", "done"] | None = None,
+        unique_for: Seconds | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -134,14 +146,12 @@ class Task:
         """The function and the payload that the call was read from; a retry is built from it."""
         self._is_retry: bool = False
 
-        if delay_by is not None:
-            if delay_until is not None:
-                raise MultipleDelayError("Give delay_by or delay_until, not both.")
-            self.delay_until = time() + check_seconds("delay_by", delay_by)
-        elif delay_until is not None:
-            self.delay_until = to_timestamp("delay_until", delay_until)
+        if delay_by is not None or delay_until is not None:
+            self.delay_until = due_at(delay_by, delay_until)
         if expires is not None:
             self.expires = expiry_after("expires", expires, self.delay_until)
+        if unique is not None or unique_until is not None or unique_for is not None:
+            self.unique = to_unique(unique, unique_until, unique_for)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"
@@ -178,7 +188,7 @@ class Task:
         self.status = WAITING
 
     def to_duplicate(self) -> None:
-        """Set its status: it was not queued, because a task with its id is waiting."""
+        """Set its status: it was not queued; its id is that of a task that is there already."""
         self.status = DUPLICATE
 
     def to_deferred(self) -> None:
@@ -388,11 +398,3 @@ class Task:
 
 
 boundaries.add(Task._call.__code__)
-
-
-def new_id() -> str:
-    """Return a new task id: 32 hexadecimal digits, of which the last 16 are random.
-
-    The others are the time, so that tasks from the same time are close together in an index of a store.
-    """
-    return f"{time_ns():x}{os.urandom(8).hex()}"

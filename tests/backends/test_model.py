@@ -143,7 +143,10 @@ class Store(RuleBasedStateMachine):
     ) -> None:
         self.number += 1
         data = f"data {self.number}"
-        sent = [Message(self.name(q), task_id, data, *rest) for q, task_id, *rest in messages]
+        sent = [
+            Message(self.name(queue), task_id, data, delay, unique)
+            for queue, task_id, delay, unique in messages
+        ]
         if commit in self.aborted and not undo:
             self.aborted.remove(commit)  # an abort does not refuse an id that somebody chose
             self.commits.pop(commit, None)

@@ -196,7 +196,7 @@ class Pusher:
             keys.append(self._prefix + name)
             args += name, len(group)
             for _, task_id, data, delay, unique in group:
-                due: str | int = round(bounded(delay) * 1e6) if delay > 0 else 0
+                due = round(bounded(delay) * 1e6) if delay > 0 else 0
                 args += task_id, data, due if unique is None else with_key(due, unique)
         push = _Push(PUSH, ["EVALSHA", PUSH.sha, len(keys), *keys, *args])
         push.commit, push.marker, push.latest_at = commit, marker, 4 + len(keys)

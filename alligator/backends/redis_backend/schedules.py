@@ -42,7 +42,7 @@ class Schedules:
         keys = [self._key, marker, marker, f"{self._prefix}queues", self._prefix + queue_name]
         args: list[str | int] = [name, moment, microseconds(UNANNOUNCED_SECONDS)]
         args += MARKER_SECONDS, NO_DEADLINE, 0
-        due: str | int = round(bounded(delay) * 1e6)
+        due = round(bounded(delay) * 1e6)
         args += queue_name, 1, task_id, data, due if unique is None else with_key(due, unique)
         return bool(self._call(TICK, keys, args))
 

@@ -321,8 +321,7 @@ def test_threads_queue_one_task_of_a_key(client: Client) -> None:
 
     def push_some(name: str) -> None:
         start.wait(20)
-        for number in range(10):
-            results.append(push(client, f"{name}{number}", DONE))
+        results.extend(push(client, f"{name}{number}", DONE) for number in range(10))
 
     with (
         elsewhere(lambda: push_some("a")),
