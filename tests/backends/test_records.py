@@ -5,6 +5,8 @@ from math import inf, nan
 import pytest
 
 from alligator.backends.base import Client, Commit, Message, Outcome, bounded, memory_of
+from alligator.backends.records import added, read_added
+from alligator.backends.unique import Unique
 from alligator.constants import COMMIT_MEMORY, LONG_COMMIT_MEMORY, MAX_SECONDS
 
 
@@ -37,3 +39,13 @@ def test_id_of_a_commit_says_for_how_long_it_is_remembered(commit_id: str, memor
 )
 def test_delay_is_bounded(seconds: float, kept: float) -> None:
     assert bounded(seconds) == kept
+
+
+def test_key_of_a_message_is_recorded_only_if_it_has_one() -> None:
+    unique = Unique("k", until_start=False, seconds=7.0)
+
+    assert added(Message("mail", "a", "{}")) == ()
+    assert read_added() == (None,)
+    assert read_added(*added(Message("mail", "a", "{}", 0.0, unique))) == (unique,)
+    with pytest.raises((TypeError, ValueError)):
+        read_added(["k"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alligator.backends.base import Message
+from alligator.backends.unique import Unique
 from alligator.commits.outbox import Content, Outbox, new_commit
 from alligator.exceptions import ConfigurationError
 
@@ -46,6 +47,19 @@ def test_claimed_commit_is_what_was_written(path: Path, outbox: Outbox) -> None:
     with outbox.claimed(10, 0.0) as [row]:
         assert row.commit.commit_id == commit_id
         assert [message[:3] for message in row.commit.messages] == [each[:3] for each in MESSAGES]
+
+
+def test_commit_keeps_unique_keys_and_is_otherwise_as_before(path: Path, outbox: Outbox) -> None:
+    keyed = Message("all", "c", "{}", 0.0, Unique("k", until_start=False, seconds=7.0))
+    _, [commit_id, data] = outbox.statement("c1", [*MESSAGES, keyed], "sqlite")
+    assert [len(row) for row in json.loads(data)] == [4, 4, 5]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO alligator_outbox (commit_id, at, data) VALUES (?, 0, ?)", (commit_id, data)
+        )
+
+    with outbox.claimed(10, 0.0) as [row]:
+        assert [message.unique for message in row.commit.messages] == [None, None, keyed.unique]
 
 
 def test_commit_of_the_outbox_is_never_undone(path: Path, outbox: Outbox) -> None:

@@ -118,6 +118,12 @@ def sleep_until(path: str, timeout: float = 30.0) -> None:
         time.sleep(0.01)
 
 
+def record_and_wait(path: str, line: str, gate: str) -> None:
+    """Leave a line in a file, and wait until another file exists."""
+    record(path, line)
+    sleep_until(gate)
+
+
 def crash() -> None:
     """End the process at once, without any clean-up."""
     os._exit(3)

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from alligator import Gator
+from alligator import DUPLICATE, WAITING, Gator, Task
 from tests.harness.programs import eventually
 from tests.harness.sample_tasks import (
     crash,
     record,
     record_and_die,
+    record_and_wait,
     record_both_ends,
     sleep_for,
     sleep_until,
@@ -118,6 +119,32 @@ def test_sigterm_finishes_the_running_task_and_releases_the_rest(
     assert code == 0
     assert lines(out) == ["before"]
     assert (gator.stats().succeeded, gator.stats().ready, gator.stats().leased) == (2, 3, 0)
+
+
+def test_task_of_a_killed_worker_keeps_its_unique_key(
+    dsn: str, tmp_path: Path, start: Start
+) -> None:
+    gator, out, gate = Gator(dsn), tmp_path / "out", tmp_path / "gate"
+
+    def run_once(line: str) -> Task:
+        options = gator.options(unique="nightly", unique_until="done")
+        return options.task(record_and_wait, str(out), line, str(gate))
+
+    first = run_once("first")
+    worker = start(lease_for=0.6)
+    eventually(lambda: lines(out) == ["first"])
+    assert run_once("while it runs").task_id == first.task_id
+
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    assert run_once("while it is lost").status == DUPLICATE
+    gate.touch()
+    start(lease_for=0.6)
+    eventually(lambda: gator.stats().succeeded == 1)
+
+    assert run_once("after it").status == WAITING
+    eventually(lambda: gator.stats().succeeded == 2)
+    assert lines(out) == ["first", "first", "after it"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

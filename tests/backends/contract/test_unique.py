@@ -16,7 +16,7 @@ DONE_OR_HOUR = Unique("k", until_start=False, seconds=HOUR)
 KINDS = [START, DONE, START_OR_HOUR, DONE_OR_HOUR]
 
 
-def push(
+def push_with(
     client: Client, task_id: str, unique: Unique | None, *, queue: str = "mail", delay: float = 0.0
 ) -> str | None:
     """Push a task, and return the id of the one that holds its key; None if it was queued."""
@@ -36,10 +36,10 @@ def die(client: Client, lease: Lease, verdict: Verdict = "dead") -> None:
 @pytest.mark.parametrize("unique", KINDS)
 @pytest.mark.parametrize("delay", [0.0, HOUR])
 def test_waiting_task_holds_its_key(client: Client, unique: Unique, delay: float) -> None:
-    assert push(client, "a", unique, delay=delay) is None
+    assert push_with(client, "a", unique, delay=delay) is None
 
-    assert push(client, "b", unique) == "a"
-    assert push(client, "c", Unique("k")) == "a"
+    assert push_with(client, "b", unique) == "a"
+    assert push_with(client, "c", Unique("k")) == "a"
 
     stats = client.stats("mail")
     assert (stats.pushed, stats.ready + stats.scheduled) == (1, 1)
@@ -47,164 +47,164 @@ def test_waiting_task_holds_its_key(client: Client, unique: Unique, delay: float
 
 
 def test_key_is_held_neither_in_other_queues_nor_under_other_names(client: Client) -> None:
-    assert push(client, "a", START) is None
+    assert push_with(client, "a", START) is None
 
-    assert push(client, "a", START, queue="print") is None
-    assert push(client, "b", Unique("K")) is None
-    assert push(client, "c", None) is None
-    assert push(client, "d", START) == "a"
+    assert push_with(client, "a", START, queue="print") is None
+    assert push_with(client, "b", Unique("K")) is None
+    assert push_with(client, "c", None) is None
+    assert push_with(client, "d", START) == "a"
     assert sorted(drain(client)) == ["a", "b", "c"]
 
 
 def test_first_lease_frees_a_key_that_is_held_until_the_start(client: Client) -> None:
-    push(client, "a", START)
+    push_with(client, "a", START)
     running = take(client)
 
-    assert push(client, "b", START) is None
-    assert push(client, "c", START) == "b"
+    assert push_with(client, "b", START) is None
+    assert push_with(client, "c", START) == "b"
     client.nack(running)
     assert sorted(drain(client)) == ["a", "b"]
-    assert push(client, "d", START) is None
+    assert push_with(client, "d", START) is None
     assert balance(client.stats("mail"))
 
 
 def test_lease_by_id_frees_a_key_that_is_held_until_the_start(client: Client) -> None:
-    push(client, "a", START)
+    push_with(client, "a", START)
     assert client.lease("mail", "a")
 
-    assert push(client, "b", START) is None
+    assert push_with(client, "b", START) is None
 
 
 @pytest.mark.parametrize("verdict", ["retry", "release"])
 def test_key_is_held_while_its_task_runs_and_waits_for_its_retry(
     client: Client, verdict: Verdict
 ) -> None:
-    push(client, "a", DONE)
+    push_with(client, "a", DONE)
     running = take(client)
 
-    assert push(client, "b", DONE) == "a"
+    assert push_with(client, "b", DONE) == "a"
     client.step((), 0, outcomes=[Outcome(verdict, running, HOUR, "later")])
-    assert push(client, "b", DONE) == "a"
+    assert push_with(client, "b", DONE) == "a"
     again = client.lease("mail", "a")
     assert again
-    assert push(client, "b", START) == "a"
+    assert push_with(client, "b", START) == "a"
     client.ack(again)
-    assert push(client, "b", DONE) is None
-    assert push(client, "c", DONE) == "b"
+    assert push_with(client, "b", DONE) is None
+    assert push_with(client, "c", DONE) == "b"
 
 
 def test_key_is_held_by_a_task_whose_worker_was_lost(client: Client) -> None:
-    push(client, "a", DONE)
+    push_with(client, "a", DONE)
     take(client, lease_for=AT_ONCE)
 
-    assert push(client, "b", DONE) == "a"
+    assert push_with(client, "b", DONE) == "a"
     again = take(client)
     assert again.lost == 1
-    assert push(client, "b", DONE) == "a"
+    assert push_with(client, "b", DONE) == "a"
     client.ack(again)
-    assert push(client, "b", DONE) is None
+    assert push_with(client, "b", DONE) is None
 
 
 def test_late_ack_frees_the_key(client: Client) -> None:
-    push(client, "a", DONE)
+    push_with(client, "a", DONE)
     late = take(client, lease_for=AT_ONCE)
     client.step(["mail"], 1, lease_for=AT_ONCE)
 
     client.ack(late)
 
-    assert push(client, "b", DONE) is None
+    assert push_with(client, "b", DONE) is None
 
 
 @pytest.mark.parametrize("unique", KINDS)
 @pytest.mark.parametrize("verdict", ["dead", "expired"])
 def test_dead_task_holds_no_key(client: Client, unique: Unique, verdict: Verdict) -> None:
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     die(client, take(client), verdict)
 
-    assert push(client, "b", unique) is None
-    assert push(client, "c", unique) == "b"
+    assert push_with(client, "b", unique) is None
+    assert push_with(client, "c", unique) == "b"
 
 
 @pytest.mark.parametrize("unique", KINDS)
 def test_task_that_was_lost_too_often_holds_no_key(client: Client, unique: Unique) -> None:
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     take(client, lease_for=AT_ONCE)
     client.step(["mail"], 1, max_lost=1)
     assert client.stats("mail").dead == 1
 
-    assert push(client, "b", unique) is None
+    assert push_with(client, "b", unique) is None
 
 
 @pytest.mark.parametrize("unique", KINDS)
 def test_dead_task_that_runs_again_has_no_key(client: Client, unique: Unique) -> None:
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     die(client, take(client))
     client.retry_dead("mail", "a")
 
-    assert push(client, "b", unique) is None
+    assert push_with(client, "b", unique) is None
     assert sorted(drain(client)) == ["a", "b"]
-    assert (push(client, "c", unique) is None) == (unique == START)
+    assert (push_with(client, "c", unique) is None) == (unique == START)
 
 
 @pytest.mark.parametrize("unique", KINDS)
 def test_late_ack_of_a_dead_task_holds_and_frees_no_key(client: Client, unique: Unique) -> None:
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     late = take(client, lease_for=AT_ONCE)
     client.step(["mail"], 1, max_lost=1)
-    push(client, "b", unique)
+    push_with(client, "b", unique)
 
     client.ack(late)
 
-    assert push(client, "c", unique) == "b"
+    assert push_with(client, "c", unique) == "b"
     client.cancel("mail", "b")
-    assert push(client, "d", unique) is None
+    assert push_with(client, "d", unique) is None
 
 
 @pytest.mark.parametrize("unique", KINDS)
 def test_canceled_and_dropped_tasks_hold_no_key(client: Client, unique: Unique) -> None:
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     client.cancel("mail", "a")
-    assert push(client, "b", unique, delay=HOUR) is None
+    assert push_with(client, "b", unique, delay=HOUR) is None
     client.drop_all("mail")
-    assert push(client, "c", unique) is None
-    assert push(client, "d", unique) == "c"
+    assert push_with(client, "c", unique) is None
+    assert push_with(client, "d", unique) == "c"
 
 
 @pytest.mark.parametrize("unique", KINDS)
 def test_canceled_retry_holds_no_key(client: Client, unique: Unique) -> None:
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     client.nack(take(client), delay=HOUR)
     client.cancel("mail", "a")
 
-    assert push(client, "b", unique) is None
+    assert push_with(client, "b", unique) is None
 
 
 @pytest.mark.parametrize("unique", [START_OR_HOUR, DONE_OR_HOUR])
 def test_key_is_held_for_its_time_by_tasks_that_run_or_are_done(
     client: Client, unique: Unique
 ) -> None:
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     running = take(client)
-    assert push(client, "b", unique) == "a"
+    assert push_with(client, "b", unique) == "a"
     client.nack(running)
-    assert push(client, "b", unique) == "a"
+    assert push_with(client, "b", unique) == "a"
     client.ack(take(client))
 
-    assert push(client, "b", unique) == "a"
-    assert push(client, "b", START) == "a"
-    assert push(client, "b", unique, queue="print") is None
+    assert push_with(client, "b", unique) == "a"
+    assert push_with(client, "b", START) == "a"
+    assert push_with(client, "b", unique, queue="print") is None
 
 
 @pytest.mark.parametrize("until_start", [True, False])
 def test_key_is_free_when_its_time_has_passed(client: Client, until_start: bool) -> None:
     unique = Unique("k", until_start, 0.001)
-    push(client, "a", unique)
+    push_with(client, "a", unique)
     running = take(client)
     later = threading.Event()
 
     def is_free() -> bool:
         later.wait(0.005)
-        return push(client, "b", unique) is None
+        return push_with(client, "b", unique) is None
 
     if until_start:
         while not is_free():
@@ -215,22 +215,22 @@ def test_key_is_free_when_its_time_has_passed(client: Client, until_start: bool)
         client.ack(running)
         while not is_free():
             pass
-    assert push(client, "c", Unique("k")) == "b"
+    assert push_with(client, "c", Unique("k")) == "b"
 
 
 def test_key_that_is_taken_again_outlives_its_earlier_task(client: Client) -> None:
-    push(client, "a", Unique("k", seconds=0.001))
+    push_with(client, "a", Unique("k", seconds=0.001))
     first = take(client)
     later = threading.Event()
-    while push(client, "b", START_OR_HOUR):
+    while push_with(client, "b", START_OR_HOUR):
         later.wait(0.005)
 
     client.nack(first, delay=HOUR)
-    assert push(client, "c", START) == "b"
+    assert push_with(client, "c", START) == "b"
     client.cancel("mail", "a")
-    assert push(client, "c", START) == "b"
+    assert push_with(client, "c", START) == "b"
     client.ack(take(client))
-    assert push(client, "c", START) == "b"
+    assert push_with(client, "c", START) == "b"
 
 
 @pytest.mark.parametrize("unique", KINDS)
@@ -239,22 +239,22 @@ def test_aborted_task_holds_no_key(client: Client, unique: Unique) -> None:
     client.push_many(messages, commit_id="c1")
     client.abort("c1", messages)
 
-    assert push(client, "c", unique) is None
-    assert push(client, "d", unique) == "c"
+    assert push_with(client, "c", unique) is None
+    assert push_with(client, "d", unique) == "c"
 
 
 def test_abort_of_a_duplicate_leaves_the_key_to_its_task(client: Client) -> None:
-    push(client, "a", START)
+    push_with(client, "a", START)
     messages = [Message("mail", "b", "2", 0.0, START)]
     client.push_many(messages, commit_id="c1")
     client.abort("c1", messages)
 
-    assert push(client, "c", START) == "a"
+    assert push_with(client, "c", START) == "a"
 
 
 def test_push_reports_both_kinds_of_duplicates(client: Client) -> None:
-    push(client, "a", START)
-    push(client, "w", None)
+    push_with(client, "a", START)
+    push_with(client, "w", None)
     messages = [
         Message("mail", "b", "{}", 0.0, START),
         Message("print", "b", "{}", 0.0, START),
@@ -295,24 +295,24 @@ def test_commits_of_one_call_compete_for_a_key(client: Client) -> None:
 
 
 def test_running_task_keeps_its_key_beside_a_newer_one_of_its_id(client: Client) -> None:
-    push(client, "a", DONE)
+    push_with(client, "a", DONE)
     running = take(client)
-    assert push(client, "a", Unique("other")) is None
+    assert push_with(client, "a", Unique("other")) is None
 
-    assert push(client, "b", DONE) == "a"
-    assert push(client, "b", Unique("other")) == "a"
+    assert push_with(client, "b", DONE) == "a"
+    assert push_with(client, "b", Unique("other")) == "a"
     client.ack(running)
-    assert push(client, "b", DONE) is None
-    assert push(client, "c", Unique("other")) == "a"
+    assert push_with(client, "b", DONE) is None
+    assert push_with(client, "c", Unique("other")) == "a"
 
 
 def test_newer_task_of_an_id_does_not_hold_the_key_of_the_older(client: Client) -> None:
-    push(client, "a", DONE)
+    push_with(client, "a", DONE)
     running = take(client)
     client.push_many([Message("mail", "a", "newer")])
     client.ack(running)
 
-    assert push(client, "b", DONE) is None
+    assert push_with(client, "b", DONE) is None
 
 
 def test_threads_queue_one_task_of_a_key(client: Client) -> None:
@@ -321,7 +321,7 @@ def test_threads_queue_one_task_of_a_key(client: Client) -> None:
 
     def push_some(name: str) -> None:
         start.wait(20)
-        results.extend(push(client, f"{name}{number}", DONE) for number in range(10))
+        results.extend(push_with(client, f"{name}{number}", DONE) for number in range(10))
 
     with (
         elsewhere(lambda: push_some("a")),

@@ -1,7 +1,8 @@
 """Outcomes of tasks, as arguments of the step script."""
 
 from alligator.backends.base import Lease, Outcome
-from alligator.backends.redis_backend.outcomes import microseconds, pack_outcomes
+from alligator.backends.redis_backend.outcomes import microseconds, pack_outcomes, with_key
+from alligator.backends.unique import Unique
 from alligator.constants import MAX_TASKS
 
 A, B = Lease("mail", "a", "{}", 1), Lease("mail", "b", "{}", 2)
@@ -38,6 +39,12 @@ def test_acks_of_a_queue_are_packed_together_up_to_a_limit() -> None:
 
     assert packed[:4] == ["ack", 1, MAX_TASKS, "a"]
     assert packed[-5:] == ["ack", 1, 1, "b", 2]
+
+
+def test_key_follows_the_delay() -> None:
+    assert with_key(0, Unique("a b")) == "0\x1fs\x1f0\x1fa b"
+    assert with_key(7, Unique("k", until_start=False, seconds=1.5)) == "7\x1fd\x1f1500\x1fk"
+    assert with_key(7, Unique("k", seconds=0.0001)) == "7\x1fs\x1f1\x1fk"
 
 
 def test_microseconds_are_never_negative() -> None:

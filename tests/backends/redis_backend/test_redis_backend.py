@@ -10,6 +10,7 @@ from alligator.backends.base import (
     WorkerInfo,
 )
 from alligator.backends.redis_backend import Client
+from alligator.backends.unique import Unique
 from alligator.exceptions import (
     BackendError,
     BackendUnavailable,
@@ -152,3 +153,24 @@ def test_commands_do_not_grow_with_the_backlog(client: Client) -> None:
         # of a hash that has its size, whatever the backlog's
         *("hgetall", "hvals"),
     }
+
+
+def test_unique_keys_leave_nothing_behind(client: Client) -> None:
+    def push(kind: int, seconds: float) -> None:
+        for name in ("ack", "dead", "cancel", "drop", "abort"):
+            key = Unique(f"{name}{kind}", until_start=bool(kind % 2), seconds=seconds)
+            client.push_many([Message(name, "a", "{}", 0.0, key)], commit_id=name + str(kind))
+        client.ack(client.reserve("ack")[0])
+        client.dead_letter(client.reserve("dead")[0], reason="no luck")
+        client.drop_dead("dead", "a")
+        client.cancel("cancel", "a")
+        client.drop_all("drop")
+        client.abort(f"abort{kind}", [Message("abort", "a", "{}")])
+
+    for kind, seconds in enumerate((0.0, 0.0, 3600.0, 3600.0)):
+        push(kind, seconds)
+
+    conn: Any = client.conn
+    kept = [key for part in ("own", "uniq", "cool") for key in conn.keys(f"*:{part}*")]
+    assert sorted(kept) == [f"{{alligator}}:ack:cool\x1f{key}" for key in ("ack2", "ack3")]
+    assert all(3_500_000 < conn.pttl(key) <= 3_600_000 for key in kept)

@@ -38,6 +38,7 @@ from tests.backends.contract.test_processes import *  # noqa: F403  # isort: ski
 from tests.backends.contract.test_pushing import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_suspects import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_undoing import *  # noqa: F403  # isort: skip
+from tests.backends.contract.test_unique import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_waiting import *  # noqa: F403  # isort: skip
 from tests.backends.test_base import *  # noqa: F403  # isort: skip
 from tests.backends.redis_backend.test_access_rights import CLUSTER_RIGHTS, LEAST_RIGHTS

@@ -1,0 +1,12 @@
+"""One push of a task in memory."""
+
+from alligator.backends.locmem_backend.entry import RUNS, Entry
+
+
+def test_token_differs_from_run_to_run_and_from_push_to_push() -> None:
+    first, second = Entry("a", "{}"), Entry("a", "{}")
+    before = first.token
+    first.runs += 1
+
+    assert len({before, first.token, second.token}) == 3
+    assert first.token // RUNS == before // RUNS == first.number
