@@ -27,9 +27,10 @@ QUEUES = st.sampled_from(["one", "two"])
 IDS = st.sampled_from("abcd")
 COMMITS = st.sampled_from("tuvwxyz")
 SCHEDULES = st.sampled_from(["nightly", "hourly"])
-KEYS = st.none() | st.builds(
-    Unique, st.sampled_from("kl"), st.booleans(), st.sampled_from([0.0, 0.0, HOUR])
-)
+# One key most often: a history should come back to it.
+KEYS = st.sampled_from(
+    [None, *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR))]
+) | st.sampled_from([None, None, None, Unique("l", until_start=False)])
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)

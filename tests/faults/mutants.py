@@ -20,7 +20,7 @@ from rich.console import Console
 from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client, Commit, Message
 from alligator.backends.redis_backend import commits as redis_commits
-from alligator.backends.sqlite_backend import schema, writes
+from alligator.backends.sqlite_backend import keys, schema, writes
 from tests.backends.contract import (
     test_ids,
     test_leases,
@@ -28,6 +28,7 @@ from tests.backends.contract import (
     test_pausing,
     test_suspects,
     test_undoing,
+    test_unique,
 )
 from tests.backends.test_model import compare
 from tests.harness.redis_network import LossyNetwork
@@ -58,6 +59,7 @@ class Mutant(NamedTuple):
 MODULES: dict[str, ModuleType] = {
     "redis_backend/commits.py": redis_commits,
     "sqlite_backend/writes.py": writes,
+    "sqlite_backend/keys.py": keys,
     "sqlite_backend/schema.py": schema,
 }
 """The files that are Python."""
@@ -86,6 +88,16 @@ def expired(client: Client) -> None:
 def paused(client: Client) -> None:
     """Check that a step serves the other queues, and not the paused one."""
     test_pausing.test_other_queues_of_the_step_are_served(client)
+
+
+def started(client: Client) -> None:
+    """Check that the first lease frees a key."""
+    test_unique.test_first_lease_frees_a_key_that_is_held_until_the_start(client)
+
+
+def undone(client: Client) -> None:
+    """Check that an aborted push frees its key."""
+    test_unique.test_aborted_task_holds_no_key(client, test_unique.DONE)
 
 
 MUTANTS = [
@@ -406,6 +418,61 @@ MUTANTS = [
         "sqlite_backend/schema.py",
         "lost > 0 FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?",
         "lost > 0 FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
+    ),
+    Mutant("a key is not looked at", "push.lua", "call('HGET', queue .. ':uniq', unique)", "nil"),
+    Mutant("a key is not held for its time", "push.lua", "'PX', ms)", "'PX', 1)"),
+    Mutant(
+        "a key does not follow its task to an alias",
+        "push.lua",
+        "call('HSET', queue .. ':own', alias, held)",
+        "",
+    ),
+    Mutant(
+        "the place of a key that is held is wrong",
+        "push.lua",
+        "holders[whole(before + i - 1)] = holder",
+        "holders[whole(before + i)] = holder",
+    ),
+    Mutant("a start frees no key", "step.lua", "start_keys(KEYS[place], keys)", "", started),
+    Mutant("an ack frees no key", "step.lua", "finish_keys(queue, ids)", ""),
+    Mutant(
+        "a dead task has its key",
+        "step.lua",
+        "free_key(queue, key)\n  call('ZADD'",
+        "call('ZADD'",
+    ),
+    Mutant("a canceled task has its key", "cancel.lua", "free_key(queue, key)\nforget", "forget"),
+    Mutant(
+        "an undone task has its key", "abort.lua", "free_key(queue, id)\n    call", "call", undone
+    ),
+    Mutant(
+        "a canceled task frees the key of a newer one",
+        "cancel.lua",
+        "string.match(call('GET', cool) or '', '^%S+') == ticket",
+        "true",
+        lambda client: test_unique.test_key_that_is_taken_again_outlives_its_earlier_task(client),
+    ),
+    Mutant(
+        "a key is not held for its time",
+        "sqlite_backend/writes.py",
+        "keys.keep(self.execute, self._executemany, runs, self.now)",
+        "pass",
+        lambda client: test_unique.test_key_is_held_for_its_time_by_tasks_that_run_or_are_done(
+            client, test_unique.DONE_OR_HOUR
+        ),
+    ),
+    Mutant(
+        "a dead task has its key",
+        "sqlite_backend/schema.py",
+        "data = ifnull(?, data), unique_key = NULL",
+        "data = ifnull(?, data)",
+    ),
+    Mutant(
+        "a start frees no key",
+        "sqlite_backend/keys.py",
+        "(token = 0 OR NOT until_start OR",
+        "(true OR",
+        started,
     ),
 ]
 

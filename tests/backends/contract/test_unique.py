@@ -13,7 +13,7 @@ START = Unique("k")
 DONE = Unique("k", until_start=False)
 START_OR_HOUR = Unique("k", seconds=HOUR)
 DONE_OR_HOUR = Unique("k", until_start=False, seconds=HOUR)
-KINDS = [START, DONE, START_OR_HOUR, DONE_OR_HOUR]
+UNIQUES = [START, DONE, START_OR_HOUR, DONE_OR_HOUR]
 
 
 def push_with(
@@ -33,7 +33,7 @@ def die(client: Client, lease: Lease, verdict: Verdict = "dead") -> None:
     client.step((), 0, outcomes=[Outcome(verdict, lease, reason="no luck")])
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 @pytest.mark.parametrize("delay", [0.0, HOUR])
 def test_waiting_task_holds_its_key(client: Client, unique: Unique, delay: float) -> None:
     assert push_with(client, "a", unique, delay=delay) is None
@@ -115,7 +115,7 @@ def test_late_ack_frees_the_key(client: Client) -> None:
     assert push_with(client, "b", DONE) is None
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 @pytest.mark.parametrize("verdict", ["dead", "expired"])
 def test_dead_task_holds_no_key(client: Client, unique: Unique, verdict: Verdict) -> None:
     push_with(client, "a", unique)
@@ -125,7 +125,7 @@ def test_dead_task_holds_no_key(client: Client, unique: Unique, verdict: Verdict
     assert push_with(client, "c", unique) == "b"
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 def test_task_that_was_lost_too_often_holds_no_key(client: Client, unique: Unique) -> None:
     push_with(client, "a", unique)
     take(client, lease_for=AT_ONCE)
@@ -135,7 +135,7 @@ def test_task_that_was_lost_too_often_holds_no_key(client: Client, unique: Uniqu
     assert push_with(client, "b", unique) is None
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 def test_dead_task_that_runs_again_has_no_key(client: Client, unique: Unique) -> None:
     push_with(client, "a", unique)
     die(client, take(client))
@@ -146,7 +146,7 @@ def test_dead_task_that_runs_again_has_no_key(client: Client, unique: Unique) ->
     assert (push_with(client, "c", unique) is None) == (unique == START)
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 def test_late_ack_of_a_dead_task_holds_and_frees_no_key(client: Client, unique: Unique) -> None:
     push_with(client, "a", unique)
     late = take(client, lease_for=AT_ONCE)
@@ -160,7 +160,7 @@ def test_late_ack_of_a_dead_task_holds_and_frees_no_key(client: Client, unique: 
     assert push_with(client, "d", unique) is None
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 def test_canceled_and_dropped_tasks_hold_no_key(client: Client, unique: Unique) -> None:
     push_with(client, "a", unique)
     client.cancel("mail", "a")
@@ -170,7 +170,7 @@ def test_canceled_and_dropped_tasks_hold_no_key(client: Client, unique: Unique) 
     assert push_with(client, "d", unique) == "c"
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 def test_canceled_retry_holds_no_key(client: Client, unique: Unique) -> None:
     push_with(client, "a", unique)
     client.nack(take(client), delay=HOUR)
@@ -233,7 +233,7 @@ def test_key_that_is_taken_again_outlives_its_earlier_task(client: Client) -> No
     assert push_with(client, "c", START) == "b"
 
 
-@pytest.mark.parametrize("unique", KINDS)
+@pytest.mark.parametrize("unique", UNIQUES)
 def test_aborted_task_holds_no_key(client: Client, unique: Unique) -> None:
     messages = [Message("mail", "a", "1", 0.0, unique), Message("mail", "b", "2")]
     client.push_many(messages, commit_id="c1")
