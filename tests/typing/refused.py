@@ -50,6 +50,9 @@ GiveUp(7)  # refused
 gator.options(expires=60)
 gator.options(expires=datetime.now())
 gator.options(expires="tomorrow")  # refused
+gator.options(unique="invoice-7", unique_until="done", unique_for=timedelta(hours=1))
+gator.options(unique=7)  # refused
+gator.options(unique="invoice-7", unique_until="later")  # refused
 gator.options(retrys=3)  # refused
 gator.options(retries="many")  # refused
 gator.options(headers={"request_id": 7})  # refused
