@@ -14,8 +14,8 @@ class Hold:
     __slots__ = ("is_held", "task_id", "till", "until_start")
 
     def __init__(self, task_id: str, unique: Unique, now: float) -> None:
-        self.task_id = task_id
-        self.until_start = unique.until_start
+        self.task_id: str = task_id
+        self.until_start: bool = unique.until_start
         self.is_held: bool = True
         """Whether the task holds its key whatever the time is."""
         self.till: float = now + unique.seconds

@@ -16,6 +16,12 @@ DONE_OR_HOUR = Unique("k", until_start=False, seconds=HOUR)
 UNIQUES = [START, DONE, START_OR_HOUR, DONE_OR_HOUR]
 
 
+@pytest.fixture(autouse=True)
+def _keeps_keys(client: Client) -> None:
+    if not client.keeps_keys:
+        pytest.skip("the store decides on no keys")
+
+
 def push_with(
     client: Client, task_id: str, unique: Unique | None, *, queue: str = "mail", delay: float = 0.0
 ) -> str | None:
@@ -29,7 +35,7 @@ def push_with(
     return place.task_id
 
 
-def die(client: Client, lease: Lease, verdict: Verdict = "dead") -> None:
+def bury(client: Client, lease: Lease, verdict: Verdict = "dead") -> None:
     client.step((), 0, outcomes=[Outcome(verdict, lease, reason="no luck")])
 
 
@@ -119,7 +125,7 @@ def test_late_ack_frees_the_key(client: Client) -> None:
 @pytest.mark.parametrize("verdict", ["dead", "expired"])
 def test_dead_task_holds_no_key(client: Client, unique: Unique, verdict: Verdict) -> None:
     push_with(client, "a", unique)
-    die(client, take(client), verdict)
+    bury(client, take(client), verdict)
 
     assert push_with(client, "b", unique) is None
     assert push_with(client, "c", unique) == "b"
@@ -138,7 +144,7 @@ def test_task_that_was_lost_too_often_holds_no_key(client: Client, unique: Uniqu
 @pytest.mark.parametrize("unique", UNIQUES)
 def test_dead_task_that_runs_again_has_no_key(client: Client, unique: Unique) -> None:
     push_with(client, "a", unique)
-    die(client, take(client))
+    bury(client, take(client))
     client.retry_dead("mail", "a")
 
     assert push_with(client, "b", unique) is None
