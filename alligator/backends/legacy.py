@@ -48,7 +48,7 @@ class FiveMethodClient(base.Client):
     limitations: ClassVar[Sequence[str]] = (
         "A task whose id is already on the queue is not reported as a duplicate, and undoing a push "
         "removes any task that waits under its ids. A repeated push pushes the tasks again.",
-        "A queue cannot be paused, and tasks that expire are only logged.",
+        "A queue cannot be paused, expired tasks are only logged, and no task can have a unique key.",
     )
 
     def __init__(self, backend: FiveMethods) -> None:

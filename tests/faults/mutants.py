@@ -433,17 +433,28 @@ MUTANTS = [
         "holders[whole(before + i - 1)] = holder",
         "holders[whole(before + i)] = holder",
     ),
-    Mutant("a start frees no key", "step.lua", "start_keys(KEYS[place], keys)", "", started),
-    Mutant("an ack frees no key", "step.lua", "finish_keys(queue, ids)", ""),
+    Mutant(
+        "a start frees no key", "step.lua", "settle_keys(KEYS[place], keys, 'start')", "", started
+    ),
+    Mutant("an ack frees no key", "step.lua", "settle_keys(queue, ids, 'done')", ""),
     Mutant(
         "a dead task has its key",
         "step.lua",
-        "free_key(queue, key)\n  call('ZADD'",
+        "settle_keys(queue, { key }, 'gone')\n  call('ZADD'",
         "call('ZADD'",
     ),
-    Mutant("a canceled task has its key", "cancel.lua", "free_key(queue, key)\nforget", "forget"),
     Mutant(
-        "an undone task has its key", "abort.lua", "free_key(queue, id)\n    call", "call", undone
+        "a canceled task has its key",
+        "cancel.lua",
+        "settle_keys(queue, { key }, 'gone')\nforget",
+        "forget",
+    ),
+    Mutant(
+        "an undone task has its key",
+        "abort.lua",
+        "settle_keys(queue, { id }, 'gone')\n    call",
+        "call",
+        undone,
     ),
     Mutant(
         "a canceled task frees the key of a newer one",

@@ -41,7 +41,7 @@ QUEUED = 1
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
-PUSH, ABORT = Script("push", "tasks", "unique"), Script("abort", "unique")
+PUSH, ABORT = Script("push", "tasks"), Script("abort", "unique")
 
 Extent = Literal["whole", "part", "half"]
 """What an abort removes. "whole": all tasks, or none if a worker has had one of them. "part": the tasks

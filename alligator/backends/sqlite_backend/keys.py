@@ -11,7 +11,7 @@ from .clock import micros
 
 FIND_HOLDER = """
     SELECT ifnull(alias_of, id) FROM task
-    WHERE queue = :queue AND unique_key = :key
+    WHERE queue = :queue AND unique_key = :key AND state <> 'dead'
         AND (token = 0 OR NOT until_start OR key_until > :now)
     UNION ALL
     SELECT id FROM held_key WHERE queue = :queue AND unique_key = :key AND until > :now

@@ -671,6 +671,7 @@ DECLARE
     v_took float8;
     v_pause float8 := 'infinity';
     v_paused text[];
+    v_keys json;
 BEGIN
     IF p_slept THEN
         PERFORM pg_advisory_unlock_all();
@@ -685,17 +686,22 @@ BEGIN
                     LIMIT 1 FOR UPDATE)
                 FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)))
             RETURNING queue, state, delayed, id, unique_key, key_until),
-        kept AS (
+        counted AS (
+            INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
+            SELECT queue, -count(*) FILTER (WHERE state = 'w'),
+                -count(*) FILTER (WHERE state = 'w' AND delayed),
+                -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
+            FROM done GROUP BY queue)
+        SELECT json_agg(done) FILTER (WHERE unique_key IS NOT NULL AND key_until IS NOT NULL) INTO v_keys
+        FROM done;
+        IF v_keys IS NOT NULL THEN
             INSERT INTO {s}.held_key (queue, unique_key, id, until)
-            SELECT DISTINCT ON (queue, unique_key) queue, unique_key, id, key_until FROM done
-            WHERE unique_key IS NOT NULL AND key_until > clock_timestamp()
+            SELECT DISTINCT ON (queue, unique_key) queue, unique_key, id, key_until
+            FROM json_to_recordset(v_keys) AS k(queue text, unique_key text, id text, key_until timestamptz)
+            WHERE key_until > clock_timestamp()
             ORDER BY queue, unique_key, key_until DESC
-            ON CONFLICT (queue, unique_key) DO UPDATE SET id = excluded.id, until = excluded.until)
-        INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
-        SELECT queue, -count(*) FILTER (WHERE state = 'w'),
-            -count(*) FILTER (WHERE state = 'w' AND delayed),
-            -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
-        FROM done GROUP BY queue;
+            ON CONFLICT (queue, unique_key) DO UPDATE SET id = excluded.id, until = excluded.until;
+        END IF;
     END IF;
     IF p_verdicts IS NOT NULL THEN
         v_deaths := {s}.settle_outcomes(p_verdicts, p_out_queues, p_out_ids, p_out_seqs, p_out_tokens,

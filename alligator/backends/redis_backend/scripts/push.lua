@@ -76,7 +76,7 @@ local function move_aside(queue, id)
       if why then
         call('HSET', queue .. ':why', alias, why)
       end
-      local held = has_keys(queue) and call('HGET', queue .. ':own', id)
+      local held = call('HGET', queue .. ':own', id)
       if held then
         call('HDEL', queue .. ':own', id)
         call('HSET', queue .. ':own', alias, held)
@@ -107,8 +107,6 @@ local function hold_key(queue, id, how, ms, unique, ticket)
   call('HSET', queue .. ':own', id, how .. ' ' .. ticket .. ' ' .. unique)
 end
 
-local KEYED = '^(%d+)' .. ALIAS .. '(%a)' .. ALIAS .. '(%d+)' .. ALIAS .. '(.*)$'
-
 local added = {}
 local holders, before = nil, 0
 local is_plain = true
@@ -133,9 +131,10 @@ for k = 4, #KEYS do
   for i, id in ipairs(ids) do
     local is_taken = there[i] or (others and others[i])
     local place = at + 3 * i - 1
-    local delay, how, ms, unique = ARGV[place + 2], nil, nil, nil
-    if string.find(delay, ALIAS, 1, true) then
-      delay, how, ms, unique = string.match(delay, KEYED)
+    local delay = ARGV[place + 2]
+    local how, ms, unique
+    if delay ~= '0' and not tonumber(delay) then
+      delay, how, ms, unique = string.match(delay, '^(%d+)\031(%a)\031(%d+)\031(.*)$')
     end
     local is_known = ours[id] or (is_taken and find_waiting(queue, id))
     local holder = unique and not is_known and holder_of(queue, unique)

@@ -1,4 +1,4 @@
--- The part that is shared by the scripts that give and free unique keys; it follows `tasks` or `common`.
+-- The part that is shared by the scripts that end the hold of a unique key; it follows `tasks` or `common`.
 --
 --   :own   HASH  key of a task -> how it holds its unique key, ticket, unique key
 --   :uniq  HASH  unique key -> id of the task that holds it, whatever the time is
@@ -10,64 +10,29 @@
 
 local owns = {}
 
--- Return whether tasks of the queue have unique keys: one look for each script.
-local function has_keys(queue)
-  if owns[queue] == nil then
-    owns[queue] = call('EXISTS', queue .. ':own') == 1
+-- Record what happens to tasks, with or without unique keys: 'start', 'done', or 'gone' if they are dead
+-- or removed. For a queue without keys, this is one look for each script.
+local function settle_keys(queue, keys, what)
+  owns[queue] = owns[queue] or call('EXISTS', queue .. ':own')
+  if owns[queue] == 0 then
+    return
   end
-  return owns[queue]
-end
-
--- Return how a task holds its unique key, its ticket, and the unique key; nothing if it has none.
-local function own(queue, key)
-  local found = call('HGET', queue .. ':own', key)
-  if found then
-    return string.match(found, '^(%a) (%S+) (.*)$')
-  end
-end
-
--- The task was leased.
-local function start_keys(queue, keys)
-  for _, key in ipairs(has_keys(queue) and keys or {}) do
-    local how, ticket, unique = own(queue, key)
-    if how == 's' then
-      call('HDEL', queue .. ':uniq', unique)
-      if ticket == '0' then
-        call('HDEL', queue .. ':own', key)
-      else
-        call('HSET', queue .. ':own', key, 'c ' .. ticket .. ' ' .. unique)
-      end
-    end
-  end
-end
-
--- The tasks are done.
-local function finish_keys(queue, keys)
-  for _, key in ipairs(has_keys(queue) and keys or {}) do
-    local how, _, unique = own(queue, key)
-    if how then
-      call('HDEL', queue .. ':own', key)
+  for _, key in ipairs(keys) do
+    local found = call('HGET', queue .. ':own', key) or ''
+    local how, ticket, unique = string.match(found, '^(%a) (%S+) (.*)$')
+    if how and (what ~= 'start' or how == 's') then
       if how ~= 'c' then
         call('HDEL', queue .. ':uniq', unique)
       end
-    end
-  end
-end
-
--- The task is dead or was removed.
-local function free_key(queue, key)
-  local how, ticket, unique
-  if has_keys(queue) then
-    how, ticket, unique = own(queue, key)
-  end
-  if how then
-    call('HDEL', queue .. ':own', key)
-    if how ~= 'c' then
-      call('HDEL', queue .. ':uniq', unique)
-    end
-    local cool = queue .. ':cool' .. ALIAS .. unique
-    if ticket ~= '0' and string.match(call('GET', cool) or '', '^%S+') == ticket then
-      call('DEL', cool)
+      if what == 'start' and ticket ~= '0' then
+        call('HSET', queue .. ':own', key, 'c ' .. ticket .. ' ' .. unique)
+      else
+        call('HDEL', queue .. ':own', key)
+      end
+      local cool = queue .. ':cool' .. ALIAS .. unique
+      if what == 'gone' and string.match(call('GET', cool) or '', '^%S+') == ticket then
+        call('DEL', cool)
+      end
     end
   end
 end
