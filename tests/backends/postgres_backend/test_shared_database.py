@@ -590,20 +590,24 @@ def test_key_waits_for_the_transaction_that_takes_it(
     assert names(client) == ["a"]
 
 
-def test_serializable_transactions_take_a_key_once(
-    client: Client, database: SharedDatabase, connect: Application
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_task_runs_beside_one_with_its_key_that_is_newer_than_the_snapshot(
+    client: Client, database: SharedDatabase, connect: Application, isolation: str
 ) -> None:
     database.identify()  # creates the tables before the snapshots
-    first, second = connect(isolation="serializable"), connect(isolation="serializable")
+    first, second = connect(isolation=isolation), connect(isolation=isolation)
     write(database, first, keyed("a", until_start=False))
     first.commit()
+    assert holders(write(database, second, keyed("b", until_start=False))) == {}
+    second.commit()
 
-    with pytest.raises(psycopg.errors.SerializationFailure):
-        write(database, second, keyed("b", until_start=False))
-        second.commit()
-    second.rollback()
-
-    assert names(client) == ["a"]
+    assert client.push_many([keyed("c")]) == [0]
+    leases = client.step(["mail"], 10).leases
+    assert [lease.task_id for lease in leases] == ["a", "b"]
+    client.ack(leases[1])
+    assert client.push_many([keyed("c")]) == [0]
+    client.ack(leases[0])
+    assert client.push_many([keyed("c")]) is None
 
 
 def test_acks_of_two_tasks_of_one_key_succeed(

@@ -182,24 +182,68 @@ CREATE FUNCTION {s}.holder(p_queue text, p_key text, p_keep boolean) RETURNS tex
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     v_id text;
+    v_tid tid;
 BEGIN
-    -- In this order: the ack of a task puts its key into the other table.
-    IF p_keep THEN
-        SELECT id INTO v_id FROM {s}.task
-        WHERE queue = p_queue AND unique_key = p_key
-            AND (token = 0 OR NOT until_start OR key_until > clock_timestamp())
-        LIMIT 1 FOR UPDATE;
-    ELSE
-        SELECT id INTO v_id FROM {s}.task
-        WHERE queue = p_queue AND unique_key = p_key
-            AND (token = 0 OR NOT until_start OR key_until > clock_timestamp())
-        LIMIT 1;
-    END IF;
-    IF v_id IS NULL THEN
-        SELECT id INTO v_id FROM {s}.held_key
-        WHERE queue = p_queue AND unique_key = p_key AND until > clock_timestamp();
-    END IF;
-    RETURN v_id;
+    LOOP
+        -- In one statement, which sees a task and its key at one moment.
+        SELECT h.id, t.tid INTO v_id, v_tid
+        FROM {s}.held_key h LEFT JOIN LATERAL (
+            SELECT k.ctid AS tid, k.token FROM {s}.task k
+            WHERE k.queue = h.queue AND k.id = h.id AND k.token = 0 AND k.seq = h.seq
+                AND k.unique_key = h.unique_key
+            UNION ALL
+            SELECT k.ctid AS tid, k.token FROM {s}.task k
+            WHERE k.queue = h.queue AND k.id = h.id AND k.token <> 0 AND k.seq = h.seq
+                AND k.unique_key = h.unique_key
+            LIMIT 1) t ON true
+        WHERE h.queue = p_queue AND h.unique_key = p_key AND CASE
+            WHEN h.until > clock_timestamp() THEN h.done OR t.tid IS NOT NULL
+            ELSE t.tid IS NOT NULL AND (t.token = 0 OR NOT h.until_start) END;
+        IF v_tid IS NULL OR NOT p_keep THEN
+            RETURN v_id;
+        END IF;
+        PERFORM FROM {s}.task WHERE ctid = v_tid FOR UPDATE;
+        -- A worker may have changed it before: look again. If it was found, it cannot change any more.
+        p_keep := NOT FOUND;
+    END LOOP;
+END $$;
+
+-- Give a key to a task that is being queued.
+CREATE FUNCTION {s}.hold_key(
+    p_queue text, p_key text, p_id text, p_seq bigint, p_until_start boolean, p_seconds float8
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {s}.held_key AS h (queue, unique_key, id, seq, until_start, until)
+    VALUES (p_queue, p_key, p_id, p_seq, p_until_start, clock_timestamp() + p_seconds * interval '1 s')
+    ON CONFLICT (queue, unique_key) DO UPDATE SET id = excluded.id, seq = excluded.seq,
+        until_start = excluded.until_start, until = excluded.until, done = false;
+END $$;
+
+-- Free the key of a task that is dead or was removed.
+CREATE FUNCTION {s}.free_key(p_queue text, p_key text, p_seq bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM {s}.held_key WHERE queue = p_queue AND unique_key = p_key AND seq = p_seq;
+END $$;
+
+-- Free the keys of tasks that are done, or keep them for some time. p_tasks are rows with queue, unique_key
+-- and seq.
+CREATE FUNCTION {s}.finish_keys(p_tasks json) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    t record;
+BEGIN
+    FOR t IN
+        SELECT * FROM json_to_recordset(p_tasks) AS t(queue text, unique_key text, seq bigint)
+        ORDER BY queue COLLATE "C", unique_key COLLATE "C"
+    LOOP
+        UPDATE {s}.held_key h SET done = true
+        WHERE h.queue = t.queue AND h.unique_key = t.unique_key AND h.seq = t.seq
+            AND h.until > clock_timestamp();
+        IF NOT FOUND THEN
+            DELETE FROM {s}.held_key h
+            WHERE h.queue = t.queue AND h.unique_key = t.unique_key AND h.seq = t.seq;
+        END IF;
+    END LOOP;
 END $$;
 
 -- The same as `push`, one task after the other, where some have unique keys.
@@ -254,13 +298,15 @@ BEGIN
             END IF;
             IF v_holder IS NULL THEN
                 v_due := v_now + t.delay * interval '1 s';
-                INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, unique_key,
-                    until_start, key_until)
+                INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, unique_key)
                 VALUES (t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0, v_due, v_due,
-                    t.data, t.key, t.until_start,
-                    CASE WHEN t.seconds > 0 THEN v_now + t.seconds * interval '1 s' END)
+                    t.data, t.key)
                 ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
                 IF FOUND THEN
+                    IF t.key IS NOT NULL THEN
+                        PERFORM {s}.hold_key(t.queue, t.key, t.id, v_bases[t.of] * 1000 + t.place,
+                            t.until_start, t.seconds);
+                    END IF;
                     INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
                     VALUES (t.queue, 1, (t.delay > 0)::int, 1);
                     CONTINUE;
@@ -333,10 +379,9 @@ END $$;
 -- The elements of p_tasks are [place, queue, id, delay, data in base64], sorted by queue and id, byte by
 -- byte: see `push`. Places begin at 1. Of those with a unique key, [key, until_start, seconds] follow.
 CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
-    place int, queue text, id text, delay float8, data bytea, key text, until_start boolean, seconds float8
+    place int, queue text, id text, delay float8, data bytea, key text
 ) LANGUAGE sql IMMUTABLE AS
-$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64'),
-        t->>5, (t->>6)::boolean, (t->>7)::float8
+$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64'), t->>5
     FROM json_array_elements(p_tasks) t $$;
 
 -- Lock the tasks of these ids that were leased, and wait again; return the places of these ids.
@@ -360,12 +405,11 @@ DECLARE
     v_places int[];
 BEGIN
     WITH queued AS (
-        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, unique_key,
-            until_start, key_until)
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, unique_key)
         SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
             t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
             p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', p_token, t.data,
-            t.key, t.until_start, CASE WHEN t.seconds > 0 THEN p_now + t.seconds * interval '1 s' END
+            t.key
         FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
         ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
         ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
@@ -437,7 +481,8 @@ END $$;
 
 -- The same, one task after the other, where some have unique keys. A task that holds the key of one of
 -- them stays where it is, too. If that is newer than the snapshot of a transaction that is not READ
--- COMMITTED, both run. With keys, SERIALIZABLE transactions may conflict with each other.
+-- COMMITTED, both run, and the key remains with the other one. With keys, SERIALIZABLE transactions read
+-- what others write, so they may conflict with each other.
 CREATE FUNCTION {s}.enqueue_with_keys(p_server text, p_tasks text) RETURNS text LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -463,7 +508,8 @@ BEGIN
     v_now := clock_timestamp();
     v_base := nextval('{s}.base');
     FOR t IN
-        SELECT (e->>0)::int AS place, e->>1 AS queue, e->>5 AS key, e AS task
+        SELECT (e->>0)::int AS place, e->>1 AS queue, e->>2 AS id, e->>5 AS key,
+            (e->>6)::boolean AS until_start, (e->>7)::float8 AS seconds, e AS task
         FROM json_array_elements(v_tasks) e ORDER BY 1
     LOOP
         v_task := json_build_array(t.task);
@@ -479,6 +525,10 @@ BEGIN
                     v_returned := {s}.keep_returned(v_task);
                 END IF;
                 v_queued := {s}.enqueue_or_keep(v_base, v_now, 0, v_task, v_returned);
+                IF t.key IS NOT NULL AND v_queued <> '{}' THEN
+                    PERFORM {s}.hold_key(t.queue, t.key, t.id, v_base * 1000 + t.place, t.until_start,
+                        t.seconds);
+                END IF;
             END IF;
         EXCEPTION WHEN serialization_failure THEN
             GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
@@ -549,7 +599,10 @@ BEGIN
                 WHERE k.queue = a.queue AND k.id = a.id AND k.token = 0
                     AND k.seq > v_base * 1000 AND k.seq <= v_base * 1000 + 1000 LIMIT 1 FOR UPDATE)
             FROM unnest(p_queues, p_ids) AS a(queue, id)))
-        RETURNING queue, delayed)
+        RETURNING queue, delayed, unique_key, seq),
+    freed AS (
+        DELETE FROM {s}.held_key h USING removed r
+        WHERE h.queue = r.queue AND h.unique_key = r.unique_key AND h.seq = r.seq)
     INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
     SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue;
 END $$;
@@ -603,6 +656,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_due timestamptz;
     v_deaths text[] := '{}';
+    v_key text;
     o record;
 BEGIN
     FOR o IN
@@ -614,10 +668,14 @@ BEGIN
             THEN v_now + o.delay * interval '1 s' END;
         IF o.verdict IN ('dead', 'expired') THEN
             UPDATE {s}.task t SET state = 'd', at = v_now, delayed = false, reason = o.reason,
-                traceback = o.traceback, data = coalesce(o.data, t.data), unique_key = NULL
+                traceback = o.traceback, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
-                AND t.token = o.token AND state <> 'w' AND state <> 'd';
+                AND t.token = o.token AND state <> 'w' AND state <> 'd'
+            RETURNING unique_key INTO v_key;
             IF FOUND THEN
+                IF v_key IS NOT NULL THEN
+                    PERFORM {s}.free_key(o.queue, v_key, o.seq);
+                END IF;
                 INSERT INTO {s}.tally (queue, leased, dead, died, failed, expired)
                 VALUES (o.queue, -1, 1, 1, (o.verdict = 'dead')::int, (o.verdict = 'expired')::int);
                 v_deaths := v_deaths || o.queue;
@@ -685,22 +743,16 @@ BEGIN
                     WHERE k.queue = a.queue AND k.id = a.id AND k.token <> 0 AND k.seq = a.seq
                     LIMIT 1 FOR UPDATE)
                 FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)))
-            RETURNING queue, state, delayed, id, unique_key, key_until),
+            RETURNING queue, state, delayed, unique_key, seq),
         counted AS (
             INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
             SELECT queue, -count(*) FILTER (WHERE state = 'w'),
                 -count(*) FILTER (WHERE state = 'w' AND delayed),
                 -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
             FROM done GROUP BY queue)
-        SELECT json_agg(done) FILTER (WHERE unique_key IS NOT NULL AND key_until IS NOT NULL) INTO v_keys
-        FROM done;
+        SELECT json_agg(done) FILTER (WHERE unique_key IS NOT NULL) INTO v_keys FROM done;
         IF v_keys IS NOT NULL THEN
-            INSERT INTO {s}.held_key (queue, unique_key, id, until)
-            SELECT DISTINCT ON (queue, unique_key) queue, unique_key, id, key_until
-            FROM json_to_recordset(v_keys) AS k(queue text, unique_key text, id text, key_until timestamptz)
-            WHERE key_until > clock_timestamp()
-            ORDER BY queue, unique_key, key_until DESC
-            ON CONFLICT (queue, unique_key) DO UPDATE SET id = excluded.id, until = excluded.until;
+            PERFORM {s}.finish_keys(v_keys);
         END IF;
     END IF;
     IF p_verdicts IS NOT NULL THEN
@@ -848,7 +900,7 @@ BEGIN
         SELECT ctid FROM {s}.pushed WHERE at < clock_timestamp() - interval '300 s'
         ORDER BY at LIMIT 5000 FOR UPDATE SKIP LOCKED));
     DELETE FROM {s}.held_key WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM {s}.held_key WHERE until < clock_timestamp()
+        SELECT ctid FROM {s}.held_key WHERE done AND until < clock_timestamp()
         ORDER BY until LIMIT 5000 FOR UPDATE SKIP LOCKED));
 END $$;
 
@@ -912,7 +964,11 @@ DECLARE
     v_tid tid := {s}.find_waiting(p_queue, p_id);
     v_data bytea;
 BEGIN
-    WITH removed AS (DELETE FROM {s}.task t WHERE t.ctid = v_tid RETURNING t.data, t.delayed),
+    WITH removed AS (
+        DELETE FROM {s}.task t WHERE t.ctid = v_tid RETURNING t.data, t.delayed, t.unique_key, t.seq),
+    freed AS (
+        DELETE FROM {s}.held_key h USING removed r
+        WHERE h.queue = p_queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
     counted AS (
         INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
         SELECT p_queue, -1, -delayed::int, 1 FROM removed)
@@ -930,7 +986,10 @@ BEGIN
         DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM {s}.task WHERE queue = p_queue AND state = 'w'
             ORDER BY at, seq LIMIT p_limit FOR UPDATE))
-        RETURNING delayed),
+        RETURNING delayed, unique_key, seq),
+    freed AS (
+        DELETE FROM {s}.held_key h USING removed r
+        WHERE h.queue = p_queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
     counted AS (
         INSERT INTO {s}.tally (queue, waiting, delayed, dropped)
         SELECT p_queue, -count(*), -count(*) FILTER (WHERE delayed), count(*)
@@ -955,7 +1014,7 @@ CREATE PROCEDURE {s}.retry_dead(p_queue text, p_id text, INOUT p_found boolean) 
 DECLARE
     v_tid tid := {s}.find_dead(p_queue, p_id);
 BEGIN
-    UPDATE {s}.task SET state = 'w', lost = 0, suspect = false, delayed = false,
+    UPDATE {s}.task SET state = 'w', lost = 0, suspect = false, delayed = false, unique_key = NULL,
         at = clock_timestamp(), due = clock_timestamp(), reason = NULL, traceback = NULL
     WHERE ctid = v_tid;
     p_found := FOUND;

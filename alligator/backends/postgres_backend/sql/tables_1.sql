@@ -16,8 +16,7 @@ CREATE TABLE {s}.store (
 -- `at` is the time at which a task is due, at which its lease ends, or at which it died. `due` keeps
 -- its place in the queue during a lease.
 -- `token` is 0 until the first lease.
--- `unique_key` is NULL if the task has none, or is dead. It is free from the first lease on with
--- `until_start`, but not before `key_until`.
+-- `unique_key` is NULL if the task has none any more: it was dead. See held_key.
 CREATE TABLE {s}.task (
     queue text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -34,8 +33,6 @@ CREATE TABLE {s}.task (
     traceback text,
     data bytea NOT NULL,
     unique_key text COLLATE "C",
-    until_start boolean,
-    key_until timestamptz,
     PRIMARY KEY (queue, state, at, seq)
 ) WITH (
     fillfactor = 90,
@@ -50,20 +47,25 @@ CREATE TABLE {s}.task (
 CREATE UNIQUE INDEX task_new ON {s}.task (queue, id) WHERE token = 0;
 CREATE INDEX task_leased ON {s}.task (queue, id) WHERE token <> 0;
 CREATE INDEX task_delayed ON {s}.task (queue, at) WHERE delayed AND state = 'w';
-CREATE INDEX task_key ON {s}.task (queue, unique_key) WHERE unique_key IS NOT NULL;
 
--- The unique keys of tasks that are done, which are held for some time.
+-- Which task has taken a unique key last. It holds the key until `until` if it is `done`; otherwise while it
+-- waits or is leased, until the first lease with `until_start`, but not before `until`. So the key is free
+-- when that task is dead, or is gone without being done.
 CREATE TABLE {s}.held_key (
     queue text COLLATE "C" NOT NULL,
     unique_key text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    until_start boolean NOT NULL,
     until timestamptz NOT NULL,
+    done boolean NOT NULL DEFAULT false,
     PRIMARY KEY (queue, unique_key)
 ) WITH (
+    fillfactor = 90,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_cost_delay = 0
 );
-CREATE INDEX held_key_order ON {s}.held_key (until);
+CREATE INDEX held_key_done ON {s}.held_key (until) WHERE done;
 
 -- The commits of the last five minutes, or of a day: see `push`. The tasks of a commit have a `seq` of
 -- base * 1000 + position, from 1. A base of 0 means that the commit was aborted.
