@@ -35,7 +35,7 @@ from ..schedules import UNANNOUNCED_SECONDS
 from ..stats import SAMPLE_SECONDS, SAMPLES
 from .checks import check_writable, configuration_warnings
 from .codec import BEGINNING
-from .commits import Pusher
+from .commits import Pusher, pack_keys
 from .marks import Marks
 from .outcomes import (
     new_token,
@@ -324,8 +324,8 @@ class Client(base.Client):
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         queue_name, task_id, data, delay, unique = message
         values = [name, moment, UNANNOUNCED_SECONDS, queue_name, task_id, bounded(delay)]
-        key = [None] * 3 if unique is None else unique
-        [(queued,)] = self._call(self._statements.push_tick, [*values, data.encode(), *key])
+        values += data.encode(), pack_keys([unique])
+        [(queued,)] = self._call(self._statements.push_tick, values)
         return bool(queued)
 
     def schedules(self) -> list[ScheduleRecord]:

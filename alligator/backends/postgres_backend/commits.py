@@ -6,6 +6,7 @@ If the server does not answer this in time, because it hangs, the push has faile
 if it arrives after its deadline, and a thread undoes it as soon as the server answers again.
 """
 
+import json
 import time
 from collections.abc import Sequence
 from copy import copy
@@ -66,7 +67,7 @@ class Batch:
             [task_id for _, task_id, *_ in tasks],
             [bounded(message.delay) for *_, message in tasks],
             [message.data.encode() for *_, message in tasks],
-            *pack_keys([message.unique for *_, message in tasks]),
+            pack_keys([message.unique for *_, message in tasks]),
         ]
 
     def values(self, latest: float) -> list[Value]:
@@ -242,15 +243,11 @@ class Pusher:
         self.pending.close()
 
 
-def pack_keys(uniques: Sequence[Unique | None]) -> list[Value]:
-    """Return the parameters for the unique keys of tasks."""
+def pack_keys(uniques: Sequence[Unique | None]) -> str | None:
+    """Return the parameter for the unique keys of tasks; None if none of them has one."""
     if not any(uniques):
-        return [None, None, None]
-    return [
-        [unique and unique.key for unique in uniques],
-        [unique and unique.until_start for unique in uniques],
-        [unique and bounded(unique.seconds) for unique in uniques],
-    ]
+        return None
+    return json.dumps([each and (*each[:2], bounded(each.seconds)) for each in uniques])
 
 
 def _names(messages: Sequence[Message]) -> list[Any]:

@@ -43,9 +43,9 @@ class Statements:
             name = f"alligator_{function}" if prepare else ""
             return own(f"SELECT * FROM {{s}}.{function}({marks})", types, name)  # noqa: S608
 
-        tasks = "text[] bool[] int4[] int4[] text[] text[] float8[] bytea[] text[] bool[] float8[]"
+        tasks = "text[] bool[] int4[] int4[] text[] text[] float8[] bytea[] text"
         self.push: Statement = own(
-            "CALL {s}.push_and_wake($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, NULL)",
+            "CALL {s}.push_and_wake($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, NULL)",
             f"float8 {tasks}",
             "alligator_push",
         )
@@ -123,8 +123,8 @@ class Statements:
         )
         self.announce: Statement = call("announce", "int8 text[] text[] float8[]")
         self.push_tick: Statement = own(
-            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)",
-            "text int8 float8 text text float8 bytea text bool float8",
+            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, $8, NULL)",
+            "text int8 float8 text text float8 bytea text",
         )
         self.forget_schedule: Statement = call("forget_schedule", "text")
         self.schedules: Statement = own(

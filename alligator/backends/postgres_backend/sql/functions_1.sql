@@ -55,11 +55,12 @@ END $$;
 -- chose its id: then an earlier abort is ignored. The tasks are sorted by queue and id, byte by
 -- byte: all transactions take the locks of the index in one order, and none waits for another in a
 -- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
--- Returns NULL if all tasks are queued, or else the `results`. p_keys is NULL if none has a unique key.
+-- Returns NULL if all tasks are queued, or else the `results`. If some have unique keys, p_keys is JSON with
+-- [key, until_start, seconds] or null for each task.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
-    p_keys text[] DEFAULT NULL, p_until_start boolean[] DEFAULT NULL, p_key_seconds float8[] DEFAULT NULL
+    p_keys text DEFAULT NULL
 ) RETURNS text[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -72,7 +73,7 @@ DECLARE
 BEGIN
     IF p_keys IS NOT NULL THEN
         RETURN {s}.push_with_keys(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
-            p_keys, p_until_start, p_key_seconds);
+            p_keys::json);
     END IF;
     IF cardinality(p_ids) = 1 THEN  -- most requests start one task
         IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
@@ -219,38 +220,36 @@ BEGIN
         until_start = excluded.until_start, until = excluded.until, done = false;
 END $$;
 
--- Free the key of a task that is dead or was removed.
+-- Free the key of a task that is dead. A row that is locked is about to go to a newer task; to wait for it
+-- could be to wait in a circle.
 CREATE FUNCTION {s}.free_key(p_queue text, p_key text, p_seq bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM {s}.held_key WHERE queue = p_queue AND unique_key = p_key AND seq = p_seq;
+    DELETE FROM {s}.held_key WHERE ctid = (
+        SELECT ctid FROM {s}.held_key
+        WHERE queue = p_queue AND unique_key = p_key AND seq = p_seq FOR UPDATE SKIP LOCKED);
 END $$;
 
--- Free the keys of tasks that are done, or keep them for some time. p_tasks are rows with queue, unique_key
--- and seq.
-CREATE FUNCTION {s}.finish_keys(p_tasks json) RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-DECLARE
-    t record;
+-- Free the key of a task that is done, or keep it for some time. What removes a task that is not done frees
+-- its key in the same statement, and so before this.
+CREATE FUNCTION {s}.finish_key() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    FOR t IN
-        SELECT * FROM json_to_recordset(p_tasks) AS t(queue text, unique_key text, seq bigint)
-        ORDER BY queue COLLATE "C", unique_key COLLATE "C"
-    LOOP
-        UPDATE {s}.held_key h SET done = true
-        WHERE h.queue = t.queue AND h.unique_key = t.unique_key AND h.seq = t.seq
-            AND h.until > clock_timestamp();
-        IF NOT FOUND THEN
-            DELETE FROM {s}.held_key h
-            WHERE h.queue = t.queue AND h.unique_key = t.unique_key AND h.seq = t.seq;
-        END IF;
-    END LOOP;
+    UPDATE {s}.held_key SET done = true WHERE ctid = (
+        SELECT ctid FROM {s}.held_key
+        WHERE queue = OLD.queue AND unique_key = OLD.unique_key AND seq = OLD.seq
+            AND until > clock_timestamp() FOR UPDATE SKIP LOCKED);
+    IF NOT FOUND THEN
+        PERFORM {s}.free_key(OLD.queue, OLD.unique_key, OLD.seq);
+    END IF;
+    RETURN NULL;
 END $$;
+
+CREATE TRIGGER task_done AFTER DELETE ON {s}.task FOR EACH ROW WHEN (OLD.unique_key IS NOT NULL)
+EXECUTE FUNCTION {s}.finish_key();
 
 -- The same as `push`, one task after the other, where some have unique keys.
 CREATE FUNCTION {s}.push_with_keys(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
-    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
-    p_keys text[], p_until_start boolean[], p_key_seconds float8[]
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_keys json
 ) RETURNS text[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -264,7 +263,8 @@ DECLARE
     t record;
 BEGIN
     -- First of all, in one order in all transactions, so that no two wait for each other in a circle.
-    PERFORM {s}.lock_keys(p_queues, p_keys);
+    PERFORM {s}.lock_keys(p_queues, ARRAY(
+        SELECT k->>0 FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n) ORDER BY n));
     v_now := clock_timestamp();
     v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
     INSERT INTO {s}.pushed (id, base, at)
@@ -281,8 +281,11 @@ BEGIN
         FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
         LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
     FOR t IN
-        SELECT * FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_keys, p_until_start,
-            p_key_seconds) AS s(of, place, queue, id, delay, data, key, until_start, seconds)
+        SELECT s.*, p_keys->(s.n::int - 1)->>0 AS key,
+            (p_keys->(s.n::int - 1)->>1)::boolean AS until_start,
+            (p_keys->(s.n::int - 1)->>2)::float8 AS seconds
+        FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas) WITH ORDINALITY
+            AS s(of, place, queue, id, delay, data, n)
         WHERE v_bases[s.of] IS NOT NULL ORDER BY s.of, s.place
     LOOP
         v_holder := NULL;
@@ -328,8 +331,7 @@ END $$;
 -- (seconds since 1970 by this server's clock), because its client has given up by then.
 CREATE PROCEDURE {s}.push_and_wake(
     p_latest float8, p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
-    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
-    p_keys text[], p_until_start boolean[], p_key_seconds float8[],
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_keys text,
     INOUT p_results text[], INOUT p_clock float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -342,7 +344,7 @@ BEGIN
         RETURN;
     END IF;
     p_results := {s}.push(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
-        p_keys, p_until_start, p_key_seconds);
+        p_keys);
     p_clock := extract(epoch FROM clock_timestamp());
     IF p_clock > p_latest THEN
         ROLLBACK;
@@ -729,7 +731,6 @@ DECLARE
     v_took float8;
     v_pause float8 := 'infinity';
     v_paused text[];
-    v_keys json;
 BEGIN
     IF p_slept THEN
         PERFORM pg_advisory_unlock_all();
@@ -743,17 +744,12 @@ BEGIN
                     WHERE k.queue = a.queue AND k.id = a.id AND k.token <> 0 AND k.seq = a.seq
                     LIMIT 1 FOR UPDATE)
                 FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)))
-            RETURNING queue, state, delayed, unique_key, seq),
-        counted AS (
-            INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
-            SELECT queue, -count(*) FILTER (WHERE state = 'w'),
-                -count(*) FILTER (WHERE state = 'w' AND delayed),
-                -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
-            FROM done GROUP BY queue)
-        SELECT json_agg(done) FILTER (WHERE unique_key IS NOT NULL) INTO v_keys FROM done;
-        IF v_keys IS NOT NULL THEN
-            PERFORM {s}.finish_keys(v_keys);
-        END IF;
+            RETURNING queue, state, delayed)
+        INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
+        SELECT queue, -count(*) FILTER (WHERE state = 'w'),
+            -count(*) FILTER (WHERE state = 'w' AND delayed),
+            -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
+        FROM done GROUP BY queue;
     END IF;
     IF p_verdicts IS NOT NULL THEN
         v_deaths := {s}.settle_outcomes(p_verdicts, p_out_queues, p_out_ids, p_out_seqs, p_out_tokens,
@@ -1160,8 +1156,7 @@ END $$;
 -- Queue the tick of a schedule, unless it or a later one was queued before; then wake a worker.
 CREATE PROCEDURE {s}.push_tick(
     p_name text, p_moment int8, p_seconds float8,
-    p_queue text, p_id text, p_delay float8, p_data bytea,
-    p_key text, p_until_start boolean, p_key_seconds float8, INOUT p_queued boolean
+    p_queue text, p_id text, p_delay float8, p_data bytea, p_keys text, INOUT p_queued boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
     p_queued := false;
@@ -1180,8 +1175,7 @@ BEGIN
     END IF;
     PERFORM {s}.push(
         ARRAY[gen_random_uuid()::text], ARRAY[false], ARRAY[1], ARRAY[1],
-        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data],
-        CASE WHEN p_key IS NOT NULL THEN ARRAY[p_key] END, ARRAY[p_until_start], ARRAY[p_key_seconds]);
+        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data], p_keys);
     COMMIT;
     p_queued := true;
     PERFORM {s}.wake(p_queue, 1);
