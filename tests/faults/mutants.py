@@ -473,10 +473,13 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "a dead task has its key",
+        "a dead task that runs again has its key",
         "sqlite_backend/schema.py",
         "data = ifnull(?, data), unique_key = NULL",
         "data = ifnull(?, data)",
+        lambda client: test_unique.test_dead_task_that_runs_again_has_no_key(
+            client, test_unique.DONE
+        ),
     ),
     Mutant(
         "a start frees no key",

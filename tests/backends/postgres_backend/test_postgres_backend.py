@@ -6,6 +6,7 @@ import pytest
 from alligator.backends import open_client as open_by_dsn
 from alligator.backends.base import Message, Outcome
 from alligator.backends.postgres_backend import Client
+from alligator.backends.unique import Unique
 from alligator.exceptions import MissingExtra
 from tests.backends.postgres_backend.conftest import Open, Query
 from tests.harness.postgres_servers import PostgresServer
@@ -134,3 +135,32 @@ def test_tasks_may_be_pushed_under_a_held_snapshot_and_stay_fast(
             client.step((), 0, outcomes=[Outcome("ack", lease) for lease in leases])
 
     assert client.stats("mail").succeeded == 1000
+
+
+def test_unique_keys_leave_nothing_behind(client: Client, query: Query) -> None:
+    for kind, seconds in enumerate((0.0, 0.0, 3600.0, 3600.0)):
+        for name in ("ack", "dead", "cancel", "drop", "abort"):
+            key = Unique(f"{name}{kind}", until_start=bool(kind % 2), seconds=seconds)
+            client.push_many([Message(name, "a", "{}", 0.0, key)], commit_id=name + str(kind))
+        client.ack(client.reserve("ack")[0])
+        client.dead_letter(client.reserve("dead")[0], reason="no luck")
+        client.cancel("cancel", "a")
+        client.drop_all("drop")
+        client.abort(f"abort{kind}", [Message("abort", "a", "{}")])
+
+    kept = query("SELECT unique_key, done FROM {s}.held_key ORDER BY unique_key")
+    assert kept == [("ack2", True), ("ack3", True)]
+    query("UPDATE {s}.held_key SET until = now()")
+    query("SELECT {s}.fold()")
+    assert query("SELECT count(*) FROM {s}.held_key") == [(0,)]
+
+
+def test_thousand_tasks_with_keys_are_one_push(client: Client) -> None:
+    messages = [Message("mail", f"{n}", "{}", 0.0, Unique(f"k{n}")) for n in range(1000)]
+
+    assert client.push_many(messages) is None
+    assert (
+        len(client.push_many([m._replace(task_id=f"again {m.task_id}") for m in messages]) or ())
+        == 1000
+    )
+    assert client.stats("mail").ready == 1000

@@ -255,6 +255,9 @@ SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now timestamptz;
+    v_keys text[];
+    v_until_start boolean[];
+    v_seconds float8[];
     v_bases bigint[];
     v_places text[] := array_fill(''::text, ARRAY[cardinality(p_commits)]);
     v_holders text[] := array_fill(''::text, ARRAY[cardinality(p_commits)]);
@@ -263,8 +266,11 @@ DECLARE
     t record;
 BEGIN
     -- First of all, in one order in all transactions, so that no two wait for each other in a circle.
-    PERFORM {s}.lock_keys(p_queues, ARRAY(
-        SELECT k->>0 FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n) ORDER BY n));
+    SELECT array_agg(k->>0 ORDER BY n), array_agg((k->>1)::boolean ORDER BY n),
+        array_agg((k->>2)::float8 ORDER BY n)
+    INTO v_keys, v_until_start, v_seconds
+    FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n);
+    PERFORM {s}.lock_keys(p_queues, v_keys);
     v_now := clock_timestamp();
     v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
     INSERT INTO {s}.pushed (id, base, at)
@@ -281,11 +287,8 @@ BEGIN
         FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
         LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
     FOR t IN
-        SELECT s.*, p_keys->(s.n::int - 1)->>0 AS key,
-            (p_keys->(s.n::int - 1)->>1)::boolean AS until_start,
-            (p_keys->(s.n::int - 1)->>2)::float8 AS seconds
-        FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas) WITH ORDINALITY
-            AS s(of, place, queue, id, delay, data, n)
+        SELECT * FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, v_keys, v_until_start,
+            v_seconds) AS s(of, place, queue, id, delay, data, key, until_start, seconds)
         WHERE v_bases[s.of] IS NOT NULL ORDER BY s.of, s.place
     LOOP
         v_holder := NULL;
