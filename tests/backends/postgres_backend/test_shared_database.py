@@ -591,7 +591,7 @@ def test_key_waits_for_the_transaction_that_takes_it(
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-def test_task_runs_beside_one_with_its_key_that_is_newer_than_the_snapshot(
+def test_task_runs_beside_a_newer_one_of_its_key(
     client: Client, database: SharedDatabase, connect: Application, isolation: str
 ) -> None:
     database.identify()  # creates the tables before the snapshots
