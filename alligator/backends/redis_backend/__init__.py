@@ -62,7 +62,8 @@ CANCEL, DROP_SOME = (Script(name, "tasks") for name in ("cancel", "drop_some"))
 RETRY_DEAD, DROP_DEAD = (Script(name, "tasks") for name in ("retry_dead", "drop_dead"))
 STATS, BEAT, WORKERS, NOTE = map(Script, ("stats", "beat", "workers", "note"))
 HISTORY, SCHEDULED, DEAD_LETTERS = map(Script, ("history", "scheduled", "dead_letters"))
-PING, SHIFT, PEEK, PAUSE = map(Script, ("ping", "shift", "peek", "pause"))
+PING, PEEK, PAUSE = map(Script, ("ping", "peek", "pause"))
+SHIFT = Script("shift", "records")
 
 PEEKED = 100
 """About how many tasks `peek` reads at a time."""
@@ -305,8 +306,9 @@ class Client(base.Client):
         clock = f"{self._prefix}clock"
         last = self._call(BEAT, [*self._worker_keys(), clock], record)
         if last is not None:
-            queues = [self._prefix + name for name in self.queue_names()]
-            back = self._call(SHIFT, [clock, self._worker_keys()[0], *queues], [last], STEP_SECONDS)
+            keys = [clock, self._worker_keys()[0], f"{self._prefix}schedules"]
+            keys += [self._prefix + name for name in self.queue_names()]
+            back = self._call(SHIFT, keys, [last], STEP_SECONDS)
             self._call(BEAT, [*self._worker_keys(), clock], record)
             if back:
                 log.error(
