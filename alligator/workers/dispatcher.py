@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from threading import Condition, Event, Thread
 from time import monotonic, perf_counter
 
-from .._runtime.backoff import pause_after
 from .._runtime.failures import describe
 from ..backends.base import Lease, Outcome, Running
 from ..exceptions import NotRunnable
@@ -17,7 +16,7 @@ from .backlog import Backlog, Reserved
 from .coroutines import CoroutineRunner
 from .demand import Demand
 from .event_loop import WorkerEventLoop
-from .failure_log import FailureLog
+from .failure_log import FIRST_PAUSE, FailureLog
 from .loop_watch import LoopWatch
 from .outcome_log import log_unfinished
 from .reservations import BATCH_SECONDS, DispatchingWorker, Reservations, can_run_on_loop
@@ -26,9 +25,6 @@ from .threads import MAX_WAIT, WorkerThread, taken_from
 
 BURST_WAIT = 0.5
 """The longest wait at the store in a burst, in seconds."""
-
-FIRST_PAUSE, MAX_PAUSE = 0.1, 5.0
-"""The first and the longest pause between two attempts to reach the store, in seconds."""
 
 
 class Dispatcher(Reservations):
@@ -233,9 +229,7 @@ class Dispatcher(Reservations):
                         break
                 except Exception as error:
                     failures += 1
-                    pause = pause_after(failures, FIRST_PAUSE, MAX_PAUSE)
-                    self._failure_log.add(error, failures, pause)
-                    self._sleep(pause)
+                    self._sleep(self._failure_log.add(error, failures))
                 else:
                     if failures:
                         self._failure_log.recovered()
