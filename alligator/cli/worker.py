@@ -94,19 +94,18 @@ def split_names(ctx: click.Context, param: click.Parameter, value: Sequence[str]
         raise WrongCommand(str(error)) from error
 
 
+def queues_option(help: str) -> Callable[[F], F]:
+    """Return the option ``--queue``, which may be given several times."""
+    return click.option(
+        "--queue", "-q", "queues", multiple=True, metavar="NAME", callback=split_names, help=help
+    )
+
+
 def worker_options(command: F) -> F:
     """Add the options of a worker to *command*; they are the keyword arguments of `run_worker`."""
     for option in reversed(
         [
-            click.option(
-                "--queue",
-                "-q",
-                "queues",
-                multiple=True,
-                metavar="NAME",
-                callback=split_names,
-                help="Take tasks from this queue; repeatable, the most important first.",
-            ),
+            queues_option("Take tasks from this queue; repeatable, the most important first."),
             click.option(
                 "--concurrency",
                 "-c",
