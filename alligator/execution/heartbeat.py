@@ -24,8 +24,8 @@ class Heartbeat:
     expires only if this process has died or is frozen. A task that holds Python's global lock for a
     whole lease blocks this thread, and counts as lost.
 
-    *announce* is called with True as often, and with False at the end, so that the owner can report
-    to the store that it is alive. *held* is what it notes the extensions in.
+    *announce* is called as often with True, and at the end with False, so that the owner can report to
+    the store that it is alive. *held* records the extensions.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ def current_task() -> "Task | None":
 class Task:
     """A call to make later, and its options.
 
-    *retries* is the number of attempts after a failed one. Each follows after a pause: *backoff*
+    *retries* is how often a failed task is tried again. Each attempt follows after a pause: *backoff*
     seconds at first, doubled each time, at most an hour, with 50% jitter. A sequence as *backoff* gives
     the pauses themselves, and its last one repeats. 0 means no pause, and None means one second.
 

@@ -318,7 +318,7 @@ class Worker:
         self._announce(alive=False)
 
     def attempt(self, lease: Lease, task: Task | None, holder: WorkerThread) -> Attempt:
-        """Run the task of *lease*, which *holder* has reserved; *task* is it if it was read already."""
+        """Run the task of *lease*, which *holder* has reserved; *task* is the same, if already read."""
         if self.isolate:
             self.prepare()
         isolation = self.isolation

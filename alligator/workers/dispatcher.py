@@ -92,13 +92,13 @@ class Dispatcher(Reservations):
         thread.feed = self
 
     def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
-        """Take over what a thread has reserved *until* then, and its outcomes that are not reported."""
+        """Take over the *leases* of a thread, which hold *until* then, and its unreported *outcomes*."""
         self._handed_over.extend((lease, until) for lease in leases)
         self._outcomes.extend(outcomes)
         self._wake_up()
 
     def take_over(self, lease: Lease, task: Task, until: float) -> None:
-        """Run a coroutine task that a thread has reserved *until* then."""
+        """Run the coroutine task of a thread, whose lease holds *until* then."""
         self.runner.submit([Reserved(lease, task, perf_counter(), until)])
 
     def take(self, thread: WorkerThread) -> Reserved | None:

@@ -84,7 +84,7 @@ class Reservations(ABC):
         self.max_lost = max_lost
         self.held: HeldLeases = held or HeldLeases(lease_for)
         self.until: float = 0.0
-        """Until when the leases hold that it has reserved last, by `clock`, unless they are extended."""
+        """When the leases that it reserved last end, by `clock`, unless they are extended."""
         self.idle: bool = True
         """Whether the last step returned no task."""
         self.timings: dict[str, Timings] = {}

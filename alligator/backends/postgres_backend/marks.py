@@ -27,9 +27,9 @@ FULL_SHARE: Final = 20
 """Such a scan is made at most once in so many times the seconds that it takes."""
 
 LATE: Final = 1_000_000
-"""How many microseconds after its time a new task may appear, when its transaction commits. One that
-appears later is found by a scan from the beginning. A larger number makes every step pass over more
-dead rows."""
+"""How late a task may become visible: its transaction commits so many microseconds after the time in its
+row. A task that is later is found by a scan from the beginning. A larger number makes every step pass
+over more dead rows."""
 
 
 class Scan(NamedTuple):
