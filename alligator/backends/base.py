@@ -214,10 +214,9 @@ class Client(ScheduleStore, ABC):
         """Return the numbers of a queue, at a cost that does not grow with its length."""
 
     def pause(self, queue_name: str, seconds: float) -> None:
-        """Pause the queue for *seconds*: `step` reserves none of its ready tasks.
+        """Pause the queue for *seconds* (inf: without an end; 0: resume): `step` reserves none of its tasks.
 
-        *seconds* inf is a pause without an end; 0 ends the pause. Everything else continues. A queue
-        that the store did not know is known from then on. Waiting workers wake up at the end.
+        Everything else continues. The queue counts as used from now on. Workers wake up at the end.
         """
         raise BackendError(f"{self.address} cannot pause a queue.")
 

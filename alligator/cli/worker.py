@@ -52,7 +52,9 @@ def run_worker(
     """
     streams.open_missing()
     if memory is not None and not isolate:
-        raise WrongCommand("--memory is for tasks with a process of their own: say --isolate, too.")
+        raise WrongCommand(
+            "--memory limits tasks that run in processes of their own: add --isolate."
+        )
     get_log(log_level.upper())  # what is found out before it starts is a line of the log, too
     check_store(gator, burst, () if share_health is not None else queues)
     drawing = burst and draw and streams.is_terminal(sys.stderr)

@@ -238,9 +238,7 @@ def _run_error_hook(gator: TaskRunner, task: Task, error: BaseException) -> None
     try:
         gator.fail(task, error)
     except BaseException as broken:  # task_context raised, or the hook raised no Exception
-        log.error(
-            "a hook of %r failed; the outcome of the task does not change", task, exc_info=broken
-        )
+        log.error("a hook of %r failed; the task keeps its outcome", task, exc_info=broken)
 
 
 def _failed(

@@ -384,7 +384,7 @@ class Task:
             raise
         except BaseException as error:
             # The outcome of the task is final: a hook cannot change it.
-            log.error("a hook of %r failed; the outcome of the task is kept", self, exc_info=error)
+            log.error("a hook of %r failed; the task keeps its outcome", self, exc_info=error)
 
 
 boundaries.add(Task._call.__code__)

@@ -251,7 +251,7 @@ def test_command_line_rejects_memory_alone_in_one_line(dsn: str) -> None:
     result = run(dsn, "--memory", "100")
 
     assert result.returncode == 2
-    assert "say --isolate, too" in result.stderr
+    assert "add --isolate" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
