@@ -214,7 +214,7 @@ class Client(ScheduleStore, ABC):
         """Return the numbers of a queue, at a cost that does not grow with its length."""
 
     def pause(self, queue_name: str, seconds: float) -> None:
-        """Pause the queue for *seconds* (inf: without an end; 0: resume): `step` reserves none of its tasks.
+        """Pause the queue for *seconds* (inf: no end; 0: resume): `step` reserves none of its tasks.
 
         Everything else continues. The queue counts as used from now on. Workers wake up at the end.
         """
