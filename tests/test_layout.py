@@ -79,7 +79,7 @@ LAYERS: list[dict[str, str]] = [
             "breaker committer counters databases deferred delivery interception loop_trips outbox "
             "relay same_server spool trips wakeups"
         ),
-        "execution": "attempt coroutines direct heartbeat held_leases inline lifespan",
+        "execution": "attempt coroutines direct heartbeat inline lease_ends lifespan",
     },
     {
         "transaction": "connection enlistment scope",

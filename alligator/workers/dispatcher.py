@@ -43,7 +43,7 @@ class Dispatcher(Reservations):
         start_threads: Callable[[int], None],
     ) -> None:
         super().__init__(
-            worker.gator, worker.queue_names, worker.lease_for, worker.max_lost, worker.held
+            worker.gator, worker.queue_names, worker.lease_for, worker.max_lost, worker.lease_ends
         )
         self._worker = worker
         self._limits = limit
@@ -53,7 +53,14 @@ class Dispatcher(Reservations):
         self._plain = Backlog()
         self._plain_changed = Condition()
         self.runner: CoroutineRunner = CoroutineRunner(
-            *(worker.gator, loop.start(), loop.context(), worker.places, worker.held, self._skip),
+            *(
+                worker.gator,
+                loop.start(),
+                loop.context(),
+                worker.places,
+                worker.lease_ends,
+                self._skip,
+            ),
             *(self._end_coroutine, self._wake_up, lambda: bool(self._plain.tasks)),
         )
         self.watch: LoopWatch = LoopWatch(

@@ -159,7 +159,7 @@ class WorkLoop:
             self._dispatcher.watch.check()
 
     def take_lag(self) -> float | None:
-        """Return the longest time for which the event loop was held up since the last call."""
+        """Return the longest time for which the event loop was blocked since the last call."""
         return None if self._dispatcher is None else self._dispatcher.watch.take_lag()
 
     def wake(self) -> None:

@@ -21,7 +21,7 @@ clock: Callable[[], float] = _choose_clock()
 """Return monotonic seconds, including those for which the process is frozen or the computer sleeps."""
 
 
-class HeldLeases:
+class LeaseEnds:
     """What a worker knows about its leases: until when they were extended, and which are lost.
 
     A worker that was frozen for longer than a lease must not start a task that it had reserved
