@@ -1,7 +1,7 @@
 """Where a step begins to look, so that dead rows of the tables do not slow it down.
 
 PostgreSQL keeps rows that were deleted for as long as any transaction might see them. While one has
-been open for long, every scan from the beginning of a queue passes over all tasks that were removed since.
+been open for long, every scan from the beginning of a queue passes over all tasks that were removed.
 If that becomes slow, the steps begin where the last one has found its first task, and now and then at
 the beginning. A task that returns to an earlier place, or whose push took long, then waits a little
 longer.
