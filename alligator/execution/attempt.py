@@ -211,7 +211,7 @@ def expire(gator: TaskRunner, lease: Lease, task: Task) -> Attempt | None:
 
 
 def _begun(gator: TaskRunner, lease: Lease, task: Task) -> str | None:
-    """Return the payload of *task* without its expiry; None if it has none."""
+    """Return the payload of *task* without its expiry; None if the payload does not change."""
     if task.expires is None:
         return None
     try:

@@ -54,7 +54,7 @@ def run_with_retries(run: Callable[[Task], Task], task: Task) -> Task:
 
 
 def _prepare_snoozed(task: Task, error: BaseException, snoozes: int) -> None:
-    """Prepare the next run of *task*, which has raised *error*, a `Snooze`; raise it if it has none."""
+    """Prepare the next run of *task* after its `Snooze`; raise *error*, the `Snooze`, after too many."""
     if snoozes > MAX_INLINE_SNOOZES:
         task.to_failed()
         error.add_note(
