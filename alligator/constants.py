@@ -92,4 +92,4 @@ HEALTH_JSON: Final = "application/health+json"
 """The media type of health responses."""
 
 MAX_WRAPPERS: Final = 10
-"""How many wrappers of a function are looked through: a wrapper may wrap itself."""
+"""How many wrappers of a function are unwrapped at most, because a wrapper may wrap itself."""

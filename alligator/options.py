@@ -286,7 +286,7 @@ def expiry_after(option: str, value: object, delay_until: float | None) -> float
     moment = to_expiry(option, value)
     if delay_until is not None and moment <= delay_until:
         raise InvalidOption(
-            f"{option} is {_short_repr(value)}, but the task is due only later: it would never run."
+            f"{option} is {_short_repr(value)}, but the task is due only later, so it would never run."
         )
     return moment
 

@@ -191,7 +191,7 @@ class Client(ScheduleStore, ABC):
     def lease(
         self, queue_name: str, task_id: str, lease_for: float = LEASE_SECONDS
     ) -> Lease | None:
-        """Reserve a waiting task by its id; None if there is none. Released, it is due as before."""
+        """Reserve a waiting task by its id; None if there is none. A release restores its time."""
 
     @abstractmethod
     def cancel(self, queue_name: str, task_id: str) -> str | None:
@@ -214,9 +214,9 @@ class Client(ScheduleStore, ABC):
         """Return the numbers of a queue, at a cost that does not grow with its length."""
 
     def pause(self, queue_name: str, seconds: float) -> None:
-        """Let `step` find no ready tasks in the queue for *seconds* (inf: without an end; 0: resume).
+        """Pause the queue for *seconds* (inf: no end; 0: resume): `step` reserves none of its tasks.
 
-        All else goes on. The queue is known from then on. A worker that waits wakes up at the end.
+        Everything else continues. The queue counts as used from now on. Workers wake up at the end.
         """
         raise BackendError(f"{self.address} cannot pause a queue.")
 

@@ -28,10 +28,10 @@ class QueueControls:
         return self.client.stats(queue_name or self.queue_name)
 
     def pause(self, queue_name: str | None = None, *, until: Seconds | date | None = None) -> None:
-        """Let no worker begin tasks of the queue, until `resume` or *until*.
+        """Pause the queue: no worker begins its tasks before `resume` is called, or before *until*.
 
-        *until* is a number of seconds from now, a timedelta, a datetime or a date. Tasks that run go on,
-        and the queue takes new ones. Raises `BackendError` if the store cannot pause a queue.
+        *until* is a number of seconds from now, a timedelta, a datetime or a date. Running tasks
+        continue, and the queue accepts new ones. Raises `BackendError` if the store cannot pause.
         """
         seconds = inf if until is None else to_expiry("until", until) - time()
         self.client.pause(queue_name or self.queue_name, seconds)

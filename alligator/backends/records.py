@@ -31,7 +31,7 @@ class Commit:
     is_abandoned: bool = False
     """Whether its caller no longer waits, so that its tasks must not stay on the queue."""
     future: Any = None
-    """What its caller waits for, while it waits for a trip."""
+    """What its caller waits on, while the commit waits for a trip."""
 
     def __init__(
         self,

@@ -18,10 +18,10 @@ from .tables import age
 POLL_SECONDS = 0.5
 """How often `drain` looks at the queue."""
 
-PAUSE_HELP = """Let no worker begin tasks of these queues, until they are resumed.
+PAUSE_HELP = """Pause these queues: no worker begins their tasks until they are resumed.
 
-Tasks that run go on, and the queues take new tasks. The pause is kept in the store: it also holds for
-workers that start later.
+Running tasks continue, and the queues accept new tasks. The store keeps the pause, so it also applies
+to workers that start later.
 """
 
 DRAIN_HELP = """Wait until no task of these queues is ready or running.
@@ -46,7 +46,10 @@ def pausing_commands(get_gator: Callable[[], Gator]) -> list[click.Command]:
 
 def _make_pause(open_gator: Callable[[], Gator]) -> click.Command:
     @click.command(
-        "pause", cls=IdsCommand, help=PAUSE_HELP, short_help="Let no worker begin tasks of a queue."
+        "pause",
+        cls=IdsCommand,
+        help=PAUSE_HELP,
+        short_help="Pause a queue: no worker begins its tasks.",
     )
     @click.option(
         "--for",

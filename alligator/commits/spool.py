@@ -283,7 +283,7 @@ class Spool:
         try:
             self._relay.start()
         except RuntimeError as error:  # the interpreter is shutting down, or has too many threads
-            log.error("no relay could be started; another process sends the tasks: %s", error)
+            log.error("could not start a relay; another process sends the tasks: %s", error)
 
     def _run(self) -> None:
         owner = os.urandom(8).hex()

@@ -28,14 +28,14 @@ Ts = TypeVarTuple("Ts")
 NO_KWARGS: Mapping[str, Any] = {}
 
 CRON_CATCH_UP = 3600.0
-"""How many seconds late a tick is still queued, unless *catch_up* is given."""
+"""The default of *catch_up*: a tick is queued up to so many seconds late."""
 
 SHORTEST_CATCH_UP = 60.0
-"""The same for an interval that is shorter; that of a longer one is the interval, up to an hour."""
+"""The default for intervals up to this one. For longer ones it is the interval, up to an hour."""
 
 
 NOT_FOR_TICKS = ("delay_by", "delay_until", *SENDING)
-"""The options that say when or how a task is pushed, which the schedule does."""
+"""The options that say when or how a task is pushed; for its ticks, the schedule decides this."""
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -173,10 +173,10 @@ class Schedules:
 
             gator.every(30, poll_mailbox)
 
-        *seconds* is a whole number from 1. The moments are those since 1970 in UTC that it divides, so
-        that all workers agree on them: ``every(3600, …)`` is at each full hour. A tick that no worker
-        has queued in time is queued up to an interval late, but at least a minute and at most an hour;
-        *catch_up* changes that.
+        *seconds* is a whole number from 1. The task is due when the Unix time is a multiple of it, so
+        all workers agree on the moments: ``every(3600, …)`` is at each full hour UTC. A tick that no
+        worker has queued in time is queued up to an interval late, but at least a minute and at most
+        an hour; *catch_up* changes that.
         """
         from .moments import Interval
 
@@ -186,7 +186,7 @@ class Schedules:
         return self._schedule(interval, (func, args, kwargs), options)
 
     def run_schedule(self, name: str) -> Task:
-        """Push a task of that schedule now, besides its ticks.
+        """Push a task of that schedule now, in addition to its ticks.
 
         Raises `ConfigurationError` if this gator has no such schedule, and `BackendError`.
         """
@@ -201,11 +201,13 @@ class Schedules:
         name, catch_up = given.pop("name", None), given.pop("catch_up")
         for option in ("task_id", "async", *NOT_FOR_TICKS):
             if option in given:
-                raise InvalidOption(f"{option} is not an option of a schedule, which says when.")
+                raise InvalidOption(
+                    f"{option} is not an option of a schedule, which itself decides when to push."
+                )
         if isinstance(given.get("expires"), date):
             raise InvalidOption(
                 "expires of a schedule is a number of seconds, or a timedelta, counted from when a tick "
-                "is queued. After a fixed moment, all of its ticks would be expired."
+                "is queued. With a fixed moment, all ticks after it would expire at once."
             )
         func, args, kwargs = call
         if not isinstance(kwargs, Mapping):

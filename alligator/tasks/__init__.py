@@ -54,7 +54,7 @@ def current_task() -> "Task | None":
 class Task:
     """A call to make later, and its options.
 
-    *retries* is the number of attempts after a failed one. Each follows after a pause: *backoff*
+    *retries* is how often a failed task is tried again. Each attempt follows after a pause: *backoff*
     seconds at first, doubled each time, at most an hour, with 50% jitter. A sequence as *backoff* gives
     the pauses themselves, and its last one repeats. 0 means no pause, and None means one second.
 
@@ -384,7 +384,7 @@ class Task:
             raise
         except BaseException as error:
             # The outcome of the task is final: a hook cannot change it.
-            log.error("a hook of %r failed; the outcome of the task is kept", self, exc_info=error)
+            log.error("a hook of %r failed; the task keeps its outcome", self, exc_info=error)
 
 
 boundaries.add(Task._call.__code__)

@@ -225,7 +225,7 @@ class Middleware(Generic[App]):
     ) -> None:
         """End the transactions after the client has its response; a failure is only logged."""
         if self.end(transactions, status, headers, vetoed) is not None:
-            log.error("the client already has the response %d: commit_at is 'end'", status)
+            log.error("the client already has the response %d, because commit_at is 'end'", status)
 
     async def aend_late(
         self, transactions: Sequence[Transaction], status: int, headers: Sequence[tuple[str, str]]

@@ -1,7 +1,7 @@
 """Where a step begins to look, so that dead rows of the tables do not slow it down.
 
 PostgreSQL keeps rows that were deleted for as long as any transaction might see them. While one has
-been open for long, every scan from the beginning of a queue passes over all tasks that have gone since.
+been open for long, every scan from the beginning of a queue passes over all tasks that were removed.
 If that becomes slow, the steps begin where the last one has found its first task, and now and then at
 the beginning. A task that returns to an earlier place, or whose push took long, then waits a little
 longer.
@@ -27,9 +27,9 @@ FULL_SHARE: Final = 20
 """Such a scan is made at most once in so many times the seconds that it takes."""
 
 LATE: Final = 1_000_000
-"""How many microseconds after its time a new task may appear, when its transaction commits. One that
-appears later is found by a scan from the beginning. A larger number makes every step pass over more
-dead rows."""
+"""How late a task may become visible: its transaction commits so many microseconds after the time in its
+row. A task that is later is found by a scan from the beginning. A larger number makes every step pass
+over more dead rows."""
 
 
 class Scan(NamedTuple):

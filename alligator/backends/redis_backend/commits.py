@@ -70,7 +70,7 @@ class Pusher:
         attempt_seconds = self._connections.timeout
         if not awaits:
             if seconds > COMMIT_SECONDS:
-                # No request waits for it, so it may take longer, with as much time for a second try.
+                # No request waits for it, so the first of two attempts may take half of the time.
                 attempt_seconds = seconds / 2
             return self._push_or_undo(pushes, deadline, attempt_seconds)
         link = await self._loop_connections.get(deadline)
@@ -244,7 +244,7 @@ class _Push(Call):
     marker: str
     """The key by which the server remembers it."""
     latest_at: int
-    """The place in its command of the time, in µs by the server's clock, after which it is refused."""
+    """The index, in its command, of the time after which the server refuses it (µs, by its clock)."""
     attempts = 0
     reply: Any = None
     """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
@@ -253,7 +253,7 @@ class _Push(Call):
     is_in_doubt = False
     """Whether the server may have received a copy, or may still receive one."""
     was_in_doubt = False
-    """The same, before the latest copy was sent."""
+    """The value of `is_in_doubt` before the latest copy was sent."""
     extent: Extent = "whole"
     """What an abort removes if it fails."""
 

@@ -16,8 +16,8 @@ ANNOUNCE, SCHEDULES, FORGET = (
 TICK = Script("tick", "records", "tasks", "tick_begin", "push")
 
 MARKER_SECONDS, NO_DEADLINE = 1, 2**53
-"""For how long the marker of the push is kept, and its deadline: a tick that arrives late is as good as
-one that is repeated."""
+"""How long the marker of the push is kept, and its deadline. Neither matters here: the record of the
+schedule recognises a tick that arrives late or twice."""
 
 
 class Schedules:

@@ -182,7 +182,7 @@ class Client(base.Client):
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         with self._database.read() as connection:
-            if of_schedules.is_settled(connection.execute, name, moment, now()):
+            if of_schedules.was_queued(connection.execute, name, moment, now()):
                 return False
         with self._write(durable=True) as write:
             if not of_schedules.tick(write.execute, name, moment, write.now):
