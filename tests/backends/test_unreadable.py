@@ -68,8 +68,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
 
         def run_in_schema(kind: str) -> None:
             with psycopg.connect(server, autocommit=True) as connection:
-                connection.execute(f"SET search_path TO {schema}")
-                assert connection.execute(POSTGRES[kind]).rowcount > 0
+                connection.execute(f"SET search_path TO {schema}".encode())
+                assert connection.execute(POSTGRES[kind].encode()).rowcount > 0
 
         yield f"{server}?schema={schema}", run_in_schema
         return
