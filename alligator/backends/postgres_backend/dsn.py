@@ -14,6 +14,14 @@ from ...exceptions import ConfigurationError
 from ..base import redact
 
 DEFAULT_SCHEMA: Final = "alligator"
+
+KEEPALIVE: Final = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+"""A worker waits on an idle connection: keepalive lets a NAT keep it, or its loss be detected."""
+
 _SCHEMA = re.compile(r"(?!pg_|information_schema$)[A-Za-z_][A-Za-z0-9_]{0,62}")
 _OPTIONS: Final = ("schema", "timeout")
 _SHAPE: Final = "postgresql://[user[:password]@][host[:port],…][/database][?option=value&…]"
@@ -100,7 +108,10 @@ def _conninfos(parameters: dict[str, str], store: str) -> list[bytes]:
     libpq itself goes to the next host only if the last refuses the connection, not if it is silent.
     """
     defaults = {"fallback_application_name": "alligator"}
-    if not {"PGTARGETSESSIONATTRS", "PGSERVICE"} & set(os.environ) and "service" not in parameters:
+    has_service = "PGSERVICE" in os.environ or "service" in parameters
+    if not has_service:  # it may set them
+        defaults |= KEEPALIVE
+    if not has_service and "PGTARGETSESSIONATTRS" not in os.environ:
         # A queue needs a server that accepts writes. After a failover this finds the new primary.
         defaults["target_session_attrs"] = "read-write"
     parameters = {**defaults, **parameters, "client_encoding": "UTF8"}

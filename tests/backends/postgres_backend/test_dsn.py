@@ -42,6 +42,12 @@ def test_server_must_accept_writes_unless_the_dsn_says_otherwise(
     assert "target_session_attrs" not in parts("postgresql:///shop")[0]
 
 
+def test_idle_connections_are_kept_alive() -> None:
+    assert parts("postgresql:///shop")[0]["keepalives_idle"] == "30"
+    assert parts("postgresql:///shop?keepalives_idle=7")[0]["keepalives_idle"] == "7"
+    assert "keepalives_idle" not in parts("postgresql:///?service=shop")[0]
+
+
 def test_hosts_are_tried_one_by_one() -> None:
     found = parts("postgresql://a:1,b:2/shop")
 
