@@ -98,6 +98,29 @@ def test_unreadable_dsn_is_an_error_without_its_password(dsn: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("sslmode=nonsense", 'invalid sslmode value: "nonsense"'),
+        ("target_session_attrs=any%20", "invalid target_session_attrs value"),
+        ("port=99999", "the port must be a number"),
+        ("sslmode=verify-full&sslrootcert=/no/ca.pem", "sslrootcert: cannot read /no/ca.pem: No"),
+    ],
+)
+def test_value_that_cannot_work_is_rejected_with_the_reason(options: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        read_dsn(f"postgresql://u:{SECRET}@h/shop?{options}")
+
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", ["sslmode=verify-full&sslrootcert=system", "sslcert=/no/file", "service=shop"]
+)
+def test_value_that_may_work_is_accepted(options: str) -> None:
+    read_dsn(f"postgresql://u:{SECRET}@h/shop?{options}")
+
+
+@pytest.mark.parametrize(
     "dsn",
     [
         f"postgresql://u:{SECRET}@h/shop",
