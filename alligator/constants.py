@@ -83,7 +83,7 @@ MAX_TASKS: Final = 1_000
 """The maximum number of tasks in one transaction, and in one call of `Client.push_many`."""
 
 MAX_COMMIT_BYTES: Final = 16 * 1024 * 1024
-"""The maximum size of the tasks of one transaction: more would not reach a store in time."""
+"""The maximum size of the tasks of one transaction, or trip: more would not reach a store in time."""
 
 COMMITS_A_TRIP: Final = 64
 """The maximum number of commits in one round trip; meanwhile the store serves no other client."""

@@ -14,6 +14,10 @@ from .constants import MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
 from .exceptions import InvalidOption, MultipleDelayError, UnknownOption
 
 Hook = Callable[..., Any]
+StartHook = Callable[[Any], Any]
+"""A hook that is called with the task."""
+ResultHook = Callable[[Any, Any], Any]
+"""A hook that is called with the task, and with its result or its error."""
 Seconds: TypeAlias = float | timedelta
 ErrorTypes: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 P = ParamSpec("P")
@@ -33,11 +37,11 @@ class TaskOptions(TypedDict, total=False):
     """The number of attempts after a failed one; 0 by default."""
     is_async: bool | str
     """False to run the task in this process."""
-    on_start: Hook | None
+    on_start: StartHook | None
     """Called with the task before each attempt."""
-    on_success: Hook | None
+    on_success: ResultHook | None
     """Called with the task and its result."""
-    on_error: Hook | None
+    on_error: ResultHook | None
     """Called with the task and its error after each failed attempt."""
     depends_on: Sequence[str] | None
     """Task ids that are stored with the task; it does not wait for them."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVarTuple, Unpack, overload
 
 from ..backends.base import Client, Message
 from ..exceptions import ConfigurationError, InvalidOption
-from ..options import SENDING, ErrorTypes, Hook, Seconds
+from ..options import SENDING, ErrorTypes, ResultHook, Seconds, StartHook
 from ..payload.signing import Guard
 from ..tasks import Task
 
@@ -46,9 +46,9 @@ class ScheduleOptions(TypedDict, total=False):
     catch_up: Seconds
     """A tick that no worker has queued in time is queued up to this many seconds late."""
     retries: int
-    on_start: Hook | None
-    on_success: Hook | None
-    on_error: Hook | None
+    on_start: StartHook | None
+    on_success: ResultHook | None
+    on_error: ResultHook | None
     depends_on: "Sequence[str] | None"
     queue_name: str | None
     backoff: "Seconds | Sequence[Seconds] | None"

@@ -126,7 +126,10 @@ class Pusher:
                 session.set_clock(row[1])
                 batch.fill(outcomes, batch.read(row))
                 return outcomes
-            except (Lost, TooLate):
+            except Lost:
+                in_doubt = True
+                self._sessions.close()  # the same cause may have broken the idle ones
+            except TooLate:
                 in_doubt = True
             except ServerError as error:
                 in_doubt = not is_definite(error)

@@ -1,5 +1,6 @@
 """The DSN of a Redis server, of a master with Sentinels, or of a cluster."""
 
+import ssl
 from collections.abc import Callable, Mapping
 from math import inf
 from os.path import abspath
@@ -158,6 +159,13 @@ def _check_certificates(url: str, options: Mapping[str, Any], store: str) -> Non
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigurationError(f"{store}: {name}: cannot read {path}: {reason}") from None
+        if name != "ssl_keyfile":
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+            except ssl.SSLError as error:
+                raise ConfigurationError(
+                    f"{store}: {name}: {path} is no certificate in PEM format: {error.reason}"
+                ) from None
 
 
 def _read_options(conn_string: str) -> dict[str, Any]:

@@ -155,6 +155,11 @@ CLOCK = "SELECT now, turn FROM clock"
 
 SET_CLOCK = "UPDATE clock SET now = ?, turn = ?"
 
+PING = (
+    "REPLACE INTO figure (queue, name, number) VALUES ('', 'ping', 0)",
+    "DELETE FROM figure WHERE queue = '' AND name = 'ping'",
+)
+
 SHIFT = (
     "UPDATE task SET at = at - :by, due = due - :by WHERE state <> 'dead'",
     "UPDATE worker SET seen = seen - :by, gone = gone - :by",
