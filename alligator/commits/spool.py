@@ -146,9 +146,10 @@ class Spool:
     """
 
     def __init__(self, path: str, client: Client) -> None:
-        if "://" in path or not path or path.endswith("/"):
+        if not isinstance(path, str) or "://" in path or not path or path.endswith("/"):
+            shown = redact(str(path))
             raise ConfigurationError(
-                f"spool must be the path of a file, such as /var/lib/app/spool.db, not {redact(path)!r}."
+                f"spool must be the path of a file, such as /var/lib/app/spool.db, not {shown!r}."
             )
         self.path: str = os.path.realpath(path)
         self.max_tasks = MAX_TASKS

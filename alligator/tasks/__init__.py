@@ -135,6 +135,7 @@ class Task:
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""
         self._is_retry: bool = False
+        self._found: tuple[str, str] | None = None  # the module and the name in its payload
 
         if delay_by is not None:
             if delay_until is not None:
@@ -155,9 +156,9 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The name of its function, as ``package.module.name``."""
-        if self.func is None:
-            return "nothing"
+        """The name of its function, as ``package.module.name``; a payload may have an alias."""
+        if self._found or self.func is None:
+            return ".".join(self._found or ["nothing"])
         module = getattr(self.func, "__module__", "?")
         return f"{module}.{getattr(self.func, '__qualname__', type(self.func).__name__)}"
 
@@ -172,7 +173,7 @@ class Task:
         self.func = callee.func
         self.func_args = args
         self.func_kwargs = kwargs
-        self._original = None
+        self._original = self._found = None
         self._is_retry = False
 
     def to_waiting(self) -> None:
@@ -216,8 +217,8 @@ class Task:
         `NotSerializable` if an argument would not arrive as it was passed.
         """
         func = self.func or self._called()
-        module, name = locate(func)
         before = self._original[1] if self._is_retry and self._original else None
+        module, name = (before and self._found) or locate(func)
         args, kwargs, typed = (
             lower(func, self.func_args, self.func_kwargs) if before is None else ([], {}, None)
         )
@@ -257,7 +258,7 @@ class Task:
             task.func_args, task.func_kwargs = restore(
                 task.func, found.args, found.kwargs, found.typed
             )
-            task._original = task.func, data
+            task._original, task._found = (task.func, data), (found.module, found.callable)
             if found.attempt != 1:
                 task.attempt = max(1, check_whole("attempt", found.attempt))
             task.last_error = found.error

@@ -460,8 +460,8 @@ def test_full_disk_is_a_503(
     eventually(lambda: gator.len() == accepted)
 
 
-@pytest.mark.parametrize("spool", ["sqlite:///var/spool.db", "/var/spool/"])
-def test_spool_must_be_the_path_of_a_file(spool: str) -> None:
+@pytest.mark.parametrize("spool", ["sqlite:///var/spool.db", "/var/spool/", 7, b"/spool.db"])
+def test_spool_must_be_the_path_of_a_file(spool: Any) -> None:
     with pytest.raises(ConfigurationError, match="the path of a file"):
         Gator("locmem://", spool=spool)
 

@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import Callable, Mapping
-from math import inf
 from os.path import abspath
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -182,8 +181,10 @@ def _read_options(conn_string: str) -> dict[str, Any]:
             options[name] = OPTIONS[name](value)
         except ValueError:
             raise ConfigurationError(f"{store}: {name} must be a number") from None
-        if OPTIONS[name] is float and not 0 < options[name] < inf:
-            raise ConfigurationError(f"{store}: {name} must be a positive number of seconds")
+        if OPTIONS[name] is float and not 0 < options[name] < 3600:
+            raise ConfigurationError(
+                f"{store}: {name} must be a positive number of seconds, below 3600"
+            )
     if not options.get("ns", "x") or set("{}") & set(options.get("ns", "")):
         raise ConfigurationError(f"{store}: ns must not be empty or contain braces")
     return options
