@@ -122,6 +122,7 @@ def note_connections(name):
 import asyncio
 import time
 
+from django.contrib import admin
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.urls import include, path
 
@@ -163,6 +164,7 @@ async def chunks():
 
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("alligator/", include("django_alligator.urls")),
     path("async/<path:path>", apage),
     path("<path:path>", page),
