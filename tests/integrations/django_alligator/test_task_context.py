@@ -1,0 +1,117 @@
+"""Old database connections are closed before and after each task, and broken ones are replaced."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, connections, transaction
+from django.test import override_settings
+
+from alligator.workers import Worker
+from django_alligator import gator
+from django_alligator.task_context import TaskContext
+from tests.harness.django_databases import add_database
+from tests.harness.django_settings import settings_of
+
+ALIAS = "tasks"
+
+SEEN: list[int] = []
+"""The results of the queries of tasks."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen() -> Iterator[None]:
+    SEEN.clear()
+    with override_settings(ALLIGATOR={"CONN": "locmem://", "ASYNC": True, "DATABASES": []}):
+        yield
+
+
+@pytest.fixture
+def _short(tmp_path: Path) -> Iterator[None]:
+    """Have a database whose connections are closed at the end of a request, Django's default."""
+    add_database(ALIAS, **settings_of(f"sqlite:///{tmp_path / 'shop.db'}"))
+    yield
+    connections[ALIAS].close()
+
+
+@pytest.fixture
+def _lasting(postgres: str) -> Iterator[None]:
+    """Have a database whose connections are kept."""
+    add_database(ALIAS, **settings_of(postgres), CONN_MAX_AGE=None)
+    yield
+    connections[ALIAS].close()
+
+
+def is_open() -> bool:
+    return connections[ALIAS].connection is not None
+
+
+def query() -> None:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT 42")
+        SEEN.append(cursor.fetchone()[0])
+
+
+async def aquery() -> None:
+    await sync_to_async(query)()
+
+
+def lose_connection() -> None:
+    """Query on a connection that the server closes, as it does when it is restarted."""
+    with suppress(DatabaseError), connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    gator.task(query)
+
+
+async def alose_connection() -> None:
+    await sync_to_async(lose_connection)()
+    gator.task(aquery)
+
+
+@pytest.mark.usefixtures("_short")
+def test_old_connection_is_closed_before_and_after_a_task() -> None:
+    query()
+    with TaskContext():
+        before = is_open()
+        query()
+        during = is_open()
+
+    assert (before, during, is_open()) == (False, True, False)
+
+
+@pytest.mark.usefixtures("_short")
+def test_connection_of_an_open_transaction_stays() -> None:
+    with transaction.atomic(ALIAS):
+        query()
+        with TaskContext():
+            assert is_open()
+        assert is_open()
+
+
+@pytest.mark.usefixtures("_short")
+def test_connection_of_coroutines_is_closed_when_none_runs() -> None:
+    async def main() -> list[bool]:
+        await sync_to_async(query)()
+        first, second = TaskContext(), TaskContext()
+        async with first:
+            seen = [await sync_to_async(is_open)()]
+            await aquery()
+            async with second:
+                seen.append(await sync_to_async(is_open)())
+            seen.append(await sync_to_async(is_open)())
+        return [*seen, await sync_to_async(is_open)()]
+
+    assert asyncio.run(main()) == [False, True, True, False]
+
+
+@pytest.mark.usefixtures("_lasting")
+@pytest.mark.parametrize("lose", [lose_connection, alose_connection])
+def test_task_after_a_lost_connection_has_a_new_one(lose: object) -> None:
+    gator.task(lose)  # type: ignore[arg-type]
+    Worker(gator, burst=True).run_forever()
+
+    assert set(SEEN) == {42}
+    assert gator.stats().dead == 0
