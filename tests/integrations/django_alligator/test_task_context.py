@@ -1,8 +1,7 @@
 """Old database connections are closed before and after each task, and broken ones are replaced."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,8 @@ from django_alligator.task_context import TaskContext
 from tests.harness.django_databases import add_database
 from tests.harness.django_settings import settings_of
 
-ALIAS = "tasks"
+SHORT, LASTING = "short", "lasting"
+"""Two databases, because threads keep their connections after a test."""
 
 SEEN: list[int] = []
 """The results of the queries of tasks."""
@@ -32,47 +32,50 @@ def _nothing_seen() -> Iterator[None]:
 @pytest.fixture
 def _short(tmp_path: Path) -> Iterator[None]:
     """Have a database whose connections are closed at the end of a request, Django's default."""
-    add_database(ALIAS, **settings_of(f"sqlite:///{tmp_path / 'shop.db'}"))
+    add_database(SHORT, **settings_of(f"sqlite:///{tmp_path / 'shop.db'}"))
     yield
-    connections[ALIAS].close()
+    connections[SHORT].close()
 
 
 @pytest.fixture
 def _lasting(postgres: str) -> Iterator[None]:
     """Have a database whose connections are kept."""
-    add_database(ALIAS, **settings_of(postgres), CONN_MAX_AGE=None)
+    add_database(LASTING, **settings_of(postgres), CONN_MAX_AGE=None)
     yield
-    connections[ALIAS].close()
+    connections[LASTING].close()
 
 
 def is_open() -> bool:
-    return connections[ALIAS].connection is not None
+    return connections[SHORT].connection is not None
 
 
-def query() -> None:
-    with connections[ALIAS].cursor() as cursor:
+def query(alias: str = SHORT) -> None:
+    with connections[alias].cursor() as cursor:
         cursor.execute("SELECT 42")
         SEEN.append(cursor.fetchone()[0])
 
 
-async def aquery() -> None:
-    await sync_to_async(query)()
+async def aquery(alias: str = SHORT) -> None:
+    await sync_to_async(query)(alias)
 
 
 def _lose() -> None:
     """Query on a connection that the server closes, as it does when it is restarted."""
-    with suppress(DatabaseError), connections[ALIAS].cursor() as cursor:
+    with (
+        pytest.raises(DatabaseError, match="terminating connection"),
+        connections[LASTING].cursor() as cursor,
+    ):
         cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 def lose_connection() -> None:
     _lose()
-    gator.task(query)
+    gator.task(query, LASTING)
 
 
 async def alose_connection() -> None:
     await sync_to_async(_lose)()
-    gator.task(aquery)
+    gator.task(aquery, LASTING)
 
 
 @pytest.mark.usefixtures("_short")
@@ -88,7 +91,7 @@ def test_old_connection_is_closed_before_and_after_a_task() -> None:
 
 @pytest.mark.usefixtures("_short")
 def test_connection_of_an_open_transaction_stays() -> None:
-    with transaction.atomic(ALIAS):
+    with transaction.atomic(SHORT):
         query()
         with TaskContext():
             assert is_open()
@@ -113,8 +116,8 @@ def test_connection_of_coroutines_is_closed_when_none_runs() -> None:
 
 @pytest.mark.usefixtures("_lasting")
 @pytest.mark.parametrize("lose", [lose_connection, alose_connection])
-def test_task_after_a_lost_connection_has_a_new_one(lose: object) -> None:
-    gator.task(lose)  # type: ignore[arg-type]
+def test_task_after_a_lost_connection_has_a_new_one(lose: Callable[[], object]) -> None:
+    gator.task(lose)
     Worker(gator, burst=True).run_forever()
 
     assert SEEN == [42]
