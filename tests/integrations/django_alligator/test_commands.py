@@ -49,7 +49,6 @@ def test_worker_keeps_only_connections_that_may_be_kept(project: DjangoProject) 
     assert lines(project.out) == ["first []", "second ['stock']"]
 
 
-@pytest.mark.slow
 def test_worker_starts_again_with_changed_code(project: DjangoProject, tmp_path: Path) -> None:
     project.create_tables()
     tasks = project.folder / "shop" / "tasks.py"
