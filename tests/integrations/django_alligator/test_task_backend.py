@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.template import Context, Template
 from django.test.utils import override_settings
 from django.utils import timezone
 
@@ -180,6 +181,17 @@ def test_wrong_arguments_are_refused_at_the_call() -> None:
         add.enqueue(1, 2, 3)
 
     assert gator.len() == 0
+
+
+def test_rendered_text_arrives_as_plain_text(ran: list[Any]) -> None:
+    text = Template("<p>{{ name }}</p>").render(Context({"name": "Ann & Bob"}))
+
+    send.enqueue(text)
+    gator.task(send.func, address=text)
+    drain(gator)
+
+    assert ran == ["<p>Ann &amp; Bob</p>"] * 2
+    assert {type(each) for each in ran} == {str}
 
 
 def test_results_are_refused_with_the_reason() -> None:
