@@ -50,6 +50,8 @@ GiveUp(7)  # refused
 gator.options(expires=60)
 gator.options(expires=datetime.now())
 gator.options(expires="tomorrow")  # refused
+gator.options(priority="high")
+gator.options(priority="urgent")  # refused
 gator.options(retrys=3)  # refused
 gator.options(retries="many")  # refused
 gator.options(headers={"request_id": 7})  # refused

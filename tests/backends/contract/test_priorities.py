@@ -1,9 +1,11 @@
 """The contract of every store: the ready tasks of a queue are reserved by their priorities."""
 
 from math import inf
+from pathlib import Path
 
 import pytest
 
+from alligator import Gator
 from alligator.backends.base import Client, Message, Outcome
 from alligator.constants import LEVELS
 from tests.harness.contract import (
@@ -14,6 +16,8 @@ from tests.harness.contract import (
     ids,
     take,
 )
+from tests.harness.programs import lines, run
+from tests.harness.sample_tasks import record
 
 HIGH, NORMAL, LOW = LEVELS.values()
 
@@ -282,3 +286,24 @@ def test_tick_of_a_schedule_has_its_priority(client: Client) -> None:
     client.push_tick("nightly", 7, Message("mail", "b", "{}", 0.0, HIGH))
 
     assert drain(client) == ["b", "a"]
+
+
+def test_worker_process_runs_tasks_by_their_priorities(
+    shared_dsn: str, client: Client, tmp_path: Path
+) -> None:
+    gator, path = Gator(shared_dsn), tmp_path / "lines"
+    with gator.transaction():
+        for n in range(3):
+            for priority in ("low", "normal", "high"):
+                gator.options(priority=priority).task(record, str(path), f"{priority} {n}")
+        gator.options(priority="high", delay_by=0.001).task(record, str(path), "high 3")
+    assert becomes(lambda: client.stats("all").ready == 10)
+
+    ended = run("--burst", "--concurrency", "1", shared_dsn)
+
+    gator.close()
+    assert ended.returncode == 0, ended.stderr
+    assert lines(path) == [
+        *("high 0", "high 1", "high 2", "high 3", "normal 0", "normal 1", "normal 2"),
+        *("low 0", "low 1", "low 2"),
+    ]
