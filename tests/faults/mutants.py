@@ -157,6 +157,7 @@ MUTANTS = [
         "step.lua",
         "now + delay - priority_in(ARGV[at + 1])",
         "now + delay",
+        lambda client: test_priorities.test_failed_task_keeps_its_priority(client),
     ),
     Mutant("a lost task loses its priority", "step.lua", "ended - shift, key", "ended, key"),
     Mutant(
@@ -209,7 +210,7 @@ MUTANTS = [
         "== '{' and 1 or 1",
     ),
     Mutant("the marker is not looked at", "push.lua", "span, 'NX', 'EX'", "span, 'EX'"),
-    Mutant("the other way round", "push.lua", "shift = now + i,", "shift = now - i,"),
+    Mutant("the other way round", "push.lua", "local due = now + i", "local due = now - i"),
     Mutant("a lease is extended by nothing", "extend.lua", "clock() + ARGV[1]", "clock() - 1"),
     Mutant(
         "no fence for extending",

@@ -57,12 +57,16 @@ STEP_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: it bounds the delay if the worker that took a wake-up died."""
 
-STEP, EXTEND, LEASE = (Script(name, "tasks") for name in ("step", "extend", "lease"))
-CANCEL, DROP_SOME = (Script(name, "tasks") for name in ("cancel", "drop_some"))
-RETRY_DEAD, DROP_DEAD = (Script(name, "tasks") for name in ("retry_dead", "drop_dead"))
-STATS, BEAT, WORKERS, NOTE = map(Script, ("stats", "beat", "workers", "note"))
-HISTORY, SCHEDULED, DEAD_LETTERS = map(Script, ("history", "scheduled", "dead_letters"))
-PING, SHIFT, PEEK, PAUSE = map(Script, ("ping", "shift", "peek", "pause"))
+STEP, LEASE, RETRY_DEAD = (
+    Script(name, "tasks", "priorities") for name in ("step", "lease", "retry_dead")
+)
+EXTEND, CANCEL = (Script(name, "tasks") for name in ("extend", "cancel"))
+DROP_SOME, DROP_DEAD = (Script(name, "tasks") for name in ("drop_some", "drop_dead"))
+STATS, NOTE, SCHEDULED, PEEK = (
+    Script(name, "priorities") for name in ("stats", "note", "scheduled", "peek")
+)
+BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
+PING, SHIFT, PAUSE = map(Script, ("ping", "shift", "pause"))
 
 PEEKED = 100
 """About how many tasks `peek` reads at a time."""

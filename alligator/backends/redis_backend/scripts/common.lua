@@ -55,31 +55,10 @@ local function lowest(zset)
   return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2])
 end
 
--- Priorities: by how much a score of :due is less than the time at which its task is due.
-
+-- Priorities: by how much a score of :due is less than the time at which its task is due, and the
+-- lowest score of a low one.
 local HIGH, NORMAL, LOW = 10500000000000000, 0, 6300000000000000
 local FIRST_LOW = -4600000000000000
-
-local function shift_of(score)
-  return score >= 0 and NORMAL or (score < FIRST_LOW and HIGH or LOW)
-end
-
--- Return the limits of the scores of a priority.
-local function range_of(shift)
-  if shift == NORMAL then
-    return '0', '+inf'
-  elseif shift == LOW then
-    return whole(FIRST_LOW), '(0'
-  end
-  return '-inf', '(' .. whole(FIRST_LOW)
-end
-
--- Return when the first task of a priority is due, or was; nil if there is none.
-local function first_in(queue, shift)
-  local from, upto = range_of(shift)
-  local first = call('ZRANGEBYSCORE', queue .. ':due', from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
-  return first[2] and first[2] + shift
-end
 
 -- Return when the first task of a queue is due, or was; nil if there is none.
 local function first_due(queue)
@@ -87,22 +66,15 @@ local function first_due(queue)
   if not score or score >= 0 then
     return score
   end
-  return math.min(
-    first_in(queue, HIGH) or math.huge,
-    first_in(queue, NORMAL) or math.huge,
-    first_in(queue, LOW) or math.huge
-  )
-end
-
--- Return how many tasks of a queue are ready.
-local function count_ready(queue, now)
-  local ready = call('ZCOUNT', queue .. ':due', '0', whole(now))
-  if (lowest(queue .. ':due') or 0) < 0 then
-    for _, shift in ipairs({ HIGH, LOW }) do
-      ready = ready + call('ZCOUNT', queue .. ':due', (range_of(shift)), whole(now - shift))
-    end
+  local function first(shift, from, upto)
+    local found = call('ZRANGEBYSCORE', queue .. ':due', from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
+    return found[2] and found[2] + shift or math.huge
   end
-  return ready
+  return math.min(
+    first(HIGH, '-inf', '(' .. whole(FIRST_LOW)),
+    first(NORMAL, '0', '+inf'),
+    first(LOW, whole(FIRST_LOW), '(0')
+  )
 end
 
 -- Return for each of the first *count* queues until when it is paused (µs); false if it is not.

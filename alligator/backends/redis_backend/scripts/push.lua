@@ -107,16 +107,17 @@ for k = 4, #KEYS do
       end
       local place = at + 3 * i - 1
       local delay = ARGV[place + 2]
-      local due, shift = now + i, NORMAL
+      local due = now + i
+      local score = due
       if delay ~= '0' then
         is_plain = false
         local sign, span = string.match(delay, '^([+-]?)(%d+)$')
-        shift = sign == '+' and HIGH or (sign == '-' and LOW or NORMAL)
         due = span == '0' and due or now + span
+        score = due - (sign == '+' and HIGH or (sign == '-' and LOW or NORMAL))
       end
       new = new + 1
       payloads[2 * new - 1], payloads[2 * new] = id, ARGV[place + 1]
-      scores[2 * new - 1], scores[2 * new] = whole(due - shift), id
+      scores[2 * new - 1], scores[2 * new] = whole(score), id
       ours[id] = scores[2 * new - 1]
       if due < first then
         first = due

@@ -103,7 +103,10 @@ local function due_again(queue, fence, delay)
   if #fence >= 52 then
     return tonumber(string.sub(fence, 37, 52))
   end
-  return math.min(now, (first_in(queue, (priority_in(fence))) or now) - 1)
+  local shift = priority_in(fence)
+  local from, upto = range_of(shift)
+  local first = call('ZRANGEBYSCORE', queue .. ':due', from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
+  return math.min(now, (first[2] and first[2] + shift or now) - 1)
 end
 
 function settle.release(queue, at)

@@ -25,19 +25,6 @@ local function fence_of(fence, stamp, lost, marks)
   return string.sub(fence, 1, 16) .. stamp .. string.format('%03d', math.min(lost, 999)) .. marks
 end
 
-local function digit_of(shift)
-  return shift == NORMAL and '' or (shift == HIGH and '1' or '2')
-end
-
--- Return the shift of the priority that a fence records, and its digit.
-local function priority_in(fence)
-  if #fence == 37 or #fence == 53 then
-    local digit = string.sub(fence, -1)
-    return digit == '1' and HIGH or LOW, digit
-  end
-  return NORMAL, ''
-end
-
 -- Keys of tasks.
 
 -- Return the key and the current fence of the task of a lease, in any state.
@@ -61,13 +48,12 @@ local function keys_of(queue, id)
   return keys
 end
 
--- Return the key of the newest waiting task of an id, when it is or was due, and its shift.
+-- Return the key of the newest waiting task of an id, and its score.
 local function find_waiting(queue, id)
   for _, key in ipairs(keys_of(queue, id)) do
-    local score = tonumber(call('ZSCORE', queue .. ':due', key) or nil)
+    local score = call('ZSCORE', queue .. ':due', key)
     if score then
-      local shift = shift_of(score)
-      return key, score + shift, shift
+      return key, tonumber(score)
     end
   end
 end
