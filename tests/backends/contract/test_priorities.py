@@ -1,6 +1,5 @@
 """The contract of every store: the ready tasks of a queue are reserved by their priorities."""
 
-from math import inf
 from pathlib import Path
 
 import pytest
@@ -200,7 +199,6 @@ def test_scheduled_task_that_was_leased_early_is_scheduled_again(client: Client)
 def test_numbers_and_lists_cover_all_priorities(client: Client) -> None:
     push_each(client)
     push(client, ("later 1", HIGH), ("later 2", NORMAL), ("later 3", LOW), delay=HOUR)
-    client.note({}, ["mail"])
 
     stats = client.stats("mail")
 
@@ -210,9 +208,6 @@ def test_numbers_and_lists_cover_all_priorities(client: Client) -> None:
         **dict.fromkeys(IN_ORDER, "ready"),
         **dict.fromkeys(["later 1", "later 2", "later 3"], "scheduled"),
     }
-    samples = client.history("mail")
-    assert samples
-    assert (samples[-1].ready, samples[-1].scheduled) == (6, 3)
     assert [each.task_id for each in client.scheduled("mail", 2)] == ["later 1", "later 2"]
 
 
@@ -238,7 +233,7 @@ def test_tasks_of_all_priorities_are_canceled_dropped_and_undone(client: Client)
     assert client.stats("mail").ready == 4
     assert client.stats("mail").pushed == 6
     client.drop_all("mail")
-    assert client.step(["mail"], 5).pause == inf
+    assert client.step(["mail"], 5).pause > HOUR
 
 
 def test_waiting_task_keeps_the_priority_of_its_first_push(client: Client) -> None:
