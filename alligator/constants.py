@@ -55,6 +55,9 @@ LONG_COMMIT_MEMORY: Final = 86_400.0
 LONG_COMMIT_ID: Final = "day-"
 """How the id of a commit begins that a store recognises for a day."""
 
+LEVELS: Final = {"high": 1, "normal": 0, "low": -1}
+"""The priorities of tasks, the first to run first, as options and as a `Message` has them."""
+
 MAX_LOST: Final = 5
 """The number of lost deliveries after which a task is dead, while it is leased alone."""
 

@@ -262,7 +262,9 @@ class Spool:
 
     def _keep(self, commit: Commit, commit_id: str) -> None:
         messages, now = commit.messages, time.time()
-        data = json.dumps([(*message[:3], now + message.delay) for message in messages])
+        data = json.dumps(
+            [(*message[:3], now + message.delay, *message.more) for message in messages]
+        )
         with self._database.write(durable=True) as connection:
             if not commit.undo and connection.execute(FIND, (commit_id,)).fetchone():
                 return  # it was kept before, and this repeats it
@@ -350,8 +352,8 @@ class Spool:
     ) -> Literal["sent", "busy"]:
         now = time.time()
         messages = [
-            Message(queue_name, task_id, payload, max(0.0, due - now))
-            for queue_name, task_id, payload, due in json.loads(data)
+            Message(queue_name, task_id, payload, max(0.0, due - now), *more)
+            for queue_name, task_id, payload, due, *more in json.loads(data)
         ]
         attempt = last
         if undo:

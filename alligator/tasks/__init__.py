@@ -8,7 +8,6 @@ from datetime import date
 from time import time, time_ns
 from typing import Any, Self
 
-from .._runtime.backoff import pause_after
 from .._runtime.coroutines import await_result
 from .._runtime.exits import exit_if_forked
 from .._runtime.interrupts import boundaries
@@ -18,6 +17,7 @@ from ..exceptions import InvalidOption, MultipleDelayError, NotRunnable, Payload
 from ..options import (
     ErrorTypes,
     Hook,
+    Priority,
     ResultHook,
     Seconds,
     StartHook,
@@ -26,6 +26,7 @@ from ..options import (
     check_hook,
     check_name,
     check_pauses,
+    check_priority,
     check_seconds,
     check_timeout,
     check_whole,
@@ -38,11 +39,8 @@ from ..payload.arguments import check_call, encoding_error, lower, restore
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function, locate
-from .decisions import is_retried, snooze_in
+from .decisions import is_retried, pause_before_retry, snooze_in
 from .stored_options import prepare_options_of_retry, read_options, write_options
-
-MAX_BACKOFF = 3600.0
-"""The longest pause between two attempts, in seconds, before jitter."""
 
 running_in_context: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 lifespan_state: ContextVar[Any] = ContextVar("alligator_lifespan_state", default=None)
@@ -63,7 +61,8 @@ class Task:
     *delay_by* is a number of seconds from now. *delay_until* is a Unix timestamp, a datetime (local
     time if naive) or a date (its midnight in local time). *timeout* limits one attempt, in seconds.
     A timedelta is accepted wherever seconds are. *expires*, seconds from the call, a datetime or a
-    date, is when the task becomes a dead letter if it has not begun.
+    date, is when the task becomes a dead letter if it has not begun. *priority*, "high", "normal" or
+    "low", decides which of the ready tasks of a queue run first.
 
     *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
@@ -97,6 +96,7 @@ class Task:
         retry_on: ErrorTypes | None = None,
         give_up_on: ErrorTypes | None = None,
         expires: Seconds | date | None = None,
+        priority: Priority | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -134,6 +134,9 @@ class Task:
         self.func_kwargs: Mapping[str, Any] = {}
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""
+        self.priority: Priority = check_priority(
+            "priority", "normal" if priority is None else priority
+        )
         self._is_retry: bool = False
         self._found: tuple[str, str] | None = None  # the module and the name in its payload
 
@@ -372,11 +375,7 @@ class Task:
 
     def next_pause(self) -> float:
         """Return the pause before the next attempt, in seconds, with jitter."""
-        if not isinstance(self.backoff, int | float):
-            return self.backoff[min(self.attempt, len(self.backoff)) - 1] if self.backoff else 0.0
-        from random import uniform  # not loaded by programs that only push tasks
-
-        return pause_after(self.attempt, self.backoff, MAX_BACKOFF) * uniform(0.5, 1.5)  # noqa: S311
+        return pause_before_retry(self.attempt, self.backoff)
 
     def _call_hook(self, hook: Hook | None, argument: object) -> None:
         if hook is None:

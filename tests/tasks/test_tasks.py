@@ -28,7 +28,7 @@ from alligator import (
 )
 from alligator.constants import MAX_SECONDS
 from alligator.exceptions import InvalidOption, NotImportable, PayloadError
-from alligator.tasks import MAX_BACKOFF
+from alligator.tasks.decisions import MAX_BACKOFF
 from tests.harness.payloads import DEEP
 from tests.harness.sample_tasks import add, add_later, fail, fail_later, sleep_later
 

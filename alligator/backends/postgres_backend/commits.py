@@ -65,6 +65,7 @@ class Batch:
             [task_id for _, task_id, *_ in tasks],
             [bounded(message.delay) for *_, message in tasks],
             [message.data.encode() for *_, message in tasks],
+            [message.priority for *_, message in tasks],
         ]
 
     def values(self, latest: float) -> list[Value]:

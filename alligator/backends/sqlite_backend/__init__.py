@@ -54,6 +54,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:

@@ -39,7 +39,7 @@ class SentCommits:
             )
         groups: dict[str, dict[str, Item]] = {}
         duplicates: list[int] = []
-        for place, (queue_name, task_id, data, delay) in enumerate(messages):
+        for place, (queue_name, task_id, data, delay, _) in enumerate(messages):
             item = Item(task_id, data, bounded(delay))
             if groups.setdefault(queue_name, {}).setdefault(task_id, item) is not item:
                 duplicates.append(place)

@@ -164,9 +164,13 @@ def test_priority_is_the_order_of_queues(ran: list[Any]) -> None:
     assert ran == [(90, 0), (100, 0), (50, 0), (89, 0), "a", (-1, 0), (0, 0), (49, 0), *bulk]
 
 
-def test_priority_without_queues_for_it_is_refused() -> None:
-    with pytest.raises(Exception, match=r"setting priority.*PRIORITY_QUEUES"):
-        add.using(priority=1)
+def test_priority_without_queues_for_it_is_one_of_three_levels(ran: list[Any]) -> None:
+    for priority in (-100, -1, 0, 1, 100):
+        add.using(priority=priority).enqueue(priority)
+
+    assert gator.len("all") == 5
+    drain(gator)
+    assert ran == [(1, 0), (100, 0), (0, 0), (-100, 0), (-1, 0)]
 
 
 def test_unknown_queue_and_arguments_that_are_no_json_are_refused() -> None:
