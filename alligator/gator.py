@@ -37,6 +37,7 @@ from .options import (
 from .payload.signing import Guard
 from .schedules import Schedules
 from .tasks import Task
+from .tasks.stored_options import level_of
 from .tasks.unique import check_keeps_keys
 from .telemetry.propagation import NOTHING, carry, running, sending
 from .transaction import Transaction, current
@@ -62,15 +63,15 @@ class Gator(Schedules, QueueControls):
 
     Constructing one opens no connection. Threads and forked processes may share one.
 
-    This class pushes tasks and runs them in this process. What it inherits are its schedules, from
-    `Schedules`, and from `QueueControls` the methods that measure and pause queues.
+    This class pushes tasks and runs them in this process. It inherits the methods for schedules, and
+    those that measure and pause queues.
 
     *is_async* False is the switch for tests and development: tasks run in this process, those of a
     transaction when it commits. It is a bool, a word such as "off", or a function that is called for
     each task. *defaults* are options for every task. *secret* (one, or the new and the old ones) signs
     the payloads, and *allow* limits which functions a worker runs: see `alligator.payload.signing`.
-    *task_context* returns a context manager in which each task runs; a worker enters it asynchronously
-    for a coroutine, if it can be. *lifespan* returns one, asynchronous or not, for all of its tasks.
+    *task_context* returns a context manager in which each task runs; for a coroutine, a worker enters
+    it asynchronously if possible. *lifespan* returns one, asynchronous or not, for all of its tasks.
 
     While the store cannot be reached, the *breaker* makes pushes fail at once (see
     `alligator.commits.breaker`), unless *spool*, the path of a file, keeps the tasks meanwhile (see
@@ -159,7 +160,7 @@ class Gator(Schedules, QueueControls):
 
     @property
     def same_server(self) -> "SameServer":
-        """Writes tasks on connections to the database of the store, where no relay does."""
+        """What writes tasks in transactions of the database of the store, unless a relay does."""
         if self._same_server is None:
             from .commits.same_server import SameServer
 
@@ -312,9 +313,10 @@ class Gator(Schedules, QueueControls):
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
         task.is_async = is_async
         data = self.guard.write(task, queue_name) if is_async else ""
+        priority = 0 if task.priority == "normal" else level_of(task.priority, self.client)
         if task.unique is not None:
             check_keeps_keys(self.client)
-        outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, task.unique)
+        outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, priority, task.unique)
         outgoing.task, outgoing.due = task, task.delay_until
         if not is_async:
             task.round_trip()

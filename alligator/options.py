@@ -10,11 +10,16 @@ from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
 from ._runtime.coroutines import check_runs
-from .constants import MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
+from .constants import LEVELS, MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
 from .exceptions import InvalidOption, MultipleDelayError, UnknownOption
 
 Hook = Callable[..., Any]
+StartHook = Callable[[Any], Any]
+"""A hook that is called with the task."""
+ResultHook = Callable[[Any, Any], Any]
+"""A hook that is called with the task, and with its result or its error."""
 Seconds: TypeAlias = float | timedelta
+Priority: TypeAlias = Literal["high", "normal", "low"]
 ErrorTypes: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,11 +40,11 @@ class TaskOptions(TypedDict, total=False):
     """The number of attempts after a failed one; 0 by default."""
     is_async: bool | str
     """False to run the task in this process."""
-    on_start: Hook | None
+    on_start: StartHook | None
     """Called with the task before each attempt."""
-    on_success: Hook | None
+    on_success: ResultHook | None
     """Called with the task and its result."""
-    on_error: Hook | None
+    on_error: ResultHook | None
     """Called with the task and its error after each failed attempt."""
     depends_on: Sequence[str] | None
     """Task ids that are stored with the task; it does not wait for them."""
@@ -55,6 +60,8 @@ class TaskOptions(TypedDict, total=False):
     """The time limit of one attempt."""
     expires: Seconds | date | None
     """The time, as seconds from the call or as a moment, after which the task does not begin."""
+    priority: Priority | None
+    """Which of the ready tasks of its queue run before it; "normal" by default."""
     unique: str | None
     """A key: the task is not queued if another one of its queue holds it."""
     unique_until: Literal["start", "done"] | None
@@ -285,30 +292,11 @@ def to_timestamp(option: str, value: object) -> float:
     return float(moment)  # type: ignore[arg-type]
 
 
-def due_at(delay_by: Seconds | None, delay_until: float | date | None) -> float | None:
-    """Return when a task with these options is due, as a Unix timestamp; None for at once."""
-    if delay_by is None:
-        return None if delay_until is None else to_timestamp("delay_until", delay_until)
-    if delay_until is not None:
-        raise MultipleDelayError("Give delay_by or delay_until, not both.")
-    return time() + check_seconds("delay_by", delay_by)
-
-
 def to_expiry(option: str, value: object) -> float:
     """Return a Unix timestamp, from a number of seconds, a timedelta, a datetime or a date."""
     if isinstance(value, date):
         return to_timestamp(option, value)
     return time() + check_seconds(option, value, least=0.001)
-
-
-def expiry_after(option: str, value: object, delay_until: float | None) -> float:
-    """Return `to_expiry`; raise `InvalidOption` if the task is due only after it expires."""
-    moment = to_expiry(option, value)
-    if delay_until is not None and moment <= delay_until:
-        raise InvalidOption(
-            f"{option} is {_short_repr(value)}, but the task is due only later: it would never run."
-        )
-    return moment
 
 
 def check_headers(option: str, value: object) -> dict[str, str]:
@@ -323,6 +311,13 @@ def check_headers(option: str, value: object) -> dict[str, str]:
 def check_timeout(option: str, value: object) -> float:
     """Return the time limit of an attempt, in seconds."""
     return check_seconds(option, value, least=0.001, most=MAX_TIMEOUT)
+
+
+def check_priority(option: str, value: object) -> Priority:
+    """Return one of the names of `LEVELS`."""
+    if not isinstance(value, str) or value not in LEVELS:
+        raise InvalidOption(f"{option} is one of {', '.join(LEVELS)}, not {_short_repr(value)}.")
+    return value  # type: ignore[return-value]
 
 
 def check_errors(option: str, value: object) -> list[str]:
@@ -384,6 +379,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "backoff": check_pauses,
     "timeout": check_timeout,
     "expires": to_expiry,
+    "priority": check_priority,
     "unique": check_name,
     "unique_until": check_until,
     "unique_for": check_shortest,

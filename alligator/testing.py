@@ -78,7 +78,7 @@ def drain(gator: Gator, to_consume: str | Sequence[str] = ALL, *, propagate: boo
         client.post("/orders")
         assert drain(gator) == 1
 
-    It works as a worker, in this thread and until no task is ready; but retries follow without a
+    It works like a worker, in this thread and until no task is ready, but retries follow without a
     pause. *to_consume* is one queue or several, as for a worker. If a task fails and has no retries
     left, it becomes a dead letter and its exception is raised. If a task cannot run here, it goes
     back to its queue and the reason is raised. With *propagate* False neither is raised. Scheduled
@@ -330,7 +330,7 @@ def _logged(execute: Callable[[Task], object]) -> Callable[[Task], None]:
     def run(task: Task) -> None:
         try:
             execute(task)
-        except Exception:
+        except (Exception, SystemExit):  # a task that calls `sys.exit` has failed, as in a worker
             log.exception("%r failed; the next task runs", task)
 
     return run

@@ -42,7 +42,7 @@ python_display_short_literal_types = True
 default_role = "py:obj"
 # Names of other projects, and private names in signatures, have no page to link to.
 nitpick_ignore_regex = [
-    ("py:.*", r"(?!alligator|(asgi|flask|pytest|starlette|wsgi)_alligator).*"),
+    ("py:.*", r"(?!alligator|(asgi|django|flask|pytest|sqlalchemy|starlette|wsgi)_alligator).*"),
     ("py:(class|obj|data)", r".*\.(App|P|R|T|Attempt|Delivers|Enqueues|OutgoingTask|Owner)"),
     ("py:(class|obj|data)", r".*\.(Reservations|WorkerThread)"),
 ]

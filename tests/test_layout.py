@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ LAYERS: list[dict[str, str]] = [
             "sqlite_backend.database sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
             "sqlite_backend.keys sqlite_backend.migration sqlite_backend.schedules "
-            "sqlite_backend.schema sqlite_backend.wakeup "
+            "sqlite_backend.schema sqlite_backend.tables sqlite_backend.wakeup "
             "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
             "sqs_backend.connection sqs_backend.credentials sqs_backend.dead_letters "
             "sqs_backend.dsn sqs_backend.envelope sqs_backend.errors sqs_backend.outcomes "
@@ -71,7 +72,7 @@ LAYERS: list[dict[str, str]] = [
         ),
     },
     {
-        "tasks": "decisions ids stored_options unique",
+        "tasks": "decisions ids stored_options times unique",
         "utils": "",
     },
     {
@@ -79,7 +80,7 @@ LAYERS: list[dict[str, str]] = [
             "breaker committer counters databases deferred delivery interception loop_trips outbox "
             "relay same_server spool trips wakeups"
         ),
-        "execution": "attempt coroutines direct heartbeat held_leases inline lifespan",
+        "execution": "attempt coroutines direct heartbeat inline lease_ends lifespan",
     },
     {
         "transaction": "connection enlistment scope",
@@ -597,15 +598,45 @@ def test_test_names_begin_with_the_subject_and_stay_short() -> None:
     assert {n: f for n, f in names.items() if len(n) >= MAX_TEST_NAME} == {}
 
 
-def test_map_names_each_unit_of_the_core() -> None:
+def rows_of_map() -> list[list[str]]:
+    """Return the units of each row of CONTRIBUTING's map, from the bottom to the top."""
     page = (ROOT / "CONTRIBUTING.md").read_text()
-    rows = "".join(line for line in page.splitlines() if line.startswith("| `"))
-    shown = {
-        name.removesuffix(".py").rstrip("/") for name in re.findall(r"`(\w+(?:\.py|/))`", rows)
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    return [re.findall(r"`(\w+(?:\.py|/))`", row) for row in rows]
+
+
+def rows_of_diagram() -> list[list[str]]:
+    """Return the units of each layer in the diagram of the architecture, from the bottom to the top."""
+    drawing = (ROOT / "docs" / "diagrams" / "layers.svg").read_text()
+    boxes = drawing.partition(">alligator</text>")[2].partition("</g>")[0]
+    return [re.findall(r"\w+", row) for row in re.findall(r">([\w ·]+)</text>", boxes)][::-1]
+
+
+def test_map_names_each_unit_of_the_core() -> None:
+    units = {unit_of(module) for module in graph()} - {"", "__main__", "__pyinstaller"}
+    paths = [f"{unit}/" if (CORE / unit).is_dir() else f"{unit}.py" for unit in units]
+
+    assert sorted(chain(*rows_of_map())) == sorted(paths)
+    assert sorted(chain(*rows_of_diagram())) == sorted(units)
+
+
+@pytest.mark.parametrize("rows", [rows_of_map, rows_of_diagram])
+def test_map_shows_imports_in_one_direction(rows: Callable[[], list[list[str]]]) -> None:
+    height = {
+        unit.rstrip("/").removesuffix(".py"): row
+        for row, units in enumerate(rows())
+        for unit in units
     }
 
-    units = {unit_of(module) for module in graph()} - {"", "__main__", "__pyinstaller"}
-    assert shown == units
+    upward = {
+        f"{unit_of(module)} -> {unit_of(other)}"
+        for module, others in graph().items()
+        for other in others
+        if unit_of(module) != unit_of(other)
+        and unit_of(other) in height
+        and height.get(unit_of(module), len(height)) <= height[unit_of(other)]
+    }
+    assert upward == set()
 
 
 # Public names.

@@ -15,7 +15,7 @@ REPEAT_SECONDS = 1.0
 async def await_within(seconds: float | None, awaitable: Awaitable[T]) -> T:
     """Return the result of *awaitable*; raise `TaskTimeout` if it takes longer than *seconds*.
 
-    It is cancelled at its next ``await``, and again while it goes on. If it ends too late, it has
+    It is cancelled at its next ``await``, and again as long as it continues. If it ends too late, it has
     failed, also if it returned a result.
     """
     if seconds is None:

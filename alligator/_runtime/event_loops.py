@@ -127,7 +127,7 @@ class BackgroundLoop:
                     if self._is_closing:
                         break
                     log.error(
-                        "%s was raised outside of a task's function, on the event loop, which goes on",
+                        "%s was raised outside of a task's function, on the event loop, which continues",
                         type(error).__name__,
                         exc_info=error,
                     )

@@ -1,4 +1,4 @@
-"""Run blocking calls in threads while the event loop goes on."""
+"""Run blocking calls in threads, so that the event loop continues."""
 
 import asyncio
 from collections.abc import Callable, Iterable

@@ -169,11 +169,11 @@ def _interrupt(thread: int) -> bool:
 
 
 def _receive(thread: int) -> None:
-    """Receive the exception that was raised in *thread*, the current one, if it has not arrived.
+    """Receive the exception that was set for *thread*, the current one, if it has not arrived yet.
 
-    It must not hit later code. So it is replaced by one that arrives here. Withdrawing it, with NULL,
-    would leave a flag of the interpreter set: from then on every thread is slower (3.12), and hangs
-    as soon as it is profiled or traced (3.11).
+    It must not be raised in later code. So another exception replaces it, and is caught here. If it
+    were withdrawn, with NULL, a flag of the interpreter would stay set: every thread would be slower
+    (3.12), and would hang as soon as it is profiled or traced (3.11).
     """
     with suppress(Interrupt):
         pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), py_object(Interrupt))

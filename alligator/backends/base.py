@@ -101,6 +101,8 @@ class Client(ScheduleStore, ABC):
     """Whether a late ``release`` does nothing if another worker has the task, or has run it."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not call it."""
+    has_priorities: ClassVar[bool] = False
+    """Whether `step` reserves the ready tasks of a queue by their priorities."""
     can_peek: ClassVar[bool] = False
     """Whether `peek` can list the tasks."""
     keeps_keys: ClassVar[bool] = False  # whether messages may have unique keys
@@ -164,9 +166,9 @@ class Client(ScheduleStore, ABC):
         """Settle *outcomes* and reserve up to *limit* tasks, in one round trip and atomically.
 
         In this order: the outcomes are settled, on any queues. Expired leases of *queue_names* are
-        reclaimed: their tasks are ready again, or dead if they were reserved alone and lost *max_lost*
-        times. Tasks are reserved from the first of *queue_names* that has ready tasks, then from the
-        next; in a queue, the task due for longest first, and a suspect alone. *limit* 0 only settles.
+        reclaimed: their tasks are ready again, or dead if reserved alone and lost *max_lost* times.
+        Tasks are reserved from the first of *queue_names* that has ready ones, then from the next; in a
+        queue by priority, then the one due for longest first; a suspect alone. *limit* 0 only settles.
 
         For each task that dies, up to two of the oldest dead letters of its queue are dropped if
         there are more than `dead_limit`, or if they are older than `dead_seconds`.
@@ -192,7 +194,7 @@ class Client(ScheduleStore, ABC):
     def lease(
         self, queue_name: str, task_id: str, lease_for: float = LEASE_SECONDS
     ) -> Lease | None:
-        """Reserve a waiting task by its id; None if there is none. Released, it is due as before."""
+        """Reserve a waiting task by its id; None if there is none. A release restores its time."""
 
     @abstractmethod
     def cancel(self, queue_name: str, task_id: str) -> str | None:
@@ -215,9 +217,9 @@ class Client(ScheduleStore, ABC):
         """Return the numbers of a queue, at a cost that does not grow with its length."""
 
     def pause(self, queue_name: str, seconds: float) -> None:
-        """Let `step` find no ready tasks in the queue for *seconds* (inf: without an end; 0: resume).
+        """Pause the queue for *seconds* (inf: no end; 0: resume): `step` reserves none of its tasks.
 
-        All else goes on. The queue is known from then on. A worker that waits wakes up at the end.
+        Everything else continues. The queue counts as used from now on. Workers wake up at the end.
         """
         raise BackendError(f"{self.address} cannot pause a queue.")
 
@@ -342,11 +344,9 @@ class Client(ScheduleStore, ABC):
         """
         outcomes: list[Pushed] = []
         for commit in commits:
-            chosen = {} if commit.undo else {"undo": False}
+            more = {} if commit.undo else {"undo": False}
             try:
-                outcomes.append(
-                    self.push_many(commit.messages, commit_id=commit.commit_id, **chosen)
-                )
+                outcomes.append(self.push_many(commit.messages, commit_id=commit.commit_id, **more))
             except AlligatorException as error:
                 outcomes.append(error)
         return outcomes

@@ -5,7 +5,7 @@ from math import inf
 from time import time
 
 from .._runtime.interrupts import checkpoint, due
-from ..options import Seconds, to_expiry
+from ..options import Seconds, check_whole, to_expiry
 from .base import Client, DeadLetter, QueueStats
 
 
@@ -28,10 +28,10 @@ class QueueControls:
         return self.client.stats(queue_name or self.queue_name)
 
     def pause(self, queue_name: str | None = None, *, until: Seconds | date | None = None) -> None:
-        """Let no worker begin tasks of the queue, until `resume` or *until*.
+        """Pause the queue: no worker begins its tasks before `resume` is called, or before *until*.
 
-        *until* is a number of seconds from now, a timedelta, a datetime or a date. Tasks that run go on,
-        and the queue takes new ones. Raises `BackendError` if the store cannot pause a queue.
+        *until* is a number of seconds from now, a timedelta, a datetime or a date. Running tasks
+        continue, and the queue accepts new ones. Raises `BackendError` if the store cannot pause.
         """
         seconds = inf if until is None else to_expiry("until", until) - time()
         self.client.pause(queue_name or self.queue_name, seconds)
@@ -42,7 +42,8 @@ class QueueControls:
 
     def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
         """Return the dead letters, the latest first."""
-        return self.client.dead_letters(queue_name or self.queue_name, limit)
+        most = check_whole("limit", limit)
+        return self.client.dead_letters(queue_name or self.queue_name, most)
 
     def retry_dead(self, task_id: str, queue_name: str | None = None) -> bool:
         """Put a dead task back on the queue; return whether there was one with that id."""

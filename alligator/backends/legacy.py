@@ -48,7 +48,8 @@ class FiveMethodClient(base.Client):
     limitations: ClassVar[Sequence[str]] = (
         "A task whose id is already on the queue is not reported as a duplicate, and undoing a push "
         "removes any task that waits under its ids. A repeated push pushes the tasks again.",
-        "A queue cannot be paused, expired tasks are only logged, and no task can have a unique key.",
+        "A queue cannot be paused, tasks have no priorities and no unique keys, and those that expire "
+        "are only logged.",
     )
 
     def __init__(self, backend: FiveMethods) -> None:

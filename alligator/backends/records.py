@@ -17,23 +17,27 @@ class Message(NamedTuple):
     data: str
     delay: float = 0.0
     """Seconds from its arrival until it is ready; `Outcome` says what happens out of range."""
+    priority: int = 0
+    """One of the values of `LEVELS`. The task keeps it until it is done, also while it is dead."""
     unique: Unique | None = None
 
+    @property
+    def more(self) -> tuple[int | Unique, ...]:
+        """What follows the delay where a message is kept; nothing if an older version can read it."""
+        if self.unique is not None:
+            return (self.priority, self.unique)
+        return (self.priority,) if self.priority else ()
 
-def added(message: Message) -> tuple[Unique, ...]:
-    """Return what a record of *message* has after its delay: nothing if it has no key, as before."""
-    return () if message.unique is None else (message.unique,)
 
-
-def read_added(unique: Sequence[Any] | None = None) -> tuple[Unique | None]:
-    """Return the fields of a message after its delay, from a record of it.
+def read_more(priority: Any = 0, unique: Any = None) -> tuple[int, Unique | None]:
+    """Return the fields of a message that follow its delay, from `Message.more` as JSON keeps it.
 
     Raises `TypeError` or `ValueError` if they cannot be read.
     """
     if unique is None:
-        return (None,)
+        return int(priority), None
     key, until_start, seconds = unique
-    return (Unique(str(key), bool(until_start), float(seconds)),)
+    return int(priority), Unique(str(key), bool(until_start), float(seconds))
 
 
 Duplicates = Sequence[int]
@@ -50,7 +54,7 @@ class Commit:
     is_abandoned: bool = False
     """Whether its caller no longer waits, so that its tasks must not stay on the queue."""
     future: Any = None
-    """What its caller waits for, while it waits for a trip."""
+    """What its caller waits on, while the commit waits for a trip."""
 
     def __init__(
         self,

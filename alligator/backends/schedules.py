@@ -12,13 +12,13 @@ class Announcement(NamedTuple):
 
     name: str
     about: str
-    """Its definition as JSON, for people to look at."""
+    """Its definition as JSON, for display."""
     ttl: float
     """For how many seconds the store keeps the record if no worker announces the schedule again."""
 
 
 class ScheduleRecord(NamedTuple):
-    """What a store knows of a schedule."""
+    """What a store knows about a schedule."""
 
     name: str
     about: str
@@ -32,11 +32,11 @@ class ScheduleRecord(NamedTuple):
 
 
 class ScheduleStore:
-    """The part of a `Client` that is about schedules; here for a store that keeps nothing of them.
+    """The part of a `Client` for schedules; these methods are those of a store that keeps none.
 
-    For each schedule a store keeps `ScheduleRecord.last`, which only grows. A tick is queued only if its
-    moment is later. So each tick is queued once, however many workers push it and however late, and
-    after an outage any worker knows which ticks are missing.
+    For each schedule a store keeps `ScheduleRecord.last`, which never decreases. A tick is queued only
+    if its moment is later. So each tick is queued once, even if many workers push it, or push it late.
+    After an outage, each worker knows which ticks are missing.
     """
 
     remembers_ticks: ClassVar[bool] = False
@@ -53,18 +53,18 @@ class ScheduleStore:
     ) -> Sequence[int | None]:
         """Record that a worker keeps *schedules*; return the `ScheduleRecord.last` of each.
 
-        That of a schedule that is new to the store becomes *now*, a Unix timestamp of the worker's
-        clock. None from a store that keeps nothing.
+        If a schedule is new to the store, its `last` becomes *now*, a Unix timestamp of the worker's
+        clock. A store that keeps no schedules returns None for each.
         """
         return [None for _ in schedules]
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         """Queue the tick of the schedule *name* at *moment*; return whether this call has queued it.
 
-        If `ScheduleRecord.last` is *moment* or later, it does nothing, else that becomes *moment*: in
-        one round trip, and atomically with the push. After a `BackendUnavailable` it is unknown whether
-        the tick is queued; the call can be repeated. A schedule that the store does not know is
-        recorded. A store that keeps nothing recognises a tick as it does the id of a commit.
+        If `ScheduleRecord.last` is *moment* or later, nothing happens. Otherwise it becomes *moment*,
+        in one round trip and atomically with the push. After a `BackendUnavailable` it is unknown
+        whether the tick is queued; the call can be repeated. A schedule that the store does not know is
+        recorded. A store that keeps no schedules recognises a repeated tick by the id of its commit.
         """
         commit_id = f"{LONG_COMMIT_ID}tick {name} {moment}"
         return self.push_many([message], commit_id=commit_id, undo=False) is None

@@ -1,4 +1,4 @@
-"""A store in the database of the application: what a transaction of the application needs of it.
+"""What a transaction of the application needs of a store that is in the same database.
 
 Such a transaction can write its tasks to the tables of the store, so that its commit queues them.
 """
@@ -27,9 +27,9 @@ class Written(NamedTuple):
     numbers: Mapping[str, int]
     """How many tasks each queue gets."""
     duplicates: Duplicates | None = None
-    """The places of the tasks that were not written, because a task of their id waits already.
+    """The places of the tasks that were not written, because a task with their id is waiting already.
 
-    That one is not run before the transaction ends.
+    No worker runs the waiting task before the transaction ends.
     """
 
 
@@ -41,22 +41,22 @@ class SharedDatabase(Protocol):
         ...
 
     def probe(self) -> Query:
-        """Return what asks a connection of the application where it leads; it never fails."""
+        """Return a query that asks a connection of the application where it leads; it never fails."""
         ...
 
     def why_not(self, answer: str, identity: str) -> str:
         """Return why a connection cannot write to the tables of the store; empty if it can.
 
-        *answer* is that to `probe`, and *identity* what `identify` returned.
+        *answer* is the result of the query `probe`, and *identity* what `identify` returned.
         """
         ...
 
     def enqueue(self, identity: str, messages: Sequence[Message]) -> Query:
-        """Return what queues *messages*, if the connection leads to the server with that *identity*."""
+        """Return a query that queues *messages* if it runs in the server with that *identity*."""
         ...
 
     def read(self, answer: str, messages: Sequence[Message]) -> Written | None:
-        """Return what `enqueue` has written; None if the connection leads to another server."""
+        """Return what the query `enqueue` has written; None if it ran in another server."""
         ...
 
     def wake(self, written: Sequence[Written]) -> Sequence[int]:

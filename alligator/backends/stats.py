@@ -143,7 +143,7 @@ class WorkerInfo(NamedTuple):
     unrunnable: Mapping[str, str] = MappingProxyType({})
     """The functions that it cannot run, by name, and why; tasks that call them are released."""
     loop_lag: float | None = None
-    """For how many seconds its event loop was held up at most lately; None if it runs no coroutines."""
+    """For how many seconds its event loop was blocked at most lately; None if it runs no coroutines."""
 
     def to_json(self) -> str:
         """Return the record that a store keeps of the worker."""

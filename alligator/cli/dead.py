@@ -14,17 +14,8 @@ from .letters import describe_letter, print_letter, print_letters, summarize
 from .selection import Selection
 from .source import IdsCommand, check_exists
 from .suggest import CommandGroup
-from .worker import split_names
+from .worker import queues_option
 
-_queue_option = click.option(
-    "--queue",
-    "-q",
-    "queues",
-    multiple=True,
-    metavar="NAME",
-    callback=split_names,
-    help="Only this queue; repeatable.",
-)
 _task_option = click.option(
     "--task",
     default="",
@@ -47,8 +38,8 @@ _ids_argument = click.argument("task_ids", nargs=-1, metavar="[ID]...")
 
 
 def queue_option(command: F) -> F:
-    """Add the option ``--queue``, which may be given several times, to a command."""
-    return _queue_option(command)
+    """Add the option ``--queue``, which limits a command to some queues."""
+    return queues_option("Only this queue; repeatable.")(command)
 
 
 def dead_commands(get_gator: Callable[[], Gator]) -> click.Group:

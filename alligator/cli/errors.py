@@ -59,9 +59,9 @@ def hidden_passwords(words: Sequence[str]) -> Iterator[None]:
 
 
 def beside(words: str) -> str:
-    """Return the command line of a command beside the one that runs, such as "latergator stats".
+    """Return the command line of another command of the same program, such as "latergator stats".
 
-    In a program it begins with that of the program: "flask alligator stats".
+    In a program with commands of its own, it is "flask alligator stats".
     """
     parent = click.get_current_context().parent
     return f"{parent.command_path} {words}" if parent is not None else words

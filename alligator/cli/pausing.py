@@ -1,8 +1,9 @@
 """Commands for whole queues: pause, resume, and wait until one is empty."""
 
 from collections.abc import Callable
-from math import inf
+from math import inf, isnan
 from time import monotonic, sleep
+from typing import Any
 
 import click
 
@@ -18,10 +19,10 @@ from .tables import age
 POLL_SECONDS = 0.5
 """How often `drain` looks at the queue."""
 
-PAUSE_HELP = """Let no worker begin tasks of these queues, until they are resumed.
+PAUSE_HELP = """Pause these queues: no worker begins their tasks until they are resumed.
 
-Tasks that run go on, and the queues take new tasks. The pause is kept in the store: it also holds for
-workers that start later.
+Running tasks continue, and the queues accept new tasks. The store keeps the pause, so it also applies
+to workers that start later.
 """
 
 DRAIN_HELP = """Wait until no task of these queues is ready or running.
@@ -29,6 +30,18 @@ DRAIN_HELP = """Wait until no task of these queues is ready or running.
 Scheduled tasks that are not due yet do not count. Exits with 1 after --timeout, and at once if a queue
 is paused and has ready tasks.
 """
+
+
+class SecondsRange(click.FloatRange):
+    """A number in a range; click lets NaN pass any range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return number
+
 
 _names_argument = click.argument("queue_words", nargs=-1, metavar="[QUEUE]...")
 
@@ -46,12 +59,15 @@ def pausing_commands(get_gator: Callable[[], Gator]) -> list[click.Command]:
 
 def _make_pause(open_gator: Callable[[], Gator]) -> click.Command:
     @click.command(
-        "pause", cls=IdsCommand, help=PAUSE_HELP, short_help="Let no worker begin tasks of a queue."
+        "pause",
+        cls=IdsCommand,
+        help=PAUSE_HELP,
+        short_help="Pause a queue: no worker begins its tasks.",
     )
     @click.option(
         "--for",
         "seconds",
-        type=click.FloatRange(min=0, max=MAX_SECONDS, min_open=True),
+        type=SecondsRange(min=0, max=MAX_SECONDS, min_open=True),
         metavar="SECONDS",
         help="Resume by itself after this time.",
     )
@@ -88,7 +104,7 @@ def _make_drain(open_gator: Callable[[], Gator]) -> click.Command:
     )
     @click.option(
         "--timeout",
-        type=click.FloatRange(min=0),
+        type=SecondsRange(min=0, max=MAX_SECONDS),
         metavar="SECONDS",
         help="Give up after this time; by default never.",
     )

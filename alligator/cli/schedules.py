@@ -44,7 +44,7 @@ def _make_list(get_gator: Callable[[], Gator]) -> click.Command:
         if as_json:
             click.echo(dumps(found, indent=2))
         elif found is None:
-            click.echo(f"{gator.store} keeps nothing of schedules")
+            click.echo(f"{gator.store} keeps no schedules")
         elif not found:
             click.echo("there are no schedules")
         else:
@@ -71,7 +71,7 @@ def _make_run(get_gator: Callable[[], Gator]) -> click.Command:
     @click.command(
         "run",
         cls=IdsCommand,
-        help="Queue a task of each of these schedules now, besides its ticks.\n\n"
+        help="Queue a task of each of these schedules now, in addition to its ticks.\n\n"
         "The schedules are those of the program; latergator needs --app for this.",
         short_help="Queue a task of a schedule now.",
     )
@@ -97,7 +97,8 @@ def _make_forget(get_gator: Callable[[], Gator]) -> click.Command:
         "forget",
         cls=IdsCommand,
         help="Forget schedules that were removed from the program.\n\n"
-        "The store does so by itself after a day. A schedule that a worker still keeps is back soon.",
+        "The store does so by itself after a day. A schedule that a worker still keeps returns within a "
+        "minute.",
         short_help="Forget a schedule that was removed from the program.",
     )
     @_names_argument

@@ -52,7 +52,9 @@ def run_worker(
     """
     streams.open_missing()
     if memory is not None and not isolate:
-        raise WrongCommand("--memory is for tasks with a process of their own: say --isolate, too.")
+        raise WrongCommand(
+            "--memory limits tasks that run in processes of their own: add --isolate."
+        )
     get_log(log_level.upper())  # what is found out before it starts is a line of the log, too
     check_store(gator, burst, () if share_health is not None else queues)
     drawing = burst and draw and streams.is_terminal(sys.stderr)
@@ -94,19 +96,18 @@ def split_names(ctx: click.Context, param: click.Parameter, value: Sequence[str]
         raise WrongCommand(str(error)) from error
 
 
+def queues_option(help: str) -> Callable[[F], F]:
+    """Return the option ``--queue``, which may be given several times."""
+    return click.option(
+        "--queue", "-q", "queues", multiple=True, metavar="NAME", callback=split_names, help=help
+    )
+
+
 def worker_options(command: F) -> F:
     """Add the options of a worker to *command*; they are the keyword arguments of `run_worker`."""
     for option in reversed(
         [
-            click.option(
-                "--queue",
-                "-q",
-                "queues",
-                multiple=True,
-                metavar="NAME",
-                callback=split_names,
-                help="Take tasks from this queue; repeatable, the most important first.",
-            ),
+            queues_option("Take tasks from this queue; repeatable, the most important first."),
             click.option(
                 "--concurrency",
                 "-c",

@@ -1,1 +1,1 @@
-"""Bring commits to the store: group commit, breaker, spool and counters."""
+"""Bring commits to the store: group commit, breaker, spool, outbox and counters."""

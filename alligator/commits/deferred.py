@@ -53,7 +53,7 @@ class Enlists(Protocol):
         ...
 
     def take(self, connection: Any, tasks: Sequence[OutgoingTask]) -> bool:
-        """Hold *tasks* for the transaction that is open on *connection*; return False to write them."""
+        """Hold *tasks* for the open transaction of *connection*; if False, the caller writes them."""
         ...
 
     def cancel(self, task_id: str) -> Task | None:
@@ -158,7 +158,7 @@ class DeferredTasks(Commit):
         """Accept no more tasks, and return those that were deferred: what the commit pushes."""
         with self.lock:
             tasks = self.tasks
-            if not self.closed:  # later, the messages may be on their way
+            if not self.closed:  # after the first call, a trip may be sending the messages
                 self.messages = tasks
                 self.closed = True
             self.tasks = []

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .._runtime.failures import describe
 from ..backends.base import Commit, Message
-from ..backends.records import added, read_added
+from ..backends.records import read_more
 from ..backends.shared_database import Query
 from ..exceptions import ConfigurationError
 from .databases import NOW, SQLITE, TABLE, ddl, insert, kind_of, with_parameters
@@ -81,8 +81,9 @@ class Outbox:
 
     def statement(self, commit_id: str, messages: Sequence[Message], dialect: str) -> "Statement":
         """Return what writes a commit, for a connection of the application."""
-        rows = [(*message[:4], *added(message)) for message in messages]
-        data = json.dumps(rows, separators=(",", ":"))
+        data = json.dumps(
+            [(*message[:4], *message.more) for message in messages], separators=(",", ":")
+        )
         return Statement(insert(dialect, self.table), (commit_id, data))
 
     @property
@@ -316,9 +317,9 @@ def _read(row: Sequence[Any]) -> Row:
         messages = [
             Message(
                 *(str(queue), str(task_id), str(payload), max(0.0, float(delay) - passed)),
-                *read_added(*rest),
+                *read_more(*more),
             )
-            for queue, task_id, payload, delay, *rest in json.loads(data)
+            for queue, task_id, payload, delay, *more in json.loads(data)
         ]
     except (ValueError, TypeError):
         messages = []  # set aside by the relay: it must not block the others

@@ -100,7 +100,9 @@ class Relay:
                 thread.start()
                 self._thread = thread
         except RuntimeError as error:  # the interpreter is shutting down, or has too many threads
-            log.error("no relay could be started; that of another process pushes: %s", error)
+            log.error(
+                "could not start a relay; the relay of another process pushes the tasks: %s", error
+            )
         finally:
             self._starting.release()
 

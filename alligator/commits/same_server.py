@@ -13,7 +13,7 @@ from .databases import POSTGRESQL
 from .wakeups import Wakeups
 
 ASK_AGAIN_SECONDS: Final = 10.0
-"""After how many seconds it is asked again whether a database is that of the store."""
+"""Seconds after which it is checked again whether a database is that of the store."""
 
 Execute: TypeAlias = Callable[[Query], Any]
 """Executes a query on a connection of the application; returns its text, or an awaitable of it."""
@@ -25,14 +25,14 @@ Ask: TypeAlias = Callable[[Callable[[], str]], str | Awaitable[str]]
 class SameServer:
     """Writes tasks in transactions of one database of the application, if the store is in it.
 
-    Each process finds this out with its first commit, and again after a restart of the server: the
-    server compares the identity of the store in each statement.
+    Each process checks this with its first commit. Later statements carry the identity of the store,
+    which the server compares; after a restart of the server, the process checks again.
     """
 
     def __init__(self, client: Client) -> None:
         self._database = shared_database_of(client)
         self._identity = ""
-        """That of the server of the store; empty until a connection is known to lead there."""
+        """The identity of the server of the store; empty until a connection is known to lead there."""
         self._asks_at = 0.0
         self.reason: str = ""
         """Why tasks cannot be written; empty if that is not known, or if they can."""
@@ -46,15 +46,15 @@ class SameServer:
     def write(self, messages: Sequence[Message], execute: Execute) -> Written | None:
         """Write *messages* in the transaction in which *execute* executes a query.
 
-        Returns None if that is not in the database of the store; then nothing is written. After the
-        commit, or if it follows soon, `wake` wakes workers.
+        Returns None, and writes nothing, if that transaction is not in the database of the store. Call
+        `wake` after the commit, or shortly before it.
         """
         return complete(self.awrite(messages, execute, _call))
 
     async def awrite(
         self, messages: Sequence[Message], execute: Execute, ask: Ask
     ) -> Written | None:
-        """Version of `write` whose callables may return awaitables; *ask* waits for the store."""
+        """Asynchronous version of `write`; its callables may return awaitables."""
         database = self._database
         if database is None:
             return None
@@ -89,7 +89,7 @@ class SameServer:
         try:
             identity = await _result(ask(self._database.identify))
         except BackendError as error:
-            return self._refuse(f"it could not be asked where it is: {error}")
+            return self._refuse(f"the store could not say where it is: {error}")
         answer = await _result(execute(self._database.probe()))
         reason = self._database.why_not(answer, identity)
         if reason:

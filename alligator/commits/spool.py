@@ -22,7 +22,7 @@ from weakref import WeakSet
 from .._runtime.backoff import pause_after
 from .._runtime.forks import register_fork_hooks
 from ..backends.base import Client, Commit, Message, redact
-from ..backends.records import added, read_added
+from ..backends.records import read_more
 from ..backends.sqlite_backend.database import Database
 from ..exceptions import BackendError, BackendUnavailable, ConfigurationError
 
@@ -147,9 +147,10 @@ class Spool:
     """
 
     def __init__(self, path: str, client: Client) -> None:
-        if "://" in path or not path or path.endswith("/"):
+        if not isinstance(path, str) or "://" in path or not path or path.endswith("/"):
+            shown = redact(str(path))
             raise ConfigurationError(
-                f"spool must be the path of a file, such as /var/lib/app/spool.db, not {redact(path)!r}."
+                f"spool must be the path of a file, such as /var/lib/app/spool.db, not {shown!r}."
             )
         self.path: str = os.path.realpath(path)
         self.max_tasks = MAX_TASKS
@@ -262,7 +263,9 @@ class Spool:
 
     def _keep(self, commit: Commit, commit_id: str) -> None:
         messages, now = commit.messages, time.time()
-        data = json.dumps([(*each[:3], now + each.delay, *added(each)) for each in messages])
+        data = json.dumps(
+            [(*message[:3], now + message.delay, *message.more) for message in messages]
+        )
         with self._database.write(durable=True) as connection:
             if not commit.undo and connection.execute(FIND, (commit_id,)).fetchone():
                 return  # it was kept before, and this repeats it
@@ -284,7 +287,7 @@ class Spool:
         try:
             self._relay.start()
         except RuntimeError as error:  # the interpreter is shutting down, or has too many threads
-            log.error("no relay could be started; another process sends the tasks: %s", error)
+            log.error("could not start a relay; another process sends the tasks: %s", error)
 
     def _run(self) -> None:
         owner = os.urandom(8).hex()
@@ -350,8 +353,8 @@ class Spool:
     ) -> Literal["sent", "busy"]:
         now = time.time()
         messages = [
-            Message(queue_name, task_id, payload, max(0.0, due - now), *read_added(*rest))
-            for queue_name, task_id, payload, due, *rest in json.loads(data)
+            Message(queue_name, task_id, payload, max(0.0, due - now), *read_more(*more))
+            for queue_name, task_id, payload, due, *more in json.loads(data)
         ]
         attempt = last
         if undo:

@@ -15,19 +15,19 @@ from .._runtime.forks import register_fork_hooks
 from ..backends.shared_database import Written
 
 MAX_PENDING: Final = 1_000
-"""How many transactions are remembered; workers find the tasks of others within five seconds."""
+"""How many transactions are remembered. Workers find the tasks of further ones within five seconds."""
 
 GIVE_UP_SECONDS: Final = 6.0
-"""For how long a transaction may last: workers that sleep look at least every five seconds."""
+"""How long to wait for the end of a transaction. Workers look at least every five seconds anyway."""
 
 FIRST_LOOK, LAST_LOOK = 0.001, 0.1
-"""How often it is looked whether a transaction has ended, in seconds: the wait doubles."""
+"""The shortest and the longest pause between two checks whether a transaction has ended, in seconds."""
 
 IDLE_SECONDS: Final = 10.0
-"""After how many seconds without a commit the thread ends."""
+"""The thread ends after so many seconds without a commit."""
 
 PATIENCE: Final = 2.0
-"""How many seconds the end of the program waits for the last ones."""
+"""How many seconds `finish` waits at most, for example when the program ends."""
 
 log: Logger = getLogger("alligator")
 
@@ -35,9 +35,9 @@ log: Logger = getLogger("alligator")
 class Wakeups:
     """A thread that wakes workers for transactions as soon as these have ended.
 
-    Not the committing transaction: its NOTIFY would make all commits of the server wait for each
-    other. Not the thread that commits: it would wait for another round trip. *wake* wakes workers for
-    transactions that have ended, and returns the places of those that have not.
+    The committing transaction does not do this itself: with NOTIFY, all commits of the server would
+    wait for each other. The thread that commits does not do it either: it would wait for another round
+    trip. *wake* wakes workers for transactions that have ended, and returns the places of the others.
     """
 
     def __init__(self, wake: Callable[[Sequence[Written]], Sequence[int]]) -> None:
@@ -71,10 +71,12 @@ class Wakeups:
             thread.start()
         except RuntimeError as error:  # too many threads, or Python exits
             self._thread = None
-            log.warning("no thread to wake workers; they look within five seconds: %s", error)
+            log.warning(
+                "could not start a thread to wake workers; they look within five seconds: %s", error
+            )
 
     def finish(self) -> None:
-        """Wait until workers are awake for the transactions that have ended, but not for long."""
+        """Wake workers for the transactions that have ended, within `PATIENCE` seconds."""
         thread, self._is_ending = self._thread, True
         self._event.set()
         if thread is not None and thread is not current_thread():
@@ -107,9 +109,7 @@ class Wakeups:
         try:
             return self._wake(written) if written else ()
         except Exception as error:  # of any kind: the tasks are queued, and workers will look
-            log.info(
-                "workers could not be woken, they look within five seconds: %s", describe(error)
-            )
+            log.info("could not wake workers; they look within five seconds: %s", describe(error))
             return ()
 
 

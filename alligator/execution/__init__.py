@@ -1,1 +1,1 @@
-"""Run a task: one attempt, the heartbeat of its lease, and inline runs."""
+"""Run a task: one attempt, its lease and heartbeat, inline runs, and the lifespan around all tasks."""

@@ -199,7 +199,7 @@ def postpone(gator: TaskRunner, lease: Lease, error: BaseException) -> Attempt:
 def expire(gator: TaskRunner, lease: Lease, task: Task) -> Attempt | None:
     """Return the dead letter of a task that has expired; None if it may begin, or has begun before.
 
-    Its payload does not expire any more, so that it runs if somebody retries it.
+    The new payload does not expire, so that the task runs if the dead letter is retried.
     """
     if task.expires is None or task.attempt > 1 or lease.lost or time() < task.expires:
         return None
@@ -211,7 +211,7 @@ def expire(gator: TaskRunner, lease: Lease, task: Task) -> Attempt | None:
 
 
 def _begun(gator: TaskRunner, lease: Lease, task: Task) -> str | None:
-    """Return the payload of a task that does not expire any more; None if that is as it was."""
+    """Return the payload of *task* without its expiry; None if the payload does not change."""
     if task.expires is None:
         return None
     try:
@@ -238,9 +238,7 @@ def _run_error_hook(gator: TaskRunner, task: Task, error: BaseException) -> None
     try:
         gator.fail(task, error)
     except BaseException as broken:  # task_context raised, or the hook raised no Exception
-        log.error(
-            "a hook of %r failed; the outcome of the task does not change", task, exc_info=broken
-        )
+        log.error("a hook of %r failed; the task keeps its outcome", task, exc_info=broken)
 
 
 def _failed(

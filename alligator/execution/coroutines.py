@@ -92,4 +92,4 @@ async def _call_hook(task: Task, hook: Hook, argument: object) -> None:
         raise
     except BaseException as error:
         # The outcome of the task is final: a hook cannot change it.
-        log.error("a hook of %r failed; the outcome of the task is kept", task, exc_info=error)
+        log.error("a hook of %r failed; the task keeps its outcome", task, exc_info=error)

@@ -54,7 +54,7 @@ def run_with_retries(run: Callable[[Task], Task], task: Task) -> Task:
 
 
 def _prepare_snoozed(task: Task, error: BaseException, snoozes: int) -> None:
-    """Prepare *task*, which has raised `Snooze` that often, for its next run; raise if it has none."""
+    """Prepare the next run of *task* after its `Snooze`; raise *error*, the `Snooze`, after too many."""
     if snoozes > MAX_INLINE_SNOOZES:
         task.to_failed()
         error.add_note(
@@ -72,7 +72,9 @@ def _prepare_retry(task: Task, error: BaseException) -> bool:
             return False
         again = task.for_retry(task.attempt + 1)
     except Exception as broken:  # a task or a hook may have set anything
-        log.warning("%r is not retried, its options are invalid now: %s", task, describe(broken))
+        log.warning(
+            "%r is not retried, because its options are invalid now: %s", task, describe(broken)
+        )
         return False
     task.retries, task.attempt = again.retries, again.attempt
     task.restore_call()

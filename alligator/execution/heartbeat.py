@@ -9,7 +9,7 @@ from time import monotonic
 from ..backends.base import Client, Lease
 from ..constants import LEASE_SECONDS
 from ..exceptions import BackendError
-from .held_leases import HeldLeases, clock
+from .lease_ends import LeaseEnds, clock
 
 log: Logger = getLogger("alligator")
 
@@ -24,8 +24,8 @@ class Heartbeat:
     expires only if this process has died or is frozen. A task that holds Python's global lock for a
     whole lease blocks this thread, and counts as lost.
 
-    *announce* is called with True as often, and with False at the end, so that the owner can report
-    to the store that it is alive. *held* is what it notes the extensions in.
+    *announce* is called as often with True, and at the end with False, so that the owner can report to
+    the store that it is alive. *lease_ends* records the extensions.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Heartbeat:
         leases: Callable[[], Iterable[Lease]],
         lease_for: float = LEASE_SECONDS,
         announce: Callable[[bool], None] | None = None,
-        held: HeldLeases | None = None,
+        lease_ends: LeaseEnds | None = None,
     ) -> None:
         self._announce = announce
-        self._held = held or HeldLeases(lease_for)
+        self._lease_ends = lease_ends or LeaseEnds(lease_for)
         self._client = client
         self._leases = leases
         self._lease_for = lease_for
@@ -84,7 +84,7 @@ class Heartbeat:
         except Exception:  # this thread must keep running, or all leases expire
             log.exception("could not extend %d leases; trying again", len(leases))
             return
-        self._held.note_extension(leases, lost, asked)
+        self._lease_ends.note_extension(leases, lost, asked)
         for lease in lost:
             log.warning(
                 "the lease of task %s expired before it was done; another worker may run it, too",

@@ -245,7 +245,7 @@ def _worker_metrics(stores: list[ScrapedStore]) -> Iterator[Metric]:
     )
     lag = GaugeMetricFamily(
         "alligator_worker_loop_lag_seconds",
-        "Longest time for which a coroutine held up the event loop of a worker lately.",
+        "Longest time for which a coroutine blocked the event loop of a worker lately.",
         labels=["backend"],
     )
     for each in stores:

@@ -13,13 +13,13 @@ MAX_SCHEDULES = 200
 """How many schedules of a store are shown."""
 
 LATE_SECONDS = 60.0
-"""How late a tick may be before that is a warning; also how far in the future the last one may be."""
+"""How many seconds a tick may be late, or the last one in the future, before this is a warning."""
 
 SHOWN_SECONDS = 86_400.0
-"""How long a tick that was skipped is a warning, unless the schedule runs again before."""
+"""For how many seconds a skipped tick is a warning, unless the schedule runs again earlier."""
 
 ANNOUNCED_SECONDS = 120.0
-"""A schedule that no worker has announced for so long is kept by none."""
+"""If no worker has announced a schedule for so many seconds, no worker keeps it."""
 
 
 class ScheduleState(NamedTuple):
@@ -35,7 +35,7 @@ class ScheduleState(NamedTuple):
     ran: int | None = None
     """The moment of its last tick, as a Unix timestamp; None before the first."""
     due: int | None = None
-    """The moment of the next tick; in the past if that is late. None if it cannot be told here."""
+    """The moment of the next tick; in the past if that is late. None if it is unknown."""
     missed: int | None = None
     """The moment of the first tick since the last one that is too late to be caught up."""
     seen_ago: float | None = None
@@ -67,14 +67,14 @@ class ScheduleState(NamedTuple):
         elif due < now - SHOWN_SECONDS:
             return ""
         else:
-            why = "no worker was there in time, so that tick is skipped"
+            why = "no worker was there in time, so that tick was skipped"
         return f"should have run {now - due:,.0f} s ago: {why}"
 
 
 def find_schedules(store: Store) -> list[ScheduleState] | None:
     """Return the schedules of *store*, and those of its gators, by name.
 
-    None if the store keeps nothing of them.
+    None if the store keeps no schedules.
     """
     if not store.client.remembers_ticks:
         return None

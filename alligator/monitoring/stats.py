@@ -48,7 +48,7 @@ class Snapshot(NamedTuple):
     known: int
     """How many queues the store has; *queues* holds at most `MAX_QUEUES` of them."""
     schedules: Sequence[ScheduleState] | None
-    """None if the store keeps nothing of them."""
+    """None if the store keeps no schedules."""
 
 
 class QueueSnapshot(NamedTuple):

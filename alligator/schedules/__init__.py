@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVarTuple, Unpack,
 
 from ..backends.base import Client, Message
 from ..exceptions import ConfigurationError, InvalidOption
-from ..options import SENDING, ErrorTypes, Hook, Seconds
+from ..options import SENDING, ErrorTypes, Priority, ResultHook, Seconds, StartHook
 from ..payload.signing import Guard
 from ..tasks import Task
+from ..tasks.stored_options import level_of
 from ..tasks.unique import check_keeps_keys
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ Ts = TypeVarTuple("Ts")
 NO_KWARGS: Mapping[str, Any] = {}
 
 CRON_CATCH_UP = 3600.0
-"""How many seconds late a tick is still queued, unless *catch_up* is given."""
+"""The default of *catch_up*: a tick is queued up to so many seconds late."""
 
 SHORTEST_CATCH_UP = 60.0
-"""The same for an interval that is shorter; that of a longer one is the interval, up to an hour."""
+"""The default for intervals up to this one. For longer ones it is the interval, up to an hour."""
 
 
 NOT_FOR_TICKS = ("delay_by", "delay_until", *SENDING)
-"""The options that say when or how a task is pushed, which the schedule does."""
+"""The options that say when or how a task is pushed; for its ticks, the schedule decides this."""
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -47,15 +48,16 @@ class ScheduleOptions(TypedDict, total=False):
     catch_up: Seconds
     """A tick that no worker has queued in time is queued up to this many seconds late."""
     retries: int
-    on_start: Hook | None
-    on_success: Hook | None
-    on_error: Hook | None
+    on_start: StartHook | None
+    on_success: ResultHook | None
+    on_error: ResultHook | None
     depends_on: "Sequence[str] | None"
     queue_name: str | None
     backoff: "Seconds | Sequence[Seconds] | None"
     timeout: Seconds | None
     expires: Seconds | None
     """Counted from when a tick is queued."""
+    priority: Priority | None
     unique: str | None
     """A tick is not queued while a task of an earlier one, or another one with this key, holds it."""
     unique_until: Literal["start", "done"] | None
@@ -178,10 +180,10 @@ class Schedules:
 
             gator.every(30, poll_mailbox)
 
-        *seconds* is a whole number from 1. The moments are those since 1970 in UTC that it divides, so
-        that all workers agree on them: ``every(3600, …)`` is at each full hour. A tick that no worker
-        has queued in time is queued up to an interval late, but at least a minute and at most an hour;
-        *catch_up* changes that.
+        *seconds* is a whole number from 1. The task is due when the Unix time is a multiple of it, so
+        all workers agree on the moments: ``every(3600, …)`` is at each full hour UTC. A tick that no
+        worker has queued in time is queued up to an interval late, but at least a minute and at most
+        an hour; *catch_up* changes that.
         """
         from .moments import Interval
 
@@ -191,7 +193,7 @@ class Schedules:
         return self._schedule(interval, (func, args, kwargs), options)
 
     def run_schedule(self, name: str) -> Task:
-        """Push a task of that schedule now, besides its ticks.
+        """Push a task of that schedule now, in addition to its ticks.
 
         Raises `ConfigurationError` if this gator has no such schedule, and `BackendError`.
         """
@@ -206,11 +208,13 @@ class Schedules:
         name, catch_up = given.pop("name", None), given.pop("catch_up")
         for option in ("task_id", "async", *NOT_FOR_TICKS):
             if option in given:
-                raise InvalidOption(f"{option} is not an option of a schedule, which says when.")
+                raise InvalidOption(
+                    f"{option} is not an option of a schedule, which itself decides when to push."
+                )
         if isinstance(given.get("expires"), date):
             raise InvalidOption(
                 "expires of a schedule is a number of seconds, or a timedelta, counted from when a tick "
-                "is queued. After a fixed moment, all of its ticks would be expired."
+                "is queued. With a fixed moment, all ticks after it would expire at once."
             )
         func, args, kwargs = call
         if not isinstance(kwargs, Mapping):
@@ -246,5 +250,5 @@ class Schedules:
         queue_name = task.queue_name or self.queue_name
         if task.unique is not None:
             check_keeps_keys(self.client)
-        data = self.guard.write(task, queue_name)
-        return task, Message(queue_name, task.task_id, data, 0.0, task.unique)
+        data, priority = self.guard.write(task, queue_name), level_of(task.priority, self.client)
+        return task, Message(queue_name, task.task_id, data, 0.0, priority, task.unique)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..exceptions import ConfigurationError, InvalidOption, MissingExtra
 
 NEVER: Final = 2**53
-"""The moment of a tick that does not come any more, in seconds since 1970."""
+"""The next moment of a schedule that has no more, in seconds since 1970."""
 
 EPOCH: Final = datetime(1970, 1, 1)
 
@@ -20,9 +20,9 @@ class Moments(ABC):
     """The moments of a schedule: whole seconds since 1970, the same in every process."""
 
     definition: str
-    """What it was made from, such as ``0 3 * * *`` or ``every 30 s``."""
+    """The cron expression or the interval, such as ``0 3 * * *`` or ``every 30 s``."""
     zone: str | None = None
-    """The time zone that it depends on."""
+    """The time zone of the cron expression."""
 
     @abstractmethod
     def after(self, moment: int) -> Iterator[int]:
@@ -34,7 +34,7 @@ class Moments(ABC):
 
 
 class Interval(Moments):
-    """Every *seconds*: the moments since 1970 that are divisible by it."""
+    """The moments of an interval: the Unix times that are multiples of *seconds*."""
 
     def __init__(self, seconds: object) -> None:
         self.seconds: int = _whole_seconds(seconds)
@@ -49,17 +49,17 @@ class Interval(Moments):
 class Cron(Moments):
     """The moments of a cron expression of five fields, in the time of *timezone*.
 
-    Where the clock is set, it follows the rules of Debian's cron. If minute and hour are fixed, a moment
-    in the skipped hour comes as soon as that is over, and one in the repeated hour comes once.
-    Expressions whose minute or hour begins with ``*`` follow the time that passes: what matches in the
-    skipped hour does not come, and in the repeated hour it comes twice.
+    When daylight saving time begins or ends, it follows the rules of Debian's cron. If minute and hour
+    are fixed, a moment in the skipped hour is moved to the end of that hour, and a moment in the
+    repeated hour occurs once. If minute or hour begins with ``*``, moments in the skipped hour do not
+    occur, and moments in the repeated hour occur twice.
     """
 
     def __init__(self, expression: object, timezone: object = "UTC") -> None:
         if not isinstance(expression, str) or len(expression.split()) != 5:
             raise ConfigurationError(
                 "A cron expression has five fields (minute, hour, day of the month, month, day of the "
-                f"week), such as '0 3 * * *', unlike {expression!r:.80}. For seconds use gator.every."
+                f"week), such as '0 3 * * *', not {expression!r:.80}. For seconds use gator.every."
             )
         self.definition: str = " ".join(expression.split())
         self.zone: str | None = str(timezone)
@@ -90,8 +90,8 @@ class Cron(Moments):
     def _flexible(self, moment: int) -> Iterator[int]:
         """Yield all moments whose local time matches.
 
-        The library itself is not exact where the clock is set by half an hour. So it gets local times
-        without a time zone, as long as their distance from UTC stays the same.
+        The library itself is not exact where the clock is changed by half an hour. So it gets local
+        times without a time zone, as long as their offset from UTC stays the same.
         """
         while True:
             offset = self._offset(moment)
@@ -109,13 +109,13 @@ class Cron(Moments):
                 return
 
     def _at_change(self, moment: int) -> Iterator[int]:
-        """Yield *moment*, at which the clock is set, if its local time matches."""
+        """Yield *moment*, at which the clock is changed, if its local time matches."""
         local = EPOCH + timedelta(seconds=moment + self._offset(moment))
         if next(_cronsim().CronSim(self.definition, local - timedelta(seconds=1)), None) == local:
             yield moment
 
     def _find_change(self, before: int, after: int) -> int:
-        """Return a moment up to *after* whose distance from UTC is not that of *before* any more."""
+        """Return a moment after *before*, up to *after*, at which the offset from UTC changes."""
         offset = self._offset(before)
         while after - before > 1:
             middle = (before + after) // 2
@@ -131,9 +131,10 @@ class Cron(Moments):
 
 
 def describe_next(definition: str, zone: str | None, moment: int) -> int | None:
-    """Return the moment after *moment* of a schedule that another process has defined.
+    """Return the next moment after *moment* of a schedule that another process has defined.
 
-    None if it cannot be read here: by another version of Alligator, or without the library for cron.
+    None if this process cannot read the definition, because another version of Alligator wrote it or
+    because the library for cron is missing.
     """
     try:
         if definition.startswith("every "):
@@ -172,7 +173,7 @@ def _find_zone(name: object) -> Any:
         known = available_timezones()
         if not known:
             raise ConfigurationError(
-                f"timezone: this system has no time zones, so not {name!r:.80} either: "
+                f"timezone: {name!r:.80} is unknown, because this system has no time zones: "
                 "pip install tzdata"
             ) from error
         from difflib import get_close_matches

@@ -16,7 +16,7 @@ ANNOUNCE_SECONDS = 30.0
 """How often a worker announces its schedules to the store."""
 
 LONGEST_WAIT = 5.0
-"""How long the thread sleeps at most: the clock may be set, or the machine suspended, meanwhile."""
+"""The longest sleep of the thread: the clock may be set, or the machine suspended, meanwhile."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 """How many seconds the thread waits after a failure, at first and at most."""
@@ -25,7 +25,7 @@ AT_ONCE = 100
 """How many ticks of one schedule are caught up before it is the turn of the next one."""
 
 LATE_SECONDS = 5.0
-"""How late a tick is that is logged as caught up."""
+"""A tick that is queued more than so many seconds late is logged as caught up."""
 
 STOP_SECONDS = 3.0
 """How long `stop` waits for a push that is in progress."""
@@ -36,10 +36,10 @@ log: Logger = getLogger("alligator")
 class Ticker:
     """A thread that keeps the timetable of *schedules* in one process.
 
-    Any number of them may do so for one store. Each asks the store for the last tick of each schedule,
-    and pushes those after it in their order, as they become due by its own clock. So a tick is queued
-    once, as soon as it is due by the fastest of the clocks, and none is missing. *clock* returns the
-    time as a Unix timestamp.
+    Any number of processes may do so for one store. Each thread asks the store for the last tick of each
+    schedule, and pushes the later ticks in their order, as they become due by its own clock. So a tick
+    is queued once, as soon as it is due by the fastest of the clocks, and none is missing. *clock*
+    returns the time as a Unix timestamp.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Ticker:
         self._schedules = schedules
         self._clock = clock
         self._last: dict[str, int] = {}
-        """The last tick of each schedule as far as this process knows: at most that of the store."""
+        """The last tick of each schedule that this process knows of; the store may have a later one."""
         self._skipped: dict[str, int] = {}
-        """Up to which moment it was logged that ticks of a schedule are skipped."""
+        """The moment up to which the skipped ticks of a schedule were logged."""
         self._failing: set[str] = set()
-        """The schedules whose ticks cannot be queued, for a reason of their own."""
+        """The schedules whose ticks cannot be queued although the store can be reached."""
         self._announced_at = 0.0
         self._is_stopped = False
         self._wake = Event()
@@ -156,7 +156,7 @@ class Ticker:
             try:
                 wait = self.run_once()
                 if failures:
-                    log.warning("schedules are kept again")
+                    log.warning("schedules: their ticks are queued again")
                 failures = 0
             except Exception as error:  # of any kind: the thread must not end
                 failures += 1
@@ -164,7 +164,7 @@ class Ticker:
                 # Repeated lines about one outage are of no use.
                 log.log(
                     ERROR if failures == 1 else INFO,
-                    "schedules cannot be kept; their ticks are caught up later: %s",
+                    "schedules: their ticks cannot be queued now, and are caught up later: %s",
                     describe(error),
                 )
             self._wake.wait(wait)

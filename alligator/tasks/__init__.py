@@ -7,7 +7,6 @@ from copy import copy
 from datetime import date
 from typing import Any, Literal, Self
 
-from .._runtime.backoff import pause_after
 from .._runtime.coroutines import await_result
 from .._runtime.exits import exit_if_forked
 from .._runtime.interrupts import boundaries
@@ -18,16 +17,18 @@ from ..exceptions import InvalidOption, NotRunnable, PayloadError
 from ..options import (
     ErrorTypes,
     Hook,
+    Priority,
+    ResultHook,
     Seconds,
+    StartHook,
     check_errors,
     check_headers,
     check_hook,
     check_name,
     check_pauses,
+    check_priority,
     check_timeout,
     check_whole,
-    due_at,
-    expiry_after,
     to_bool,
 )
 from ..payload import envelope
@@ -35,13 +36,11 @@ from ..payload.arguments import check_call, encoding_error, lower, restore
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function, locate
-from .decisions import is_retried, snooze_in
+from .decisions import is_retried, pause_before_retry, snooze_in
 from .ids import new_id as new_id
 from .stored_options import prepare_options_of_retry, read_options, write_options
+from .times import due_at, expiry_after
 from .unique import to_unique
-
-MAX_BACKOFF = 3600.0
-"""The longest pause between two attempts, in seconds, before jitter."""
 
 running_in_context: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 lifespan_state: ContextVar[Any] = ContextVar("alligator_lifespan_state", default=None)
@@ -55,14 +54,15 @@ def current_task() -> "Task | None":
 class Task:
     """A call to make later, and its options.
 
-    *retries* is the number of attempts after a failed one. Each follows after a pause: *backoff*
+    *retries* is how often a failed task is tried again. Each attempt follows after a pause: *backoff*
     seconds at first, doubled each time, at most an hour, with 50% jitter. A sequence as *backoff* gives
     the pauses themselves, and its last one repeats. 0 means no pause, and None means one second.
 
     *delay_by* is a number of seconds from now. *delay_until* is a Unix timestamp, a datetime (local
     time if naive) or a date (its midnight in local time). *timeout* limits one attempt, in seconds.
     A timedelta is accepted wherever seconds are. *expires*, seconds from the call, a datetime or a
-    date, is when the task becomes a dead letter if it has not begun.
+    date, is when the task becomes a dead letter if it has not begun. *priority*, "high", "normal" or
+    "low", decides which of the ready tasks of a queue run first.
 
     *unique* is a key: while another task of the queue holds it, this one is not queued, but gets the
     status `DUPLICATE` and the id of the other. The key is free when its task starts, or with
@@ -82,17 +82,16 @@ class Task:
     Alligator 1.0, for the task to read; the task does not wait for those ids.
     """
 
-    unique: Unique | None = None
-    """Its key; a worker does not know it."""
+    unique: Unique | None = None  # a worker does not know it
 
     def __init__(
         self,
         task_id: str | None = None,
         retries: int = 0,
         is_async: bool | str = True,
-        on_start: Hook | None = None,
-        on_success: Hook | None = None,
-        on_error: Hook | None = None,
+        on_start: StartHook | None = None,
+        on_success: ResultHook | None = None,
+        on_error: ResultHook | None = None,
         depends_on: Sequence[str] | None = None,
         delay_by: Seconds | None = None,
         delay_until: float | date | None = None,
@@ -104,6 +103,7 @@ class Task:
         retry_on: ErrorTypes | None = None,
         give_up_on: ErrorTypes | None = None,
         expires: Seconds | date | None = None,
+        priority: Priority | None = None,
         unique: str | None = None,
         unique_until: Literal["start", "done"] | None = None,
         unique_for: Seconds | None = None,
@@ -144,7 +144,11 @@ class Task:
         self.func_kwargs: Mapping[str, Any] = {}
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""
+        self.priority: Priority = check_priority(
+            "priority", "normal" if priority is None else priority
+        )
         self._is_retry: bool = False
+        self._found: tuple[str, str] | None = None  # the module and the name in its payload
 
         if delay_by is not None or delay_until is not None:
             self.delay_until = due_at(delay_by, delay_until)
@@ -163,9 +167,9 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The name of its function, as ``package.module.name``."""
-        if self.func is None:
-            return "nothing"
+        """The name of its function, as ``package.module.name``; a payload may have an alias."""
+        if self._found or self.func is None:
+            return ".".join(self._found or ["nothing"])
         module = getattr(self.func, "__module__", "?")
         return f"{module}.{getattr(self.func, '__qualname__', type(self.func).__name__)}"
 
@@ -180,7 +184,7 @@ class Task:
         self.func = callee.func
         self.func_args = args
         self.func_kwargs = kwargs
-        self._original = None
+        self._original = self._found = None
         self._is_retry = False
 
     def to_waiting(self) -> None:
@@ -224,8 +228,8 @@ class Task:
         `NotSerializable` if an argument would not arrive as it was passed.
         """
         func = self.func or self._called()
-        module, name = locate(func)
         before = self._original[1] if self._is_retry and self._original else None
+        module, name = (before and self._found) or locate(func)
         args, kwargs, typed = (
             lower(func, self.func_args, self.func_kwargs) if before is None else ([], {}, None)
         )
@@ -265,7 +269,7 @@ class Task:
             task.func_args, task.func_kwargs = restore(
                 task.func, found.args, found.kwargs, found.typed
             )
-            task._original = task.func, data
+            task._original, task._found = (task.func, data), (found.module, found.callable)
             if found.attempt != 1:
                 task.attempt = max(1, check_whole("attempt", found.attempt))
             task.last_error = found.error
@@ -379,11 +383,7 @@ class Task:
 
     def next_pause(self) -> float:
         """Return the pause before the next attempt, in seconds, with jitter."""
-        if not isinstance(self.backoff, int | float):
-            return self.backoff[min(self.attempt, len(self.backoff)) - 1] if self.backoff else 0.0
-        from random import uniform  # not loaded by programs that only push tasks
-
-        return pause_after(self.attempt, self.backoff, MAX_BACKOFF) * uniform(0.5, 1.5)  # noqa: S311
+        return pause_before_retry(self.attempt, self.backoff)
 
     def _call_hook(self, hook: Hook | None, argument: object) -> None:
         if hook is None:
@@ -394,7 +394,7 @@ class Task:
             raise
         except BaseException as error:
             # The outcome of the task is final: a hook cannot change it.
-            log.error("a hook of %r failed; the outcome of the task is kept", self, exc_info=error)
+            log.error("a hook of %r failed; the task keeps its outcome", self, exc_info=error)
 
 
 boundaries.add(Task._call.__code__)

@@ -22,7 +22,7 @@ NO_RELAY = (
     "No relay pushes what transaction(on=connection) writes: name the application's database with "
     "gator.relay_from(connect), where connect() opens a connection, or enlist its sessions."
 )
-"""Needed unless the store is in the database of the connection."""
+"""The error of a gator without a relay, unless the store is in the database of the connection."""
 
 
 class Enlisted(Owner, Protocol):

@@ -26,7 +26,7 @@ class Writer(Protocol):
         ...
 
     def committed(self, commit: Commit) -> Duplicates | None:
-        """Pass on a commit that was written and committed; return its duplicates, if they are known."""
+        """Deliver a commit that was written and committed; return its duplicates, if they are known."""
         ...
 
 
@@ -202,7 +202,7 @@ class Enlister:
         return enlistment is not None and enlistment.hold(outgoing, home)
 
     def take(self, connection: object, tasks: Sequence[OutgoingTask]) -> bool:
-        """Return False: `ConnectionTransaction` writes to a connection that is named."""
+        """Return False: `ConnectionTransaction` itself writes to its connection."""
         return False
 
     def cancel(self, task_id: str) -> Task | None:

@@ -14,7 +14,7 @@ from ..constants import ALL, LEASE_SECONDS, MAX_LOST, MAX_TIMEOUT, UNRUNNABLE_SE
 from ..exceptions import InvalidOption, NotRunnable
 from ..execution.attempt import Attempt, attempt, bury_overdue, postpone
 from ..execution.heartbeat import Heartbeat
-from ..execution.held_leases import HeldLeases
+from ..execution.lease_ends import LeaseEnds
 from ..gator import Gator
 from ..options import check_seconds, check_whole
 from ..payload.envelope import name_in
@@ -124,7 +124,7 @@ class Worker:
         self.name: str = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self.log_level = log_level
         self.log: logging.Logger = self.get_log(log_level)
-        self.held: HeldLeases = HeldLeases(self.lease_for)
+        self.lease_ends: LeaseEnds = LeaseEnds(self.lease_for)
         self.threads: list[Reservations] = []
         """The tasks and outcomes of each of its threads, and of its event loop."""
         self._local = local()
@@ -236,7 +236,7 @@ class Worker:
         self.progress_at = monotonic()
         self._announcements.made_at = monotonic()
         heartbeat = Heartbeat(
-            self.gator.client, self._leases, self.lease_for, self._announce, self.held
+            self.gator.client, self._leases, self.lease_for, self._announce, self.lease_ends
         )
         for relay in self.gator.relays:
             relay.watch()
@@ -283,7 +283,7 @@ class Worker:
             self._work_loop.watch()
 
     def loop_lag(self) -> float | None:
-        """Return for how long the event loop was held up since the last call; None without one."""
+        """Return for how long the event loop was blocked since the last call; None without one."""
         return None if self._work_loop is None else self._work_loop.take_lag()
 
     def time_left(self) -> float:
@@ -318,7 +318,7 @@ class Worker:
         self._announce(alive=False)
 
     def attempt(self, lease: Lease, task: Task | None, holder: WorkerThread) -> Attempt:
-        """Run the task of *lease*, which *holder* has reserved; *task* is it if it was read already."""
+        """Run the task of *lease*, which *holder* has reserved; *task* is the same, if already read."""
         if self.isolate:
             self.prepare()
         isolation = self.isolation
@@ -385,7 +385,7 @@ class Worker:
         if thread is None:
             thread = self._local.thread = WorkerThread(
                 *(self.gator, self.queue_names, self.lease_for, self.max_lost),
-                *(self.attempt, self.held),
+                *(self.attempt, self.lease_ends),
             )
             if self._work_loop is None:
                 self.threads.append(thread)

@@ -17,7 +17,7 @@ class Reserved(NamedTuple):
     at: float
     """When it was reserved, by `perf_counter`."""
     until: float
-    """Until when its lease holds unless it is extended, by `clock`."""
+    """When its lease ends, by `clock`, unless it is extended."""
 
 
 class Backlog:

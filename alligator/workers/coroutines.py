@@ -12,7 +12,7 @@ from .._runtime.log import log
 from ..backends.base import Lease, Outcome, Running
 from ..execution.attempt import Attempt, postpone
 from ..execution.coroutines import Stopped, attempt_coroutine, run_coroutine
-from ..execution.held_leases import HeldLeases
+from ..execution.lease_ends import LeaseEnds
 from ..gator import Gator
 from ..payload.envelope import name_in
 from ..tasks import Task
@@ -39,7 +39,7 @@ class CoroutineRunner:
         loop: asyncio.AbstractEventLoop,
         context: Context,
         places: Places,
-        held: HeldLeases,
+        lease_ends: LeaseEnds,
         skip: Callable[[Lease], None],
         end: Callable[[Lease, float, Attempt | None], None],
         flush: Callable[[], None],
@@ -49,7 +49,7 @@ class CoroutineRunner:
         self._loop = loop
         self._context = context
         self._places = places
-        self._held = held
+        self._lease_ends = lease_ends
         self._skip = skip
         self._end = end
         self._flush_outcomes = flush
@@ -134,7 +134,7 @@ class CoroutineRunner:
         """Run one task to its end, if its lease still holds; the `LoopWatch` recognises this code."""
         done: Attempt | None = None
         try:
-            if not self._held.holds(lease, until):
+            if not self._lease_ends.holds(lease, until):
                 self._skip(lease)
                 return
             done = await attempt_coroutine(self._gator, lease, task, self._run_once)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from threading import Condition, Event, Thread
 from time import monotonic, perf_counter
 
-from .._runtime.backoff import pause_after
 from .._runtime.failures import describe
 from ..backends.base import Lease, Outcome, Running
 from ..exceptions import NotRunnable
@@ -17,7 +16,7 @@ from .backlog import Backlog, Reserved
 from .coroutines import CoroutineRunner
 from .demand import Demand
 from .event_loop import WorkerEventLoop
-from .failure_log import FailureLog
+from .failure_log import FIRST_PAUSE, FailureLog
 from .loop_watch import LoopWatch
 from .outcome_log import log_unfinished
 from .reservations import BATCH_SECONDS, DispatchingWorker, Reservations, can_run_on_loop
@@ -26,9 +25,6 @@ from .threads import MAX_WAIT, WorkerThread, taken_from
 
 BURST_WAIT = 0.5
 """The longest wait at the store in a burst, in seconds."""
-
-FIRST_PAUSE, MAX_PAUSE = 0.1, 5.0
-"""The first and the longest pause between two attempts to reach the store, in seconds."""
 
 
 class Dispatcher(Reservations):
@@ -47,7 +43,7 @@ class Dispatcher(Reservations):
         start_threads: Callable[[int], None],
     ) -> None:
         super().__init__(
-            worker.gator, worker.queue_names, worker.lease_for, worker.max_lost, worker.held
+            worker.gator, worker.queue_names, worker.lease_for, worker.max_lost, worker.lease_ends
         )
         self._worker = worker
         self._limits = limit
@@ -57,7 +53,14 @@ class Dispatcher(Reservations):
         self._plain = Backlog()
         self._plain_changed = Condition()
         self.runner: CoroutineRunner = CoroutineRunner(
-            *(worker.gator, loop.start(), loop.context(), worker.places, worker.held, self._skip),
+            *(
+                worker.gator,
+                loop.start(),
+                loop.context(),
+                worker.places,
+                worker.lease_ends,
+                self._skip,
+            ),
             *(self._end_coroutine, self._wake_up, lambda: bool(self._plain.tasks)),
         )
         self.watch: LoopWatch = LoopWatch(
@@ -96,13 +99,13 @@ class Dispatcher(Reservations):
         thread.feed = self
 
     def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
-        """Take over what a thread has reserved *until* then, and its outcomes that are not reported."""
+        """Take over the *leases* of a thread, which hold *until* then, and its unreported *outcomes*."""
         self._handed_over.extend((lease, until) for lease in leases)
         self._outcomes.extend(outcomes)
         self._wake_up()
 
     def take_over(self, lease: Lease, task: Task, until: float) -> None:
-        """Run a coroutine task that a thread has reserved *until* then."""
+        """Run the coroutine task of a thread, whose lease holds *until* then."""
         self.runner.submit([Reserved(lease, task, perf_counter(), until)])
 
     def take(self, thread: WorkerThread) -> Reserved | None:
@@ -233,9 +236,7 @@ class Dispatcher(Reservations):
                         break
                 except Exception as error:
                     failures += 1
-                    pause = pause_after(failures, FIRST_PAUSE, MAX_PAUSE)
-                    self._failure_log.add(error, failures, pause)
-                    self._sleep(pause)
+                    self._sleep(self._failure_log.add(error, failures))
                 else:
                     if failures:
                         self._failure_log.recovered()

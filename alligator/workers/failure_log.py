@@ -4,11 +4,15 @@ import logging
 from threading import Lock
 from time import monotonic
 
+from .._runtime.backoff import pause_after
 from .._runtime.failures import describe
 from ..exceptions import BackendError, BackendUnavailable
 
 REPEAT_SECONDS = 60.0
 """Interval at which an outage of the store is logged again."""
+
+FIRST_PAUSE, MAX_PAUSE = 0.1, 5.0
+"""The first and the longest pause of a thread after a failure, in seconds."""
 
 
 class FailureLog:
@@ -27,26 +31,27 @@ class FailureLog:
         self._logged_at = float("-inf")
         """When an outage was logged last."""
 
-    def add(self, error: Exception, failures: int, pause: float) -> None:
+    def add(self, error: Exception, failures: int) -> float:
         """Log *error*, the failure number *failures* of one thread in succession.
 
-        The thread tries again after *pause* seconds.
+        Returns the pause before the thread tries again, in seconds.
         """
+        pause = pause_after(failures, FIRST_PAUSE, MAX_PAUSE)
         is_outage = isinstance(error, BackendError)
         with self._lock:
             if failures == 1:
                 self._failing += 1
-            if not (self._is_due(failures) if is_outage else failures == 1):
-                return
-        if is_outage:
+            is_due = self._is_due(failures) if is_outage else failures == 1
+        if is_due and is_outage:
             self._log_outage(error, pause)
-        else:
+        elif is_due:
             self._log.error(
                 "this worker failed: %s; next attempt in %g s",
                 describe(error),
                 pause,
                 exc_info=error,
             )
+        return pause
 
     def recovered(self) -> None:
         """Note that one thread works again; log it if no other thread fails."""

@@ -7,7 +7,6 @@ from time import monotonic, sleep
 from types import FunctionType
 from typing import TYPE_CHECKING, Protocol
 
-from .._runtime.backoff import pause_after
 from .._runtime.coroutines import COROUTINE
 from .._runtime.failures import describe
 from .._runtime.home_loop import LazyLoop, home
@@ -20,10 +19,8 @@ from .idle_barrier import IdleBarrier
 from .reservations import DispatchingWorker, can_run_on_loop
 from .supervisor import (
     EXIT_UNFINISHED,
-    FIRST_PAUSE,
     HANG_SECONDS,
     IDLE_TICK,
-    MAX_PAUSE,
     TICK,
     Supervisor,
 )
@@ -162,7 +159,7 @@ class WorkLoop:
             self._dispatcher.watch.check()
 
     def take_lag(self) -> float | None:
-        """Return the longest time for which the event loop was held up since the last call."""
+        """Return the longest time for which the event loop was blocked since the last call."""
         return None if self._dispatcher is None else self._dispatcher.watch.take_lag()
 
     def wake(self) -> None:
@@ -284,9 +281,7 @@ class WorkLoop:
                         self._stop(error)
                         break
                     failures += 1
-                    pause = pause_after(failures, FIRST_PAUSE, MAX_PAUSE)
-                    self._failure_log.add(error, failures, pause)
-                    self._sleep(pause)
+                    self._sleep(self._failure_log.add(error, failures))
                 else:
                     if failures:
                         self._failure_log.recovered()

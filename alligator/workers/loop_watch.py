@@ -1,4 +1,4 @@
-"""Measure how long the event loop of a worker is held up, and say by which code."""
+"""Measure how long the event loop of a worker is blocked, and say by which code."""
 
 import asyncio
 import logging

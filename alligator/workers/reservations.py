@@ -12,7 +12,7 @@ from .._runtime.failures import describe
 from ..backends.base import Lease, Outcome, Running, Step
 from ..exceptions import BackendError, BackendUnavailable
 from ..execution.attempt import Attempt
-from ..execution.held_leases import HeldLeases, clock
+from ..execution.lease_ends import LeaseEnds, clock
 from ..gator import Gator
 from ..payload.envelope import name_in
 from ..tasks import Task
@@ -32,7 +32,7 @@ class DispatchingWorker(Protocol):
     gator: Gator
     log: Logger
     threads: "list[Reservations]"
-    held: HeldLeases
+    lease_ends: LeaseEnds
     places: Places
     keep_running: bool
     burst: bool
@@ -76,15 +76,15 @@ class Reservations(ABC):
         queue_names: Sequence[str],
         lease_for: float,
         max_lost: int,
-        held: HeldLeases | None = None,
+        lease_ends: LeaseEnds | None = None,
     ) -> None:
         self.gator = gator
         self.queue_names = queue_names
         self.lease_for = lease_for
         self.max_lost = max_lost
-        self.held: HeldLeases = held or HeldLeases(lease_for)
+        self.lease_ends: LeaseEnds = lease_ends or LeaseEnds(lease_for)
         self.until: float = 0.0
-        """Until when the leases hold that it has reserved last, by `clock`, unless they are extended."""
+        """When the leases that it reserved last end, by `clock`, unless they are extended."""
         self.idle: bool = True
         """Whether the last step returned no task."""
         self.timings: dict[str, Timings] = {}
@@ -150,7 +150,7 @@ class Reservations(ABC):
         """Do not start a task whose lease may have ended; release it if no other worker has it."""
         if self.gator.client.guards_releases:
             self._outcomes.append(Outcome("release", lease))
-        self.held.skipped += 1
+        self.lease_ends.skipped += 1
         log_skipped(log, lease)
 
     def _note_times(self, lease: Lease, waited: float, done: Attempt) -> None:
@@ -194,7 +194,7 @@ class Reservations(ABC):
             max_lost=self.max_lost,
         )
         if limit:
-            self.until = self.held.end_of(asked)
+            self.until = self.lease_ends.end_of(asked)
         return step
 
     def _wait_then_step(self, pause: float) -> Step:
@@ -206,7 +206,7 @@ class Reservations(ABC):
         step = self.gator.client.wait_then_step(
             self.queue_names, pause, 1, lease_for=self.lease_for, max_lost=self.max_lost
         )
-        self.until = self.held.end_of(asked)
+        self.until = self.lease_ends.end_of(asked)
         return step
 
     # An outcome that the store refuses must not block this thread.

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from ..backends.base import Lease, Outcome, Running, Step
 from ..exceptions import NotRunnable
 from ..execution.attempt import Attempt, HandedOver, LeaseEnded, attempt
-from ..execution.held_leases import HeldLeases
+from ..execution.lease_ends import LeaseEnds
 from ..gator import Gator
 from ..payload.envelope import name_in, timeout_in
 from ..tasks import Task
@@ -31,7 +31,7 @@ class Feed(Protocol):
     """Reserves tasks for all threads of a worker, and reports their outcomes."""
 
     def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
-        """Take over what a thread has reserved *until* then, and its outcomes that are not reported."""
+        """Take over the *leases* of a thread, which hold *until* then, and its unreported *outcomes*."""
         ...
 
     def take(self, thread: "WorkerThread") -> Reserved | None:
@@ -64,9 +64,9 @@ class WorkerThread(Reservations):
         lease_for: float,
         max_lost: int,
         run: "Callable[[Lease, Task | None, WorkerThread], Attempt] | None" = None,
-        held: HeldLeases | None = None,
+        lease_ends: LeaseEnds | None = None,
     ) -> None:
-        super().__init__(gator, queue_names, lease_for, max_lost, held)
+        super().__init__(gator, queue_names, lease_for, max_lost, lease_ends)
         self._run: Callable[[Lease, Task | None, WorkerThread], Attempt] = run or (
             lambda lease, task, _: attempt(gator, lease, task=task, holds=self.holds)
         )
@@ -164,11 +164,11 @@ class WorkerThread(Reservations):
 
     def holds(self, lease: Lease) -> bool:
         """Return whether the lease of its task is known to hold."""
-        return self.held.holds(lease, self.until)
+        return self.lease_ends.holds(lease, self.until)
 
     def lease_end(self, lease: Lease) -> float:
         """Return until when the lease of its task is known to hold, by `clock`."""
-        return self.held.until(lease, self.until)
+        return self.lease_ends.until(lease, self.until)
 
     def run(self, lease: Lease) -> Attempt | None:
         """Run the task of *lease*; the next step reports its outcome to the store.

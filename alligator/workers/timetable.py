@@ -21,8 +21,8 @@ class Keeps(Protocol):
 def timetable_kept(worker: Keeps) -> Iterator[None]:
     """Queue the ticks of the schedules during the block, in a thread of its own.
 
-    Without `keep_schedules` a worker does so if its store recognises the ticks that other workers have
-    queued. A worker that only runs what is ready never does.
+    If `keep_schedules` is None, a worker does so if its store recognises the ticks that other workers
+    have queued. A burst worker never does.
     """
     client, schedules = worker.gator.client, list(worker.gator.schedules.values())
     wanted = client.remembers_ticks if worker.keep_schedules is None else worker.keep_schedules

@@ -18,5 +18,5 @@ def is_in_greenlet() -> bool:
 
 
 def await_in_greenlet(awaitable: Awaitable[T]) -> T:
-    """Return the result of *awaitable*, while the event loop goes on."""
+    """Return the result of *awaitable*; the event loop continues meanwhile."""
     return await_only(awaitable)

@@ -296,7 +296,7 @@ def _fetch(connection: Connection, query: Query) -> Any:
 
 
 def _ask(function: Callable[[], str]) -> str:
-    """Return the result of *function*, which waits for the store; an event loop goes on meanwhile."""
+    """Return the result of *function*, which waits for the store; meanwhile, an event loop continues."""
     if is_in_greenlet():
         return await_in_greenlet(run_in_thread(function))
     return function()

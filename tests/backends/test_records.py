@@ -1,11 +1,12 @@
 """The records of the contract: their limits, and what an id says."""
 
+import json
 from math import inf, nan
 
 import pytest
 
 from alligator.backends.base import Client, Commit, Message, Outcome, bounded, memory_of
-from alligator.backends.records import added, read_added
+from alligator.backends.records import read_more
 from alligator.backends.unique import Unique
 from alligator.constants import COMMIT_MEMORY, LONG_COMMIT_MEMORY, MAX_SECONDS
 
@@ -41,11 +42,25 @@ def test_delay_is_bounded(seconds: float, kept: float) -> None:
     assert bounded(seconds) == kept
 
 
-def test_key_of_a_message_is_recorded_only_if_it_has_one() -> None:
-    unique = Unique("k", until_start=False, seconds=7.0)
+@pytest.mark.parametrize(
+    ("priority", "unique", "kept"),
+    [
+        (0, None, []),
+        (-1, None, [-1]),
+        (0, Unique("k", until_start=False, seconds=7.0), [0, ["k", False, 7.0]]),
+        (1, Unique("k"), [1, ["k", True, 0.0]]),
+    ],
+)
+def test_priority_and_key_of_a_message_are_kept_only_if_it_has_them(
+    priority: int, unique: Unique | None, kept: list[object]
+) -> None:
+    message = Message("mail", "a", "{}", 0.0, priority, unique)
 
-    assert added(Message("mail", "a", "{}")) == ()
-    assert read_added() == (None,)
-    assert read_added(*added(Message("mail", "a", "{}", 0.0, unique))) == (unique,)
+    assert json.loads(json.dumps(message.more)) == kept
+    assert read_more(*kept) == (priority, unique)
+
+
+@pytest.mark.parametrize("kept", [["high"], [0, ["k"]], [0, 7], [0, None, 3], [None, None]])
+def test_priority_or_key_that_cannot_be_read_is_an_error(kept: list[object]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        read_added(["k"])
+        read_more(*kept)

@@ -108,7 +108,10 @@ def test_other_database_is_asked_again_after_a_while(
     [
         ({"server": "other"}, "the store is in another database"),
         ({"may_use": False}, "its role may not use it"),
-        ({"is_away": True}, "it could not be asked where it is: the store did not answer in time"),
+        (
+            {"is_away": True},
+            "the store could not say where it is: the store did not answer in time",
+        ),
     ],
 )
 def test_reason_says_why_tasks_cannot_be_written(

@@ -212,8 +212,8 @@ MUTANTS = [
     CommitMutant(
         "a commit that is closed twice loses its messages",
         deferred,
-        "if not self.closed:  # later",
-        "if True:  # later",
+        "if not self.closed:  # after the first call",
+        "if True:  # after the first call",
         lambda *_: test_deferred.test_commit_keeps_its_messages_when_it_is_closed_again(locmem()),
     ),
     # Idempotency keys.

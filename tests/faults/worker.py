@@ -13,21 +13,21 @@ from time import monotonic
 from alligator import Gator, Worker
 from alligator.backends.base import Lease
 from alligator.constants import UNRUNNABLE_SECONDS
-from alligator.execution import held_leases
+from alligator.execution import lease_ends
 from tests.faults import clock
 
 
-class WatchedLeases(held_leases.HeldLeases):
+class WatchedLeases(lease_ends.LeaseEnds):
     """Notes beside the ledger when no lease was extended for longer than a lease lasts."""
 
     def __init__(self, lease_for: float) -> None:
         super().__init__(lease_for)
-        self._last = held_leases.clock()
+        self._last = lease_ends.clock()
 
     def note_extension(self, leases: Iterable[Lease], lost: Iterable[Lease], asked: float) -> None:
         """Note an extension, and whether it was late."""
         super().note_extension(leases, lost, asked)
-        now = held_leases.clock()
+        now = lease_ends.clock()
         if now > self.end_of(self._last):
             end = monotonic()
             line = f"{os.getpid()} {end - (now - self._last):.6f} {end:.6f}\n"
@@ -56,6 +56,6 @@ if __name__ == "__main__":
         concurrency=int(os.environ.get("PLACES", "0")) or None,
         unrunnable_after=float(os.environ.get("UNRUNNABLE_AFTER", UNRUNNABLE_SECONDS)),
     )
-    worker.held = WatchedLeases(lease_for)
+    worker.lease_ends = WatchedLeases(lease_for)
     clock.install()
     sys.exit(worker.run_forever())

@@ -85,7 +85,7 @@ def test_skipped_tick_is_a_problem_for_a_day(gator: Gator) -> None:
 
     assert state.due is not None
     assert state.due > now - 2 * MINUTE
-    assert "that tick is skipped" in state.problem(now)
+    assert "that tick was skipped" in state.problem(now)
     assert state._replace(missed=now - 2 * 86_400).problem(now) == ""
 
 

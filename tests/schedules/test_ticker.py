@@ -334,7 +334,7 @@ def test_thread_survives_errors_of_the_store(
     ticker.start()
 
     assert asked.wait(30)
-    assert becomes(lambda: "schedules are kept again" in caplog.text)
+    assert becomes(lambda: "schedules: their ticks are queued again" in caplog.text)
     ticker.stop()
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1

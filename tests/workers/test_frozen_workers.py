@@ -13,7 +13,7 @@ from alligator.backends.base import Message, Step
 from alligator.backends.locmem_backend import Client as Locmem
 from alligator.constants import LEASE_SECONDS
 from alligator.exceptions import BackendUnavailable
-from alligator.execution import heartbeat, held_leases
+from alligator.execution import heartbeat, lease_ends
 from alligator.workers import reservations
 from alligator.workers.threads import WorkerThread
 from tests.harness.programs import eventually
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = Clock()
-    for module in (held_leases, heartbeat, reservations):
+    for module in (lease_ends, heartbeat, reservations):
         monkeypatch.setattr(module, "clock", fake)
     Freezing.clock = fake
     return fake
@@ -71,7 +71,7 @@ def test_plain_batch_is_not_started(gator: Gator, caplog: pytest.LogCaptureFixtu
         worker = burst(gator)
 
     assert ran == [1]
-    assert worker.held.skipped == 3
+    assert worker.lease_ends.skipped == 3
     assert worker.tasks_complete == 1
     assert "not started, because its lease has ended" in caplog.text
     assert (gator.stats().succeeded, gator.stats().ready, gator.stats().leased) == (4, 0, 0)
@@ -84,7 +84,7 @@ def test_coroutines_are_not_started(gator: Gator) -> None:
         with gator.transaction():
             for number in range(3):
                 gator.task(note_later, f"frozen {number}")
-        eventually(lambda: worker.held.skipped == 3)
+        eventually(lambda: worker.lease_ends.skipped == 3)
         gator.task(note_later, 2)
         eventually(lambda: gator.stats().succeeded == 5)
 
@@ -107,7 +107,7 @@ def test_plain_tasks_beside_coroutines_are_not_started(gator: Gator) -> None:
         gator.task(wait_at_gate, "long")
         eventually(lambda: ran == ["long"])
         gator.task(note, "frozen")
-        eventually(lambda: worker.held.skipped == 1)
+        eventually(lambda: worker.lease_ends.skipped == 1)
         gator.task(note, 2)
         eventually(lambda: 2 in ran)
         gates["long"].set()
@@ -164,7 +164,7 @@ def test_task_whose_lease_was_extended_is_started(clock: Clock) -> None:
     lease = thread.next(1)
     assert lease is not None
     clock.ahead += LEASE_SECONDS
-    thread.held.note_extension([lease], [], clock())
+    thread.lease_ends.note_extension([lease], [], clock())
 
     assert thread.run(lease) is not None
     assert ran == [1]
@@ -199,7 +199,7 @@ def test_task_whose_extension_failed_is_not_started(is_away: bool, clock: Clock)
     gator.backend.is_away = is_away
     gator.task(note, 1)
     worker, thread, lease = reserved(gator, 0.4)
-    beats = heartbeat.Heartbeat(gator.client, worker._leases, 0.4, held=worker.held)
+    beats = heartbeat.Heartbeat(gator.client, worker._leases, 0.4, lease_ends=worker.lease_ends)
     beats.start()
     eventually(lambda: gator.backend.extended > (4 if is_away else 1))
     beats.stop()

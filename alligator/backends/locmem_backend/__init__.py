@@ -76,6 +76,7 @@ class Client(base.Client):
 
     blocking: ClassVar[bool] = False
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 

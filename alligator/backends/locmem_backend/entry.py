@@ -16,12 +16,13 @@ class Entry:
 
     __slots__ = (
         *("alone", "data", "due", "hold", "leased", "lost", "number", "order", "position"),
-        *("runs", "suspect", "task_id"),
+        *("priority", "runs", "suspect", "task_id"),
     )
 
-    def __init__(self, task_id: str, data: str) -> None:
+    def __init__(self, task_id: str, data: str, priority: int) -> None:
         self.task_id: str = task_id
         self.data: str = data
+        self.priority: int = priority
         self.number: int = next(_numbers)
         self.runs: int = 0
         """How often it was leased."""

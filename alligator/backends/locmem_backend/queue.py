@@ -8,6 +8,7 @@ from operator import attrgetter
 from time import time
 from typing import Any, Final
 
+from ...constants import LEVELS
 from ..base import (
     DeadLetter,
     Lease,
@@ -31,7 +32,7 @@ STALE: Final = 100
 
 
 class Queue:
-    """The tasks of one queue, and two heaps that order what happens next.
+    """The tasks of one queue, and heaps that order what happens next.
 
     It has no lock: the caller holds that of the store. *now* is a time of the monotonic clock.
     """
@@ -45,7 +46,7 @@ class Queue:
         """Those that are ready, scheduled or leased, by their numbers."""
         self._by_id: dict[str, list[Entry]] = {}
         """Those that are ready or scheduled; more than one of an id if a leased one returned."""
-        self._waiting: list[HeapItem] = []
+        self._waiting: dict[int, list[HeapItem]] = {level: [] for level in LEVELS.values()}
         self._leases: list[HeapItem] = []
         self._orders = count()
         self._dead: dict[int, tuple[DeadLetter, Entry]] = {}
@@ -66,7 +67,7 @@ class Queue:
         if unique is not None and (holder := self._keys.holder(unique.key, now)) is not None:
             return holder
         self._counts["pushed"] += 1
-        entry = Entry(message.task_id, message.data)
+        entry = Entry(message.task_id, message.data, message.priority)
         if unique is not None:
             entry.hold = self._keys.add(message.task_id, unique, now)
         self._entries[entry.number] = entry
@@ -148,20 +149,21 @@ class Queue:
     def reserve(
         self, limit: int, now: float, lease_for: float, *, is_first: bool
     ) -> tuple[list[Lease], bool]:
-        """Lease up to *limit* tasks, the one that has been due for longest first.
+        """Lease up to *limit* tasks by priority, of equal ones the one due for longest first.
 
         Also return whether the step can continue. It ends at a suspect, which must be leased alone:
         with it if nothing was reserved before (*is_first*), else before it.
         """
         leases: list[Lease] = []
-        while len(leases) < limit and (head := self._head(self._waiting)) and head[0] <= now:
-            entry = self._entries[head[3]]
-            if entry.suspect and (leases or not is_first):
-                return leases, False
-            heapq.heappop(self._waiting)
-            leases.append(self._lease(entry, now, lease_for))
-            if entry.suspect:
-                return leases, False
+        for heap in self._waiting.values():
+            while len(leases) < limit and (head := self._head(heap)) and head[0] <= now:
+                entry = self._entries[head[3]]
+                if entry.suspect and (leases or not is_first):
+                    return leases, False
+                heapq.heappop(heap)
+                leases.append(self._lease(entry, now, lease_for))
+                if entry.suspect:
+                    return leases, False
         return leases, True
 
     def mark_alone(self, lease: Lease) -> None:
@@ -197,8 +199,8 @@ class Queue:
 
     def pause(self, now: float) -> float:
         """Return the seconds until a task is due or a lease ends."""
-        waiting, leased = self._head(self._waiting), self._head(self._leases)
-        due = max(waiting[0], self.paused_until) if waiting else inf
+        waiting = (head[0] for heap in self._waiting.values() if (head := self._head(heap)))
+        due, leased = max(min(waiting, default=inf), self.paused_until), self._head(self._leases)
         return max(0.0, min(due, leased[0] if leased else inf) - now)
 
     # Canceling, dropping, retrying.
@@ -326,7 +328,7 @@ class Queue:
         self._free(entry)
         if not entry.leased:
             self._remove_waiting(entry)
-            self._compact_heap()
+            self._compact_heap(self._waiting[entry.priority])
 
     def _free(self, entry: Entry) -> None:
         """Free the unique key of a task that is not done, if it has one."""
@@ -334,15 +336,11 @@ class Queue:
             entry.hold.free()
             entry.hold = None
 
-    def _compact_heap(self) -> None:
+    def _compact_heap(self, heap: list[HeapItem]) -> None:
         """Remove the stale items of the heap; they would stay there until they are due."""
-        if len(self._waiting) > 2 * len(self._entries) + STALE:
-            self._waiting = [
-                item
-                for item in self._waiting
-                if (entry := self._entries.get(item[3])) is not None and entry.order == item[2]
-            ]
-            heapq.heapify(self._waiting)
+        if len(heap) > 2 * len(self._entries) + STALE:
+            heap[:] = [item for item in heap if self._is_current(item)]
+            heapq.heapify(heap)
 
     def _put_waiting(self, entry: Entry, due: float) -> None:
         entry.position = (due, next(self._orders))
@@ -351,7 +349,7 @@ class Queue:
     def _put_back(self, entry: Entry) -> None:
         entry.leased, entry.due, entry.order = False, entry.position[0], next(self._orders)
         self._by_id.setdefault(entry.task_id, []).append(entry)
-        heapq.heappush(self._waiting, (*entry.position, entry.order, entry.number))
+        heapq.heappush(self._waiting[entry.priority], (*entry.position, entry.order, entry.number))
 
     def _put_leased(self, entry: Entry, until: float) -> None:
         entry.leased, entry.due, entry.order = True, until, next(self._orders)
@@ -375,8 +373,11 @@ class Queue:
     def _head(self, heap: list[HeapItem]) -> HeapItem | None:
         """Return the first item of *heap* that is not stale; remove the stale ones before it."""
         while heap:
-            entry = self._entries.get(heap[0][3])
-            if entry is not None and entry.order == heap[0][2]:
+            if self._is_current(heap[0]):
                 return heap[0]
             heapq.heappop(heap)
         return None
+
+    def _is_current(self, item: HeapItem) -> bool:
+        entry = self._entries.get(item[3])
+        return entry is not None and entry.order == item[2]

@@ -1,9 +1,9 @@
 """The tables of the store, as a transaction of the application writes to them.
 
-Whether both are in one database is found out by an identity: the id that is kept in the schema, the
-number of the database in its server, and the moment at which that server was started. A copy of the
-database has the same id, but not the others. The server compares it again in each statement that
-queues tasks, so a connection that meanwhile leads elsewhere never writes to a wrong store.
+An identity shows whether both are in one database. It consists of the id that is kept in the schema,
+the number of the database in its server, and the moment at which that server was started. A copy of
+the database differs in the last two. Each statement that queues tasks compares the identity again, so
+a connection that leads elsewhere by then never writes to a wrong store.
 """
 
 import json
@@ -19,7 +19,7 @@ from .schema import quoted
 from .sessions import Sessions
 
 ELSEWHERE: Final = "elsewhere"
-"""What `enqueue` returns in another server, or in another database."""
+"""The result of `enqueue` if the connection leads to another server, or to another database."""
 
 # It reads only catalogs, which each role may read. It does not fail: that would end the transaction of
 # the application.
@@ -53,7 +53,7 @@ class SharedDatabase:
         return str(identity)
 
     def probe(self) -> Query:
-        """Return what asks a connection of the application where it leads; it never fails."""
+        """Return a query that asks a connection where it leads; the query never fails."""
         return self._probe
 
     def why_not(self, answer: str, identity: str) -> str:
@@ -69,7 +69,7 @@ class SharedDatabase:
         return ""
 
     def enqueue(self, identity: str, messages: Sequence[Message]) -> Query:
-        """Return what queues *messages*, if the connection leads to the server with that *identity*."""
+        """Return a query that queues *messages* if it runs in the server with that *identity*."""
         # In base64, the payload does not depend on the encoding of the database.
         tasks = [
             (
@@ -78,6 +78,7 @@ class SharedDatabase:
                 message.task_id,
                 bounded(message.delay),
                 b64encode(message.data.encode()).decode(),
+                message.priority,
                 *(message.unique or ()),
             )
             for place, message in enumerate(messages, 1)

@@ -57,13 +57,16 @@ STEP_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: it bounds the delay if the worker that took a wake-up died."""
 
-STEP, LEASE = (Script(name, "tasks", "unique") for name in ("step", "lease"))
+STEP, LEASE = (Script(name, "tasks", "priorities", "unique") for name in ("step", "lease"))
 CANCEL, DROP_SOME = (Script(name, "tasks", "unique") for name in ("cancel", "drop_some"))
-RETRY_DEAD, DROP_DEAD = (Script(name, "tasks") for name in ("retry_dead", "drop_dead"))
-EXTEND = Script("extend", "tasks")
-STATS, BEAT, WORKERS, NOTE = map(Script, ("stats", "beat", "workers", "note"))
-HISTORY, SCHEDULED, DEAD_LETTERS = map(Script, ("history", "scheduled", "dead_letters"))
-PING, SHIFT, PEEK, PAUSE = map(Script, ("ping", "shift", "peek", "pause"))
+RETRY_DEAD = Script("retry_dead", "tasks", "priorities")
+EXTEND, DROP_DEAD = (Script(name, "tasks") for name in ("extend", "drop_dead"))
+STATS, NOTE, SCHEDULED, PEEK = (
+    Script(name, "priorities") for name in ("stats", "note", "scheduled", "peek")
+)
+BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
+PING, PAUSE = map(Script, ("ping", "pause"))
+SHIFT = Script("shift", "records")
 
 PEEKED = 100
 """About how many tasks `peek` reads at a time."""
@@ -93,6 +96,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
@@ -307,8 +311,9 @@ class Client(base.Client):
         clock = f"{self._prefix}clock"
         last = self._call(BEAT, [*self._worker_keys(), clock], record)
         if last is not None:
-            queues = [self._prefix + name for name in self.queue_names()]
-            back = self._call(SHIFT, [clock, self._worker_keys()[0], *queues], [last], STEP_SECONDS)
+            keys = [clock, self._worker_keys()[0], f"{self._prefix}schedules"]
+            keys += [self._prefix + name for name in self.queue_names()]
+            back = self._call(SHIFT, keys, [last], STEP_SECONDS)
             self._call(BEAT, [*self._worker_keys(), clock], record)
             if back:
                 log.error(

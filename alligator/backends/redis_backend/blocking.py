@@ -41,7 +41,7 @@ class Connection:
         self._buffer = bytearray(CHUNK)
         self._poll: Callable[[int], object] | None = None
         self._never_blocks = False
-        """Whether the socket does not wait, but `_poll` does, with fewer system calls."""
+        """Whether the socket never waits, and `_poll` waits instead. This takes fewer system calls."""
         if hasattr(select, "poll"):  # not on Windows
             poll = select.poll()
             poll.register(sock, select.POLLIN)

@@ -38,6 +38,9 @@ ABORTED, TOO_LATE = 0, -1
 QUEUED = 1
 """Its reply to a push that is queued, now or before; with duplicates, it is a list of them."""
 
+SIGNS: Final = {1: "+", -1: "-"}
+"""What the script expects before the delay of a task whose priority is high or low."""
+
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
@@ -72,7 +75,7 @@ class Pusher:
         attempt_seconds = self._connections.timeout
         if not awaits:
             if seconds > COMMIT_SECONDS:
-                # No request waits for it, so it may take longer, with as much time for a second try.
+                # No request waits for it, so the first of two attempts may take half of the time.
                 attempt_seconds = seconds / 2
             return self._push_or_undo(pushes, deadline, attempt_seconds)
         link = await self._loop_connections.get(deadline)
@@ -195,9 +198,10 @@ class Pusher:
         for name, group in groups.items():
             keys.append(self._prefix + name)
             args += name, len(group)
-            for _, task_id, data, delay, unique in group:
-                due = round(bounded(delay) * 1e6) if delay > 0 else 0
-                args += task_id, data, due if unique is None else with_key(due, unique)
+            for _, task_id, data, delay, priority, unique in group:
+                span = round(bounded(delay) * 1e6) if delay > 0 else 0
+                when = f"{SIGNS[priority]}{span}" if priority else span
+                args += task_id, data, when if unique is None else with_key(when, unique)
         push = _Push(PUSH, ["EVALSHA", PUSH.sha, len(keys), *keys, *args])
         push.commit, push.marker, push.latest_at = commit, marker, 4 + len(keys)
         if len(messages) > MAX_TASKS:
@@ -250,7 +254,7 @@ class _Push(Call):
     marker: str
     """The key by which the server remembers it."""
     latest_at: int
-    """The place in its command of the time, in µs by the server's clock, after which it is refused."""
+    """The index, in its command, of the time after which the server refuses it (µs, by its clock)."""
     attempts = 0
     reply: Any = None
     """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
@@ -259,7 +263,7 @@ class _Push(Call):
     is_in_doubt = False
     """Whether the server may have received a copy, or may still receive one."""
     was_in_doubt = False
-    """The same, before the latest copy was sent."""
+    """The value of `is_in_doubt` before the latest copy was sent."""
     extent: Extent = "whole"
     """What an abort removes if it fails."""
 

@@ -9,8 +9,8 @@ from ..base import Lease, Outcome, bounded
 from ..unique import Unique
 
 
-def with_key(delay: int, unique: Unique) -> str:
-    """Return the delay of a task with its unique key, as the script of a push reads it."""
+def with_key(delay: int | str, unique: Unique) -> str:
+    """Return *delay*, as the script of a push reads it, with the unique key of the task."""
     how = "s" if unique.until_start else "d"
     least = max(1, round(bounded(unique.seconds) * 1e3)) if unique.seconds > 0 else 0
     return f"{delay}\x1f{how}\x1f{least}\x1f{unique.key}"

@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..base import Announcement, Message, ScheduleRecord, bounded
+from ..base import Announcement, Message, ScheduleRecord
 from ..schedules import UNANNOUNCED_SECONDS
+from .commits import SIGNS
 from .connection import Connections
 from .outcomes import microseconds, with_key
 from .protocol import Script
@@ -16,8 +17,8 @@ ANNOUNCE, SCHEDULES, FORGET = (
 TICK = Script("tick", "records", "tasks", "tick_begin", "push")
 
 MARKER_SECONDS, NO_DEADLINE = 1, 2**53
-"""For how long the marker of the push is kept, and its deadline: a tick that arrives late is as good as
-one that is repeated."""
+"""How long the marker of the push is kept, and its deadline. Neither matters here: the record of the
+schedule recognises a tick that arrives late or twice."""
 
 
 class Schedules:
@@ -37,13 +38,13 @@ class Schedules:
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         """See `Client.push_tick`."""
-        queue_name, task_id, data, delay, unique = message
+        queue_name, task_id, data, delay, priority, unique = message
+        when = f"{SIGNS.get(priority, '')}{microseconds(delay)}"
         marker = f"{self._prefix}{os.urandom(12).hex()}:commit"
         keys = [self._key, marker, marker, f"{self._prefix}queues", self._prefix + queue_name]
         args: list[str | int] = [name, moment, microseconds(UNANNOUNCED_SECONDS)]
         args += MARKER_SECONDS, NO_DEADLINE, 0
-        due = round(bounded(delay) * 1e6)
-        args += queue_name, 1, task_id, data, due if unique is None else with_key(due, unique)
+        args += queue_name, 1, task_id, data, when if unique is None else with_key(when, unique)
         return bool(self._call(TICK, keys, args))
 
     def records(self) -> list[ScheduleRecord]:

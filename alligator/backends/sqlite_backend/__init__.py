@@ -54,6 +54,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
@@ -183,7 +184,7 @@ class Client(base.Client):
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         with self._database.read() as connection:
-            if of_schedules.is_settled(connection.execute, name, moment, now()):
+            if of_schedules.was_queued(connection.execute, name, moment, now()):
                 return False
         with self._write(durable=True) as write:
             if not of_schedules.tick(write.execute, name, moment, write.now):
@@ -316,9 +317,10 @@ class Client(base.Client):
             return of_schedules.records(connection.execute, now())
 
     def ping(self) -> None:
-        # A write transaction that writes nothing: it fails if the file is read-only.
+        # A write that changes nothing: it fails if the file is read-only, or if its disk is full.
         with self._database.write(durable=False) as connection:
-            connection.execute(sql.CLOCK).fetchone()
+            for statement in sql.PING:
+                connection.execute(statement)
 
     def warnings(self) -> list[str]:
         return self._database.warnings()

@@ -21,6 +21,6 @@ def micros(seconds: float) -> int:
 def is_set_back(moment: int, last: int) -> bool:
     """Return whether the clock was set back between the times *last* and *moment*.
 
-    Up to a second is taken for drift.
+    A difference of up to one second counts as drift.
     """
     return moment < last - SECOND

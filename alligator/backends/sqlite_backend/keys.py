@@ -45,7 +45,7 @@ def push_each(
 ) -> Duplicates | None:
     """Push *messages* one by one, because some have unique keys; return the duplicates."""
     duplicates: list[int] = []
-    for place, (name, task_id, data, delay, unique) in enumerate(messages):
+    for place, (name, task_id, data, delay, level, unique) in enumerate(messages):
         if execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone() is not None:
             duplicates.append(place)
             continue
@@ -56,7 +56,8 @@ def push_each(
         state = SCHEDULED if due > now else READY
         if (found := execute(sql.FIND_ID, (name, task_id)).fetchone()) is not None:
             execute(sql.GIVE_ALIAS, found[:1])
-        execute(sql.PUSH, (name, task_id, state, due, due, data))
+        at = due - level * sql.LEVEL if state == READY else due
+        execute(sql.PUSH, (name, task_id, state, at, due, data, level))
         if unique is not None:
             until = now + micros(unique.seconds) if unique.seconds > 0 else 0
             execute(SET_KEY, (unique.key, unique.until_start, until, name, task_id))

@@ -19,7 +19,7 @@ ANNOUNCE = "UPDATE schedule SET about = ?, seen = ?, gone = ? WHERE name = ?"
 
 LAST = "SELECT last FROM schedule WHERE name = ?"
 
-SETTLED = "SELECT 1 FROM schedule WHERE name = ? AND last >= ? AND gone > ?"
+QUEUED_BEFORE = "SELECT 1 FROM schedule WHERE name = ? AND last >= ? AND gone > ?"
 
 TICK = "UPDATE schedule SET last = :moment, ran = :moment WHERE name = :name AND last < :moment"
 
@@ -44,9 +44,9 @@ def announce(
     return last
 
 
-def is_settled(execute: Execute, name: str, moment: int, now: int) -> bool:
-    """Return whether that tick was queued before: most workers are late, and need no write lock."""
-    return execute(SETTLED, (name, moment, now)).fetchone() is not None
+def was_queued(execute: Execute, name: str, moment: int, now: int) -> bool:
+    """Return whether that tick was queued before. If so, as for most workers, no lock is needed."""
+    return execute(QUEUED_BEFORE, (name, moment, now)).fetchone() is not None
 
 
 def tick(execute: Execute, name: str, moment: int, now: int) -> bool:

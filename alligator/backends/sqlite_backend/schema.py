@@ -1,159 +1,16 @@
-"""The tables of the SQLite store, and all SQL statements.
+"""The SQL statements of the SQLite store, and what they have in common.
 
 The statements need SQLite 3.24. There is no RETURNING, because systems with SQLite 3.34 are in use.
 """
 
 from typing import Final
 
-VERSION_1: Final = (
-    # `at`: the time since when a task is ready or dead, or until when it is scheduled or leased.
-    # `due`: the time at which the task is due; a lease keeps it.
-    """
-    CREATE TABLE task (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        queue TEXT NOT NULL,
-        id TEXT NOT NULL,
-        state TEXT NOT NULL,
-        at INTEGER NOT NULL,
-        due INTEGER NOT NULL,
-        token INTEGER NOT NULL DEFAULT 0,
-        lost INTEGER NOT NULL DEFAULT 0,
-        reason TEXT NOT NULL DEFAULT '',
-        traceback TEXT NOT NULL DEFAULT '',
-        data TEXT NOT NULL,
-        UNIQUE (queue, id)
-    )
-    """,
-    # Every query reads from one end of one range of this index.
-    "CREATE INDEX task_order ON task (queue, state, at)",
-    # The counts are updated with each write, because counting rows is slow for a long backlog.
-    """
-    CREATE TABLE queue (
-        name TEXT PRIMARY KEY,
-        ready INTEGER NOT NULL,
-        scheduled INTEGER NOT NULL,
-        leased INTEGER NOT NULL,
-        dead INTEGER NOT NULL,
-        pushed INTEGER NOT NULL,
-        succeeded INTEGER NOT NULL,
-        retried INTEGER NOT NULL,
-        lost INTEGER NOT NULL,
-        canceled INTEGER NOT NULL,
-        dropped INTEGER NOT NULL
-    ) WITHOUT ROWID
-    """,
-    # The tasks of a commit have a `seq` above `after` and up to `last`; both are 0 once it is aborted.
-    """
-    CREATE TABLE pushed (
-        id TEXT PRIMARY KEY,
-        at INTEGER NOT NULL,
-        after INTEGER NOT NULL,
-        last INTEGER NOT NULL
-    ) WITHOUT ROWID
-    """,
-    "CREATE INDEX pushed_order ON pushed (at)",
-    """
-    CREATE TABLE worker (
-        name TEXT PRIMARY KEY,
-        seen INTEGER NOT NULL,
-        gone INTEGER NOT NULL,
-        started_at REAL NOT NULL,
-        queues TEXT NOT NULL,
-        running TEXT NOT NULL
-    ) WITHOUT ROWID
-    """,
-    # The time of the last write, and its number.
-    "CREATE TABLE clock (now INTEGER NOT NULL, turn INTEGER NOT NULL)",
-    "INSERT INTO clock VALUES (0, 0)",
-)
+from ...constants import LEVELS
+from .tables import VERSIONS as VERSIONS
 
-VERSION_2: Final = (
-    "ALTER TABLE queue ADD COLUMN failed INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE queue ADD COLUMN died INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE worker ADD COLUMN said TEXT NOT NULL DEFAULT ''",
-    """
-    CREATE TABLE figure (
-        queue TEXT NOT NULL,
-        name TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        PRIMARY KEY (queue, name)
-    ) WITHOUT ROWID
-    """,
-    # A ring buffer: the place follows from the time, and a new sample overwrites an old one.
-    """
-    CREATE TABLE sample (
-        queue TEXT NOT NULL,
-        place INTEGER NOT NULL,
-        at INTEGER NOT NULL,
-        ready INTEGER NOT NULL,
-        scheduled INTEGER NOT NULL,
-        leased INTEGER NOT NULL,
-        dead INTEGER NOT NULL,
-        pushed INTEGER NOT NULL,
-        succeeded INTEGER NOT NULL,
-        failed INTEGER NOT NULL,
-        PRIMARY KEY (queue, place)
-    ) WITHOUT ROWID
-    """,
-)
-
-VERSION_3: Final = (
-    # When a newer task takes the id of a leased or dead one, the older task gets a made-up `id`, and
-    # this column keeps the id that it was pushed under.
-    "ALTER TABLE task ADD COLUMN alias_of TEXT",
-    # `alone`: its lease was the only one of its step. `suspect`: one of its leases was lost.
-    "ALTER TABLE task ADD COLUMN alone INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE task ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0",
-    "CREATE INDEX task_alias ON task (queue, alias_of) WHERE alias_of IS NOT NULL",
-    # The positions of the commit's tasks that were duplicates.
-    "ALTER TABLE pushed ADD COLUMN duplicates TEXT NOT NULL DEFAULT ''",
-)
-
-# NULL in older samples.
-VERSION_4: Final = ("ALTER TABLE sample ADD COLUMN dropped INTEGER",)
-
-VERSION_5: Final = (
-    "ALTER TABLE queue ADD COLUMN expired INTEGER NOT NULL DEFAULT 0",
-    # When the queue is resumed.
-    "ALTER TABLE queue ADD COLUMN paused INTEGER NOT NULL DEFAULT 0",
-)
-
-VERSION_6: Final = (
-    # `last` and `ran` are moments in seconds since 1970, by the clocks of the workers.
-    """
-    CREATE TABLE schedule (
-        name TEXT PRIMARY KEY,
-        about TEXT NOT NULL,
-        last INTEGER NOT NULL,
-        ran INTEGER NOT NULL,
-        seen INTEGER NOT NULL,
-        gone INTEGER NOT NULL
-    ) WITHOUT ROWID
-    """,
-)
-
-VERSION_7: Final = (
-    # The unique key of a task that is not dead, whether it is free at the start, and until when it is
-    # held at least (0: no such time).
-    "ALTER TABLE task ADD COLUMN unique_key TEXT",
-    "ALTER TABLE task ADD COLUMN until_start INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE task ADD COLUMN key_until INTEGER NOT NULL DEFAULT 0",
-    "CREATE INDEX task_key ON task (queue, unique_key) WHERE unique_key IS NOT NULL",
-    # The keys of tasks that are done, which are held for some time.
-    """
-    CREATE TABLE held_key (
-        queue TEXT NOT NULL,
-        unique_key TEXT NOT NULL,
-        id TEXT NOT NULL,
-        until INTEGER NOT NULL,
-        PRIMARY KEY (queue, unique_key)
-    ) WITHOUT ROWID
-    """,
-    "CREATE INDEX held_key_order ON held_key (until)",
-)
-
-VERSIONS: Final = (*(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7),)
-"""The statements for each version of the tables. To change the tables, add an entry."""
+LEVEL: Final = 2**60
+"""For each level of priority, the `at` of a ready task is earlier by so much: so `task_order` has the
+ready tasks in the order in which they are reserved. It is more than any time."""
 
 NO_END: Final = 2**62
 """A queue that is paused until this time is paused without an end."""
@@ -175,6 +32,11 @@ CLOCK = "SELECT now, turn FROM clock"
 
 SET_CLOCK = "UPDATE clock SET now = ?, turn = ?"
 
+PING = (
+    "REPLACE INTO figure (queue, name, number) VALUES ('', 'ping', 0)",
+    "DELETE FROM figure WHERE queue = '' AND name = 'ping'",
+)
+
 SHIFT = (
     "UPDATE task SET at = at - :by, due = due - :by WHERE state <> 'dead'",
     "UPDATE task SET key_until = key_until - :by WHERE key_until > 0 AND unique_key IS NOT NULL",
@@ -192,7 +54,7 @@ COUNT = f"""
 # Push.
 
 PUSH = """
-    INSERT INTO task (queue, id, state, at, due, data) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO task (queue, id, state, at, due, data, priority) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (queue, id) DO NOTHING
 """
 
@@ -266,15 +128,22 @@ FIND_EXPIRED = """
     WHERE queue = ? AND state = 'leased' AND at <= ? ORDER BY at, seq LIMIT ?
 """
 
-MAKE_READY = """
-    UPDATE task SET state = 'ready' WHERE seq IN (
-        SELECT seq FROM task
-        WHERE queue = ? AND state = 'scheduled' AND at <= ? ORDER BY at, seq LIMIT ?
+_DUE = """
+    SELECT seq FROM (
+        SELECT seq FROM task INDEXED BY task_scheduled
+        WHERE queue = :queue AND priority = {} AND state = 'scheduled' AND at <= :now
+        ORDER BY at, seq LIMIT :limit
     )
 """
 
+# Of each priority: a task must not wait for others that are reserved later.
+MAKE_READY = f"""
+    UPDATE task SET state = 'ready', at = at - priority * {LEVEL}
+    WHERE seq IN ({" UNION ALL ".join(_DUE.format(level) for level in LEVELS.values())})
+"""  # noqa: S608 - our own numbers
+
 FIND_READY = """
-    SELECT seq, ifnull(alias_of, id), data, lost, at, suspect OR lost > 0 FROM task
+    SELECT seq, ifnull(alias_of, id), data, lost, due, suspect OR lost > 0 FROM task
     WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
 """
 
@@ -289,11 +158,12 @@ TAKE = "UPDATE task SET state = 'leased', at = ?, token = ?, alone = 1 WHERE seq
 
 EXTEND = "UPDATE task SET at = ? WHERE seq = ? AND state = 'leased' AND token = ?"
 
-PUT_BACK = """
-    UPDATE task SET state = ?, at = ?, due = ?, lost = ?, reason = '', traceback = '',
-        data = ifnull(?, data), suspect = ifnull(?, suspect)
-    WHERE seq = ?
-"""
+PUT_BACK = f"""
+    UPDATE task SET state = :state, due = :due, lost = :lost, reason = '', traceback = '',
+        at = :due - CASE :state WHEN 'ready' THEN priority * {LEVEL} ELSE 0 END,
+        data = ifnull(:data, data), suspect = ifnull(:suspect, suspect)
+    WHERE seq = :seq
+"""  # noqa: S608 - our own number
 
 MAKE_DEAD = """
     UPDATE task SET state = 'dead', at = ?, lost = ?, reason = ?, traceback = ?,
@@ -320,6 +190,8 @@ DROP_ALL = "DELETE FROM task WHERE queue = ? AND state = ?"
 MOST_COUNTED: Final = 10_000
 """How many due tasks that no step has made ready yet are counted at most."""
 
+OLDEST_READY = "SELECT min(at) FROM task WHERE queue = :queue AND state = 'ready'"
+
 STATS = f"""
     SELECT {", ".join(COUNTS)},
         (SELECT count(*) FROM (
@@ -327,7 +199,9 @@ STATS = f"""
             WHERE queue = :queue AND state = 'scheduled' AND at <= :now LIMIT {MOST_COUNTED}
         )),
         min(
-            ifnull((SELECT min(at) FROM task WHERE queue = :queue AND state = 'ready'), :now),
+            ifnull(({OLDEST_READY} AND at < 0) + {LEVEL}, :now),
+            ifnull(({OLDEST_READY} AND at BETWEEN 0 AND {LEVEL}), :now),
+            ifnull(({OLDEST_READY} AND at > {LEVEL}) - {LEVEL}, :now),
             ifnull((SELECT min(at) FROM task WHERE queue = :queue AND state = 'scheduled'), :now)
         ),
         CAST(paused AS INTEGER)

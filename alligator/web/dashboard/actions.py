@@ -114,7 +114,7 @@ class Actions:
         for gator in store.gators:
             if name in gator.schedules:
                 task = gator.run_schedule(name)
-                log.info("dashboard: schedule run out of turn", extra={"task_id": task.task_id})
+                log.info("dashboard: queued a task of a schedule", extra={"task_id": task.task_id})
                 return RUN
         return "unknown"
 

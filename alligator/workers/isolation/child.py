@@ -29,7 +29,7 @@ from ...execution.attempt import (
     bury,
     fail,
 )
-from ...execution.held_leases import clock
+from ...execution.lease_ends import clock
 from ...gator import Gator
 from ...tasks.decisions import Snooze
 from ...telemetry.propagation import carried, flush_spans

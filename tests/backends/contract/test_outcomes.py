@@ -84,13 +84,14 @@ def test_failed_task_keeps_its_data_when_no_other_is_given(client: Client) -> No
 
 
 def test_failed_task_runs_again_after_its_delay(client: Client) -> None:
-    push(client, "a")
+    push(client, "later", "soon")
 
+    client.nack(take(client), delay=HOUR)
     client.nack(take(client), delay=0.03)
 
-    assert client.stats("mail").scheduled == 1
+    assert becomes(lambda: ids(client.reserve("mail")) == ["soon"])
     assert not client.reserve("mail")
-    assert becomes(lambda: ids(client.reserve("mail")) == ["a"])
+    assert client.stats("mail").scheduled == 1
 
 
 def test_released_tasks_go_back_to_their_places(client: Client) -> None:

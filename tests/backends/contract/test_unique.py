@@ -26,7 +26,7 @@ def push_with(
     client: Client, task_id: str, unique: Unique | None, *, queue: str = "mail", delay: float = 0.0
 ) -> str | None:
     """Push a task, and return the id of the one that holds its key; None if it was queued."""
-    found = client.push_many([Message(queue, task_id, f"data of {task_id}", delay, unique)])
+    found = client.push_many([Message(queue, task_id, f"data of {task_id}", delay, 0, unique)])
     if found is None:
         return None
     [place] = found
@@ -241,7 +241,7 @@ def test_key_that_is_taken_again_outlives_its_earlier_task(client: Client) -> No
 
 @pytest.mark.parametrize("unique", UNIQUES)
 def test_aborted_task_holds_no_key(client: Client, unique: Unique) -> None:
-    messages = [Message("mail", "a", "1", 0.0, unique), Message("mail", "b", "2")]
+    messages = [Message("mail", "a", "1", 0.0, 0, unique), Message("mail", "b", "2")]
     client.push_many(messages, commit_id="c1")
     client.abort("c1", messages)
 
@@ -251,7 +251,7 @@ def test_aborted_task_holds_no_key(client: Client, unique: Unique) -> None:
 
 def test_abort_of_a_duplicate_leaves_the_key_to_its_task(client: Client) -> None:
     push_with(client, "a", START)
-    messages = [Message("mail", "b", "2", 0.0, START)]
+    messages = [Message("mail", "b", "2", 0.0, 0, START)]
     client.push_many(messages, commit_id="c1")
     client.abort("c1", messages)
 
@@ -262,14 +262,14 @@ def test_push_reports_both_kinds_of_duplicates(client: Client) -> None:
     push_with(client, "a", START)
     push_with(client, "w", None)
     messages = [
-        Message("mail", "b", "{}", 0.0, START),
-        Message("print", "b", "{}", 0.0, START),
-        Message("mail", "w", "{}", 0.0, Unique("other")),
-        Message("mail", "c", "{}", 0.0, Unique("other")),
-        Message("mail", "d", "{}", HOUR, Unique("other")),
+        Message("mail", "b", "{}", 0.0, 0, START),
+        Message("print", "b", "{}", 0.0, 0, START),
+        Message("mail", "w", "{}", 0.0, 0, Unique("other")),
+        Message("mail", "c", "{}", 0.0, 0, Unique("other")),
+        Message("mail", "d", "{}", HOUR, 0, Unique("other")),
         Message("mail", "c", "{}"),
         Message("mail", "b", "{}"),
-        Message("print", "e", "{}", 0.0, START),
+        Message("print", "e", "{}", 0.0, 0, START),
     ]
 
     for _ in range(2):  # a repeated commit returns the same
@@ -285,7 +285,7 @@ def test_push_reports_both_kinds_of_duplicates(client: Client) -> None:
 def test_commits_of_one_call_compete_for_a_key(client: Client) -> None:
     client.abort("c1", [])
     commits = [
-        Commit([Message("mail", each, "1", 0.0, DONE), Message("mail", f"{each}2", "2")], each)
+        Commit([Message("mail", each, "1", 0.0, 0, DONE), Message("mail", f"{each}2", "2")], each)
         for each in ("c1", "c2", "c3")
     ]
 
@@ -342,20 +342,21 @@ def test_threads_queue_one_task_of_a_key(client: Client) -> None:
 
 
 def test_tick_of_a_schedule_respects_the_key(client: Client) -> None:
-    assert client.push_tick("poll", 1, Message("mail", "a", "1", 0.0, DONE))
-    assert client.push_tick("poll", 2, Message("mail", "b", "2", 0.0, DONE))
+    assert client.push_tick("poll", 1, Message("mail", "a", "1", 0.0, 0, DONE))
+    assert client.push_tick("poll", 2, Message("mail", "b", "2", 0.0, 0, DONE))
     running = take(client)
-    assert client.push_tick("poll", 3, Message("mail", "c", "3", 0.0, DONE))
+    assert client.push_tick("poll", 3, Message("mail", "c", "3", 0.0, 0, DONE))
     client.ack(running)
 
-    assert client.push_tick("poll", 4, Message("mail", "d", "4", 0.0, DONE))
+    assert client.push_tick("poll", 4, Message("mail", "d", "4", 0.0, 0, DONE))
     assert drain(client) == ["d"]
 
 
 def test_many_keys_come_and_go(client: Client) -> None:
     for number in range(3):
         messages = [
-            Message("mail", f"{number} {each}", "1", 0.0, Unique(f"k{each}")) for each in range(150)
+            Message("mail", f"{number} {each}", "1", 0.0, 0, Unique(f"k{each}"))
+            for each in range(150)
         ]
         assert client.push_many(messages) is None
         assert len(client.push_many(messages) or ()) == 150

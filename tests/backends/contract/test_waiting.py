@@ -41,7 +41,7 @@ def test_scheduled_task_becomes_ready(client: Client) -> None:
 
 
 def test_task_that_has_been_due_for_longest_goes_first(client: Client) -> None:
-    push(client, "slow", delay=1.0)
+    push(client, "slow", delay=2.0)
     push(client, "quick", delay=0.1)
     time.sleep(0.2)
     push(client, "now")

@@ -4,7 +4,7 @@ from alligator.backends.locmem_backend.entry import RUNS, Entry
 
 
 def test_token_differs_from_run_to_run_and_from_push_to_push() -> None:
-    first, second = Entry("a", "{}"), Entry("a", "{}")
+    first, second = Entry("a", "{}", 0), Entry("a", "{}", 0)
     before = first.token
     first.runs += 1
 

@@ -35,7 +35,7 @@ def test_tasks_committed_in_another_transaction_appear_at_its_end(
     with psycopg.connect(server.dsn) as connection:
         connection.execute(
             f"SELECT {schema}.push(ARRAY['c'], ARRAY[true], ARRAY[1], ARRAY[1], ARRAY['mail'],"
-            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea])".encode()
+            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea], ARRAY[0])".encode()
         )
         assert not client.step(["mail"], 1).leases
         assert client.stats("mail").pushed == 0
@@ -51,7 +51,7 @@ def test_open_transaction_of_a_push_blocks_no_other(
     with psycopg.connect(server.dsn) as connection:
         connection.execute(
             f"SELECT {schema}.push(ARRAY['c'], ARRAY[true], ARRAY[1], ARRAY[1], ARRAY['mail'],"
-            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea])".encode()
+            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea], ARRAY[0])".encode()
         )
 
         client.push_many([Message("mail", "b", "{}")])
@@ -141,7 +141,7 @@ def test_unique_keys_leave_nothing_behind(client: Client, query: Query) -> None:
     for kind, seconds in enumerate((0.0, 0.0, 3600.0, 3600.0)):
         for name in ("ack", "dead", "cancel", "drop", "abort"):
             key = Unique(f"{name}{kind}", until_start=bool(kind % 2), seconds=seconds)
-            client.push_many([Message(name, "a", "{}", 0.0, key)], commit_id=name + str(kind))
+            client.push_many([Message(name, "a", "{}", 0.0, 0, key)], commit_id=name + str(kind))
         client.ack(client.reserve("ack")[0])
         client.dead_letter(client.reserve("dead")[0], reason="no luck")
         client.cancel("cancel", "a")
@@ -156,7 +156,7 @@ def test_unique_keys_leave_nothing_behind(client: Client, query: Query) -> None:
 
 
 def test_thousand_tasks_with_keys_are_one_push(client: Client) -> None:
-    messages = [Message("mail", f"{n}", "{}", 0.0, Unique(f"k{n}")) for n in range(1000)]
+    messages = [Message("mail", f"{n}", "{}", 0.0, 0, Unique(f"k{n}")) for n in range(1000)]
 
     assert client.push_many(messages) is None
     assert (

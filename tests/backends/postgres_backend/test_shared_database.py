@@ -93,6 +93,19 @@ def test_tasks_are_queued_by_the_commit(
     assert client.len("print") == 1
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_tasks_of_a_commit_have_their_priorities(
+    client: Client, database: SharedDatabase, connect: Application, isolation: str
+) -> None:
+    client.ping()
+    application = connect(isolation=isolation)
+    messages = [Message("mail", name, "{}", 0.0, n) for name, n in (("c", -1), ("b", 0), ("a", 1))]
+    write(database, application, *messages)
+    application.commit()
+
+    assert names(client) == ["a", "b", "c"]
+
+
 def test_tasks_are_gone_with_the_rollback(
     client: Client, database: SharedDatabase, connect: Application
 ) -> None:
@@ -509,7 +522,7 @@ def test_worker_beside_an_open_transaction_takes_the_other_tasks(
 
 
 def keyed(name: str, key: str = "k", *, until_start: bool = True, seconds: float = 0.0) -> Message:
-    return Message("mail", name, "{}", 0.0, Unique(key, until_start, seconds))
+    return Message("mail", name, "{}", 0.0, 0, Unique(key, until_start, seconds))
 
 
 def holders(written: Written | None) -> dict[int, str]:

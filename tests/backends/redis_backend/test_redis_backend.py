@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from alligator.backends.base import (
+    Announcement,
     Message,
     Outcome,
     WorkerInfo,
@@ -34,7 +35,26 @@ def set_back(client: Client, seconds: float, queue: str = "all") -> None:
     for zset in (f"{prefix}{queue}:due", f"{prefix}{queue}:run", f"{prefix}workers"):
         for member, score in conn.zrange(zset, 0, -1, withscores=True):
             conn.zadd(zset, {member: score + seconds * 1e6})
+    for name, record in conn.hgetall(f"{prefix}schedules").items():
+        last, ran, seen, gone, about = record.split(" ", 4)
+        times = (str(int(int(time) + seconds * 1e6)) for time in (seen, gone))
+        conn.hset(f"{prefix}schedules", name, " ".join([last, ran, *times, about]))
     conn.hincrbyfloat(f"{prefix}clock", "now", seconds * 1e6)
+
+
+def test_clock_that_is_set_back_keeps_no_removed_schedule(client: Client) -> None:
+    worker = WorkerInfo("w", ["all"])
+    client.beat(worker, 60)
+    client.announce_schedules([Announcement("nightly", "{}", 3600.0)], 1)
+    set_back(client, 7200)
+
+    client.beat(worker, 60)
+    set_back(client, -1801)  # half an hour later
+
+    [schedule] = client.schedules()
+    assert 1801 <= schedule.seen_ago < 1801 + SLACK
+    set_back(client, -1800)
+    assert not client.schedules()
 
 
 def test_clock_that_is_set_back_delays_no_task(client: Client) -> None:
@@ -159,7 +179,7 @@ def test_unique_keys_leave_nothing_behind(client: Client) -> None:
     def push(kind: int, seconds: float) -> None:
         for name in ("ack", "dead", "cancel", "drop", "abort"):
             key = Unique(f"{name}{kind}", until_start=bool(kind % 2), seconds=seconds)
-            client.push_many([Message(name, "a", "{}", 0.0, key)], commit_id=name + str(kind))
+            client.push_many([Message(name, "a", "{}", 0.0, 0, key)], commit_id=name + str(kind))
         client.ack(client.reserve("ack")[0])
         client.dead_letter(client.reserve("dead")[0], reason="no luck")
         client.drop_dead("dead", "a")

@@ -17,13 +17,13 @@ HOUR = 3600.0
 
 
 def keyed(task_id: str, key: str = "k", seconds: float = 0.0) -> Message:
-    return Message("all", task_id, "{}", 0.0, Unique(key, seconds=seconds))
+    return Message("all", task_id, "{}", 0.0, 0, Unique(key, seconds=seconds))
 
 
 def test_file_of_the_version_before_gets_keys(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        migrate(connection, str(path), schema.VERSIONS[:6], APPLICATION_ID)
+        migrate(connection, str(path), schema.VERSIONS[:7], APPLICATION_ID)
         connection.execute(
             "INSERT INTO task (queue, id, state, at, due, data) "
             "VALUES ('all', 'old', 'ready', 1, 1, '{}')"

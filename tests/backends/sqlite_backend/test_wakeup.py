@@ -153,9 +153,9 @@ def test_wait_without_fifos_reads_the_queue_only_after_a_write(
 
 @pytest.mark.usefixtures("no_fifos")
 def test_wait_without_fifos_ends_when_a_task_is_due(client: Client) -> None:
+    began = time.monotonic()
     client.push_many([Message("mail", "a", "1", 0.3)])
 
-    began = time.monotonic()
     client.wait(["mail"], 60)
 
     assert 0.2 < time.monotonic() - began < 10

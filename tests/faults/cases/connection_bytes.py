@@ -309,7 +309,7 @@ def wait_at_every_byte(harness: Harness, what: What, clients: int, timeout: floa
         mishaps = places(harness, what, first.measure(lambda: wait(first)))
 
         def inject(client: ProxiedClient, mishap: Mishap) -> None:
-            client.run_all()  # what was lost before, and until the lane is idle
+            client.run_all()  # what was lost before, and until the client is idle
             client.feed(1)
             client.meet(mishap)
             with suppress(BackendError):

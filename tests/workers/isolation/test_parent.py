@@ -13,7 +13,7 @@ import pytest
 from alligator import Gator, Worker
 from alligator.exceptions import ConfigurationError, InvalidOption
 from alligator.execution.attempt import LeaseEnded
-from alligator.execution.held_leases import clock
+from alligator.execution.lease_ends import clock
 from alligator.workers.isolation.parent import Isolation
 from tests.harness.isolation import burst, descendants, lives
 from tests.harness.programs import environment, eventually, lines, run, running
@@ -85,12 +85,12 @@ def test_task_whose_lease_has_ended_is_not_started(gator: Gator, out: Path) -> N
 def test_worker_skips_isolated_tasks_whose_lease_has_ended(gator: Gator, out: Path) -> None:
     gator.task(record, str(out), "once")
     worker = Worker(gator, isolate=True, burst=True)
-    held = worker.held
-    held.end_of = lambda asked: asked + 60 * held.skipped  # type: ignore[method-assign]
+    ends = worker.lease_ends
+    ends.end_of = lambda asked: asked + 60 * ends.skipped  # type: ignore[method-assign]
 
     worker.run_forever()
 
-    assert held.skipped == 1
+    assert ends.skipped == 1
     assert lines(out) == ["once"]
     assert (gator.stats().succeeded, gator.stats().lost) == (1, 0)
 
@@ -251,7 +251,7 @@ def test_command_line_rejects_memory_alone_in_one_line(dsn: str) -> None:
     result = run(dsn, "--memory", "100")
 
     assert result.returncode == 2
-    assert "say --isolate, too" in result.stderr
+    assert "add --isolate" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -8,17 +8,13 @@ local schedules = KEYS[1]
 local now = clock()
 local reply = {}
 
-local cursor = '0'
-repeat
-  local page = call('HSCAN', schedules, cursor, 'COUNT', 1000)
-  cursor = page[1]
-  for i = 1, #page[2], 2 do
-    local _, _, _, gone = read_schedule(page[2][i + 1])
-    if not gone or gone <= now then
-      call('HDEL', schedules, page[2][i])
-    end
+local known = all_schedules(schedules)
+for i = 1, #known, 2 do
+  local _, _, _, gone = read_schedule(known[i + 1])
+  if not gone or gone <= now then
+    call('HDEL', schedules, known[i])
   end
-until cursor == '0'
+end
 
 for i = 2, #ARGV, 3 do
   local last, ran = read_schedule(call('HGET', schedules, ARGV[i]))

@@ -2,11 +2,12 @@
 -- clock is behind became the master. Otherwise ready tasks would wait, and leases and delays last
 -- longer, by the difference of the clocks.
 --
--- KEYS  the last known clock, as for beat; workers: a ZSET as for beat; the queues
+-- KEYS  the last known clock, as for beat; workers: a ZSET as for beat; schedules: a HASH as for
+--       announce; the queues
 -- ARGV  the last known clock that the caller has read (µs): another client may have been faster
 -- Returns by how much the clock was set back (µs); 0: not at all.
 
-local noted, workers = KEYS[1], KEYS[2]
+local noted, workers, schedules = KEYS[1], KEYS[2], KEYS[3]
 local now = clock()
 local last = tonumber(call('HGET', noted, 'now') or 0)
 
@@ -24,7 +25,14 @@ local function shift(zset)
 end
 
 shift(workers)
-for place = 3, #KEYS do
+local known = all_schedules(schedules)
+for i = 1, #known, 2 do
+  local last, ran, seen, gone, about = read_schedule(known[i + 1])
+  if last then
+    call('HSET', schedules, known[i], written_schedule(last, ran, seen - by, gone - by, about))
+  end
+end
+for place = 4, #KEYS do
   shift(KEYS[place] .. ':due')
   shift(KEYS[place] .. ':run')
   local till = tonumber(call('GET', KEYS[place] .. ':off') or 0) or 0

@@ -9,7 +9,7 @@ from ..backends.base import Lease
 from ..constants import LEASE_SECONDS
 
 MARGIN = 0.05
-"""Which part of a lease is not relied on: a task takes a moment to start."""
+"""The part of a lease that is not relied on, because a task takes a moment to start."""
 
 
 def _choose_clock() -> Callable[[], float]:
@@ -18,11 +18,11 @@ def _choose_clock() -> Callable[[], float]:
 
 
 clock: Callable[[], float] = _choose_clock()
-"""Return monotonic seconds, which also count while the process is frozen or the computer sleeps."""
+"""Return monotonic seconds, including those for which the process is frozen or the computer sleeps."""
 
 
-class HeldLeases:
-    """What a worker knows about its leases: which were extended until when, and which are lost.
+class LeaseEnds:
+    """What a worker knows about its leases: until when they were extended, and which are lost.
 
     A worker that was frozen for longer than a lease must not start a task that it had reserved
     before: another worker may have run it since. So each task is checked just before it starts.
@@ -32,25 +32,25 @@ class HeldLeases:
         self._seconds = lease_for * (1 - MARGIN)
         self._extended: dict[Lease, float] = {}
         self.lost: Collection[Lease] = ()
-        """The leases that the store reported as lost when they were to be extended last."""
+        """The leases that the store reported as lost at the last extension."""
         self.skipped: int = 0
         """How many tasks were not started because their lease may have ended."""
 
     def end_of(self, asked: float) -> float:
-        """Return until when a lease holds that the store was *asked* for at that time."""
+        """Return until when a lease holds that the store was asked for at the time *asked*."""
         return asked + self._seconds
 
     def note_extension(self, leases: Iterable[Lease], lost: Iterable[Lease], asked: float) -> None:
-        """Note that the store was *asked* at that time to extend *leases*, and reported some as lost."""
+        """Record an extension of *leases*, for which the store was asked at the time *asked*."""
         self.lost = frozenset(lost)
         self._extended = dict.fromkeys(leases, self.end_of(asked))
 
     def until(self, lease: Lease, known: float) -> float:
-        """Return until when *lease* holds, which was reserved to hold until *known*."""
+        """Return until when *lease* holds; when it was reserved, that was *known*."""
         return -inf if lease in self.lost else max(known, self._extended.get(lease, known))
 
     def holds(self, lease: Lease, known: float) -> bool:
-        """Return whether *lease*, which was reserved to hold until *known*, still holds."""
+        """Return whether *lease* still holds; when it was reserved, it was to hold until *known*."""
         now = clock()
         # The first condition is the usual case, which must be quick.
         return (now < known and not self.lost) or now < self.until(lease, known)

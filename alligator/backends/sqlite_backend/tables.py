@@ -1,0 +1,161 @@
+"""The tables of the SQLite store, version by version."""
+
+from typing import Final
+
+VERSION_1: Final = (
+    # `at`: the time since when a task is ready or dead, or until when it is scheduled or leased.
+    # `due`: the time at which the task is due; a lease keeps it.
+    """
+    CREATE TABLE task (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        queue TEXT NOT NULL,
+        id TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        token INTEGER NOT NULL DEFAULT 0,
+        lost INTEGER NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT '',
+        traceback TEXT NOT NULL DEFAULT '',
+        data TEXT NOT NULL,
+        UNIQUE (queue, id)
+    )
+    """,
+    # Every query reads from one end of one range of this index.
+    "CREATE INDEX task_order ON task (queue, state, at)",
+    # The counts are updated with each write, because counting rows is slow for a long backlog.
+    """
+    CREATE TABLE queue (
+        name TEXT PRIMARY KEY,
+        ready INTEGER NOT NULL,
+        scheduled INTEGER NOT NULL,
+        leased INTEGER NOT NULL,
+        dead INTEGER NOT NULL,
+        pushed INTEGER NOT NULL,
+        succeeded INTEGER NOT NULL,
+        retried INTEGER NOT NULL,
+        lost INTEGER NOT NULL,
+        canceled INTEGER NOT NULL,
+        dropped INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    # The tasks of a commit have a `seq` above `after` and up to `last`; both are 0 once it is aborted.
+    """
+    CREATE TABLE pushed (
+        id TEXT PRIMARY KEY,
+        at INTEGER NOT NULL,
+        after INTEGER NOT NULL,
+        last INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX pushed_order ON pushed (at)",
+    """
+    CREATE TABLE worker (
+        name TEXT PRIMARY KEY,
+        seen INTEGER NOT NULL,
+        gone INTEGER NOT NULL,
+        started_at REAL NOT NULL,
+        queues TEXT NOT NULL,
+        running TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    # The time of the last write, and its number.
+    "CREATE TABLE clock (now INTEGER NOT NULL, turn INTEGER NOT NULL)",
+    "INSERT INTO clock VALUES (0, 0)",
+)
+
+VERSION_2: Final = (
+    "ALTER TABLE queue ADD COLUMN failed INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE queue ADD COLUMN died INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE worker ADD COLUMN said TEXT NOT NULL DEFAULT ''",
+    """
+    CREATE TABLE figure (
+        queue TEXT NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (queue, name)
+    ) WITHOUT ROWID
+    """,
+    # A ring buffer: the place follows from the time, and a new sample overwrites an old one.
+    """
+    CREATE TABLE sample (
+        queue TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        ready INTEGER NOT NULL,
+        scheduled INTEGER NOT NULL,
+        leased INTEGER NOT NULL,
+        dead INTEGER NOT NULL,
+        pushed INTEGER NOT NULL,
+        succeeded INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        PRIMARY KEY (queue, place)
+    ) WITHOUT ROWID
+    """,
+)
+
+VERSION_3: Final = (
+    # When a newer task takes the id of a leased or dead one, the older task gets a made-up `id`, and
+    # this column keeps the id that it was pushed under.
+    "ALTER TABLE task ADD COLUMN alias_of TEXT",
+    # `alone`: its lease was the only one of its step. `suspect`: one of its leases was lost.
+    "ALTER TABLE task ADD COLUMN alone INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE task ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX task_alias ON task (queue, alias_of) WHERE alias_of IS NOT NULL",
+    # The positions of the commit's tasks that were duplicates.
+    "ALTER TABLE pushed ADD COLUMN duplicates TEXT NOT NULL DEFAULT ''",
+)
+
+# NULL in older samples.
+VERSION_4: Final = ("ALTER TABLE sample ADD COLUMN dropped INTEGER",)
+
+VERSION_5: Final = (
+    "ALTER TABLE queue ADD COLUMN expired INTEGER NOT NULL DEFAULT 0",
+    # When the queue is resumed.
+    "ALTER TABLE queue ADD COLUMN paused INTEGER NOT NULL DEFAULT 0",
+)
+
+VERSION_6: Final = (
+    # `last` and `ran` are moments in seconds since 1970, by the clocks of the workers.
+    """
+    CREATE TABLE schedule (
+        name TEXT PRIMARY KEY,
+        about TEXT NOT NULL,
+        last INTEGER NOT NULL,
+        ran INTEGER NOT NULL,
+        seen INTEGER NOT NULL,
+        gone INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+VERSION_7: Final = (
+    # From now on, the `at` of a ready task is shifted by its priority, see LEVEL; its `due` is not.
+    "ALTER TABLE task ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX task_scheduled ON task (queue, priority, at) WHERE state = 'scheduled'",
+)
+
+VERSION_8: Final = (
+    # The unique key of a task that is not dead, whether it is free at the start, and until when it is
+    # held at least (0: no such time).
+    "ALTER TABLE task ADD COLUMN unique_key TEXT",
+    "ALTER TABLE task ADD COLUMN until_start INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE task ADD COLUMN key_until INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX task_key ON task (queue, unique_key) WHERE unique_key IS NOT NULL",
+    # The keys of tasks that are done, which are held for some time.
+    """
+    CREATE TABLE held_key (
+        queue TEXT NOT NULL,
+        unique_key TEXT NOT NULL,
+        id TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (queue, unique_key)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX held_key_order ON held_key (until)",
+)
+
+VERSIONS: Final = (
+    *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8),
+)
+"""The statements for each version of the tables. To change the tables, add an entry."""
