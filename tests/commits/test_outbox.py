@@ -52,7 +52,7 @@ def test_claimed_commit_is_what_was_written(path: Path, outbox: Outbox) -> None:
 def test_commit_keeps_unique_keys_and_is_otherwise_as_before(path: Path, outbox: Outbox) -> None:
     keyed = Message("all", "c", "{}", 0.0, 0, Unique("k", until_start=False, seconds=7.0))
     _, [commit_id, data] = outbox.statement("c1", [*MESSAGES, keyed], "sqlite")
-    assert [len(row) for row in json.loads(data)] == [4, 4, 5]
+    assert [len(row) for row in json.loads(data)] == [4, 4, 6]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "INSERT INTO alligator_outbox (commit_id, at, data) VALUES (?, 0, ?)", (commit_id, data)
