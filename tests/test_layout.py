@@ -280,6 +280,31 @@ def layers() -> dict[str, int]:
     }
 
 
+def has_names(init: Path) -> bool:
+    """Return whether the module of a package has public names, or is that of the root."""
+    return not all(isinstance(node, ast.Expr) for node in parse(init).body)
+
+
+def listed_names(init: Path) -> dict[str, list[str]]:
+    """Return the names that the docstring of a package lists, by module."""
+    text = re.sub(r"\n  +", " ", ast.get_docstring(parse(init)) or "")
+    _, _, text = text.partition("Its public names, by module:")
+    text, _, rest = text.partition("Used only in this package:")
+    lines = re.findall(r"- (\w+): (.+)", text)
+    alone = re.findall(r"\w+", rest)
+    return {module: names.split(", ") for module, names in lines} | {name: [] for name in alone}
+
+
+def used_elsewhere(package: Path) -> Iterator[tuple[str, str]]:
+    """Yield ``(module, name)`` of the classes and functions that other packages import."""
+    dotted = f"alligator.{name_of(package)}"
+    outside = [path for path in every_module() if package not in path.parents]
+    for module, name in chain.from_iterable(map(imports, outside)):
+        found, _, leaf = module.rpartition(".")
+        if found == dotted and not name.isupper():
+            yield leaf, name
+
+
 # Imports inside the core.
 
 
@@ -507,6 +532,29 @@ def test_file_opens_with_one_sentence(path: Path) -> None:
     assert docstring, "it has no docstring"
     first = docstring.split("\n")[0]
     assert first.endswith((".", "?")) or docstring.split("\n\n")[0].endswith((".", ":"))
+
+
+BARE = [path for path in modules(CORE) if path.stem == "__init__" and not has_names(path)]
+
+
+@pytest.mark.parametrize("init", BARE, ids=ident)
+def test_init_without_names_lists_those_of_its_modules(init: Path) -> None:
+    listed = listed_names(init)
+    here = {path.stem for path in init.parent.glob("*.py")} - {"__init__"}
+    here |= {path.parent.name for path in init.parent.glob("*/__init__.py")}
+
+    assert set(listed) == here
+    assert {
+        f"{module}.{name}"
+        for module, names in listed.items()
+        for name in names
+        if not hasattr(import_module(f"alligator.{name_of(init)}.{module}"), name)
+    } == set()
+    assert {
+        f"{module}.{name}"
+        for module, name in used_elsewhere(init.parent)
+        if name not in listed[module]
+    } == set()
 
 
 @pytest.mark.parametrize("path", every_module(), ids=ident)
