@@ -2,7 +2,7 @@
 
 A task is in one of four states: *scheduled* (not due yet), *ready*, *leased* (a worker has it, and it
 is hidden from others until the lease ends) or *dead* (kept until somebody retries or drops it). A
-worker talks to a store with one call, `Client.step`, which settles the outcomes of its last tasks and
+worker talks to a store with one call, `Client.step`, which reports the outcomes of its last tasks and
 reserves the next ones. All other methods that move a single task are written here in terms of it.
 
 **Ids.** An id identifies at most one task that *waits*, which means that it is ready or scheduled. A
@@ -160,12 +160,12 @@ class Client(ScheduleStore, ABC):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        """Settle *outcomes* and reserve up to *limit* tasks, in one round trip and atomically.
+        """Apply *outcomes* and reserve up to *limit* tasks, in one round trip and atomically.
 
-        In this order: the outcomes are settled, on any queues. Expired leases of *queue_names* are
+        In this order: the outcomes are applied, on any queues. Expired leases of *queue_names* are
         reclaimed: their tasks are ready again, or dead if they were reserved alone and lost *max_lost*
         times. Tasks are reserved from the first of *queue_names* that has ready tasks, then from the
-        next; in a queue, the task due for longest first, and a suspect alone. *limit* 0 only settles.
+        next; in a queue, the task due for longest first, and a suspect alone. *limit* 0 reserves none.
 
         For each task that dies, up to two of the oldest dead letters of its queue are dropped if
         there are more than `dead_limit`, or if they are older than `dead_seconds`.

@@ -314,7 +314,7 @@ class Dispatcher(Reservations):
             self._release_overflow()
 
     def _refuse(self, lease: Lease, error: BaseException) -> None:
-        """Settle a task that cannot be read, or not here."""
+        """Report the outcome of a task that cannot be read, or cannot run here."""
         done = bury_overdue(refuse(self.gator, lease, error), self._worker.unrunnable_after)
         self._outcomes.append(done.outcome)
         self._worker.note(done, lease, self)

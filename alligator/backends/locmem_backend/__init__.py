@@ -127,7 +127,7 @@ class Client(base.Client):
             queues = [self._queue(name) for name in queue_names]
             for outcome in outcomes:
                 queue = self._queue(outcome.lease.queue_name)
-                queue.settle(outcome, now)
+                queue.apply(outcome, now)
                 queue.limit_dead(self.dead_limit, self.dead_seconds)
             for queue in queues:
                 has_changed = queue.reclaim(now, max_lost) or has_changed

@@ -122,7 +122,7 @@ class Client(base.Client):
             return Step((), pause)
         leases: list[Lease] = []
         with self._write(durable=False) as write:
-            write.settle(outcomes)
+            write.apply(outcomes)
             if limit:
                 for name in queue_names:
                     write.reclaim(name, max_lost)

@@ -403,7 +403,8 @@ BEGIN
     RETURN {s}.pause(p_queues, p_after, p_since);
 END $$;
 
--- Settle the outcomes of tasks other than 'ack'; return the queues of those that died.
+-- Apply the outcomes of tasks other than 'ack'; return the queues of those that died. Databases have this
+-- function under its old name.
 CREATE FUNCTION {s}.settle_outcomes(
     p_verdicts text[], p_queues text[], p_ids text[], p_seqs bigint[], p_tokens bigint[],
     p_delays float8[], p_datas bytea[], p_reasons text[], p_tracebacks text[]
@@ -448,7 +449,7 @@ BEGIN
     RETURN v_deaths;
 END $$;
 
--- Settle, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
+-- Apply outcomes, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
 -- until there is something to do, `o_took` those that the scans took, `o_at` the time by this
 -- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found (not
 -- those of a paused queue), `o_reclaimed` whether all expired leases were. The other rows are leases.
