@@ -142,6 +142,7 @@ TESTED_BY = {
 
 MAX_LINES = 400
 MAX_TEST_LINES = 800
+MAX_NESTING = 4  # blocks in blocks
 MAX_TEST_NAME = 70  # characters, "test_" included
 
 #: Words that the name of a test does not begin with: it begins with what is tested.
@@ -580,6 +581,29 @@ def test_no_file_is_too_long_to_read(folders: list[Path], most: int) -> None:
     lengths = {ident(path): len(path.read_text().splitlines()) for path in paths}
 
     assert {name: length for name, length in lengths.items() if length > most} == {}
+
+
+def nesting(node: ast.AST) -> int:
+    """Return how many blocks are inside each other in *node*; `elif` is no further level."""
+    blocks = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match)
+    below = [
+        nesting(child)
+        - (isinstance(child, ast.If) and isinstance(node, ast.If) and node.orelse == [child])
+        for child in ast.iter_child_nodes(node)
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    return max(below, default=0) + isinstance(node, blocks)
+
+
+def test_no_function_is_nested_too_deeply_to_read() -> None:
+    depths = {
+        f"{ident(path)}: {node.name}": nesting(node)
+        for path in every_module()
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+    assert {name: depth for name, depth in depths.items() if depth > MAX_NESTING} == {}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)

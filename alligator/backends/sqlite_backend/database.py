@@ -93,24 +93,32 @@ class Database:
         until = monotonic() + self.timeout if deadline is None else deadline
         while True:
             try:
-                with self._lend(role, "writing", until) as connection:
-                    try:
-                        # IMMEDIATE, because a read that becomes a write fails when another
-                        # connection has written since.
-                        begin = partial(connection.execute, "BEGIN IMMEDIATE")
-                        retry_while_locked(begin, until, stop_before_fork=True)
-                        yield connection
-                        retry_while_locked(partial(connection.execute, "COMMIT"), until)
-                        self._bound_log(connection)
-                    except BaseException:
-                        # After "disk full" SQLite has rolled back already. A second ROLLBACK would
-                        # fail and hide the reason.
-                        if connection.in_transaction:
-                            connection.execute("ROLLBACK")
-                        raise
+                with (
+                    self._lend(role, "writing", until) as connection,
+                    self._transaction(connection, until),
+                ):
+                    yield connection
                 return
             except ForkPending:
                 forks.state.wait(until - monotonic())
+
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection, until: float) -> Iterator[None]:
+        """Commit the block as one write transaction, or roll it back if it raises."""
+        try:
+            # IMMEDIATE, because a read that becomes a write fails when another connection has
+            # written since.
+            begin = partial(connection.execute, "BEGIN IMMEDIATE")
+            retry_while_locked(begin, until, stop_before_fork=True)
+            yield
+            retry_while_locked(partial(connection.execute, "COMMIT"), until)
+            self._bound_log(connection)
+        except BaseException:
+            # After "disk full" SQLite has rolled back already. A second ROLLBACK would fail and hide
+            # the reason.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
         """Truncate the write-ahead log if overlapping readers have let it grow.
@@ -249,15 +257,15 @@ def _close_unused(locks: LazyDict[str, threading.Lock], connections: Connections
     A daemon thread may be inside SQLite at exit. Its connection is left to the operating system,
     because closing a connection in use crashes the process with a segmentation fault.
     """
-    for purpose, roles in (("reading", ("read",)), ("writing", ("durable", "quick"))):
+    for purpose, roles in (("reading", {"read"}), ("writing", {"durable", "quick"})):
         lock = locks[purpose]
-        if lock.acquire(timeout=EXIT_SECONDS):
-            try:
-                for role in roles:
-                    if role in connections:
-                        connections.pop(role)[0].close()
-            finally:
-                lock.release()
+        if not lock.acquire(timeout=EXIT_SECONDS):
+            continue
+        try:
+            for role in roles & connections.keys():
+                connections.pop(role)[0].close()
+        finally:
+            lock.release()
 
 
 def _close_all(connections: Connections) -> None:
