@@ -176,7 +176,7 @@ class Client(ScheduleStore, ABC):
         """Sleep until a task may have arrived, at most *timeout* seconds, without polling.
 
         May return early. Never sleeps through a push that came after the last `step` found nothing. It
-        need not know when a scheduled task is due or a lease ends: *timeout* is at most that `pause`.
+        may ignore scheduled tasks and leases: the caller limits *timeout* to `Step.pause`.
         """
 
     @abstractmethod
@@ -308,7 +308,7 @@ class Client(ScheduleStore, ABC):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        """Call `wait`, then `step`, in one round trip if possible; an interrupt may still give tasks."""
+        """Call `wait`, then `step`, in one round trip if possible; interrupted, it may return tasks."""
         self.wait(queue_names, timeout)
         return self.step(queue_names, limit, lease_for=lease_for, max_lost=max_lost)
 
@@ -357,7 +357,7 @@ class Client(ScheduleStore, ABC):
         return await run_to_end(lambda: self.push_commits(commits))
 
     def deadline_of(self, commits: Sequence[Commit]) -> float:
-        """Return until when a trip with *commits* may take, on the monotonic clock."""
+        """Return the deadline of a trip with *commits*, on the monotonic clock."""
         deadlines = [commit.deadline for commit in commits if commit.deadline is not None]
         return min(deadlines, default=monotonic() + self.commit_seconds)
 

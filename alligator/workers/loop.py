@@ -154,7 +154,7 @@ class WorkLoop:
             self._dispatcher.runner.cancel_all(CANCEL_SECONDS)
 
     def watch(self) -> None:
-        """Check whether a task holds up the event loop."""
+        """Check whether a task blocks the event loop."""
         if self._dispatcher is not None:
             self._dispatcher.watch.check()
 

@@ -21,7 +21,7 @@ from .places import Places
 from .timings import Timings
 
 BATCH_SECONDS = 0.005
-"""As many tasks are reserved at once as run in about this time."""
+"""Tasks are reserved in batches that run for about this many seconds."""
 
 log: Logger = getLogger("alligator")
 

@@ -31,7 +31,7 @@ class Feed(Protocol):
     """Reserves tasks for all threads of a worker, and reports their outcomes."""
 
     def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
-        """Take over the *leases* of a thread, which hold *until* then, and its unreported *outcomes*."""
+        """Take over the *leases* of a thread, which end at *until*, and its unreported *outcomes*."""
         ...
 
     def take(self, thread: "WorkerThread") -> Reserved | None:

@@ -56,7 +56,7 @@ class _Store:
         self.queues: dict[str, Queue] = {}
         self.commits: dict[str, _Commit] = {}
         self.expiries: list[tuple[float, str]] = []
-        """A heap: when which commit may be forgotten."""
+        """A heap of commits, ordered by when they may be forgotten."""
         self.workers: dict[str, tuple[WorkerInfo, float, float]] = {}
         self.schedules = Schedules()
         self.interrupts = 0

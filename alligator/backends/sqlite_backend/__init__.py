@@ -68,7 +68,7 @@ class Client(base.Client):
 
     @property
     def address(self) -> str:
-        # What was typed may hide more: the path of sqlite://u/password@/../q.db has no @.
+        # The path alone may show a password: that of sqlite://u/password@/../q.db has lost its @.
         typed = redact(self.conn_string)
         return typed if HIDDEN in typed else redact(f"sqlite://{self._database.path}")
 

@@ -22,7 +22,7 @@ APPLICATION_ID: Final = 0x616C6C69
 LOG_BYTES: Final = 32 * 1024 * 1024
 """Size of the write-ahead log at which it is truncated; SQLite itself tries at 4 MB."""
 LOG_CHECK: Final = 50
-"""The size of the log is checked once in so many writes of a process."""
+"""After how many writes of a process the size of the log is checked again."""
 LOG_SECONDS: Final = 0.5
 """How long truncating the log may wait for readers. Other writers wait meanwhile."""
 EXIT_SECONDS: Final = 0.5
