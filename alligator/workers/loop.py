@@ -229,7 +229,7 @@ class WorkLoop:
             return self._event_loop
 
     def _start_dispatcher(self, lease: Lease) -> None:
-        """Start what reserves tasks from now on, and give it the task of *lease*."""
+        """Start the dispatcher, which reserves tasks from now on, and give it the task of *lease*."""
         from .dispatcher import Dispatcher
 
         worker = self._worker

@@ -94,7 +94,7 @@ class Reservations(ABC):
         self._batch: deque[Lease] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._deadlines: dict[Lease, float] = {}
-        """Until when an outcome that the store refused is reported again, by its lease."""
+        """By lease: until when an outcome that the store refused is reported again."""
 
     # For the supervisor and the heartbeat, which have threads of their own.
 

@@ -73,7 +73,7 @@ class WorkerThread(Reservations):
         self.feed: Feed | None = None
         """What reserves tasks in place of this thread; None as long as it does so itself."""
         self.is_fed: bool = False
-        """Whether it takes its tasks from the feed by now."""
+        """Whether it already takes its tasks from the feed."""
         self.has_place: bool = False
         """Whether it occupies one of the places that the feed gives away."""
         self._task: Task | None = None

@@ -126,7 +126,7 @@ class DatabaseEnlister:
         return True
 
     def _follow_by_hand(self, connection: BaseDatabaseWrapper, outgoing: OutgoingTask) -> bool:
-        """Follow a transaction that the project commits itself, of which Django reports nothing."""
+        """Follow a transaction that the project commits itself, without a report of Django."""
         if outgoing.run is not None or interception.active is not None or not self.is_needed():
             return False
         if not is_in_transaction(connection.connection, kind_of(connection.connection).driver):

@@ -172,7 +172,7 @@ class _Enlisting:
     #   close       after_transaction_end
 
     def after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
-        """Enlist a transaction, or note the begin of a savepoint."""
+        """Enlist a transaction, or note the beginning of a savepoint."""
         if transaction.parent is None:
             if not self._is_started:
                 self._start(session)
