@@ -6,6 +6,7 @@ installed is skipped.
 
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import nox
@@ -120,6 +121,25 @@ def django(session: nox.Session, version: str) -> None:
     session.install("-e", ".[test]", f"django=={version}.*")
     chosen = session.posargs or ["tests/integrations", "-k", "django"]
     session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *chosen)
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "version"),
+    [(python, version) for version in ("6.0", "6.1") for python in DJANGO[version]],
+)
+def django_tasks(session: nox.Session, version: str) -> None:
+    """Run Django's own tests of task backends with ours; they are in its source distribution."""
+    session.install("-e", ".[django]", f"django=={version}.*")
+    ask = ["python", "-c", "import django; print(django.__version__, end='')"]
+    name = f"django-{session.run(*ask, silent=True)}"
+    folder = session.create_tmp()
+    source = ["--no-deps", "--no-binary", "django", "-d", folder, name.replace("-", "==")]
+    session.run("python", "-m", "pip", "download", *source, silent=True)
+    with tarfile.open(Path(folder) / f"{name}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    program = "tests.integrations.django_alligator.conformance"
+    session.run("python", "-m", program, str(Path(folder) / name / "tests"))
 
 
 @nox.session(python=PYTHONS)

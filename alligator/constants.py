@@ -55,6 +55,9 @@ LONG_COMMIT_MEMORY: Final = 86_400.0
 LONG_COMMIT_ID: Final = "day-"
 """The prefix of the commit ids that a store recognises for a day."""
 
+LEVELS: Final = {"high": 1, "normal": 0, "low": -1}
+"""The priorities of tasks, the first to run first, as options and as a `Message` has them."""
+
 MAX_LOST: Final = 5
 """The number of lost deliveries after which a task is dead, while it is leased alone."""
 
@@ -83,7 +86,7 @@ MAX_TASKS: Final = 1_000
 """The maximum number of tasks in one transaction, and in one call of `Client.push_many`."""
 
 MAX_COMMIT_BYTES: Final = 16 * 1024 * 1024
-"""The maximum size of the tasks of one transaction: more would not reach a store in time."""
+"""The maximum size of the tasks of one transaction, or trip: more would not reach a store in time."""
 
 COMMITS_A_TRIP: Final = 64
 """The maximum number of commits in one round trip; during the trip, the store serves no other client."""

@@ -37,6 +37,7 @@ from .options import (
 from .payload.signing import Guard
 from .schedules import Schedules
 from .tasks import Task
+from .tasks.stored_options import level_of
 from .telemetry.propagation import NOTHING, carry, running, sending
 from .transaction import Transaction, current
 from .transaction.scope import innermost
@@ -311,7 +312,8 @@ class Gator(Schedules, QueueControls):
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
         task.is_async = is_async
         data = self.guard.write(task, queue_name) if is_async else ""
-        outgoing = OutgoingTask(queue_name, task.task_id, data)
+        priority = 0 if task.priority == "normal" else level_of(task.priority, self.client)
+        outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, priority)
         outgoing.task, outgoing.due = task, task.delay_until
         if not is_async:
             task.round_trip()

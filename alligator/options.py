@@ -7,14 +7,29 @@ from math import inf
 from operator import index
 from time import time
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypedDict, TypeVar
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+)
 
 from ._runtime.coroutines import check_runs
-from .constants import MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
+from .constants import LEVELS, MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
 from .exceptions import InvalidOption, MultipleDelayError, UnknownOption
 
 Hook = Callable[..., Any]
+StartHook = Callable[[Any], Any]
+"""A hook that is called with the task."""
+ResultHook = Callable[[Any, Any], Any]
+"""A hook that is called with the task, and with its result or its error."""
 Seconds: TypeAlias = float | timedelta
+Priority: TypeAlias = Literal["high", "normal", "low"]
 ErrorTypes: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,11 +48,11 @@ class TaskOptions(TypedDict, total=False):
     """The number of attempts after a failed one; 0 by default."""
     is_async: bool | str
     """False to run the task in this process."""
-    on_start: Hook | None
+    on_start: StartHook | None
     """Called with the task before each attempt."""
-    on_success: Hook | None
+    on_success: ResultHook | None
     """Called with the task and its result."""
-    on_error: Hook | None
+    on_error: ResultHook | None
     """Called with the task and its error after each failed attempt."""
     depends_on: Sequence[str] | None
     """Task ids that are stored with the task; it does not wait for them."""
@@ -53,6 +68,8 @@ class TaskOptions(TypedDict, total=False):
     """The time limit of one attempt."""
     expires: Seconds | date | None
     """The time, as seconds from the call or as a moment, after which the task does not begin."""
+    priority: Priority | None
+    """Which of the ready tasks of its queue run before it; "normal" by default."""
     retry_on: ErrorTypes | None
     """The exceptions after which the task is retried, with their subclasses; any by default."""
     give_up_on: ErrorTypes | None
@@ -305,6 +322,13 @@ def check_timeout(option: str, value: object) -> float:
     return check_seconds(option, value, least=0.001, most=MAX_TIMEOUT)
 
 
+def check_priority(option: str, value: object) -> Priority:
+    """Return one of the names of `LEVELS`."""
+    if not isinstance(value, str) or value not in LEVELS:
+        raise InvalidOption(f"{option} is one of {', '.join(LEVELS)}, not {_short_repr(value)}.")
+    return value  # type: ignore[return-value]
+
+
 def check_errors(option: str, value: object) -> list[str]:
     """Return the names of exceptions, from classes or names; one, or a sequence of them.
 
@@ -352,6 +376,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "backoff": check_pauses,
     "timeout": check_timeout,
     "expires": to_expiry,
+    "priority": check_priority,
     "retry_on": check_errors,
     "give_up_on": check_errors,
     "headers": check_headers,

@@ -330,7 +330,7 @@ def _logged(execute: Callable[[Task], object]) -> Callable[[Task], None]:
     def run(task: Task) -> None:
         try:
             execute(task)
-        except Exception:
+        except (Exception, SystemExit):  # a task that calls `sys.exit` has failed, as in a worker
             log.exception("%r failed; the next task runs", task)
 
     return run

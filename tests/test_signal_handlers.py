@@ -13,6 +13,7 @@ import pytest
 from alligator import Gator, Task
 from alligator.commits.breaker import FAILURES
 from alligator.exceptions import BackendError, BackendUnavailable
+from tests.harness.postgres_servers import postgres_server
 from tests.harness.programs import ROOT, environment
 from tests.harness.requirements import needed
 from tests.harness.sample_tasks import add
@@ -61,12 +62,17 @@ print(json.dumps([queued, refused, slow, own, gator.len()]))
 """
 
 
-@pytest.fixture(params=["locmem", "sqlite", "valkey"])
+@pytest.fixture(params=["locmem", "sqlite", "valkey", "postgres"])
 def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "locmem":
         yield "locmem://"
     elif request.param == "sqlite":
         yield f"sqlite://{tmp_path / 'queue.db'}"
+    elif request.param == "postgres":
+        with needed():
+            postgres = postgres_server()
+        with postgres as database:
+            yield database.dsn
     else:
         with needed():
             running = valkey_server()

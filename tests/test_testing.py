@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from unittest.mock import ANY
@@ -49,6 +50,11 @@ def note(*args: object, **kwargs: object) -> object:
 def fail(reason: str) -> None:
     calls.append(reason)
     raise ValueError(reason)
+
+
+def leave(reason: str) -> None:
+    calls.append(reason)
+    sys.exit(reason)
 
 
 def fail_twice(seen: str) -> None:
@@ -238,11 +244,12 @@ class TestSync:
         assert calls == ["broken"]
         assert [task.status for task in started] == [FAILED, CANCELED]
 
+    @pytest.mark.parametrize("how", [fail, leave])
     def test_failure_is_logged_when_it_must_not_propagate(
-        self, nowhere: Gator, caplog: pytest.LogCaptureFixture
+        self, nowhere: Gator, caplog: pytest.LogCaptureFixture, how: Callable[[str], None]
     ) -> None:
         with sync(propagate=False), nowhere.transaction():
-            nowhere.task(fail, "broken")
+            nowhere.task(how, "broken")
             nowhere.task(note, 1)
 
         assert calls == ["broken", (1,)]

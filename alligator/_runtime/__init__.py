@@ -4,7 +4,7 @@ Its public names, by module:
 
 - backoff: pause_after
 - cancellation: await_within
-- coroutines: await_result, check_runs, complete, is_awaitable, runs_on_loop
+- coroutines: await_result, check_is_plain, check_runs, complete, is_awaitable, runs_on_loop
 - environment: check_list, gator_settings, read_list
 - event_loops: BackgroundLoop, LoopOfCaller, LoopOfThread
 - exits: exit_if_forked, exit_within

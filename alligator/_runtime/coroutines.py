@@ -38,13 +38,17 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def is_generator_function(func: object) -> bool:
     """Return whether calling *func* creates a generator, without running any of its body."""
+    flags = _flags(func)
+    return bool(flags & (GENERATOR | ASYNC_GENERATOR)) and not flags & ITERABLE_COROUTINE
+
+
+def _flags(func: object) -> int:
     while isinstance(func, partial):
         func = func.func
     func = getattr(func, "__func__", func)  # for a method
     if not isinstance(func, FunctionType | type):
         func = getattr(type(func), "__call__", None)  # noqa: B004 - a callable object
-    flags = func.__code__.co_flags if isinstance(func, FunctionType) else 0
-    return bool(flags & (GENERATOR | ASYNC_GENERATOR)) and not flags & ITERABLE_COROUTINE
+    return func.__code__.co_flags if isinstance(func, FunctionType) else 0
 
 
 def check_runs(what: str, func: object) -> None:
@@ -53,6 +57,16 @@ def check_runs(what: str, func: object) -> None:
         raise InvalidOption(
             f"{what} is a generator function: calling it creates a generator and runs none of its "
             "body. Use a function that loops over the generator."
+        )
+
+
+def check_is_plain(what: str, func: object) -> None:
+    """Raise `InvalidOption` if *func* is a generator function or a coroutine function."""
+    check_runs(what, func)
+    if runs_on_loop(func):
+        raise InvalidOption(
+            f"{what} is a coroutine function, which is not awaited here. Use a plain function, or "
+            "start a task in it."
         )
 
 
@@ -93,12 +107,7 @@ def runs_on_loop(func: object) -> bool:
     """Return whether calling *func* creates a coroutine, so that it belongs on an event loop."""
     if isinstance(func, FunctionType):
         return bool(func.__code__.co_flags & COROUTINE)
-    while isinstance(func, partial):
-        func = func.func
-    func = getattr(func, "__func__", func)  # for a method
-    if not isinstance(func, FunctionType | type):
-        func = getattr(type(func), "__call__", None)  # noqa: B004 - a callable object
-    return isinstance(func, FunctionType) and bool(func.__code__.co_flags & COROUTINE)
+    return bool(_flags(func) & COROUTINE)
 
 
 NOT_RUN = "the function returned {}, whose body has not run: loop over it in the task"

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from .._runtime.overrides import check_overrides
-from ..exceptions import MissingExtra, UnknownBackend
+from ..exceptions import ConfigurationError, MissingExtra, UnknownBackend
 from .base import Client, redact
 from .redaction import HIDDEN
 
@@ -57,6 +57,11 @@ def open_client(conn_string: str) -> Client:
 
     Raises `UnknownBackend` or `MissingExtra`; each says what to type instead.
     """
+    if not isinstance(conn_string, str):
+        raise ConfigurationError(
+            "conn_string is a DSN, such as sqlite:///var/lib/app/queue.db, not of the type "
+            f"{type(conn_string).__name__}."
+        )
     scheme, mark, _ = conn_string.partition("://")
     if not mark or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES if "+" not in name)

@@ -101,6 +101,8 @@ class Client(ScheduleStore, ABC):
     """Whether a late ``release`` does nothing if another worker has the task, or has run it."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not call it."""
+    has_priorities: ClassVar[bool] = False
+    """Whether `step` reserves the ready tasks of a queue by their priorities."""
     can_peek: ClassVar[bool] = False
     """Whether `peek` can list the tasks."""
     lists_workers: ClassVar[bool] = True
@@ -163,9 +165,9 @@ class Client(ScheduleStore, ABC):
         """Apply *outcomes* and reserve up to *limit* tasks, in one round trip and atomically.
 
         In this order: the outcomes are applied, on any queues. Expired leases of *queue_names* are
-        reclaimed: their tasks are ready again, or dead if they were reserved alone and lost *max_lost*
-        times. Tasks are reserved from the first of *queue_names* that has ready tasks, then from the
-        next; in a queue, the task due for longest first, and a suspect alone. *limit* 0 reserves none.
+        reclaimed: their tasks are ready again, or dead if reserved alone and lost *max_lost* times.
+        Tasks are reserved from the first of *queue_names* that has ready ones, then from the next; in a
+        queue by priority, then the one due for longest first; a suspect alone. *limit* 0 reserves none.
 
         For each task that dies, up to two of the oldest dead letters of its queue are dropped if
         there are more than `dead_limit`, or if they are older than `dead_seconds`.
@@ -341,11 +343,9 @@ class Client(ScheduleStore, ABC):
         """
         outcomes: list[Pushed] = []
         for commit in commits:
-            chosen = {} if commit.undo else {"undo": False}
+            more = {} if commit.undo else {"undo": False}
             try:
-                outcomes.append(
-                    self.push_many(commit.messages, commit_id=commit.commit_id, **chosen)
-                )
+                outcomes.append(self.push_many(commit.messages, commit_id=commit.commit_id, **more))
             except AlligatorException as error:
                 outcomes.append(error)
         return outcomes

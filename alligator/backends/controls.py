@@ -5,7 +5,7 @@ from math import inf
 from time import time
 
 from .._runtime.interrupts import checkpoint, due
-from ..options import Seconds, to_expiry
+from ..options import Seconds, check_whole, to_expiry
 from .base import Client, DeadLetter, QueueStats
 
 
@@ -42,7 +42,8 @@ class QueueControls:
 
     def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
         """Return the dead letters, the latest first."""
-        return self.client.dead_letters(queue_name or self.queue_name, limit)
+        most = check_whole("limit", limit)
+        return self.client.dead_letters(queue_name or self.queue_name, most)
 
     def retry_dead(self, task_id: str, queue_name: str | None = None) -> bool:
         """Put a dead task back on the queue; return whether there was one with that id."""

@@ -48,7 +48,7 @@ class FiveMethodClient(base.Client):
     limitations: ClassVar[Sequence[str]] = (
         "A task whose id is already on the queue is not reported as a duplicate, and undoing a push "
         "removes any task that waits under its ids. A repeated push pushes the tasks again.",
-        "A queue cannot be paused, and tasks that expire are only logged.",
+        "A queue cannot be paused, tasks have no priorities, and those that expire are only logged.",
     )
 
     def __init__(self, backend: FiveMethods) -> None:
@@ -62,7 +62,7 @@ class FiveMethodClient(base.Client):
     ) -> None:
         pushed: list[tuple[str, str]] = []
         try:
-            for queue_name, task_id, data, delay in messages:
+            for queue_name, task_id, data, delay, _ in messages:
                 pushed.append((queue_name, task_id))  # a push that fails may have arrived
                 returned = self._push(queue_name, task_id, data, delay)
                 if isinstance(returned, str):

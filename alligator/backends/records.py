@@ -16,6 +16,13 @@ class Message(NamedTuple):
     data: str
     delay: float = 0.0
     """Seconds from its arrival until it is ready; `Outcome` says what happens out of range."""
+    priority: int = 0
+    """One of the values of `LEVELS`. The task keeps it until it is done, also while it is dead."""
+
+    @property
+    def more(self) -> tuple[int, ...]:
+        """What follows the delay where a message is kept; nothing if an older version can read it."""
+        return (self.priority,) if self.priority else ()
 
 
 Duplicates = Sequence[int]

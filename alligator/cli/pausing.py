@@ -1,8 +1,9 @@
 """Commands for whole queues: pause, resume, and wait until one is empty."""
 
 from collections.abc import Callable
-from math import inf
+from math import inf, isnan
 from time import monotonic, sleep
+from typing import Any
 
 import click
 
@@ -30,6 +31,18 @@ Scheduled tasks that are not due yet do not count. Exits with 1 after --timeout,
 is paused and has ready tasks.
 """
 
+
+class SecondsRange(click.FloatRange):
+    """A number in a range; click lets NaN pass any range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return number
+
+
 _names_argument = click.argument("queue_words", nargs=-1, metavar="[QUEUE]...")
 
 
@@ -54,7 +67,7 @@ def _make_pause(open_gator: Callable[[], Gator]) -> click.Command:
     @click.option(
         "--for",
         "seconds",
-        type=click.FloatRange(min=0, max=MAX_SECONDS, min_open=True),
+        type=SecondsRange(min=0, max=MAX_SECONDS, min_open=True),
         metavar="SECONDS",
         help="Resume by itself after this time.",
     )
@@ -91,7 +104,7 @@ def _make_drain(open_gator: Callable[[], Gator]) -> click.Command:
     )
     @click.option(
         "--timeout",
-        type=click.FloatRange(min=0),
+        type=SecondsRange(min=0, max=MAX_SECONDS),
         metavar="SECONDS",
         help="Give up after this time; by default never.",
     )

@@ -36,7 +36,7 @@ def to_messages(tasks: Sequence[OutgoingTask]) -> Sequence[Message]:
         return tasks
     now = time()
     return [
-        each if each.due is None else Message(*each[:3], max(0.0, each.due - now))
+        each if each.due is None else Message(*each[:3], max(0.0, each.due - now), each.priority)
         for each in tasks
         if each.run is None
     ]

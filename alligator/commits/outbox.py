@@ -80,7 +80,9 @@ class Outbox:
 
     def statement(self, commit_id: str, messages: Sequence[Message], dialect: str) -> "Statement":
         """Return what writes a commit, for a connection of the application."""
-        data = json.dumps([list(message) for message in messages], separators=(",", ":"))
+        data = json.dumps(
+            [(*message[:4], *message.more) for message in messages], separators=(",", ":")
+        )
         return Statement(insert(dialect, self.table), (commit_id, data))
 
     @property
@@ -312,8 +314,8 @@ def _read(row: Sequence[Any]) -> Row:
     passed = max(0.0, float(age))
     try:
         messages = [
-            Message(str(queue), str(task_id), str(payload), max(0.0, float(delay) - passed))
-            for queue, task_id, payload, delay in json.loads(data)
+            Message(str(queue), str(task_id), str(payload), max(0.0, float(delay) - passed), *more)
+            for queue, task_id, payload, delay, *more in json.loads(data)
         ]
     except (ValueError, TypeError):
         messages = []  # set aside by the relay: it must not block the others

@@ -146,9 +146,10 @@ class Spool:
     """
 
     def __init__(self, path: str, client: Client) -> None:
-        if "://" in path or not path or path.endswith("/"):
+        if not isinstance(path, str) or "://" in path or not path or path.endswith("/"):
+            shown = redact(str(path))
             raise ConfigurationError(
-                f"spool must be the path of a file, such as /var/lib/app/spool.db, not {redact(path)!r}."
+                f"spool must be the path of a file, such as /var/lib/app/spool.db, not {shown!r}."
             )
         self.path: str = os.path.realpath(path)
         self.max_tasks = MAX_TASKS
@@ -261,7 +262,9 @@ class Spool:
 
     def _keep(self, commit: Commit, commit_id: str) -> None:
         messages, now = commit.messages, time.time()
-        data = json.dumps([(*message[:3], now + message.delay) for message in messages])
+        data = json.dumps(
+            [(*message[:3], now + message.delay, *message.more) for message in messages]
+        )
         with self._database.write(durable=True) as connection:
             if not commit.undo and connection.execute(FIND, (commit_id,)).fetchone():
                 return  # it was kept before, and this repeats it
@@ -349,8 +352,8 @@ class Spool:
     ) -> Literal["sent", "busy"]:
         now = time.time()
         messages = [
-            Message(queue_name, task_id, payload, max(0.0, due - now))
-            for queue_name, task_id, payload, due in json.loads(data)
+            Message(queue_name, task_id, payload, max(0.0, due - now), *more)
+            for queue_name, task_id, payload, due, *more in json.loads(data)
         ]
         attempt = last
         if undo:

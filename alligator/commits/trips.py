@@ -9,7 +9,7 @@ from logging import Logger, getLogger
 from time import monotonic
 
 from ..backends.base import Client, Commit, Duplicates
-from ..constants import COMMITS_A_TRIP
+from ..constants import COMMITS_A_TRIP, MAX_COMMIT_BYTES
 from ..exceptions import AlligatorException, BackendUnavailable
 from .breaker import Breaker
 
@@ -37,10 +37,13 @@ class Trips:
     def take(self) -> list[Commit]:
         """Remove and return the waiting commits that can share a trip."""
         commits: list[Commit] = []
-        waiting = self.waiting
+        waiting, size = self.waiting, 0
         while waiting and len(commits) < COMMITS_A_TRIP:
             commit = waiting[0]
-            if commits and not can_share_trip(commits[0].deadline, commit.deadline):
+            size += sum([len(message.data) for message in commit.messages])
+            if commits and (
+                size > MAX_COMMIT_BYTES or not can_share_trip(commits[0].deadline, commit.deadline)
+            ):
                 break
             commits.append(waiting.popleft())
         return commits

@@ -7,14 +7,16 @@ backlog, no worker, a store that is not durable.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
 from functools import partial
 from math import isnan
 from typing import Any, NamedTuple
 
 from .._runtime.predicates import Predicate
-from ..constants import FAIL, PASS, WARN
+from ..constants import FAIL, MAX_TIMEOUT, PASS, WARN
 from ..exceptions import ConfigurationError
 from ..gator import Gator
+from ..options import Seconds, check_seconds
 from .custom_probe import CustomProbe
 from .entries import Checks
 from .probe import Probe, ProbeCache
@@ -72,13 +74,13 @@ class Health:
         self,
         gators: Gator | Iterable[Gator],
         *,
-        timeout: float = PING_SECONDS,
-        fresh_for: float = FRESH_SECONDS,
-        backlog_after: float | Mapping[str, float] = BACKLOG_SECONDS,
+        timeout: Seconds = PING_SECONDS,
+        fresh_for: Seconds = FRESH_SECONDS,
+        backlog_after: Seconds | Mapping[str, Seconds] = BACKLOG_SECONDS,
         backlog_depth: int | Mapping[str, int] | None = None,
     ) -> None:
-        self.timeout = timeout
-        self._fresh_for = fresh_for
+        self.timeout: float = check_seconds("timeout", timeout, most=MAX_TIMEOUT)
+        self._fresh_for = check_seconds("fresh_for", fresh_for, most=MAX_TIMEOUT)
         self._limits = Limits(
             _by_queue("backlog_after", backlog_after, BACKLOG_SECONDS),
             _by_queue("backlog_depth", backlog_depth, None),
@@ -90,7 +92,7 @@ class Health:
             },
         )
         self._stores = [
-            (store, ProbeCache(partial(self._probe_store, store), fresh_for))
+            (store, ProbeCache(partial(self._probe_store, store), self._fresh_for))
             for store in find_stores(gators)
         ]
         self._custom: dict[str, ProbeCache[CustomProbe]] = {}
@@ -171,10 +173,12 @@ class Health:
 
 def _by_queue(argument: str, limit: Any, otherwise: Any) -> Callable[[str], Any]:
     """Return a function that returns the limit of a queue, given its name."""
-    limits = limit if isinstance(limit, Mapping) else {"": limit}
+    limits = dict(limit) if isinstance(limit, Mapping) else {"": limit}
     for name, value in limits.items():
-        if value is None and argument == "backlog_depth":
+        if argument == "backlog_depth" and value is None:
             continue
+        if argument == "backlog_after" and isinstance(value, timedelta):
+            limits[name] = value = value.total_seconds()
         if (
             not isinstance(name, str)
             or not isinstance(value, int | float)
@@ -186,6 +190,5 @@ def _by_queue(argument: str, limit: Any, otherwise: Any) -> Callable[[str], Any]
                 "queue, such as {'mail': 60}."
             )
     if isinstance(limit, Mapping):
-        limits = dict(limit)
         return lambda name: limits.get(name, otherwise)
-    return lambda name: limit
+    return lambda name: limits[""]

@@ -68,6 +68,9 @@ def _lower_each(callee: Callee, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         except Unrestorable as error:
             if is_plain(value, and_tuples=True) and not hint.has_tuples:
                 return value
+            text = _without_marks(value)
+            if is_plain(text) and hint.takes(text):
+                return text
             raise _not_serializable(callee, place, value, hint, error) from None
         typed[str(place)] = type(value).__name__
         return found
@@ -75,6 +78,20 @@ def _lower_each(callee: Callee, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     args = [lowered(place, value) for place, value in enumerate(args)]
     kwargs = {name: lowered(name, value) for name, value in kwargs.items()}
     return args, kwargs, typed or None
+
+
+def _without_marks(value: Any) -> Any:
+    """Return *value* with a `str` for each text that is marked as safe in HTML.
+
+    The templates of Django return such texts, and ``str()`` leaves the mark on them.
+    """
+    if isinstance(value, str) and hasattr(value, "__html__"):
+        return str.__str__(value)
+    if type(value) is list:
+        return [_without_marks(item) for item in value]
+    if type(value) is dict:
+        return {_without_marks(key): _without_marks(item) for key, item in value.items()}
+    return value
 
 
 def restore(

@@ -40,6 +40,7 @@ class EnvelopeOptions(msgspec.Struct, omit_defaults=True):
     retry_on: Any = None
     give_up_on: Any = None
     expires: Any = None
+    priority: Any = None
 
     @property
     def hooks(self) -> dict[str, FunctionName]:

@@ -74,6 +74,16 @@ class Hint:
             raise Unrestorable(f"would make it {after!r:.80} ({type(after).__name__})", found)
         return lowered
 
+    def takes(self, value: Any) -> bool:
+        """Return whether *value*, in types of JSON, has the annotated type, or none is annotated."""
+        if not self.text:
+            return True
+        try:
+            self.lower(value)
+        except Unrestorable:
+            return False
+        return True
+
     def restore(self, lowered: Any, kind: str) -> Any:
         """Return the value of type *kind* that was lowered; raises `Unrestorable`."""
         if self._problem:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVarTuple, Unpack, overload
 
 from ..backends.base import Client, Message
 from ..exceptions import ConfigurationError, InvalidOption
-from ..options import SENDING, ErrorTypes, Hook, Seconds
+from ..options import SENDING, ErrorTypes, Priority, ResultHook, Seconds, StartHook
 from ..payload.signing import Guard
 from ..tasks import Task
+from ..tasks.stored_options import level_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,15 +47,16 @@ class ScheduleOptions(TypedDict, total=False):
     catch_up: Seconds
     """A tick that no worker has queued in time is queued up to this many seconds late."""
     retries: int
-    on_start: Hook | None
-    on_success: Hook | None
-    on_error: Hook | None
+    on_start: StartHook | None
+    on_success: ResultHook | None
+    on_error: ResultHook | None
     depends_on: "Sequence[str] | None"
     queue_name: str | None
     backoff: "Seconds | Sequence[Seconds] | None"
     timeout: Seconds | None
     expires: Seconds | None
     """Counted from when a tick is queued."""
+    priority: Priority | None
     retry_on: ErrorTypes | None
     give_up_on: ErrorTypes | None
     headers: Mapping[str, str] | None
@@ -241,4 +243,5 @@ class Schedules:
         task = self.task_class(**{k: v for k, v in merged.items() if k not in NOT_FOR_TICKS})
         task.to_call(func, *args, **kwargs)
         queue_name = task.queue_name or self.queue_name
-        return task, Message(queue_name, task.task_id, self.guard.write(task, queue_name))
+        data, priority = self.guard.write(task, queue_name), level_of(task.priority, self.client)
+        return task, Message(queue_name, task.task_id, data, 0.0, priority)

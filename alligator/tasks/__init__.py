@@ -8,7 +8,6 @@ from datetime import date
 from time import time, time_ns
 from typing import Any, Self
 
-from .._runtime.backoff import pause_after
 from .._runtime.coroutines import await_result
 from .._runtime.exits import exit_if_forked
 from .._runtime.interrupts import boundaries
@@ -18,12 +17,16 @@ from ..exceptions import InvalidOption, MultipleDelayError, NotRunnable, Payload
 from ..options import (
     ErrorTypes,
     Hook,
+    Priority,
+    ResultHook,
     Seconds,
+    StartHook,
     check_errors,
     check_headers,
     check_hook,
     check_name,
     check_pauses,
+    check_priority,
     check_seconds,
     check_timeout,
     check_whole,
@@ -36,11 +39,8 @@ from ..payload.arguments import check_call, encoding_error, lower, restore
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function, locate
-from .decisions import is_retried, snooze_in
+from .decisions import is_retried, pause_before_retry, snooze_in
 from .stored_options import prepare_options_of_retry, read_options, write_options
-
-MAX_BACKOFF = 3600.0
-"""The longest pause between two attempts, in seconds, before jitter."""
 
 running_in_context: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 lifespan_state: ContextVar[Any] = ContextVar("alligator_lifespan_state", default=None)
@@ -61,7 +61,8 @@ class Task:
     *delay_by* is a number of seconds from now. *delay_until* is a Unix timestamp, a datetime (local
     time if naive) or a date (its midnight in local time). *timeout* limits one attempt, in seconds.
     A timedelta is accepted wherever seconds are. *expires*, seconds from the call, a datetime or a
-    date, is when the task becomes a dead letter if it has not begun.
+    date, is when the task becomes a dead letter if it has not begun. *priority*, "high", "normal" or
+    "low", decides which of the ready tasks of a queue run first.
 
     *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
@@ -81,9 +82,9 @@ class Task:
         task_id: str | None = None,
         retries: int = 0,
         is_async: bool | str = True,
-        on_start: Hook | None = None,
-        on_success: Hook | None = None,
-        on_error: Hook | None = None,
+        on_start: StartHook | None = None,
+        on_success: ResultHook | None = None,
+        on_error: ResultHook | None = None,
         depends_on: Sequence[str] | None = None,
         delay_by: Seconds | None = None,
         delay_until: float | date | None = None,
@@ -95,6 +96,7 @@ class Task:
         retry_on: ErrorTypes | None = None,
         give_up_on: ErrorTypes | None = None,
         expires: Seconds | date | None = None,
+        priority: Priority | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -132,7 +134,11 @@ class Task:
         self.func_kwargs: Mapping[str, Any] = {}
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""
+        self.priority: Priority = check_priority(
+            "priority", "normal" if priority is None else priority
+        )
         self._is_retry: bool = False
+        self._found: tuple[str, str] | None = None  # the module and the name in its payload
 
         if delay_by is not None:
             if delay_until is not None:
@@ -153,9 +159,9 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The name of its function, as ``package.module.name``."""
-        if self.func is None:
-            return "nothing"
+        """The name of its function, as ``package.module.name``; a payload may have an alias."""
+        if self._found or self.func is None:
+            return ".".join(self._found or ["nothing"])
         module = getattr(self.func, "__module__", "?")
         return f"{module}.{getattr(self.func, '__qualname__', type(self.func).__name__)}"
 
@@ -170,7 +176,7 @@ class Task:
         self.func = callee.func
         self.func_args = args
         self.func_kwargs = kwargs
-        self._original = None
+        self._original = self._found = None
         self._is_retry = False
 
     def to_waiting(self) -> None:
@@ -214,8 +220,8 @@ class Task:
         `NotSerializable` if an argument would not arrive as it was passed.
         """
         func = self.func or self._called()
-        module, name = locate(func)
         before = self._original[1] if self._is_retry and self._original else None
+        module, name = (before and self._found) or locate(func)
         args, kwargs, typed = (
             lower(func, self.func_args, self.func_kwargs) if before is None else ([], {}, None)
         )
@@ -255,7 +261,7 @@ class Task:
             task.func_args, task.func_kwargs = restore(
                 task.func, found.args, found.kwargs, found.typed
             )
-            task._original = task.func, data
+            task._original, task._found = (task.func, data), (found.module, found.callable)
             if found.attempt != 1:
                 task.attempt = max(1, check_whole("attempt", found.attempt))
             task.last_error = found.error
@@ -369,11 +375,7 @@ class Task:
 
     def next_pause(self) -> float:
         """Return the pause before the next attempt, in seconds, with jitter."""
-        if not isinstance(self.backoff, int | float):
-            return self.backoff[min(self.attempt, len(self.backoff)) - 1] if self.backoff else 0.0
-        from random import uniform  # not loaded by programs that only push tasks
-
-        return pause_after(self.attempt, self.backoff, MAX_BACKOFF) * uniform(0.5, 1.5)  # noqa: S311
+        return pause_before_retry(self.attempt, self.backoff)
 
     def _call_hook(self, hook: Hook | None, argument: object) -> None:
         if hook is None:

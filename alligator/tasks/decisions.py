@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from .._runtime.backoff import pause_after
 from ..exceptions import AlligatorException
 from ..options import Seconds, check_seconds
+
+MAX_BACKOFF = 3600.0
+"""The longest pause between two attempts, in seconds, before jitter."""
 
 
 class Snooze(AlligatorException):
@@ -73,3 +77,12 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _is_one_of(error: BaseException, names: Sequence[str]) -> bool:
     """Return whether the class of *error*, or one that it derives from, has one of *names*."""
     return any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(error).__mro__)
+
+
+def pause_before_retry(attempt: int, backoff: float | Sequence[float]) -> float:
+    """Return the pause after that attempt, in seconds, with jitter unless the pauses are given."""
+    if not isinstance(backoff, int | float):
+        return backoff[min(attempt, len(backoff)) - 1] if backoff else 0.0
+    from random import uniform  # not loaded by programs that only push tasks
+
+    return pause_after(attempt, backoff, MAX_BACKOFF) * uniform(0.5, 1.5)  # noqa: S311

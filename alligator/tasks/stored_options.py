@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ..exceptions import NotImportable
+from ..backends.base import Client
+from ..constants import LEVELS
+from ..exceptions import InvalidOption, NotImportable
 from ..options import (
+    Priority,
     check_errors,
     check_headers,
     check_pauses,
+    check_priority,
     check_seconds,
     check_timeout,
     to_timestamp,
@@ -16,7 +20,7 @@ from ..payload.arguments import check_plain
 from ..payload.envelope import NO_OPTIONS, EnvelopeOptions, FunctionName
 from ..payload.functions import find_function, locate
 
-NOTHING = (None,) * 10
+NOTHING = (None,) * 11
 
 
 class HasOptions(Protocol):
@@ -32,6 +36,7 @@ class HasOptions(Protocol):
     retry_on: list[str] | None
     give_up_on: list[str] | None
     expires: float | None
+    priority: Priority
     headers: dict[str, str]
 
 
@@ -40,7 +45,8 @@ def write_options(task: HasOptions) -> EnvelopeOptions:
     hooks = (task.on_start, task.on_success, task.on_error)
     backoff = None if task.backoff == 1.0 else task.backoff
     rest = (task.delay_until, backoff, task.timeout, task.depends_on)
-    added = (task.retry_on, task.give_up_on, task.expires)
+    priority = None if task.priority == "normal" else check_priority("priority", task.priority)
+    added = (task.retry_on, task.give_up_on, task.expires, priority)
     if (*hooks, *rest, *added) == NOTHING:
         return NO_OPTIONS
     on_start, on_success, on_error = (
@@ -72,6 +78,8 @@ def read_options(task: HasOptions, options: EnvelopeOptions) -> None:
         task.give_up_on = check_errors("give_up_on", options.give_up_on)
     if options.expires is not None:
         task.expires = check_seconds("expires", options.expires)
+    if options.priority is not None:
+        task.priority = check_priority("priority", options.priority)
     for key, hook in options.hooks.items():
         setattr(task, key, find_function(hook.module, hook.callable))
 
@@ -86,6 +94,17 @@ def prepare_options_of_retry(task: HasOptions) -> None:
     if task.give_up_on is not None:
         task.give_up_on = check_errors("give_up_on", task.give_up_on)
     task.expires = None
+
+
+def level_of(priority: str, client: Client) -> int:
+    """Return the level by which the store orders a task; raise `InvalidOption` if it orders none."""
+    level = LEVELS[check_priority("priority", priority)]
+    if level and not client.has_priorities:
+        raise InvalidOption(
+            f"priority is {priority}, but {client.address} has no priorities. Use several queues: a "
+            "worker with --queue urgent,all takes tasks from the first that has some."
+        )
+    return level
 
 
 def _check_importable(name: str) -> None:

@@ -7,7 +7,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from .._runtime.coroutines import complete
+from .._runtime.coroutines import check_is_plain, complete
 from ..backends.base import Commit
 from ..commits.counters import Ending
 from ..commits.deferred import ENDED, OutgoingTask
@@ -96,6 +96,7 @@ class Transaction(Scope):
 
         It is called at once after a commit; in a request of several gators, after the commits of all.
         """
+        check_is_plain("callback", callback)
         deferred = self._deferred
         with deferred.lock:
             if self._ending is None and deferred is not ENDED:
@@ -290,8 +291,7 @@ class Transaction(Scope):
         """Remove the tasks of the commit from the queue, except those that a worker has begun.
 
         Tasks with ``always=True`` are pushed again. It does nothing after `commit_under`; nor more
-        than `COMMIT_MEMORY` seconds after the commit, because then a store no longer knows which
-        tasks belong to the commit.
+        than `COMMIT_MEMORY` seconds after the commit, because then no store knows its tasks.
         """
         with self._deferred.lock:
             if self._sent and monotonic() - self._sent_at > COMMIT_MEMORY:

@@ -4,7 +4,7 @@ Its public names, by module:
 
 - dashboard: Actions, Dashboard
 - endpoint: Endpoint
-- http: Request, Response, read_length
+- http: Request, Response, is_websocket, read_length
 - idempotency: IdempotencyKeys, RequestLine
 - middleware: Middleware
 

@@ -1,4 +1,4 @@
-"""Requests and responses of the endpoint, independent of WSGI and ASGI."""
+"""Requests and responses, above all of the endpoint, independent of the framework."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -82,6 +82,21 @@ def read_length(text: str) -> int:
         return MAX_BODY + 1
     digits = text.lstrip("0") or "0"
     return int(digits) if len(digits) <= len(str(MAX_BODY)) else MAX_BODY + 1
+
+
+def is_websocket(environ: Mapping[str, Any]) -> bool:
+    """Return whether a request of WSGI opens a WebSocket.
+
+    It must have all that a handshake has: a single header must not queue the tasks of a view before
+    its response is known. Clients of HTTP/2 also ask for an upgrade.
+
+    >>> is_websocket({"REQUEST_METHOD": "GET", "HTTP_UPGRADE": "WebSocket"})
+    True
+    >>> is_websocket({"REQUEST_METHOD": "GET", "HTTP_UPGRADE": "h2c"})
+    False
+    """
+    upgrade: str = environ.get("HTTP_UPGRADE", "")
+    return upgrade.lower() == "websocket" and bool(environ["REQUEST_METHOD"] == "GET")
 
 
 def make_response(status: int, media_type: str, body: bytes) -> Response:

@@ -236,13 +236,17 @@ class Middleware(Generic[App]):
         await call_without_blocking(transactions, end)
 
     def discard(
-        self, transactions: Sequence[Transaction], cause: BaseException | None = None
+        self,
+        transactions: Sequence[Transaction],
+        cause: BaseException | None = None,
+        *,
+        answered: bool = True,
     ) -> None:
         """Roll back all *transactions*.
 
         Raises `BackendError` if tasks with ``always=True`` could not be queued and there is no
-        *cause*, which is the exception that ended the request. With a *cause* the discarded tasks
-        are logged, because no response status shows it.
+        *cause*, which is the exception that ended the request. With a *cause*, or if the request was
+        not *answered*, the discarded tasks are logged, because no response status shows it.
         """
         tasks = [task for transaction in transactions for task in transaction.tasks]
         failure: BackendError | None = None
@@ -252,17 +256,21 @@ class Middleware(Generic[App]):
             except BackendError as error:
                 failure = error
         lost = [task for task in tasks if task.status == CANCELED]
-        if lost and cause is not None:
-            reason = type(cause).__name__
-            log.warning("discarded %s of a request that ended with %s", _listed(lost), reason)
+        if lost and (cause is not None or not answered):
+            ending = "without a response" if cause is None else f"with {type(cause).__name__}"
+            log.warning("discarded %s of a request that ended %s", _listed(lost), ending)
         if failure is not None:
             raise failure
 
     async def adiscard(
-        self, transactions: Sequence[Transaction], cause: BaseException | None = None
+        self,
+        transactions: Sequence[Transaction],
+        cause: BaseException | None = None,
+        *,
+        answered: bool = True,
     ) -> None:
         """Asynchronous version of `discard`."""
-        discard = partial(self.discard, transactions, cause)
+        discard = partial(self.discard, transactions, cause, answered=answered)
         if any(transaction.keeps_some for transaction in transactions):
             await call_without_blocking(transactions, discard)
         else:

@@ -164,7 +164,7 @@ class CommitAtEnd(PendingResponse):
 async def drop(middleware: Middleware[Any], transactions: Sequence[Transaction]) -> None:
     """Discard the tasks of an application that returned without a response."""
     try:
-        await middleware.adiscard(transactions)
+        await middleware.adiscard(transactions, answered=False)
     except BackendError as error:
         log.error(
             "tasks with always=True were lost, because the store did not accept them: %s", error

@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 
 from alligator import Gator, Transaction
 from alligator.web import middleware as web
+from alligator.web.http import is_websocket
 from alligator.web.idempotency import RequestLine
 
 from .configuration import middleware_settings
@@ -115,9 +116,13 @@ class Middleware(web.Middleware[GetResponse]):
         return response
 
     def _begin(self, request: HttpRequest) -> list[Transaction]:
+        """Begin the transactions; none for a WebSocket over WSGI, which may be open for days."""
+        is_wsgi = not hasattr(request, "scope")
+        if is_wsgi and "HTTP_UPGRADE" in request.META and is_websocket(request.META):
+            return []
         known = request.META.get(KEY)
-        if known is None:  # one of ASGI around Django
-            known = getattr(request, "scope", {}).get(KEY)
+        if known is None and not is_wsgi:  # one of ASGI around Django
+            known = request.scope.get(KEY)  # type: ignore[attr-defined]
         transactions = self.begin(request, known)
         if transactions:
             request.META[KEY] = transactions[0]

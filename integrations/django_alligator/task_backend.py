@@ -30,9 +30,6 @@ PRIORITIES = "PRIORITY_QUEUES"
 """The option that maps priorities to queues."""
 
 backends: Any = import_module(f"{LIBRARY}.backends.base")
-exceptions: Any = import_module(f"{LIBRARY}.exceptions")
-InvalidTask: Any = getattr(exceptions, "InvalidTask", None) or exceptions.InvalidTaskError
-"""Its name was longer in the package."""
 
 
 class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # one of two
@@ -43,29 +40,20 @@ class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # one of two
         TASKS = {"default": {"BACKEND": "django_alligator.TaskBackend"}}
 
     They wait for the response or the transaction like those of ``gator.task``. The queue "default" is
-    that of the gator; others have their own names. Workers take queues in an order, so priorities need
-    a queue each: with ``"OPTIONS": {"PRIORITY_QUEUES": {50: "urgent", -50: "bulk"}}``, tasks of a
-    priority of 50 or more are put on the queue "urgent", and those of -50 or less on "bulk". If the
-    task names a queue such as "mail", they are put on "mail-urgent" and "mail-bulk".
+    that of the gator; others have their own names. A positive priority is "high", a negative one "low".
+    With ``"OPTIONS": {"PRIORITY_QUEUES": {50: "urgent", -50: "bulk"}}``, priorities are queues instead:
+    tasks of a priority of 50 or more are put on the queue "urgent", and those of -50 or less on "bulk".
+    If the task names a queue such as "mail", they are put on "mail-urgent" and "mail-bulk".
     """
 
     supports_defer = True
+    supports_priority = True
     supports_async_task = True
     supports_get_result = False
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
         self.priorities: Mapping[int, str] = self.options.get(PRIORITIES) or {}
-        self.supports_priority: bool = bool(self.priorities)
-
-    def validate_task(self, task: Any) -> None:
-        """Refuse what the backend cannot do, with the way out."""
-        if task.priority and not self.priorities:
-            raise InvalidTask(
-                "Backend does not support setting priority of tasks. Workers take queues in an order: "
-                f'name a queue for a priority with the option {PRIORITIES}, such as {{50: "urgent"}}.'
-            )
-        super().validate_task(task)
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Push a task, as ``gator.task`` does; return its result, which is not kept."""
@@ -81,6 +69,8 @@ class TaskBackend(backends.BaseTaskBackend):  # type: ignore[misc]  # one of two
         queue_name = self.queue_for(task)
         if queue_name is not None:
             options["queue_name"] = queue_name
+        if task.priority and not self.priorities:
+            options["priority"] = "high" if task.priority > 0 else "low"
         if task.run_after is not None:
             options["delay_until"] = task.run_after
         # In the worker, the context is there instead.

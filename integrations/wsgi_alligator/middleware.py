@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from alligator.web.http import is_websocket
 from alligator.web.idempotency import RequestLine
 from alligator.web.middleware import Middleware
 
@@ -26,7 +27,7 @@ class AlligatorMiddleware(Middleware[WSGIApplication]):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer the request; a WebSocket has no transaction, because it may be open for days."""
-        if "HTTP_UPGRADE" in environ and _is_websocket(environ):
+        if "HTTP_UPGRADE" in environ and is_websocket(environ):
             return self.app(environ, start_response)
         transactions = self.begin(environ, environ.get(KEY))
         if not transactions:
@@ -63,10 +64,3 @@ class AlligatorMiddleware(Middleware[WSGIApplication]):
 def _header(environ: WSGIEnvironment, name: str) -> str:
     value: str = environ.get(f"HTTP_{name.upper().replace('-', '_')}", "")
     return value
-
-
-def _is_websocket(environ: WSGIEnvironment) -> bool:
-    # Require all that a handshake has: a single header must not queue the tasks of a view before its
-    # response is known. Clients of HTTP/2 also ask for an upgrade.
-    upgrade: str = environ["HTTP_UPGRADE"]
-    return upgrade.lower() == "websocket" and bool(environ["REQUEST_METHOD"] == "GET")

@@ -124,3 +124,11 @@ def test_worker_wakes_at_the_end_of_a_pause(gator: Gator) -> None:
 
     with workers.workers_running(Worker(gator)):
         assert becomes(lambda: workers.ran == ["a"])
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, 10**30, True, "2", None])
+def test_limit_of_dead_letters_that_is_no_whole_number_is_an_error(
+    gator: Gator, limit: Any
+) -> None:
+    with pytest.raises(InvalidOption, match=r"^limit is a whole number"):
+        gator.dead_letters(limit)

@@ -26,6 +26,7 @@ QUEUES = st.sampled_from(["one", "two"])
 IDS = st.sampled_from("abcd")
 COMMITS = st.sampled_from("tuvwxyz")
 SCHEDULES = st.sampled_from(["nightly", "hourly"])
+PRIORITIES = st.sampled_from([0, 0, 1, -1])
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
@@ -40,6 +41,7 @@ class Entry:
     data: str
     number: int
     """The call that pushed it: of two with one id the higher is the newer."""
+    priority: int = 0
     state: str = ""
     lost: int = 0
     lease: Lease | None = None
@@ -111,15 +113,22 @@ class Store(RuleBasedStateMachine):
 
     @rule(
         messages=st.lists(
-            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR])), min_size=1, max_size=4
+            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR]), PRIORITIES),
+            min_size=1,
+            max_size=4,
         ),
         commit=st.none() | COMMITS,
         undo=st.booleans(),
     )
-    def push(self, messages: list[tuple[str, str, float]], commit: str | None, undo: bool) -> None:
+    def push(
+        self, messages: list[tuple[str, str, float, int]], commit: str | None, undo: bool
+    ) -> None:
         self.number += 1
         data = f"data {self.number}"
-        sent = [Message(self.name(q), task_id, data, delay) for q, task_id, delay in messages]
+        sent = [
+            Message(self.name(queue), task_id, data, delay, priority)
+            for queue, task_id, delay, priority in messages
+        ]
         if commit in self.aborted and not undo:
             self.aborted.remove(commit)  # an abort does not refuse an id that somebody chose
             self.commits.pop(commit, None)
@@ -137,12 +146,12 @@ class Store(RuleBasedStateMachine):
             return
         added: list[Entry] = []
         expected: list[int] = []
-        for place, (name, task_id, delay) in enumerate(messages):
+        for place, (name, task_id, delay, priority) in enumerate(messages):
             queue = self.queues[name]
             if queue.waiting(task_id):
                 expected.append(place)
                 continue
-            entry = Entry(queue, task_id, data, self.number)
+            entry = Entry(queue, task_id, data, self.number, priority)
             queue.tasks.append(entry)
             queue.counts["pushed"] += 1
             self.put(entry, delay, place)
@@ -163,20 +172,26 @@ class Store(RuleBasedStateMachine):
                     entry.queue.counts["pushed"] -= 1
                     self.remove(entry)
 
-    @rule(name=SCHEDULES, moment=st.integers(1, 9), queue=QUEUES, task_id=IDS)
-    def tick(self, name: str, moment: int, queue: str, task_id: str) -> None:
+    @rule(
+        name=SCHEDULES,
+        moment=st.integers(1, 9),
+        queue=QUEUES,
+        task_id=IDS,
+        priority=PRIORITIES,
+    )
+    def tick(self, name: str, moment: int, queue: str, task_id: str, priority: int) -> None:
         if not self.client.remembers_ticks:
             return
         self.number += 1
         data = f"data {self.number}"
-        message = Message(self.name(queue), task_id, data)
+        message = Message(self.name(queue), task_id, data, 0.0, priority)
         is_new = self.ticks.get(name, (0, 0))[0] < moment
         assert self.client.push_tick(name + self.run, moment, message) == is_new
         if not is_new:
             return
         self.ticks[name] = moment, moment
         if not self.queues[queue].waiting(task_id):
-            entry = Entry(self.queues[queue], task_id, data, self.number)
+            entry = Entry(self.queues[queue], task_id, data, self.number, priority)
             entry.queue.tasks.append(entry)
             entry.queue.counts["pushed"] += 1
             self.put(entry)
@@ -254,6 +269,7 @@ class Store(RuleBasedStateMachine):
             assert len(found) == 1
             first = next(self.queues[name] for name in order if self.queues[name].ready())
             assert found[0].queue is first
+            assert found[0].priority == max(entry.priority for entry in first.ready())
             return
         left = limit
         for name in order:
@@ -264,14 +280,24 @@ class Store(RuleBasedStateMachine):
             left -= len(here)
             has_suspects = any(entry.suspect for entry in ready)
             assert len(here) == min(left + len(here), len(ready)) or has_suspects
-            # Where a task stands that was released or lost is the store's affair.
-            if not any(entry.anywhere for entry in ready):
-                since = sorted(entry.since for entry in ready)
-                assert [entry.since for entry in here] == since[: len(here)]
+            for priority in (1, 0, -1):
+                self.check_order(
+                    [entry for entry in here if entry.priority == priority],
+                    [entry for entry in ready if entry.priority == priority],
+                )
+            levels = sorted((entry.priority for entry in ready), reverse=True)
+            assert [entry.priority for entry in here] == levels[: len(here)]
             if has_suspects and left:
                 # It has stopped before one, which is not the first of all.
                 assert len(found) == limit - left > 0
                 return
+
+    def check_order(self, here: list[Entry], ready: list[Entry]) -> None:
+        """Check those of one priority."""
+        # Where a task stands that was released or lost is the store's affair.
+        if not any(entry.anywhere for entry in ready):
+            since = sorted(entry.since for entry in ready)
+            assert [entry.since for entry in here] == since[: len(here)]
 
     @precondition(lambda self: self.leases)
     @rule(

@@ -96,6 +96,16 @@ def test_sample_is_a_queue_as_it_was(keeper: Client) -> None:
     assert sample.dropped == 0
 
 
+def test_sample_counts_tasks_of_all_priorities(keeper: Client) -> None:
+    for delay in (0.0, 3600.0):
+        keeper.push_many([Message("mail", f"{delay} {n}", "{}", delay, n) for n in (-1, 0, 1)])
+
+    keeper.note({}, ["mail"])
+
+    (sample,) = list(keeper.history("mail") or ())
+    assert (sample.ready, sample.scheduled) == (3, 3)
+
+
 def test_stats_of_several_queues_equal_those_of_each(client: Client) -> None:
     push(client, "a", "b")
     client.push_many([Message("video", "c", "{}")])

@@ -118,3 +118,16 @@ def test_drain_of_an_empty_paused_queue_ends(dsn: str, gator: Gator) -> None:
     gator.pause()
 
     assert invoke("drain", dsn, "all").exit_code == 0
+
+
+@pytest.mark.parametrize("option", [["drain", "--timeout"], ["pause", "--for"]])
+@pytest.mark.parametrize("seconds", ["nan", "1e300", "-1"])
+def test_time_that_is_no_number_of_seconds_is_an_error(
+    dsn: str, gator: Gator, option: list[str], seconds: str
+) -> None:
+    gator.task(add, 1, 2)
+
+    result = invoke(option[0], dsn, "all", option[1], seconds)
+
+    assert result.exit_code == 2
+    assert gator.stats().paused == 0

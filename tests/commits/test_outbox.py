@@ -63,6 +63,17 @@ def test_delay_counts_from_the_commit(path: Path, outbox: Outbox) -> None:
         assert 0.0 < row.commit.messages[1].delay <= 15.0
 
 
+def test_row_keeps_priorities_and_is_as_before_without(path: Path, outbox: Outbox) -> None:
+    commit = new_commit([Message("all", "a", "{}", 0.0, 1), *MESSAGES])
+    sql, parameters = outbox.statement(str(commit.commit_id), commit.messages, "sqlite")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(sql, parameters)
+
+    with outbox.claimed(10, 0.0) as [row]:
+        assert [message.priority for message in row.commit.messages] == [1, 0, 0]
+    assert [len(fields) for fields in json.loads(parameters[1])] == [5, 4, 4]
+
+
 def test_young_commit_is_left_to_the_process_that_wrote_it(path: Path, outbox: Outbox) -> None:
     write(path, outbox)
 

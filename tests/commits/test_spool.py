@@ -177,6 +177,17 @@ def test_delay_of_a_kept_task_counts_from_the_call(gator: Gator, store: Store) -
     assert (stats.ready, stats.scheduled) == (1, 1)
 
 
+def test_kept_task_has_its_priority(gator: Gator, store: Store) -> None:
+    gator.options(task_id="a", priority="low").task(add, 1, 2)
+    gator.options(task_id="b").task(add, 1, 2)
+    gator.options(task_id="c", priority="high").task(add, 1, 2)
+    store.away = False
+
+    eventually(lambda: depth(gator) == 0)
+
+    assert [lease.task_id for lease in gator.client.reserve("all", limit=3)] == ["c", "b", "a"]
+
+
 def test_commit_that_the_store_rejects_is_not_kept(gator: Gator, store: Store) -> None:
     store.error = BackendError("it is out of memory")
 
@@ -460,8 +471,8 @@ def test_full_disk_is_a_503(
     eventually(lambda: gator.len() == accepted)
 
 
-@pytest.mark.parametrize("spool", ["sqlite:///var/spool.db", "/var/spool/"])
-def test_spool_must_be_the_path_of_a_file(spool: str) -> None:
+@pytest.mark.parametrize("spool", ["sqlite:///var/spool.db", "/var/spool/", 7, b"/spool.db"])
+def test_spool_must_be_the_path_of_a_file(spool: Any) -> None:
     with pytest.raises(ConfigurationError, match="the path of a file"):
         Gator("locmem://", spool=spool)
 

@@ -21,6 +21,7 @@ from alligator.commits.committer import Committer
 from alligator.commits.trips import ThreadTrips, Waiter, can_share_trip, not_sent
 from alligator.constants import COMMIT_SECONDS as LIMIT
 from alligator.constants import COMMITS_A_TRIP as MOST
+from alligator.constants import MAX_COMMIT_BYTES
 from alligator.exceptions import BackendError, BackendUnavailable
 from tests.harness.programs import eventually
 from tests.harness.trip_store import TripStore
@@ -97,6 +98,23 @@ def test_trip_takes_a_limited_number_of_commits(
 
     assert [future.result(20) for future in futures] == [None] * (MOST + 2)
     assert [len(trip) for trip in store.trips] == [1, MOST, 1]
+
+
+def test_trip_takes_a_limited_number_of_bytes(
+    store: TripStore, committer: Committer, push: Push, pool: ThreadPoolExecutor
+) -> None:
+    futures = [hold(store, committer, push)]
+    large = "x" * (MAX_COMMIT_BYTES // 2 + 1)
+    for count, name in enumerate("abcd", 1):
+        data = large if name in "bc" else "{}"
+        commit = Commit([Message("all", name, data)], name)
+        futures.append(pool.submit(committer.push, commit))
+        wait_until_waiting(committer, count)
+
+    store.free.set()
+
+    assert [future.result(20) for future in futures] == [None] * 5
+    assert store.trips == [["first"], ["a", "b"], ["c", "d"]]
 
 
 def test_rejection_of_one_commit_does_not_affect_others(

@@ -26,6 +26,7 @@ from tests.backends.contract import (
     test_leases,
     test_outcomes,
     test_pausing,
+    test_priorities,
     test_suspects,
     test_undoing,
 )
@@ -133,8 +134,8 @@ MUTANTS = [
     Mutant(
         "a released task forgets when it was due",
         "step.lua",
-        "tonumber(string.sub(fence, 37)) or math.min",
-        "math.min",
+        "if #fence >= 52 then",
+        "if false then",
         lambda client: test_leases.test_released_scheduled_task_is_due_as_before(client),
     ),
     Mutant(
@@ -151,6 +152,32 @@ MUTANTS = [
         "(till > 0 and till)",
         lambda client: test_pausing.test_pause_ends_by_itself(client),
     ),
+    Mutant(
+        "a failed task loses its priority",
+        "step.lua",
+        "now + delay - priority_in(ARGV[at + 1])",
+        "now + delay",
+        lambda client: test_priorities.test_failed_task_keeps_its_priority(client),
+    ),
+    Mutant("a lost task loses its priority", "step.lua", "ended - shift, key", "ended, key"),
+    Mutant(
+        "the fence of a task does not keep its priority",
+        "step.lua",
+        "if shifts and shifts[k] ~= NORMAL then",
+        "if false then",
+    ),
+    Mutant(
+        "low goes before normal",
+        "step.lua",
+        "ipairs({ HIGH, NORMAL, LOW })",
+        "ipairs({ HIGH, LOW, NORMAL })",
+    ),
+    Mutant(
+        "a task that is not due runs because its priority is high",
+        "step.lua",
+        "whole(now - shift),\n      'WITHSCORES'",
+        "whole(now),\n      'WITHSCORES'",
+    ),
     Mutant("an expired task is not counted", "step.lua", "add(queue, 'expired', 1)", "", expired),
     Mutant("a release has no delay", "step.lua", "if delay > 0 then", "if false then"),
     Mutant(
@@ -166,6 +193,7 @@ MUTANTS = [
         "",
     ),
     Mutant("no dedupe", "push.lua", "(is_taken and find_waiting(queue, id))", "false"),
+    Mutant("high is low", "push.lua", "sign == '+' and HIGH", "sign == '+' and LOW"),
     Mutant("no dedupe in a commit", "push.lua", "if ours[id] or (", "if ("),
     Mutant("a newer task overwrites a leased one", "push.lua", "if there[i] then", "if false then"),
     Mutant(
@@ -182,7 +210,7 @@ MUTANTS = [
         "== '{' and 1 or 1",
     ),
     Mutant("the marker is not looked at", "push.lua", "span, 'NX', 'EX'", "span, 'EX'"),
-    Mutant("the other way round", "push.lua", "and now + i", "and now - i"),
+    Mutant("the other way round", "push.lua", "local due = now + i", "local due = now - i"),
     Mutant("a lease is extended by nothing", "extend.lua", "clock() + ARGV[1]", "clock() - 1"),
     Mutant(
         "no fence for extending",
@@ -301,6 +329,27 @@ MUTANTS = [
         "if self._is_paused(name):",
         "if False:",
         paused,
+    ),
+    Mutant(
+        "the priority is not stored",
+        "sqlite_backend/writes.py",
+        "data, level))",
+        "data, 0))",
+    ),
+    Mutant(
+        "a task loses its priority when it returns",
+        "sqlite_backend/schema.py",
+        "CASE :state WHEN 'ready' THEN priority",
+        "CASE :state WHEN 'ready' THEN 0 * priority",
+    ),
+    Mutant(
+        "a delayed task loses its priority",
+        "sqlite_backend/schema.py",
+        "'ready', at = at - priority",
+        "'ready', at = at - 0 * priority",
+        lambda client: test_priorities.test_delayed_tasks_have_their_priority_when_they_are_ready(
+            client
+        ),
     ),
     Mutant(
         "an expired task has failed",

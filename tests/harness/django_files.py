@@ -122,12 +122,28 @@ def note_connections(name):
 import asyncio
 import time
 
+from django.contrib import admin
+from django.db import transaction
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.urls import include, path
 
 from django_alligator import gator
 
+from .models import Order
 from .tasks import note
+
+
+def atomic(request, fate):
+    with transaction.atomic():
+        Order.objects.create(name=fate)
+        gator.task(note, fate)
+        if fate == "rollback":
+            transaction.set_rollback(True)
+        if fate == "raise":
+            raise RuntimeError("the view fails")
+    with transaction.atomic(using="stock"):  # which is not enlisted
+        gator.task(note, f"stock {fate}")
+    return HttpResponse(status=500 if fate == "500" else 200)
 
 
 def work(path):
@@ -163,7 +179,9 @@ async def chunks():
 
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("alligator/", include("django_alligator.urls")),
+    path("atomic/<fate>", atomic),
     path("async/<path:path>", apage),
     path("<path:path>", page),
 ]

@@ -1,5 +1,6 @@
 """Settings of Django for a database, from its URL."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import make_url
@@ -24,7 +25,9 @@ def settings_of(url: str) -> dict[str, Any]:
 
 
 def use_pymysql() -> None:
-    """Put PyMySQL in the place of mysqlclient, which Django supports."""
+    """Put PyMySQL in the place of mysqlclient, which Django supports, if that is not installed."""
+    if find_spec("MySQLdb") is not None:
+        return
     import pymysql  # type: ignore[import-untyped]
 
     pymysql.version_info = (2, 2, 7, "final", 0)

@@ -1,15 +1,22 @@
 """The verdict of health, and its limits."""
 
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
 
 from alligator import Gator
-from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
+from alligator.exceptions import (
+    BackendError,
+    BackendUnavailable,
+    ConfigurationError,
+    InvalidOption,
+)
 from alligator.monitoring.health import Health
 from tests.harness.health import Durable, Frozen, gator_on, outputs, work_on
 from tests.harness.programs import SLACK
+from tests.harness.sample_tasks import add
 
 
 class Away(Durable):
@@ -114,3 +121,24 @@ def test_limit_that_is_no_number_is_an_error_at_the_call(
 ) -> None:
     with pytest.raises(ConfigurationError, match="backlog_"):
         Health(gator, **limits)
+
+
+@pytest.mark.parametrize("name", ["timeout", "fresh_for"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -1, True, "1", None])
+def test_seconds_that_are_no_number_are_an_error_at_the_call(
+    gator: Gator, name: str, value: Any
+) -> None:
+    with pytest.raises(InvalidOption, match=f"^{name} is a number of seconds"):
+        Health(gator, **{name: value})
+
+
+def test_seconds_may_be_timedeltas(gator: Gator) -> None:
+    gator.task(add, 1, 2)
+    later, now = timedelta(minutes=1), timedelta(seconds=-1)
+
+    health = Health(gator, timeout=later, fresh_for=now * 0, backlog_after=later)
+    late = Health(gator, backlog_after={"mail": now})
+
+    assert health.timeout == 60
+    assert health.verdict().status == "pass"
+    assert late.verdict().checks["queue/mail:oldestAge"][0]["status"] == "warn"

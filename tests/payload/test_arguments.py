@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
@@ -211,6 +212,17 @@ class OwnText(str):
     __slots__ = ()
 
 
+class Marked(str):
+    """A text as Django's templates return it, which is safe to be part of HTML."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return self
+
+    __str__ = __html__
+
+
 CHANGED: list[tuple[Any, Any, str]] = [
     (str, ID, "its annotation str would make it '12345678-"),
     (Any, ID, "value: UUID"),
@@ -244,6 +256,9 @@ CHANGED: list[tuple[Any, Any, str]] = [
     (dict[str, int], OwnDict(a=1), "OwnDict"),
     (collections.OrderedDict[str, int], collections.OrderedDict(a=1), "OrderedDict"),
     (str, OwnText("a"), "OwnText"),
+    (Marked, Marked("a"), "Marked has no form in JSON"),
+    (int, Marked("1"), "Marked"),
+    ("Nowhere", Marked("a"), "its annotation Nowhere cannot be evaluated"),
     (object, object(), "object"),
     (complex, 1j, "complex"),
     (Path, Path("a"), "Path"),
@@ -272,6 +287,26 @@ def test_tuple_that_is_not_annotated_as_one_arrives_as_a_list(
     gator.pop()
 
     assert arrived == [[1, [2, {"a": [3]}]]]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (str, Marked("<p>"), "<p>"),
+        (str | None, Marked("<p>"), "<p>"),
+        (Any, {Marked("a"): [Marked("<p>"), 1]}, {"a": ["<p>", 1]}),
+        (Sequence[str], [Marked("<p>"), "b"], ["<p>", "b"]),
+        (Parameter.empty, Marked("<p>"), "<p>"),
+    ],
+)
+def test_text_that_is_marked_as_html_arrives_without_its_mark(
+    gator: Gator, annotation: Any, value: Any, expected: Any
+) -> None:
+    gator.task(bare if annotation is Parameter.empty else annotated(annotation), value)
+
+    gator.pop()
+
+    assert difference(arrived, [expected]) is None
 
 
 def test_each_kind_of_parameter_is_restored(gator: Gator) -> None:

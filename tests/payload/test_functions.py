@@ -545,8 +545,10 @@ def test_generator_function_is_refused_at_the_call(gator: Gator, func: Any) -> N
 
 
 def test_generator_function_is_refused_as_a_hook(gator: Gator) -> None:
+    hook: Any = rows
+
     with pytest.raises(InvalidOption, match="on_start is a generator function"):
-        gator.options(on_start=rows)
+        gator.options(on_start=hook)
 
 
 # Task objects of other libraries, and wrappers.

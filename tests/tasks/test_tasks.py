@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from alligator import (
 )
 from alligator.constants import MAX_SECONDS
 from alligator.exceptions import InvalidOption, NotImportable, PayloadError
-from alligator.tasks import MAX_BACKOFF
+from alligator.tasks.decisions import MAX_BACKOFF
 from tests.harness.payloads import DEEP
 from tests.harness.sample_tasks import add, add_later, fail, fail_later, sleep_later
 
@@ -208,6 +209,25 @@ def test_task_with_nothing_to_call_raises_an_error() -> None:
         Task().run()
     with pytest.raises(InvalidOption, match="calls a function"):
         Task().to_call("add")  # type: ignore[arg-type]
+
+
+old_names = {"old_add": add, "closure": partial(add, 1)}
+globals().update(old_names)  # aliases that a project keeps when it renames a function
+
+
+@pytest.mark.parametrize("name", old_names)
+def test_name_is_that_of_the_payload_it_was_read_from(name: str) -> None:
+    data = json.loads(ready(add, 1, 2, retries=2).serialize())
+    data |= {"module": __name__, "callable": name, "args": [], "kwargs": {"b": 2}}
+    data["kwargs"] |= {"a": 1} if name == "old_add" else {}
+
+    task = Task.deserialize(json.dumps(data))
+    again = Task.deserialize(task.for_retry(2).serialize())
+
+    assert task.name == again.name == f"{__name__}.{name}"
+    assert again.run().result == 3
+    again.to_call(add, 1, 2)
+    assert again.name == "tests.harness.sample_tasks.add"
 
 
 GOOD: dict[str, Any] = json.loads(ready(add, 1, 2, task_id="a").serialize())

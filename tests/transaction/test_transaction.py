@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import NoReturn
 
 import pytest
@@ -385,6 +386,30 @@ def test_callbacks_are_not_called_when_nothing_commits(gator: Gator, ending: str
         raise Boom
 
     assert seen == []
+
+
+async def wait() -> None:
+    await asyncio.sleep(0)
+
+
+def generate() -> Iterator[None]:
+    yield
+
+
+async def generate_later() -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("callback", [wait, generate, generate_later, partial(wait)])
+def test_callback_that_would_not_run_is_refused_at_the_call(
+    gator: Gator, callback: Callable[[], object]
+) -> None:
+    with gator.transaction() as tx:
+        gator.task(add, 1, 2)
+        with pytest.raises(InvalidOption, match=r"^callback is a (coroutine|generator) function"):
+            tx.on_commit(callback)
+
+    assert gator.len() == 1
 
 
 def test_callback_that_fails_is_logged_and_hides_nothing(

@@ -50,6 +50,13 @@ GiveUp(7)  # refused
 gator.options(expires=60)
 gator.options(expires=datetime.now())
 gator.options(expires="tomorrow")  # refused
+gator.options(on_start=lambda task: None, on_error=lambda task, error: None)
+gator.options(on_start=lambda: None)  # refused
+gator.options(on_success=lambda task: None)  # refused
+gator.options(on_error=lambda task, error, more: None)  # refused
+Task(on_error=lambda: None)  # refused
+gator.options(priority="high")
+gator.options(priority="urgent")  # refused
 gator.options(retrys=3)  # refused
 gator.options(retries="many")  # refused
 gator.options(headers={"request_id": 7})  # refused

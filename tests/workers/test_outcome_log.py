@@ -1,5 +1,6 @@
 """With any formatter a line of a worker says which task, what happened and why."""
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -48,6 +49,39 @@ def test_message_says_what_failed_and_why_and_when_it_is_retried(
     which = f"tests.harness.sample_tasks.fail {task.task_id}: RuntimeError: no\\nluck"
     assert failed == f"failed; will be retried in 0 s: {which}"
     assert dead == f"{DEAD}: {which}"
+
+
+FAILING = """
+def fail(): raise RuntimeError("no luck")
+async def fail_later(): raise RuntimeError("no luck")
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("name", ["fail", "fail_later"])
+@pytest.mark.parametrize("timeout", [None, 60])
+@pytest.mark.parametrize("isolate", [False, True], ids=["plain", "isolated"])
+def test_traceback_begins_with_the_code_of_the_task(
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    timeout: int | None,
+    isolate: bool,
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "failing", raising=False)
+    gator = Gator(f"sqlite://{tmp_path}/queue.db")
+    gator.options(timeout=timeout).task(getattr(importlib.import_module("failing"), name))
+
+    Worker(gator, burst=True, isolate=isolate).run_forever()
+
+    [letter] = gator.dead_letters()
+    begin = f'Traceback (most recent call last):\n  File "{tmp_path}/failing.py"'
+    assert letter.traceback.startswith(begin)
+    assert letter.traceback.count("  File ") == 1
+    assert begin in caplog.text
 
 
 def test_message_says_which_payload_is_no_task(caplog: pytest.LogCaptureFixture) -> None:

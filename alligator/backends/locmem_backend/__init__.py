@@ -75,6 +75,7 @@ class Client(base.Client):
 
     blocking: ClassVar[bool] = False
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:

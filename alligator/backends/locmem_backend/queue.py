@@ -8,6 +8,7 @@ from operator import attrgetter
 from time import time
 from typing import Any, Final
 
+from ...constants import LEVELS
 from ..base import (
     DeadLetter,
     Lease,
@@ -37,13 +38,14 @@ class Entry:
     """One push of a task, in any state."""
 
     __slots__ = (
-        *("alone", "data", "due", "leased", "lost", "number", "order", "position", "runs"),
-        *("suspect", "task_id"),
+        *("alone", "data", "due", "leased", "lost", "number", "order", "position", "priority"),
+        *("runs", "suspect", "task_id"),
     )
 
-    def __init__(self, task_id: str, data: str) -> None:
+    def __init__(self, task_id: str, data: str, priority: int) -> None:
         self.task_id: str = task_id
         self.data: str = data
+        self.priority: int = priority
         self.number: int = next(_numbers)
         self.runs: int = 0
         """How often it was leased."""
@@ -66,7 +68,7 @@ class Entry:
 
 
 class Queue:
-    """The tasks of one queue, and two heaps that order what happens next.
+    """The tasks of one queue, and heaps that order what happens next.
 
     It has no lock: the caller holds that of the store. *now* is a time of the monotonic clock.
     """
@@ -80,7 +82,7 @@ class Queue:
         """Those that are ready, scheduled or leased, by their numbers."""
         self._by_id: dict[str, list[Entry]] = {}
         """Those that are ready or scheduled; more than one of an id if a leased one returned."""
-        self._waiting: list[HeapItem] = []
+        self._waiting: dict[int, list[HeapItem]] = {level: [] for level in LEVELS.values()}
         self._leases: list[HeapItem] = []
         self._orders = count()
         self._dead: dict[int, tuple[DeadLetter, Entry]] = {}
@@ -97,7 +99,7 @@ class Queue:
         if message.task_id in self._by_id:
             return None
         self._counts["pushed"] += 1
-        entry = Entry(message.task_id, message.data)
+        entry = Entry(message.task_id, message.data, message.priority)
         self._entries[entry.number] = entry
         self._put_waiting(entry, now + bounded(message.delay))
         return entry.number
@@ -174,20 +176,21 @@ class Queue:
     def reserve(
         self, limit: int, now: float, lease_for: float, *, is_first: bool
     ) -> tuple[list[Lease], bool]:
-        """Lease up to *limit* tasks, the one that has been due for longest first.
+        """Lease up to *limit* tasks by priority, of equal ones the one due for longest first.
 
         Also return whether the step can continue. It ends at a suspect, which must be leased alone:
         with it if nothing was reserved before (*is_first*), else before it.
         """
         leases: list[Lease] = []
-        while len(leases) < limit and (head := self._head(self._waiting)) and head[0] <= now:
-            entry = self._entries[head[3]]
-            if entry.suspect and (leases or not is_first):
-                return leases, False
-            heapq.heappop(self._waiting)
-            leases.append(self._lease(entry, now, lease_for))
-            if entry.suspect:
-                return leases, False
+        for heap in self._waiting.values():
+            while len(leases) < limit and (head := self._head(heap)) and head[0] <= now:
+                entry = self._entries[head[3]]
+                if entry.suspect and (leases or not is_first):
+                    return leases, False
+                heapq.heappop(heap)
+                leases.append(self._lease(entry, now, lease_for))
+                if entry.suspect:
+                    return leases, False
         return leases, True
 
     def mark_alone(self, lease: Lease) -> None:
@@ -221,8 +224,8 @@ class Queue:
 
     def pause(self, now: float) -> float:
         """Return the seconds until a task is due or a lease ends."""
-        waiting, leased = self._head(self._waiting), self._head(self._leases)
-        due = max(waiting[0], self.paused_until) if waiting else inf
+        waiting = (head[0] for heap in self._waiting.values() if (head := self._head(heap)))
+        due, leased = max(min(waiting, default=inf), self.paused_until), self._head(self._leases)
         return max(0.0, min(due, leased[0] if leased else inf) - now)
 
     # Canceling, dropping, retrying.
@@ -349,17 +352,13 @@ class Queue:
         del self._entries[entry.number]
         if not entry.leased:
             self._remove_waiting(entry)
-            self._compact_heap()
+            self._compact_heap(self._waiting[entry.priority])
 
-    def _compact_heap(self) -> None:
+    def _compact_heap(self, heap: list[HeapItem]) -> None:
         """Remove the stale items of the heap; they would stay there until they are due."""
-        if len(self._waiting) > 2 * len(self._entries) + STALE:
-            self._waiting = [
-                item
-                for item in self._waiting
-                if (entry := self._entries.get(item[3])) is not None and entry.order == item[2]
-            ]
-            heapq.heapify(self._waiting)
+        if len(heap) > 2 * len(self._entries) + STALE:
+            heap[:] = [item for item in heap if self._is_current(item)]
+            heapq.heapify(heap)
 
     def _put_waiting(self, entry: Entry, due: float) -> None:
         entry.position = (due, next(self._orders))
@@ -368,7 +367,7 @@ class Queue:
     def _put_back(self, entry: Entry) -> None:
         entry.leased, entry.due, entry.order = False, entry.position[0], next(self._orders)
         self._by_id.setdefault(entry.task_id, []).append(entry)
-        heapq.heappush(self._waiting, (*entry.position, entry.order, entry.number))
+        heapq.heappush(self._waiting[entry.priority], (*entry.position, entry.order, entry.number))
 
     def _put_leased(self, entry: Entry, until: float) -> None:
         entry.leased, entry.due, entry.order = True, until, next(self._orders)
@@ -391,8 +390,11 @@ class Queue:
     def _head(self, heap: list[HeapItem]) -> HeapItem | None:
         """Return the first item of *heap* that is not stale; remove the stale ones before it."""
         while heap:
-            entry = self._entries.get(heap[0][3])
-            if entry is not None and entry.order == heap[0][2]:
+            if self._is_current(heap[0]):
                 return heap[0]
             heapq.heappop(heap)
         return None
+
+    def _is_current(self, item: HeapItem) -> bool:
+        entry = self._entries.get(item[3])
+        return entry is not None and entry.order == item[2]

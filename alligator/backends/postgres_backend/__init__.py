@@ -72,6 +72,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -157,10 +158,10 @@ class Client(base.Client):
             *pack_outcomes(outcomes),
         ]
         *rows, last = session.wire.call(self._statements.step, values, until)
-        now, pause, took, is_complete, is_reclaimed = last[6:]
+        now, pause, took, is_complete, is_reclaimed = last[6:11]
         if limit > 0:
             self._marks.record(
-                *(names, scan, [(row[0], row[6]) for row in rows]),
+                *(names, scan, [((row[0], row[11]), row[6]) for row in rows]),
                 now=now,
                 took=took,
                 is_complete=is_complete,
@@ -321,9 +322,9 @@ class Client(base.Client):
         return [last for (last,) in rows]
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
-        queue_name, task_id, data, delay = message
+        queue_name, task_id, data, delay, priority = message
         values = [name, moment, UNANNOUNCED_SECONDS, queue_name, task_id, bounded(delay)]
-        [(queued,)] = self._call(self._statements.push_tick, [*values, data.encode()])
+        [(queued,)] = self._call(self._statements.push_tick, [*values, data.encode(), priority])
         return bool(queued)
 
     def schedules(self) -> list[ScheduleRecord]:

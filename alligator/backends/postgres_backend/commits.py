@@ -65,6 +65,7 @@ class Batch:
             [task_id for _, task_id, *_ in tasks],
             [bounded(message.delay) for *_, message in tasks],
             [message.data.encode() for *_, message in tasks],
+            [message.priority for *_, message in tasks],
         ]
 
     def values(self, latest: float) -> list[Value]:
@@ -126,7 +127,10 @@ class Pusher:
                 session.set_clock(row[1])
                 batch.fill(outcomes, batch.read(row))
                 return outcomes
-            except (Lost, TooLate):
+            except Lost:
+                in_doubt = True
+                self._sessions.close()  # the same cause may have broken the idle ones
+            except TooLate:
                 in_doubt = True
             except ServerError as error:
                 in_doubt = not is_definite(error)

@@ -14,7 +14,17 @@ from ...exceptions import ConfigurationError
 from ..base import redact
 
 DEFAULT_SCHEMA: Final = "alligator"
+
+KEEPALIVE: Final = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+"""A worker waits on an idle connection: keepalive lets a NAT keep it, or its loss be detected."""
+
 _SCHEMA = re.compile(r"(?!pg_|information_schema$)[A-Za-z_][A-Za-z0-9_]{0,62}")
+_PLACES: Final = ("host", "hostaddr", "port")
+_NOWHERE: Final = "/nonexistent"
 _OPTIONS: Final = ("schema", "timeout")
 _SHAPE: Final = "postgresql://[user[:password]@][host[:port],…][/database][?option=value&…]"
 
@@ -100,7 +110,10 @@ def _conninfos(parameters: dict[str, str], store: str) -> list[bytes]:
     libpq itself goes to the next host only if the last refuses the connection, not if it is silent.
     """
     defaults = {"fallback_application_name": "alligator"}
-    if not {"PGTARGETSESSIONATTRS", "PGSERVICE"} & set(os.environ) and "service" not in parameters:
+    has_service = "PGSERVICE" in os.environ or "service" in parameters
+    if not has_service:  # it may set them
+        defaults |= KEEPALIVE
+    if not has_service and "PGTARGETSESSIONATTRS" not in os.environ:
         # A queue needs a server that accepts writes. After a failover this finds the new primary.
         defaults["target_session_attrs"] = "read-write"
     parameters = {**defaults, **parameters, "client_encoding": "UTF8"}
@@ -109,10 +122,11 @@ def _conninfos(parameters: dict[str, str], store: str) -> list[bytes]:
         parameters.get(name, "").split(",") for name in ("host", "hostaddr", "port")
     )
     number = max(len(hosts), len(addresses))
-    if not all(port.isdecimal() or not port for port in ports):
-        raise ConfigurationError(f"{store}: the port must be a number.")
+    if not all(not port or (port.isdecimal() and int(port) < 65536) for port in ports):
+        raise ConfigurationError(f"{store}: the port must be a number below 65536.")
     if len(ports) not in (1, number):
         raise ConfigurationError(f"{store}: give one port, or one for each host.")
+    _check_values(parameters, store)
     if number == 1:
         return [make_conninfo("", **parameters).encode()]
     conninfos: list[bytes] = []
@@ -126,3 +140,23 @@ def _conninfos(parameters: dict[str, str], store: str) -> list[bytes]:
                 one.pop(name, None)
         conninfos.append(make_conninfo("", **one).encode())
     return conninfos
+
+
+def _check_values(parameters: dict[str, str], store: str) -> None:
+    """Raise `ConfigurationError` if libpq would reject a value at each connection."""
+    authority = parameters.get("sslrootcert", "system")
+    if parameters.get("sslmode", "").startswith("verify-") and authority != "system":
+        try:
+            with open(authority, "rb"):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"{store}: sslrootcert: cannot read {authority}: {error.strerror}"
+            ) from None
+    # libpq checks the values before it connects, here to a socket that does not exist.
+    others = {name: value for name, value in parameters.items() if name not in _PLACES}
+    pgconn = pq.PGconn.connect_start(make_conninfo("", **others, host=_NOWHERE).encode())
+    message = (pgconn.error_message or b"").decode(errors="replace").strip()
+    pgconn.finish()
+    if message.startswith("invalid "):
+        raise ConfigurationError(f"{store}: {message}")

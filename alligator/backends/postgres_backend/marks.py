@@ -12,7 +12,11 @@ from math import inf
 from time import monotonic
 from typing import Final, NamedTuple
 
+from ...constants import LEVELS
 from .codec import BEGINNING
+
+EARLIEST: Final = -36_524 * 86_400 * 1_000_000
+"""The year 1900: before any task is due. See `shift` in the SQL."""
 
 SLOW_SECONDS: Final = 0.005
 SLOW_SECONDS_A_TASK: Final = 0.0001
@@ -36,7 +40,7 @@ class Scan(NamedTuple):
     """Where the scans of one step begin."""
 
     after: list[int]
-    """For each queue, among the tasks that wait."""
+    """For each queue and priority, among the tasks that wait, by the times at which they were due."""
     since: int
     """Among the leases of all queues."""
     is_full: bool
@@ -46,7 +50,7 @@ class Marks:
     """What a client remembers from its last steps."""
 
     def __init__(self) -> None:
-        self._after: dict[str, int] = {}
+        self._after: dict[tuple[str, int], int] = {}
         self._since = BEGINNING
         self._full_at = 0.0
         """When the next scan must begin at the beginning; 0 while such scans are fast."""
@@ -55,8 +59,8 @@ class Marks:
     def scan(self, queues: Sequence[str]) -> Scan:
         """Return where the next step on *queues* begins."""
         if monotonic() >= self._full_at:
-            return Scan([BEGINNING] * len(queues), BEGINNING, True)
-        after = [self._after.get(queue, BEGINNING) for queue in queues]
+            return Scan([EARLIEST] * len(LEVELS) * len(queues), BEGINNING, True)
+        after = [self._after.get(part, EARLIEST) for part in _parts(queues)]
         return Scan(after, self._since, False)
 
     def reset(self) -> None:
@@ -71,14 +75,14 @@ class Marks:
         self,
         queues: Sequence[str],
         scan: Scan,
-        found: Sequence[tuple[str, int]],
+        found: Sequence[tuple[tuple[str, int], int]],
         *,
         now: int,
         took: float,
         is_complete: bool,
         is_reclaimed: bool,
     ) -> None:
-        """Record what a step found: the queue and the time of each task, in order.
+        """Record what a step found: queue and priority, and the time of each task, in order.
 
         *now* is the server's clock, *took* the seconds of its scans, and *is_complete* tells whether it
         reached the end of every queue, *is_reclaimed* whether it found all expired leases.
@@ -94,10 +98,16 @@ class Marks:
         if is_reclaimed:
             self._since = now - LATE
         if is_complete:
-            self._after.update(dict.fromkeys(queues, now - LATE))
+            self._after.update(dict.fromkeys(_parts(queues), now - LATE))
             return
         if found:
+            parts = _parts(queues)
             last, _ = found[-1]
-            self._after[last] = min(at for queue, at in found if queue == last)
-            for queue in queues[: queues.index(last)]:
-                self._after[queue] = now - LATE
+            self._after[last] = min(at for part, at in found if part == last)
+            for part in parts[: parts.index(last)]:
+                self._after[part] = now - LATE
+
+
+def _parts(queues: Sequence[str]) -> list[tuple[str, int]]:
+    """Return queues and priorities in the order in which a step reserves from them."""
+    return [(queue, priority) for queue in queues for priority in LEVELS.values()]

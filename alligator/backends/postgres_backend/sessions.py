@@ -17,6 +17,9 @@ from .wire import Lost, Row, ServerError, TimedOut, Wire
 MAX_IDLE: Final = 32
 """How many connections that are not in use stay open."""
 
+IDLE_SECONDS: Final = 60.0
+"""How long an idle connection is kept: a NAT or load balancer may have dropped an older one."""
+
 CALL_SECONDS: Final = 5.0
 """How long a call waits for its reply, other than a push."""
 
@@ -52,6 +55,8 @@ class Session:
         self.is_pooled: bool = False
         """Whether a pooler gives each transaction another server process, as PgBouncer may."""
         self.listens: bool = False
+        self.idle_since: float = 0.0
+        """When it was given back, on the monotonic clock."""
         self._offset = 0.0
 
     def begin(self, deadline: float) -> str:
@@ -113,8 +118,6 @@ class Sessions:
                 can_repeat = isinstance(error, Lost) or is_repeatable(error)
                 if is_last or isinstance(error, TimedOut) or not can_repeat:
                     self.fail(error)
-                if isinstance(error, Lost):
-                    self.close()  # the same cause has broken the idle ones
         raise AssertionError("unreachable")
 
     def fail(self, error: Lost | ServerError) -> NoReturn:
@@ -127,7 +130,8 @@ class Sessions:
     def lend(self, deadline: float, *, create: bool = True) -> Iterator[Session]:
         """Lend a session to this thread; raise `Lost` or `ServerError` if there is none.
 
-        After any error but `ServerError` it is closed. With *create* the tables exist afterwards.
+        After any error but `ServerError` it is closed; after `Lost`, those that were idle are closed as
+        well. With *create* the tables exist afterwards.
         """
         session = self.take(deadline, create=create)
         try:
@@ -140,8 +144,10 @@ class Sessions:
                 self._is_installed = False
             self.give_back(session)
             raise
-        except BaseException:
+        except BaseException as error:
             session.wire.close()
+            if isinstance(error, Lost):
+                self.close()  # the same cause may have broken them
             raise
         self.give_back(session)
 
@@ -154,9 +160,12 @@ class Sessions:
                 session = self._idle.pop()
             except IndexError:  # another thread was faster
                 continue
-            if session.wire.is_alive():
+            is_old = monotonic() - session.idle_since > IDLE_SECONDS
+            if not is_old and session.wire.is_alive():
                 break
             session.wire.close()
+            if is_old:
+                self.close()  # the others were used earlier
         else:
             session = self._open(deadline)
         if create and not self._is_installed:
@@ -182,6 +191,7 @@ class Sessions:
         if session.wire.is_closed or len(self._idle) >= MAX_IDLE or session.wire.pid != os.getpid():
             session.wire.close()
         else:
+            session.idle_since = monotonic()
             self._idle.append(session)
 
     def exists(self) -> bool:

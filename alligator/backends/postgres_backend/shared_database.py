@@ -77,6 +77,7 @@ class SharedDatabase:
                 message.task_id,
                 bounded(message.delay),
                 b64encode(message.data.encode()).decode(),
+                message.priority,
             )
             for place, message in enumerate(messages, 1)
         ]

@@ -43,9 +43,9 @@ class Statements:
             name = f"alligator_{function}" if prepare else ""
             return own(f"SELECT * FROM {{s}}.{function}({marks})", types, name)  # noqa: S608
 
-        tasks = "text[] bool[] int4[] int4[] text[] text[] float8[] bytea[]"
+        tasks = "text[] bool[] int4[] int4[] text[] text[] float8[] bytea[] int4[]"
         self.push: Statement = own(
-            "CALL {s}.push_and_wake($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, NULL)",
+            "CALL {s}.push_and_wake($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, NULL)",
             f"float8 {tasks}",
             "alligator_push",
         )
@@ -77,9 +77,9 @@ class Statements:
         self.queue_names: Statement = own("SELECT DISTINCT queue FROM {s}.tally")
         self.scheduled: Statement = own(
             """
-            SELECT id, data, extract(epoch FROM at - clock_timestamp())::float8 FROM {s}.task
-            WHERE queue = $1 AND state = 'w' AND delayed AND at > clock_timestamp()
-            ORDER BY at, seq LIMIT $2
+            SELECT id, data, extract(epoch FROM due - clock_timestamp())::float8 FROM {s}.task
+            WHERE queue = $1 AND state = 'w' AND delayed AND due > clock_timestamp()
+            ORDER BY due, seq LIMIT $2
             """,
             "text int4",
         )
@@ -95,7 +95,7 @@ class Statements:
         )
         self.peek: Statement = own(
             """
-            SELECT at, seq, id, data, at <= clock_timestamp() FROM {s}.task
+            SELECT at, seq, id, data, due <= clock_timestamp() FROM {s}.task
             WHERE queue = $1 AND state = $2::"char" AND (at, seq) > ($3, $4)
             ORDER BY at, seq LIMIT $5
             """,
@@ -123,8 +123,8 @@ class Statements:
         )
         self.announce: Statement = call("announce", "int8 text[] text[] float8[]")
         self.push_tick: Statement = own(
-            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, NULL)",
-            "text int8 float8 text text float8 bytea",
+            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, $8, NULL)",
+            "text int8 float8 text text float8 bytea int4",
         )
         self.forget_schedule: Statement = call("forget_schedule", "text")
         self.schedules: Statement = own(

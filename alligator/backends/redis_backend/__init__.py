@@ -57,12 +57,16 @@ STEP_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: it bounds the delay if the worker that took a wake-up died."""
 
-STEP, EXTEND, LEASE = (Script(name, "tasks") for name in ("step", "extend", "lease"))
-CANCEL, DROP_SOME = (Script(name, "tasks") for name in ("cancel", "drop_some"))
-RETRY_DEAD, DROP_DEAD = (Script(name, "tasks") for name in ("retry_dead", "drop_dead"))
-STATS, BEAT, WORKERS, NOTE = map(Script, ("stats", "beat", "workers", "note"))
-HISTORY, SCHEDULED, DEAD_LETTERS = map(Script, ("history", "scheduled", "dead_letters"))
-PING, PEEK, PAUSE = map(Script, ("ping", "peek", "pause"))
+STEP, LEASE, RETRY_DEAD = (
+    Script(name, "tasks", "priorities") for name in ("step", "lease", "retry_dead")
+)
+EXTEND, CANCEL = (Script(name, "tasks") for name in ("extend", "cancel"))
+DROP_SOME, DROP_DEAD = (Script(name, "tasks") for name in ("drop_some", "drop_dead"))
+STATS, NOTE, SCHEDULED, PEEK = (
+    Script(name, "priorities") for name in ("stats", "note", "scheduled", "peek")
+)
+BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
+PING, PAUSE = map(Script, ("ping", "pause"))
 SHIFT = Script("shift", "records")
 
 PEEKED = 100
@@ -93,6 +97,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:

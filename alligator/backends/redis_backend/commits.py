@@ -36,6 +36,9 @@ ABORTED, TOO_LATE = 0, -1
 QUEUED = 1
 """Its reply to a push that is queued, now or before; with duplicates, it is a list of them."""
 
+SIGNS: Final = {1: "+", -1: "-"}
+"""What the script expects before the delay of a task whose priority is high or low."""
+
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
@@ -190,8 +193,9 @@ class Pusher:
         for name, group in groups.items():
             keys.append(self._prefix + name)
             args += name, len(group)
-            for _, task_id, data, delay in group:
-                args += task_id, data, round(bounded(delay) * 1e6) if delay > 0 else 0
+            for _, task_id, data, delay, priority in group:
+                span = round(bounded(delay) * 1e6) if delay > 0 else 0
+                args += task_id, data, f"{SIGNS[priority]}{span}" if priority else span
         push = _Push(PUSH, ["EVALSHA", PUSH.sha, len(keys), *keys, *args])
         push.commit, push.marker, push.latest_at = commit, marker, 4 + len(keys)
         if len(messages) > MAX_TASKS:

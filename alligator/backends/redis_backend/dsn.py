@@ -1,7 +1,7 @@
 """The DSN of a Redis server, of a master with Sentinels, or of a cluster."""
 
+import ssl
 from collections.abc import Callable, Mapping
-from math import inf
 from os.path import abspath
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -158,6 +158,13 @@ def _check_certificates(url: str, options: Mapping[str, Any], store: str) -> Non
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigurationError(f"{store}: {name}: cannot read {path}: {reason}") from None
+        if name != "ssl_keyfile":
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+            except ssl.SSLError as error:
+                raise ConfigurationError(
+                    f"{store}: {name}: {path} is no certificate in PEM format: {error.reason}"
+                ) from None
 
 
 def _read_options(conn_string: str) -> dict[str, Any]:
@@ -174,8 +181,10 @@ def _read_options(conn_string: str) -> dict[str, Any]:
             options[name] = OPTIONS[name](value)
         except ValueError:
             raise ConfigurationError(f"{store}: {name} must be a number") from None
-        if OPTIONS[name] is float and not 0 < options[name] < inf:
-            raise ConfigurationError(f"{store}: {name} must be a positive number of seconds")
+        if OPTIONS[name] is float and not 0 < options[name] < 3600:
+            raise ConfigurationError(
+                f"{store}: {name} must be a positive number of seconds, below 3600"
+            )
     if not options.get("ns", "x") or set("{}") & set(options.get("ns", "")):
         raise ConfigurationError(f"{store}: ns must not be empty or contain braces")
     return options

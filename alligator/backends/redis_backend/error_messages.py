@@ -22,6 +22,7 @@ PERMANENT = {
     "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted here: see ssl_ca_certs",
     "CERTIFICATE REQUIRED": "requires a client certificate: see ssl_certfile and ssl_keyfile",
     "KEY_VALUES_MISMATCH": "cannot be used, because ssl_keyfile does not belong to ssl_certfile",
+    "PEM LIB": "cannot be used, because ssl_keyfile (or ssl_certfile, without it) holds no key",
     "WRONG_VERSION_NUMBER": "does not use TLS: the DSN of such a port begins with redis://",
 }
 NOT_IN_CLUSTER_MODE = (

@@ -250,11 +250,12 @@ class LoopConnection(asyncio.BufferedProtocol):
         """Send *commands*; return the replies, or those before the connection was lost."""
         loop = asyncio.get_running_loop()
         self._replies, self._expected = [], len(commands)
+        if self.transport is None:  # lost since it was chosen
+            return self._replies
         self._done, self._deadline = loop.create_future(), deadline
         if deadline < self._timer_at:
             self._set_timer(loop)
         try:
-            assert self.transport is not None
             self.transport.write(b"".join(map(packed, commands)))
             await self._done
         except BaseException as error:

@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..base import Announcement, Message, ScheduleRecord, bounded
+from ..base import Announcement, Message, ScheduleRecord
 from ..schedules import UNANNOUNCED_SECONDS
+from .commits import SIGNS
 from .connection import Connections
 from .outcomes import microseconds
 from .protocol import Script
@@ -37,12 +38,13 @@ class Schedules:
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         """See `Client.push_tick`."""
-        queue_name, task_id, data, delay = message
+        queue_name, task_id, data, delay, priority = message
+        sign = SIGNS.get(priority, "")
         marker = f"{self._prefix}{os.urandom(12).hex()}:commit"
         keys = [self._key, marker, marker, f"{self._prefix}queues", self._prefix + queue_name]
         args: list[str | int] = [name, moment, microseconds(UNANNOUNCED_SECONDS)]
         args += MARKER_SECONDS, NO_DEADLINE, 0
-        args += queue_name, 1, task_id, data, round(bounded(delay) * 1e6)
+        args += queue_name, 1, task_id, data, f"{sign}{microseconds(delay)}"
         return bool(self._call(TICK, keys, args))
 
     def records(self) -> list[ScheduleRecord]:

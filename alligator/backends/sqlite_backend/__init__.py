@@ -54,6 +54,7 @@ class Client(base.Client):
 
     groups_commits: ClassVar[bool] = True
     can_peek: ClassVar[bool] = True
+    has_priorities: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -315,9 +316,10 @@ class Client(base.Client):
             return of_schedules.records(connection.execute, now())
 
     def ping(self) -> None:
-        # A write transaction that writes nothing: it fails if the file is read-only.
+        # A write that changes nothing: it fails if the file is read-only, or if its disk is full.
         with self._database.write(durable=False) as connection:
-            connection.execute(sql.CLOCK).fetchone()
+            for statement in sql.PING:
+                connection.execute(statement)
 
     def warnings(self) -> list[str]:
         return self._database.warnings()

@@ -78,8 +78,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection for reads. Each statement sees the state at its own time."""
-        with self._lend("read", "reading", monotonic() + self.timeout) as connection:
-            yield connection
+        until = monotonic() + self.timeout
+        while True:
+            try:
+                with self._lend("read", "reading", until) as connection:
+                    yield connection
+                return
+            except ForkPending:
+                forks.state.wait(until - monotonic())
 
     @contextmanager
     def write(
@@ -201,18 +207,16 @@ class Database:
         # Tasks that are written to a deleted file would be accepted and lost.
         if connection is None or inode != inode_of(self.path):
             self._drop(role)
-            connection = retry_while_locked(partial(self._connect, role), end)
+            connection = retry_while_locked(
+                partial(self._connect, role), end, stop_before_fork=True
+            )
             self._open[role] = connection, inode_of(self.path)
         return connection
 
     def _connect(self, role: str) -> sqlite3.Connection:
         create_file(self.path)
-        # Readers rarely wait. Writers wait in `retry_while_locked` instead.
-        connection = sqlite3.connect(
-            self.path,
-            timeout=self.timeout if role == "read" else 0,
-            isolation_level=None,
-            check_same_thread=False,
+        connection = sqlite3.connect(  # it waits for locks in `retry_while_locked`
+            self.path, timeout=0, isolation_level=None, check_same_thread=False
         )
         if role == "read":  # a record that is not UTF-8 is shown with escapes
             connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
@@ -220,6 +224,8 @@ class Database:
             migrate(connection, self.path, self._versions, self._application_id)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {'FULL' if role == 'durable' else 'NORMAL'}")
+            if role == "read":  # readers rarely wait, and then in SQLite
+                connection.execute(f"PRAGMA busy_timeout = {int(self.timeout * 1000)}")
         except BaseException:
             connection.close()
             raise

@@ -5,6 +5,8 @@ The statements need SQLite 3.24. There is no RETURNING, because systems with SQL
 
 from typing import Final
 
+from ...constants import LEVELS
+
 VERSION_1: Final = (
     # `at`: the time since when a task is ready or dead, or until when it is scheduled or leased.
     # `due`: the time at which the task is due; a lease keeps it.
@@ -132,8 +134,18 @@ VERSION_6: Final = (
     """,
 )
 
-VERSIONS: Final = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)
+VERSION_7: Final = (
+    # From now on, the `at` of a ready task is shifted by its priority, see LEVEL; its `due` is not.
+    "ALTER TABLE task ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX task_scheduled ON task (queue, priority, at) WHERE state = 'scheduled'",
+)
+
+VERSIONS: Final = (*(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7),)
 """The statements for each version of the tables. To change the tables, add an entry."""
+
+LEVEL: Final = 2**60
+"""For each level of priority, the `at` of a ready task is earlier by so much: so `task_order` has the
+ready tasks in the order in which they are reserved. It is more than any time."""
 
 NO_END: Final = 2**62
 """A queue that is paused until this time is paused without an end."""
@@ -155,6 +167,11 @@ CLOCK = "SELECT now, turn FROM clock"
 
 SET_CLOCK = "UPDATE clock SET now = ?, turn = ?"
 
+PING = (
+    "REPLACE INTO figure (queue, name, number) VALUES ('', 'ping', 0)",
+    "DELETE FROM figure WHERE queue = '' AND name = 'ping'",
+)
+
 SHIFT = (
     "UPDATE task SET at = at - :by, due = due - :by WHERE state <> 'dead'",
     "UPDATE worker SET seen = seen - :by, gone = gone - :by",
@@ -170,7 +187,7 @@ COUNT = f"""
 # Push.
 
 PUSH = """
-    INSERT INTO task (queue, id, state, at, due, data) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO task (queue, id, state, at, due, data, priority) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (queue, id) DO NOTHING
 """
 
@@ -244,15 +261,22 @@ FIND_EXPIRED = """
     WHERE queue = ? AND state = 'leased' AND at <= ? ORDER BY at, seq LIMIT ?
 """
 
-MAKE_READY = """
-    UPDATE task SET state = 'ready' WHERE seq IN (
-        SELECT seq FROM task
-        WHERE queue = ? AND state = 'scheduled' AND at <= ? ORDER BY at, seq LIMIT ?
+_DUE = """
+    SELECT seq FROM (
+        SELECT seq FROM task INDEXED BY task_scheduled
+        WHERE queue = :queue AND priority = {} AND state = 'scheduled' AND at <= :now
+        ORDER BY at, seq LIMIT :limit
     )
 """
 
+# Of each priority: a task must not wait for others that are reserved later.
+MAKE_READY = f"""
+    UPDATE task SET state = 'ready', at = at - priority * {LEVEL}
+    WHERE seq IN ({" UNION ALL ".join(_DUE.format(level) for level in LEVELS.values())})
+"""  # noqa: S608 - our own numbers
+
 FIND_READY = """
-    SELECT seq, ifnull(alias_of, id), data, lost, at, suspect OR lost > 0 FROM task
+    SELECT seq, ifnull(alias_of, id), data, lost, due, suspect OR lost > 0 FROM task
     WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
 """
 
@@ -267,11 +291,12 @@ TAKE = "UPDATE task SET state = 'leased', at = ?, token = ?, alone = 1 WHERE seq
 
 EXTEND = "UPDATE task SET at = ? WHERE seq = ? AND state = 'leased' AND token = ?"
 
-PUT_BACK = """
-    UPDATE task SET state = ?, at = ?, due = ?, lost = ?, reason = '', traceback = '',
-        data = ifnull(?, data), suspect = ifnull(?, suspect)
-    WHERE seq = ?
-"""
+PUT_BACK = f"""
+    UPDATE task SET state = :state, due = :due, lost = :lost, reason = '', traceback = '',
+        at = :due - CASE :state WHEN 'ready' THEN priority * {LEVEL} ELSE 0 END,
+        data = ifnull(:data, data), suspect = ifnull(:suspect, suspect)
+    WHERE seq = :seq
+"""  # noqa: S608 - our own number
 
 MAKE_DEAD = """
     UPDATE task SET state = 'dead', at = ?, lost = ?, reason = ?, traceback = ?,
@@ -298,6 +323,8 @@ DROP_ALL = "DELETE FROM task WHERE queue = ? AND state = ?"
 MOST_COUNTED: Final = 10_000
 """How many due tasks that no step has made ready yet are counted at most."""
 
+OLDEST_READY = "SELECT min(at) FROM task WHERE queue = :queue AND state = 'ready'"
+
 STATS = f"""
     SELECT {", ".join(COUNTS)},
         (SELECT count(*) FROM (
@@ -305,7 +332,9 @@ STATS = f"""
             WHERE queue = :queue AND state = 'scheduled' AND at <= :now LIMIT {MOST_COUNTED}
         )),
         min(
-            ifnull((SELECT min(at) FROM task WHERE queue = :queue AND state = 'ready'), :now),
+            ifnull(({OLDEST_READY} AND at < 0) + {LEVEL}, :now),
+            ifnull(({OLDEST_READY} AND at BETWEEN 0 AND {LEVEL}), :now),
+            ifnull(({OLDEST_READY} AND at > {LEVEL}) - {LEVEL}, :now),
             ifnull((SELECT min(at) FROM task WHERE queue = :queue AND state = 'scheduled'), :now)
         ),
         CAST(paused AS INTEGER)

@@ -33,8 +33,8 @@ SWEEP: Final = 250
 """How many tasks one step reclaims or makes ready at most, because other writers wait meanwhile."""
 
 
-_Row = tuple[str, str, str, int, int, str]
-"""Queue, id, state, at, due, data."""
+_Row = tuple[str, str, str, int, int, str, int]
+"""Queue, id, state, at, due, data, priority."""
 
 
 class WriteTransaction:
@@ -86,13 +86,14 @@ class WriteTransaction:
         first: dict[tuple[str, str], int] = {}
         batches: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
         duplicates: list[int] = []
-        for place, (name, task_id, data, delay) in enumerate(messages):
+        for place, (name, task_id, data, delay, level) in enumerate(messages):
             if first.setdefault((name, task_id), place) != place:
                 duplicates.append(place)
                 continue
             due = self.now + micros(delay)
             state = SCHEDULED if due > self.now else READY
-            batches[name, state].append((name, task_id, state, due, due, data))
+            at = due - level * sql.LEVEL if state == READY else due
+            batches[name, state].append((name, task_id, state, at, due, data, level))
         for (name, state), rows in batches.items():
             known = self._insert(rows, after)
             duplicates += [first[name, task_id] for task_id in known]
@@ -246,7 +247,8 @@ class WriteTransaction:
             room = limit - len(leases)
             # Make ready at least as many as are reserved. Otherwise a task that was due later could
             # be reserved before one that was due earlier.
-            due = self.execute(sql.MAKE_READY, (name, self.now, max(room, SWEEP))).rowcount
+            params = {"queue": name, "now": self.now, "limit": max(room, SWEEP)}
+            due = self.execute(sql.MAKE_READY, params).rowcount
             here, may_continue = self._find_ready(name, room, is_first=not leases)
             leases += here
             if due or here:
@@ -267,11 +269,11 @@ class WriteTransaction:
         """
         leases: list[Lease] = []
         rows = self.execute(sql.FIND_READY, (name, limit)).fetchall()
-        for seq, task_id, data, lost, at, is_suspect in rows:
+        for seq, task_id, data, lost, due, is_suspect in rows:
             if is_suspect and (leases or not is_first):
                 return leases, False
             token = seq * TOKEN_BASE + self.number
-            leases.append(Lease(name, task_id, data, token, lost, (self.now - at) / SECOND))
+            leases.append(Lease(name, task_id, data, token, lost, (self.now - due) / SECOND))
             if is_suspect:
                 return leases, False
         return leases, True
@@ -300,7 +302,8 @@ class WriteTransaction:
         suspect: bool | None = None,
     ) -> None:
         state = SCHEDULED if due > self.now else READY
-        self.execute(sql.PUT_BACK, (state, due, due, lost, data, suspect, seq))
+        values = {"state": state, "due": due, "lost": lost, "data": data, "suspect": suspect}
+        self.execute(sql.PUT_BACK, {**values, "seq": seq})
         self.count(name, **{state: 1})
 
     # Operator commands.

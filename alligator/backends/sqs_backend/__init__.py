@@ -74,6 +74,7 @@ class Client(base.Client):
         "Numbers are approximate, and the tasks of a commit count as one until a worker has received "
         "it. There are no counters, no ages and no list of workers.",
         "A queue cannot be paused: stop its workers instead.",
+        "Tasks have no priorities: use several queues.",
         "A task cannot be read before it is reserved, so latergator check does not work.",
         "SQS deletes a task after 14 days.",
     )

@@ -23,7 +23,7 @@ class SentCommits:
 
     def after_fork_in_child(self) -> None:
         """Start empty, as the child does not continue what its parent is sending."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant, because a signal handler may push, too
         self._commits: dict[str, _Commit] = {}
 
     def push(self, sent: Commit, deadline: float) -> Duplicates | None:
@@ -39,7 +39,7 @@ class SentCommits:
             )
         groups: dict[str, dict[str, Item]] = {}
         duplicates: list[int] = []
-        for place, (queue_name, task_id, data, delay) in enumerate(messages):
+        for place, (queue_name, task_id, data, delay, _) in enumerate(messages):
             item = Item(task_id, data, bounded(delay))
             if groups.setdefault(queue_name, {}).setdefault(task_id, item) is not item:
                 duplicates.append(place)
@@ -108,10 +108,10 @@ class SentCommits:
         """Return the record of a commit, and forget old ones."""
         with self._lock:
             old = monotonic() - COMMIT_MEMORY
-            for known in [*self._commits]:
-                if self._commits[known].began > old:
+            for known, commit in [*self._commits.items()]:
+                if commit.began > old:
                     break
-                del self._commits[known]
+                self._commits.pop(known, None)  # a signal handler may have forgotten it
             return self._commits.setdefault(commit_id, _Commit())
 
 

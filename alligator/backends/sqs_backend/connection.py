@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any, Protocol
 
@@ -81,6 +83,8 @@ class Connection:
         self._credentials = Credentials(self.settings)
         self._urls: dict[str, str] = {}
         self._size_limits: dict[str, int] = {}
+        self._callers: set[int] = set()
+        """The threads that are in a call."""
         self._pid = os.getpid()  # last: a thread that sees the new process id uses the other fields
 
     def close(self) -> None:
@@ -105,8 +109,9 @@ class Connection:
     ) -> dict[str, Any]:
         """Return the reply to one request; raise its error explained. It ends before *deadline*."""
         try:
-            client = self.client(deadline=deadline)
-            reply: dict[str, Any] = getattr(client, operation)(**params)
+            with self._used_by_this_thread():
+                client = self.client(deadline=deadline)
+                reply: dict[str, Any] = getattr(client, operation)(**params)
         except boto_errors.NoRegionError:
             raise ConfigurationError(
                 f"{self.store} names no region: {self._region_hint()}, or set AWS_REGION"
@@ -114,6 +119,23 @@ class Connection:
         except (boto_errors.BotoCoreError, boto_errors.ClientError) as error:
             raise self.explain(error) from error
         return reply
+
+    @contextmanager
+    def _used_by_this_thread(self) -> Iterator[None]:
+        """Reject a second call by the same thread: the first may hold locks, also those of boto3."""
+        if self._pid != os.getpid():
+            self._reset()
+        this = threading.get_ident()
+        if this in self._callers:
+            raise BackendError(
+                f"{self.store} is in use by the same thread: a signal handler has interrupted a call. "
+                "Set a flag in the handler, and start tasks outside of it."
+            )
+        try:
+            self._callers.add(this)
+            yield
+        finally:
+            self._callers.discard(this)
 
     def _region_hint(self) -> str:
         if self.settings.endpoint:

@@ -42,6 +42,12 @@ def test_server_must_accept_writes_unless_the_dsn_says_otherwise(
     assert "target_session_attrs" not in parts("postgresql:///shop")[0]
 
 
+def test_idle_connections_are_kept_alive() -> None:
+    assert parts("postgresql:///shop")[0]["keepalives_idle"] == "30"
+    assert parts("postgresql:///shop?keepalives_idle=7")[0]["keepalives_idle"] == "7"
+    assert "keepalives_idle" not in parts("postgresql:///?service=shop")[0]
+
+
 def test_hosts_are_tried_one_by_one() -> None:
     found = parts("postgresql://a:1,b:2/shop")
 
@@ -89,6 +95,29 @@ def test_unreadable_dsn_is_an_error_without_its_password(dsn: str) -> None:
 
     assert SECRET not in str(caught.value)
     assert SECRET not in "".join(format_exception(caught.value)).replace(dsn, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("sslmode=nonsense", 'invalid sslmode value: "nonsense"'),
+        ("target_session_attrs=any%20", "invalid target_session_attrs value"),
+        ("port=99999", "the port must be a number"),
+        ("sslmode=verify-full&sslrootcert=/no/ca.pem", "sslrootcert: cannot read /no/ca.pem: No"),
+    ],
+)
+def test_value_that_cannot_work_is_rejected_with_the_reason(options: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        read_dsn(f"postgresql://u:{SECRET}@h/shop?{options}")
+
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", ["sslmode=verify-full&sslrootcert=system", "sslcert=/no/file", "service=shop"]
+)
+def test_value_that_may_work_is_accepted(options: str) -> None:
+    read_dsn(f"postgresql://u:{SECRET}@h/shop?{options}")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from alligator.backends.base import Message
 from alligator.backends.postgres_backend import Client, marks
 from alligator.backends.postgres_backend.codec import BEGINNING
-from alligator.backends.postgres_backend.marks import LATE, Marks
+from alligator.backends.postgres_backend.marks import EARLIEST, LATE, Marks
 from tests.backends.postgres_backend.conftest import Open
 from tests.backends.test_model import compare
 
@@ -27,7 +27,7 @@ def record(
     remembered.record(
         queues,
         remembered.scan(queues),
-        found,
+        [((queue, 0), at) for queue, at in found],
         now=1_000_000_000,
         took=took,
         is_complete=not found,
@@ -43,7 +43,7 @@ def test_fast_scans_begin_at_the_beginning() -> None:
     scan = remembered.scan(["a"])
 
     assert scan.is_full
-    assert (scan.after, scan.since) == ([BEGINNING], BEGINNING)
+    assert (scan.after, scan.since) == ([EARLIEST] * 3, BEGINNING)
 
 
 def test_one_slow_scan_changes_nothing() -> None:
@@ -61,7 +61,9 @@ def test_slow_scans_begin_where_the_first_task_was() -> None:
     scan = remembered.scan(["a", "b", "c"])
 
     assert not scan.is_full
-    assert scan.after == [1_000_000_000 - LATE, 9, BEGINNING]
+    passed = 1_000_000_000 - LATE
+    # Of each queue, the high priority, the normal one, and the low one.
+    assert scan.after == [*[passed] * 3, *(passed, 9, EARLIEST), *[EARLIEST] * 3]
     assert scan.since == 1_000_000_000 - LATE
     assert 0 < remembered.seconds_until_full(scan) <= marks.FULL_SHARE * 1.0
 
@@ -71,7 +73,7 @@ def test_queue_that_was_emptied_is_left_behind() -> None:
     for _ in range(marks.SLOW_SCANS):
         record(remembered, ["a"])
 
-    assert remembered.scan(["a"]).after == [1_000_000_000 - LATE]
+    assert remembered.scan(["a"]).after == [1_000_000_000 - LATE] * 3
 
 
 def test_returned_task_is_looked_for_from_the_beginning() -> None:

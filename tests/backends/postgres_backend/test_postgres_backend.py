@@ -34,7 +34,7 @@ def test_tasks_committed_in_another_transaction_appear_at_its_end(
     with psycopg.connect(server.dsn) as connection:
         connection.execute(
             f"SELECT {schema}.push(ARRAY['c'], ARRAY[true], ARRAY[1], ARRAY[1], ARRAY['mail'],"
-            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea])".encode()
+            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea], ARRAY[0])".encode()
         )
         assert not client.step(["mail"], 1).leases
         assert client.stats("mail").pushed == 0
@@ -50,7 +50,7 @@ def test_open_transaction_of_a_push_blocks_no_other(
     with psycopg.connect(server.dsn) as connection:
         connection.execute(
             f"SELECT {schema}.push(ARRAY['c'], ARRAY[true], ARRAY[1], ARRAY[1], ARRAY['mail'],"
-            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea])".encode()
+            " ARRAY['a'], ARRAY[0::float8], ARRAY['{}'::bytea], ARRAY[0])".encode()
         )
 
         client.push_many([Message("mail", "b", "{}")])

@@ -1,15 +1,17 @@
 """Connections: lent, returned, replaced when they are lost, and never shared with a child."""
 
+import asyncio
 import os
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 
-from alligator.backends.base import Message
+from alligator.backends.base import Commit, Message
 from alligator.backends.postgres_backend import Client, sessions
 from alligator.backends.postgres_backend.sessions import MAX_IDLE, Session
 from alligator.backends.postgres_backend.statements import statement
@@ -99,6 +101,73 @@ def test_second_attempt_uses_a_new_connection(
     client.ping()
 
     assert [session.wire.is_closed for session in idle] == [True, True]
+
+
+def make_idle(client: Client, number: int) -> list[Session]:
+    """Leave *number* idle connections behind, as a process does that had as many busy threads."""
+    with ExitStack() as stack:
+        return [
+            stack.enter_context(client._sessions.lend(time.monotonic() + 60)) for _ in range(number)
+        ]
+
+
+def commit(name: str) -> list[Commit]:
+    return [Commit([Message("all", name, "{}")], name)]
+
+
+def test_connections_dropped_by_a_nat_cost_one_push(
+    open_client: Open, network: Proxy, through: str
+) -> None:
+    client = open_client(through, timeout="4")
+    make_idle(client, MAX_IDLE)
+    network.forget_connections()
+
+    errors = [error for name in "abc" for error in client.push_commits(commit(name))]
+
+    assert errors[1:] == [None, None]
+    assert client.len("all") == errors.count(None)
+
+
+def test_connections_dropped_by_a_nat_cost_one_commit_of_a_loop(
+    open_client: Open, network: Proxy, through: str
+) -> None:
+    client = open_client(through, timeout="4")
+
+    async def main() -> list[Any]:
+        await client.apush_commits(commit("before"))
+        make_idle(client, MAX_IDLE)
+        network.forget_connections()
+        return [error for name in "abc" for error in await client.apush_commits(commit(name))]
+
+    errors = asyncio.run(main())
+
+    assert errors[1:] == [None, None]
+
+
+def test_connections_dropped_by_a_nat_cost_one_call(
+    open_client: Open, network: Proxy, through: str
+) -> None:
+    client = open_client(through, timeout="2")
+    make_idle(client, MAX_IDLE)
+    network.forget_connections()
+
+    with pytest.raises(BackendUnavailable):
+        client.ping()
+    client.ping()
+
+
+def test_connection_that_was_idle_for_a_minute_is_not_used_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = make_idle(client, 3)
+    now = time.monotonic()
+    monkeypatch.setattr(sessions, "monotonic", lambda: now + sessions.IDLE_SECONDS + 1)
+
+    session = client._sessions.take(now + 1000)
+
+    assert session not in idle
+    assert all(each.wire.is_closed for each in idle)
+    session.wire.close()
 
 
 def test_dropped_tables_are_created_again(client: Client, query: Query) -> None:

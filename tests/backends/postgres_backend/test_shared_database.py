@@ -92,6 +92,19 @@ def test_tasks_are_queued_by_the_commit(
     assert client.len("print") == 1
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_tasks_of_a_commit_have_their_priorities(
+    client: Client, database: SharedDatabase, connect: Application, isolation: str
+) -> None:
+    client.ping()
+    application = connect(isolation=isolation)
+    messages = [Message("mail", name, "{}", 0.0, n) for name, n in (("c", -1), ("b", 0), ("a", 1))]
+    write(database, application, *messages)
+    application.commit()
+
+    assert names(client) == ["a", "b", "c"]
+
+
 def test_tasks_are_gone_with_the_rollback(
     client: Client, database: SharedDatabase, connect: Application
 ) -> None:

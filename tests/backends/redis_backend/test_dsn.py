@@ -83,6 +83,9 @@ def test_database_number_is_used(server: Server, client: Client) -> None:
         ("redis://localhost?ns=%7Ba", "braces"),
         ("redis://localhost?timeout=soon", "timeout must be a number"),
         ("redis://localhost?timeout=-1", "timeout must be a positive number"),
+        ("redis://localhost?timeout=3600", "timeout must be a positive number .*below 3600"),
+        ("redis://localhost?timeout=nan", "timeout must be a positive number"),
+        ("redis://localhost?connect_timeout=1e300", "connect_timeout must be a positive number"),
         ("redis://localhost?db=one", "db must be a number"),
         ("redis://localhost/one", "the database must be a number"),
         ("redis://:s3cret/x@localhost", "%2F"),
@@ -105,6 +108,8 @@ def test_database_number_is_used(server: Server, client: Client) -> None:
         ("rediss://h?ssl_keyfile=/etc/hostname", "add ssl_certfile"),
         ("rediss://h?ssl_ca_certs=/no/such.pem", "ssl_ca_certs: cannot read /no/such.pem: No such"),
         ("rediss+sentinel://h/m?ssl_certfile=/no/such.pem", "ssl_certfile: cannot read"),
+        ("rediss://h?ssl_ca_certs=/etc/hostname", "ssl_ca_certs: /etc/hostname is no certificate"),
+        ("rediss://h?ssl_certfile=/etc/hostname", "ssl_certfile: /etc/hostname is no certificate"),
     ],
 )
 def test_dsn_that_cannot_work_is_rejected_with_the_reason(dsn: str, says: str) -> None:

@@ -1,11 +1,14 @@
 """Errors of Redis, in words that say what to do."""
 
+import re
 import traceback
 from collections.abc import Callable
+from importlib.resources import files
 
 import pytest
 
 from alligator.backends.redis_backend import Client
+from alligator.backends.redis_backend.commits import PUSH
 from alligator.exceptions import (
     BackendError,
     BackendUnavailable,
@@ -27,9 +30,12 @@ pytestmark = pytest.mark.usefixtures("closed", "note_earlier")
         (("CONFIG", "SET", "min-replicas-to-write", "1"), "too few replicas"),
         (("CONFIG", "SET", "maxmemory", "1"), "is out of memory"),
         (("ACL", "SETUSER", "default", "-rpush"), "denies its user a command"),
+        (("ACL", "SETUSER", "default", "-exists"), "denies its user a command"),
+        (("ACL", "SETUSER", "default", "-hmget"), "denies its user a command"),
+        (("ACL", "SETUSER", "default", "-time"), "denies its user a command"),
         (("ACL", "SETUSER", "default", "resetkeys", "~{other}:*"), "denies its user"),
     ],
-    ids=["replica", "min-replicas", "memory", "command", "keys"],
+    ids=["replica", "min-replicas", "memory", "rpush", "exists", "hmget", "time", "keys"],
 )
 def test_ping_fails_while_the_server_refuses_pushes(
     server: Server, client: Client, state: tuple[str, ...], says: str
@@ -43,6 +49,13 @@ def test_ping_fails_while_the_server_refuses_pushes(
         client.push_many(messages("a"))
 
     assert type(by_ping.value) is type(by_push.value)
+
+
+def test_ping_uses_all_commands_of_a_push() -> None:
+    scripts = files("alligator.backends.redis_backend").joinpath("scripts")
+    pinged = re.findall(r"'([A-Z]+)'", scripts.joinpath("ping.lua").read_text("utf-8"))
+
+    assert {*re.findall(r"call\('([A-Z]+)'", PUSH.source)} <= {*pinged}
 
 
 def test_replica_takes_no_writes(server: Server, client: Client) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from alligator.backends.base import (
     Pushed,
 )
 from alligator.backends.redis_backend import Client
+from alligator.backends.redis_backend.event_loop import LoopConnection
 from alligator.exceptions import (
     BackendError,
     BackendUnavailable,
@@ -318,6 +320,25 @@ def test_loop_connection_that_the_server_closed_is_released(client: Client) -> N
 
     assert asyncio.run(main()) == [None, None]
     assert ids(client.reserve("all", limit=9)) == ["known", "before", "after"]
+
+
+@pytest.mark.usefixtures("either_loop")
+def test_loop_connection_that_ends_just_before_a_push_is_replaced(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = LoopConnection.exchange
+
+    async def lose_and_exchange(link: LoopConnection, *args: Any) -> list[Any]:
+        link.close()
+        return await exchange(link, *args)
+
+    async def main() -> list[Pushed]:
+        errors = await client.apush_commits(commits("before"))
+        monkeypatch.setattr(LoopConnection, "exchange", lose_and_exchange)
+        return errors + await client.apush_commits(commits("after"))
+
+    assert asyncio.run(main()) == [None, None]
+    assert ids(client.reserve("all", limit=9)) == ["before", "after"]
 
 
 @pytest.mark.usefixtures("either_loop")

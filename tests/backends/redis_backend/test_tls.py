@@ -131,6 +131,16 @@ def test_plain_dsn_of_a_tls_port_names_the_right_scheme(server: Server) -> None:
         client.push_many(messages("refused"))
 
 
+def test_key_that_cannot_be_read_is_named(server: Server, authority: Authority) -> None:
+    certificate, _ = authority.sign("worker")
+
+    for key in ("", f"&ssl_keyfile={certificate}"):
+        dsn = f"{server}?ssl_ca_certs={authority.certificate}&ssl_certfile={certificate}{key}"
+        with closing(Client(dsn)) as client, pytest.raises(BackendError, match="no key") as raised:
+            client.push_many(messages("refused"))
+        assert not isinstance(raised.value, BackendUnavailable), "it does not pass by itself"
+
+
 def test_client_certificate_is_sent(server: Server, authority: Authority) -> None:
     certificate, key = authority.sign("worker")
     with redis_server(**settings_of(authority, clients="yes")) as strict:

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from alligator.backends.base import Message
+from alligator.backends.base import Message, Outcome
 from alligator.backends.redis_backend import Client
 from tests.harness.requirements import needed
 from tests.harness.store_servers import Server, valkey_server
@@ -57,6 +57,18 @@ def test_tasks_of_every_state_are_read(client: Client) -> None:
     assert (stats.succeeded, stats.lost, stats.dead) == (4, 1, 1)
     (letter,) = client.dead_letters("all")
     assert (letter.task_id, letter.reason) == ("dead", "no luck")
+
+
+def test_tasks_without_a_priority_run_among_those_with_one(client: Client) -> None:
+    put(client, "due", "retried", 1, 3)
+    put(client, "due", "fresh", 2)
+    client.push_many([Message("all", "low", "{}", 0.0, -1), Message("all", "high", "{}", 0.0, 1)])
+
+    leases = client.reserve("all", limit=9)
+
+    assert [lease.task_id for lease in leases] == ["high", "retried", "fresh", "low"]
+    client.step((), 0, outcomes=[Outcome("ack", lease) for lease in leases])
+    assert client.stats("all").succeeded == 4
 
 
 @pytest.mark.parametrize(("state", "fence"), [("run", None), ("run", 7), ("dead", 5 * LOST)])

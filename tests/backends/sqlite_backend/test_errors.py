@@ -12,7 +12,7 @@ from alligator.backends.base import Message, Outcome
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import BackendError, BackendUnavailable
 from tests.harness.programs import SLACK
-from tests.harness.sqlite_files import is_sound, locked
+from tests.harness.sqlite_files import is_sound, locked, start
 
 
 @contextmanager
@@ -43,6 +43,30 @@ def test_full_disk_rejects_a_whole_push_but_lets_tasks_be_done(client: Client, p
     client.push_many([Message("mail", "big", "x" * 10_000)], commit_id="c1")
     assert client.len("mail") == 1
     assert is_sound(path)
+
+
+FULL_DISK = """
+import os, resource
+from alligator.exceptions import BackendError
+
+client.push_many([Message("all", "a", "{}")])
+client.ping()  # it has opened its connection
+size = os.stat(client._database.path + "-wal").st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+for call in (client.ping, lambda: client.push_many([Message("all", "b", "{}")])):
+    try:
+        print(call())
+    except BackendError as error:
+        print(error)
+"""
+
+
+def test_ping_fails_while_a_full_disk_rejects_pushes(path: Path) -> None:
+    with start(FULL_DISK, f"sqlite://{path}") as process:
+        by_ping, by_push = process.communicate(timeout=SLACK)[0].splitlines()
+
+    assert "queue.db" in by_push
+    assert by_ping == by_push
 
 
 def test_call_that_waits_too_long_for_a_lock_is_unavailable(path: Path) -> None:

@@ -45,6 +45,28 @@ def test_fork_does_not_wait_for_a_thread_that_waits_for_the_file(
     assert client.len("all") == 1, "the push went on after the fork"
 
 
+@pytest.mark.parametrize("purpose", ["writing", "reading"])
+def test_fork_does_not_wait_for_a_thread_that_opens_a_locked_file(
+    path: Path, client: Client, purpose: str
+) -> None:
+    path.touch()
+    use = (lambda: client.push_many([message(1)])) if purpose == "writing" else client.warnings
+    thread = threading.Thread(target=use)
+    with locked(path):  # as while another process creates the tables
+        thread.start()
+        eventually(client._database._locks[purpose].locked)
+        began = time.monotonic()
+        child = fork()
+        if not child:
+            os._exit(0)
+        took = time.monotonic() - began
+        os.waitpid(child, 0)
+    thread.join(SLACK)
+
+    assert took < client._database.timeout / 2
+    assert client.len("all") == (purpose == "writing"), "the push went on after the fork"
+
+
 def test_fork_does_not_wait_for_the_creation_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,30 @@ def test_file_of_version_4_gets_pauses_expiry_and_schedules(aged: Path) -> None:
     assert version(aged) == KNOWN
 
 
+def test_file_of_version_6_gets_priorities_and_is_drained(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with (
+        closing(Database(str(path), schema.VERSIONS[:6], timeout=1.0)) as database,
+        database.write(durable=True) as connection,
+    ):
+        connection.execute(schema.COUNT, ("all", 1, 1, 1, *[0] * (len(schema.COUNTS) - 3)))
+        connection.executemany(
+            "INSERT INTO task (queue, id, state, at, due, data) VALUES ('all', ?, ?, 1, 1, 'data')",
+            [("ready", "ready"), ("due", "scheduled"), ("lost", "leased")],
+        )
+
+    with closing(Client(f"sqlite://{path}")) as client:
+        client.push_many(
+            [Message("all", "low", "{}", 0.0, -1), Message("all", "high", "{}", 0.0, 1)]
+        )
+        found = [lease.task_id for _ in range(3) for lease in client.reserve("all", limit=9)]
+        stats = client.stats("all")
+
+    assert found == ["high", "ready", "due", "lost", "low"]
+    assert (stats.ready, stats.scheduled, stats.leased) == (0, 0, 5)
+    assert version(path) == KNOWN
+
+
 def test_new_file_has_the_newest_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_versions(monkeypatch, TWO)
     with closing(Client(f"sqlite://{tmp_path}/new.db")) as client:

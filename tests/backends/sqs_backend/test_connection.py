@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +14,10 @@ from uuid import uuid4
 
 import pytest
 
-from alligator.backends.base import Outcome
+from alligator.backends.base import Message, Outcome
 from alligator.backends.sqs_backend import Client
+from alligator.backends.sqs_backend.commits import _Commit
+from alligator.backends.sqs_backend.credentials import _Found
 from alligator.exceptions import BackendError, BackendUnavailable, ConfigurationError
 from tests.harness.programs import SLACK
 from tests.harness.sqs_queues import RawQueue, drain, intercept, open_clients, push
@@ -120,6 +124,47 @@ def test_push_to_a_server_that_hangs_ends_in_time(
 
         assert time.monotonic() - began < 2 + SLACK
         hanging.close()
+
+
+@pytest.mark.timeout(120, method="thread")
+@pytest.mark.parametrize(
+    ("holder", "method"),
+    [(threading.Thread, "start"), (_Found, "_open"), (_Commit, "__init__")],
+    ids=["search for credentials", "client of boto3", "record of a commit"],
+)
+def test_signal_handler_that_interrupts_a_push_is_refused_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch, holder: type, method: str
+) -> None:
+    original, sent = getattr(holder, method), list[bool]()
+    refused, took = list[BackendError](), list[float]()
+
+    def handle(*args: object) -> None:
+        began = time.monotonic()
+        try:
+            client.push_many([Message("mail", "handler", "data")], commit_id="handler")
+        except BackendError as error:
+            refused.append(error)
+        took.append(time.monotonic() - began)
+
+    def interrupted(*args: Any, **named: Any) -> Any:
+        if not sent and threading.current_thread() is threading.main_thread():
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while not took:  # the handler runs here
+                time.sleep(0.001)
+        return original(*args, **named)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, method, interrupted)
+            client.push_many([Message("mail", "own", "data")], commit_id="own")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert took[0] < client.commit_seconds / 2
+    assert all("signal handler" in str(error) for error in refused)
+    assert sorted(drain(client)) == (["own"] if refused else ["handler", "own"])
 
 
 def test_missing_region_is_reported_with_the_remedy(

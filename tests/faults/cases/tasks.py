@@ -141,8 +141,8 @@ def forged_payloads(harness: Harness) -> None:
 
 
 @fault()
-def function_missing_for_a_while(harness: Harness) -> None:
-    """Remove a function for a while: its tasks become dead letters, and run after a retry."""
+def function_forbidden_for_a_while(harness: Harness) -> None:
+    """Forbid a function (--allow) for a while: its tasks become dead letters, and run after a retry."""
     harness.web()
     harness.environ["ALLIGATOR_ALLOW"] = "another.*"
     harness.injections += 1

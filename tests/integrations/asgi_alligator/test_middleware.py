@@ -341,13 +341,19 @@ def test_start_that_the_server_refuses_is_undone(
     gator.client.close()
 
 
-def test_application_that_returns_without_a_response_queues_nothing(gator: Gator) -> None:
+@pytest.mark.parametrize("commit_at", ["start", "end"])
+def test_application_that_returns_without_a_response_queues_nothing(
+    gator: Gator, commit_at: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     exchange = Exchange()
 
-    asyncio.run(exchange.run(AlligatorMiddleware(sending(gator), gator)))
+    asyncio.run(exchange.run(AlligatorMiddleware(sending(gator), gator, commit_at=commit_at)))
 
     assert exchange.sent == []
     assert gator.len() == 0
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("discarded 1 task (")
+    assert line.endswith(") of a request that ended without a response")
 
 
 def test_closed_coroutine_queues_nothing(gator: Gator) -> None:

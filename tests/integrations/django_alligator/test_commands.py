@@ -49,7 +49,6 @@ def test_worker_keeps_only_connections_that_may_be_kept(project: DjangoProject) 
     assert lines(project.out) == ["first []", "second ['stock']"]
 
 
-@pytest.mark.slow
 def test_worker_starts_again_with_changed_code(project: DjangoProject, tmp_path: Path) -> None:
     project.create_tables()
     tasks = project.folder / "shop" / "tasks.py"
@@ -135,6 +134,20 @@ def test_call_command_writes_to_the_given_stream(gator: Gator) -> None:
 
     assert "ready" in out.getvalue()
     assert out.getvalue().endswith("no task is dead\n")
+
+
+def test_health_of_the_project_has_the_limits_of_its_settings(gator: Gator, tmp_path: Path) -> None:
+    gator.task(len, [1])
+    call_command("alligator", "worker", "--burst")
+    out = io.StringIO()
+    for number in range(3):
+        gator.task(len, [number])
+
+    given = {"CONN": f"sqlite://{tmp_path / 'queue.db'}", "ASYNC": True, "BACKLOG_DEPTH": 2}
+    with override_settings(ALLIGATOR=given):
+        call_command("alligator", "health", stdout=out)
+
+    assert "3 tasks" in out.getvalue()
 
 
 def test_commands_pause_resume_and_drain_a_queue(gator: Gator) -> None:

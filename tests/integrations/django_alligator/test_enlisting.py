@@ -140,6 +140,18 @@ def test_task_outside_of_a_transaction_waits_for_that_of_the_gator(shop: Shop) -
     assert shop.state() == (1, ["in"])
 
 
+@sqlite_only
+def test_task_of_an_on_commit_callback_is_pushed_after_the_commit(shop: Shop) -> None:
+    with transaction.atomic(USING):
+        transaction.on_commit(lambda: shop.order("a"), using=USING)
+        before = shop.gator.len()
+    with pytest.raises(Broken), transaction.atomic(USING):
+        transaction.on_commit(lambda: shop.order("b"), using=USING)
+        raise Broken
+
+    assert (before, shop.gator.len(), shop.state()) == (0, 1, (1, ["a"]))
+
+
 def test_immediate_and_always_tasks_do_not_follow(shop: Shop) -> None:
     with pytest.raises(Broken), transaction.atomic(USING):
         with shop.gator.options(immediate=True) as options:

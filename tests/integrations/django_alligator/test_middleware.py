@@ -534,3 +534,21 @@ def start_more() -> None:
     with settings_gator.options(is_async=False) as at_once:
         at_once.task(note_thread_of_queries)
     settings_gator.task(note_thread)
+
+
+@BOTH
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_websocket_over_wsgi_has_no_transaction(gator: Gator, is_async: bool, method: str) -> None:
+    depths: list[int] = []
+
+    def respond(request: Any) -> HttpResponse:
+        gator.task(add, 1, 2)
+        depths.append(gator.len())
+        return HttpResponse(status=400)
+
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    client(respond, {"gator": gator}, is_async=is_async)(method=method, headers=upgrade)
+
+    # An ASGI server gives a handshake to Django only as an ordinary request.
+    depth = int(method == "GET" and not is_async)
+    assert (depths, gator.len()) == ([depth], depth)

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
 
@@ -33,8 +35,12 @@ class Site:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"{self._url}{self._views}{path}", timeout=30)
 
+    def get_sync(self, path: str) -> httpx.Response:
+        """Ask for the page of a view that is no coroutine, under ASGI as well."""
+        return httpx.get(f"{self._url}{path}", timeout=30)
+
     def get_endpoint(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self._url}/alligator/{path}", timeout=30)
+        return self.get_sync(f"/alligator/{path}")
 
 
 @pytest.fixture(params=SERVERS)
@@ -50,15 +56,32 @@ def test_request_queues_its_tasks_only_if_it_succeeds(site: Site, tmp_path: Path
         assert site.get(path).status_code == status
     assert site.gator.len() == 0
 
-    assert site.get("/201").status_code == 201
+    for path, status in [("/201", 201), ("/302", 302)]:
+        assert site.get(path).status_code == status
     assert site.get("/stream").text == "chunk chunk chunk "
-    assert site.gator.len() == 2
+    assert site.gator.len() == 3
 
     with site.project.managing("alligator", "worker", log=tmp_path / "worker.log"):
-        eventually(lambda: lines(site.project.out) == ["201", "stream"])
+        eventually(lambda: lines(site.project.out) == ["201", "302", "stream"])
 
     assert site.get_endpoint("health/live").json() == {"status": "pass"}
     assert site.get_endpoint("stats").status_code == 403
+
+
+def test_transaction_of_the_database_decides_on_its_tasks(site: Site, tmp_path: Path) -> None:
+    fates = {"commit": 200, "500": 500, "rollback": 200, "raise": 500}
+    for fate, status in fates.items():
+        assert site.get_sync(f"/atomic/{fate}").status_code == status
+
+    with site.project.managing("alligator", "worker", log=tmp_path / "worker.log"):
+        eventually(lambda: len(lines(site.project.out)) == 4)
+
+    assert sorted(lines(site.project.out)) == ["500", "commit", "stock commit", "stock rollback"]
+    with closing(sqlite3.connect(site.project.folder / "shop.db")) as connection:
+        assert connection.execute("SELECT name FROM shop_order ORDER BY name").fetchall() == [
+            ("500",),
+            ("commit",),
+        ]
 
 
 def test_server_that_is_killed_before_the_commit_has_queued_nothing(site: Site) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.template import Context, Template
 from django.test.utils import override_settings
 from django.utils import timezone
 
@@ -163,9 +164,13 @@ def test_priority_is_the_order_of_queues(ran: list[Any]) -> None:
     assert ran == [(90, 0), (100, 0), (50, 0), (89, 0), "a", (-1, 0), (0, 0), (49, 0), *bulk]
 
 
-def test_priority_without_queues_for_it_is_refused() -> None:
-    with pytest.raises(Exception, match=r"setting priority.*PRIORITY_QUEUES"):
-        add.using(priority=1)
+def test_priority_without_queues_for_it_is_one_of_three_levels(ran: list[Any]) -> None:
+    for priority in (-100, -1, 0, 1, 100):
+        add.using(priority=priority).enqueue(priority)
+
+    assert gator.len("all") == 5
+    drain(gator)
+    assert ran == [(1, 0), (100, 0), (0, 0), (-100, 0), (-1, 0)]
 
 
 def test_unknown_queue_and_arguments_that_are_no_json_are_refused() -> None:
@@ -180,6 +185,17 @@ def test_wrong_arguments_are_refused_at_the_call() -> None:
         add.enqueue(1, 2, 3)
 
     assert gator.len() == 0
+
+
+def test_rendered_text_arrives_as_plain_text(ran: list[Any]) -> None:
+    text = Template("<p>{{ name }}</p>").render(Context({"name": "Ann & Bob"}))
+
+    send.enqueue(text)
+    gator.task(send.func, address=text)
+    drain(gator)
+
+    assert ran == ["<p>Ann &amp; Bob</p>"] * 2
+    assert {type(each) for each in ran} == {str}
 
 
 def test_results_are_refused_with_the_reason() -> None:

@@ -10,6 +10,30 @@
 -- an old transaction keeps. So each is looked up in a subquery with LIMIT 1, which is never joined, and
 -- without a condition on the state that would fit the primary key.
 
+-- Priorities.
+
+-- Return what is added to when a task is due, for its `at` while it waits: 3,000 years for each level. The
+-- scans compare with times from the year 1900 on, and shift them in the same way.
+CREATE FUNCTION {s}.shift(p_priority int) RETURNS interval LANGUAGE sql IMMUTABLE AS
+$$ SELECT p_priority * interval '-94608000000 s' $$;
+
+-- Return when the first task that waits is due, or was; NULL if there is none. The p_n-th three of p_after
+-- tell where to begin among those of each priority, the highest first.
+CREATE FUNCTION {s}.first_due(p_queue text, p_after timestamptz[], p_n int)
+RETURNS timestamptz LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN least(
+        (SELECT due FROM {s}.task
+        WHERE queue = p_queue AND state = 'w' AND at >= p_after[3 * p_n - 2] + {s}.shift(1)
+            AND at < '1000-01-01 UTC' ORDER BY at LIMIT 1),
+        (SELECT due FROM {s}.task
+        WHERE queue = p_queue AND state = 'w' AND at >= p_after[3 * p_n - 1]
+            AND at < '4000-01-01 UTC' ORDER BY at LIMIT 1),
+        (SELECT due FROM {s}.task
+        WHERE queue = p_queue AND state = 'w' AND at >= p_after[3 * p_n] + {s}.shift(-1)
+        ORDER BY at LIMIT 1));
+END $$;
+
 -- Waking. A worker that sleeps holds a shared advisory lock for each of its queues. Other sessions see
 -- it at once, it ends with its session, and it writes nothing.
 
@@ -57,7 +81,7 @@ END $$;
 -- Returns NULL if all tasks are queued, or else the `results`.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
-    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[]
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[]
 ) RETURNS text[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -86,9 +110,9 @@ BEGIN
         LIMIT 1;
         IF NOT FOUND THEN
             v_due := v_now + p_delays[1] * interval '1 s';
-            INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
-            VALUES (p_queues[1], p_ids[1], v_bases[1] * 1000 + 1, 'w', v_due > v_now, v_due, v_due,
-                p_datas[1])
+            INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority)
+            VALUES (p_queues[1], p_ids[1], v_bases[1] * 1000 + 1, 'w', v_due > v_now,
+                v_due + {s}.shift(p_priorities[1]), v_due, p_datas[1], p_priorities[1])
             ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
             IF FOUND THEN
                 INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
@@ -118,11 +142,12 @@ BEGIN
             FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
             LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
     END IF;
-    INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)
+    INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority)
     SELECT t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0,
-        v_now + t.delay * interval '1 s', v_now + t.delay * interval '1 s', t.data
-    FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas) WITH ORDINALITY
-        AS t(of, place, queue, id, delay, data, n)
+        v_now + t.delay * interval '1 s' + {s}.shift(t.priority), v_now + t.delay * interval '1 s',
+        t.data, t.priority
+    FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities) WITH ORDINALITY
+        AS t(of, place, queue, id, delay, data, priority, n)
     WHERE v_bases[t.of] IS NOT NULL AND (
         SELECT true FROM {s}.task old
         WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0
@@ -159,7 +184,7 @@ END $$;
 -- (seconds since 1970 by this server's clock), because its client has given up by then.
 CREATE PROCEDURE {s}.push_and_wake(
     p_latest float8, p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
-    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[],
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[],
     INOUT p_results text[], INOUT p_clock float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -171,7 +196,8 @@ BEGIN
         p_results := '{late}';
         RETURN;
     END IF;
-    p_results := {s}.push(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas);
+    p_results := {s}.push(
+        p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities);
     p_clock := extract(epoch FROM clock_timestamp());
     IF p_clock > p_latest THEN
         ROLLBACK;
@@ -205,12 +231,12 @@ BEGIN
         (SELECT id FROM {s}.store LIMIT 1));
 END $$;
 
--- The elements of p_tasks are [place, queue, id, delay, data in base64], sorted by queue and id, byte by
+-- The elements of p_tasks are [place, queue, id, delay, data in base64, priority], sorted by queue and id, byte by
 -- byte: see `push`. Places begin at 1.
 CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
-    place int, queue text, id text, delay float8, data bytea
+    place int, queue text, id text, delay float8, data bytea, priority int
 ) LANGUAGE sql IMMUTABLE AS
-$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64')
+$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64'), (t->>5)::int
     FROM json_array_elements(p_tasks) t $$;
 
 -- Lock the tasks of these ids that were leased, and wait again; return the places of these ids.
@@ -234,10 +260,11 @@ DECLARE
     v_places int[];
 BEGIN
     WITH queued AS (
-        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data)
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, priority)
         SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
             t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
-            p_now + t.delay * interval '1 s', p_now + t.delay * interval '1 s', p_token, t.data
+            p_now + t.delay * interval '1 s' + {s}.shift(t.priority), p_now + t.delay * interval '1 s',
+            p_token, t.data, t.priority
         FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
         ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
         ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
@@ -367,7 +394,7 @@ END $$;
 -- Workers.
 
 -- Return the seconds until there is something to do, 0 if there is now. p_after gives for each queue
--- where to begin among the tasks that wait. Leases are looked at only from the beginning of time: their
+-- where to begin among the tasks that wait, as for `first_due`. Leases are looked at only from the beginning of time: their
 -- next end may be behind those of all tasks that were done since. A client that begins later sleeps only
 -- until it begins at the beginning again. The tasks of a paused queue wait until it is resumed.
 CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_since timestamptz)
@@ -379,8 +406,7 @@ DECLARE
     v_next timestamptz := 'infinity';
 BEGIN
     FOR n IN 1 .. cardinality(p_queues) LOOP
-        SELECT at INTO v_at FROM {s}.task
-        WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n] ORDER BY at, seq LIMIT 1;
+        v_at := {s}.first_due(p_queues[n], p_after, n);
         IF v_at < v_next THEN
             SELECT until INTO v_until FROM {s}.paused WHERE queue = p_queues[n];
             v_next := least(v_next, greatest(v_at, v_until));
@@ -434,7 +460,8 @@ BEGIN
                 v_deaths := v_deaths || o.queue;
             END IF;
         ELSE
-            UPDATE {s}.task t SET state = 'w', at = coalesce(v_due, due), due = coalesce(v_due, due),
+            UPDATE {s}.task t SET state = 'w',
+                at = coalesce(v_due, due) + {s}.shift(t.priority), due = coalesce(v_due, due),
                 delayed = coalesce(v_due, due) > v_now, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
                 AND t.token = o.token AND state <> 'w' AND state <> 'd'
@@ -463,7 +490,7 @@ CREATE FUNCTION {s}.step(
 ) RETURNS TABLE (
     o_queue text, o_id text, o_data bytea, o_seq bigint, o_lost int, o_waited float8,
     o_at timestamptz, o_pause float8, o_took float8, o_complete boolean,
-    o_reclaimed boolean
+    o_reclaimed boolean, o_priority int
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -512,7 +539,9 @@ BEGIN
             WITH ended AS (
                 UPDATE {s}.task t SET
                     lost = t.lost + t.alone::int, suspect = true, delayed = false,
-                    at = v_now, due = v_now,
+                    at = v_now + CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN interval '0'
+                        ELSE {s}.shift(t.priority) END,
+                    due = v_now,
                     state = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'd' ELSE 'w' END::"char",
                     reason = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'lost ' || (t.lost + 1)
                         || ' times: its worker died or froze while it ran' END,
@@ -543,10 +572,26 @@ BEGIN
                 v_complete := false;
                 CONTINUE;
             END IF;
+            -- The later parts are not executed if the earlier ones give enough.
             SELECT array_agg(r.tid), array_agg(r.suspect) INTO v_found, v_suspects FROM (
-                SELECT ctid AS tid, suspect FROM {s}.task
-                WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n] AND at <= v_now
-                ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) r;
+                SELECT * FROM (
+                    SELECT ctid AS tid, suspect FROM {s}.task
+                    WHERE queue = p_queues[n] AND state = 'w'
+                        AND at >= p_after[3 * n - 2] + {s}.shift(1) AND at <= v_now + {s}.shift(1)
+                    ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) high
+                UNION ALL
+                SELECT * FROM (
+                    SELECT ctid AS tid, suspect FROM {s}.task
+                    WHERE queue = p_queues[n] AND state = 'w'
+                        AND at >= p_after[3 * n - 1] AND at <= v_now
+                    ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) normal
+                UNION ALL
+                SELECT * FROM (
+                    SELECT ctid AS tid, suspect FROM {s}.task
+                    WHERE queue = p_queues[n] AND state = 'w'
+                        AND at >= p_after[3 * n] + {s}.shift(-1) AND at <= v_now + {s}.shift(-1)
+                    ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) low
+                LIMIT v_room) r;
             v_first := array_position(v_suspects, true);
             IF v_first IS NOT NULL THEN
                 v_found := v_found[1 : CASE WHEN v_first = 1 AND v_tids = '{}' THEN 1 ELSE v_first - 1 END];
@@ -566,23 +611,19 @@ BEGIN
                 UPDATE {s}.task t SET state = 'l', token = p_token, alone = cardinality(v_tids) = 1,
                     at = v_now + p_lease * interval '1 s'
                 WHERE t.ctid = ANY (v_tids)
-                RETURNING t.queue, t.id, t.data, t.seq, t.lost, t.due, t.delayed),
+                RETURNING t.queue, t.id, t.data, t.seq, t.lost, t.due, t.delayed, t.priority),
             counted AS (
                 INSERT INTO {s}.tally (queue, waiting, delayed, leased)
                 SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), count(*)
                 FROM taken GROUP BY queue)
             SELECT queue, id, data, seq, lost, extract(epoch FROM v_now - due)::float8, due,
-                NULL::float8, NULL::float8, NULL::boolean, NULL::boolean
-            FROM taken ORDER BY array_position(p_queues, queue), due, seq;
+                NULL::float8, NULL::float8, NULL::boolean, NULL::boolean, priority::int
+            FROM taken ORDER BY array_position(p_queues, queue), priority DESC, due, seq;
         IF v_room = 0 THEN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
             FOR n IN 1 .. cardinality(p_queues) LOOP
                 CONTINUE WHEN p_queues[n] = ANY (v_paused);
-                PERFORM FROM {s}.task
-                WHERE queue = p_queues[n] AND state = 'w' AND at >= p_after[n]
-                    AND at <= v_now + interval '5 s'
-                ORDER BY at, seq LIMIT 1;
-                IF FOUND THEN
+                IF {s}.first_due(p_queues[n], p_after, n) <= v_now + interval '5 s' THEN
                     PERFORM {s}.wake(p_queues[n], 1);
                     EXIT;
                 END IF;
@@ -601,7 +642,7 @@ BEGIN
         PERFORM {s}.fold();
     END IF;
     RETURN QUERY SELECT NULL::text, NULL::text, NULL::bytea, NULL::bigint, NULL::int, NULL::float8,
-        v_now, v_pause, v_took, v_complete, v_reclaimed;
+        v_now, v_pause, v_took, v_complete, v_reclaimed, NULL::int;
 END $$;
 
 -- For each task that died, drop up to two of the oldest dead letters that are too many or too old.
@@ -750,7 +791,8 @@ DECLARE
     v_tid tid := {s}.find_dead(p_queue, p_id);
 BEGIN
     UPDATE {s}.task SET state = 'w', lost = 0, suspect = false, delayed = false,
-        at = clock_timestamp(), due = clock_timestamp(), reason = NULL, traceback = NULL
+        at = clock_timestamp() + {s}.shift(priority), due = clock_timestamp(), reason = NULL,
+        traceback = NULL
     WHERE ctid = v_tid;
     p_found := FOUND;
     IF p_found THEN
@@ -810,9 +852,8 @@ BEGIN
                 -- The delayed tasks that are due by now; their number is bounded.
                 (SELECT count(*) FROM (
                     SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.delayed AND k.state = 'w'
-                        AND k.at <= clock_timestamp() LIMIT 10000) d) AS due,
-                (SELECT k.at FROM {s}.task k WHERE k.queue = t.queue AND k.state = 'w'
-                    ORDER BY k.at, k.seq LIMIT 1) AS oldest,
+                        AND k.due <= clock_timestamp() LIMIT 10000) d) AS due,
+                {s}.first_due(t.queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1) AS oldest,
                 (SELECT p.until FROM {s}.paused p WHERE p.queue = t.queue) AS until
             FROM (
                 SELECT l.queue, sum(l.waiting)::bigint AS waiting, sum(l.delayed)::bigint AS delayed,
@@ -895,7 +936,7 @@ END $$;
 -- Queue the tick of a schedule, unless it or a later one was queued before; then wake a worker.
 CREATE PROCEDURE {s}.push_tick(
     p_name text, p_moment int8, p_seconds float8,
-    p_queue text, p_id text, p_delay float8, p_data bytea, INOUT p_queued boolean
+    p_queue text, p_id text, p_delay float8, p_data bytea, p_priority int, INOUT p_queued boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
     p_queued := false;
@@ -914,7 +955,7 @@ BEGIN
     END IF;
     PERFORM {s}.push(
         ARRAY[gen_random_uuid()::text], ARRAY[false], ARRAY[1], ARRAY[1],
-        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data]);
+        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data], ARRAY[p_priority]);
     COMMIT;
     p_queued := true;
     PERFORM {s}.wake(p_queue, 1);

@@ -14,7 +14,8 @@ CREATE TABLE {s}.store (
 -- `state` is w (waits), l (leased) or d (dead). A scheduled task becomes ready by the clock, without a
 -- write. `delayed` means that the tally counts it as scheduled, if it waits.
 -- `at` is the time at which a task is due, at which its lease ends, or at which it died. `due` keeps
--- its place in the queue during a lease.
+-- its place in the queue during a lease. While a task waits, its `at` is shifted by its priority (1, 0 or
+-- -1), so that each priority is a range of the primary key: see `shift`. `due` is not.
 -- `token` is 0 until the first lease.
 CREATE TABLE {s}.task (
     queue text COLLATE "C" NOT NULL,
@@ -24,6 +25,7 @@ CREATE TABLE {s}.task (
     delayed boolean NOT NULL,
     alone boolean NOT NULL DEFAULT false,
     suspect boolean NOT NULL DEFAULT false,
+    priority smallint NOT NULL DEFAULT 0,
     lost int NOT NULL DEFAULT 0,
     at timestamptz NOT NULL,
     due timestamptz NOT NULL,
@@ -44,7 +46,7 @@ CREATE TABLE {s}.task (
 -- may wait beside a newer one of its id.
 CREATE UNIQUE INDEX task_new ON {s}.task (queue, id) WHERE token = 0;
 CREATE INDEX task_leased ON {s}.task (queue, id) WHERE token <> 0;
-CREATE INDEX task_delayed ON {s}.task (queue, at) WHERE delayed AND state = 'w';
+CREATE INDEX task_delayed ON {s}.task (queue, due) WHERE delayed AND state = 'w';
 
 -- The commits of the last five minutes, or of a day: see `push`. The tasks of a commit have a `seq` of
 -- base * 1000 + position, from 1. A base of 0 means that the commit was aborted.

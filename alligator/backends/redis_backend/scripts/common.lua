@@ -2,7 +2,7 @@
 --
 -- The key of a queue is {namespace}:QUEUE. Its data has keys that begin with it:
 --
---   :due   ZSET  key -> when it is, or was, ready (µs)     ready or scheduled
+--   :due   ZSET  key -> when it is, or was, ready (µs), shifted by its priority     ready or scheduled
 --   :run   ZSET  key -> when its lease ends (µs)           leased
 --   :dead  ZSET  key -> when it died (µs)                  dead
 --   :job   HASH  key -> payload, in every state of the task
@@ -24,8 +24,13 @@
 -- A fence consists of digits: 16 of the generation, which is when the task was first leased (µs). The
 -- following digits are present only if they are needed: 16 of when it was last leased, 3 of how often it
 -- was lost, 1 of marks (1: this lease is the only one of its step; 2: a lease of it was lost), and for a
--- scheduled task that was leased by its id, 16 of when it is due. A fence with fewer digits is of an
--- older Alligator: LOST for each lost worker, plus a smaller number for its deliveries.
+-- scheduled task that was leased by its id, 16 of when it is due. The last digit is a 1 or a 2 more if
+-- its priority is high or low. A fence with fewer digits is of an older Alligator: LOST for each lost
+-- worker, plus a smaller number for its deliveries.
+--
+-- The scores of :due are shifted so that each priority is a range of its own: the normal ones are not
+-- negative, and an older Alligator has no others. Doubles hold all of them exactly. If the lowest score
+-- is not negative, all priorities are normal, and the scripts do nothing more than that comparison.
 --
 -- Every script except push removes something before it adds anything. A server that is out of memory
 -- rejects only scripts that begin by adding: no task can be pushed, but workers continue.
@@ -50,6 +55,28 @@ local function lowest(zset)
   return tonumber(call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2])
 end
 
+-- Priorities: by how much a score of :due is less than the time at which its task is due, and the
+-- lowest score of a low one.
+local HIGH, NORMAL, LOW = 10500000000000000, 0, 6300000000000000
+local FIRST_LOW = -4600000000000000
+
+-- Return when the first task of a queue is due, or was; nil if there is none.
+local function first_due(queue)
+  local score = lowest(queue .. ':due')
+  if not score or score >= 0 then
+    return score
+  end
+  local function first(shift, from, upto)
+    local found = call('ZRANGEBYSCORE', queue .. ':due', from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
+    return found[2] and found[2] + shift or math.huge
+  end
+  return math.min(
+    first(HIGH, '-inf', '(' .. whole(FIRST_LOW)),
+    first(NORMAL, '0', '+inf'),
+    first(LOW, whole(FIRST_LOW), '(0')
+  )
+end
+
 -- Return for each of the first *count* queues until when it is paused (µs); false if it is not.
 local function pauses_of(queues, count, now)
   local found = {}
@@ -68,7 +95,7 @@ end
 
 -- Wake a worker for a new task of the queue, if it is the next one to run.
 local function announce(queue, due, now)
-  if due <= now or lowest(queue .. ':due') == due then
+  if due <= now or first_due(queue) == due then
     wake(queue)
   end
 end

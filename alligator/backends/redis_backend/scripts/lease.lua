@@ -6,7 +6,7 @@
 
 local queue = KEYS[1]
 local now = clock()
-local key, due = find_waiting(queue, ARGV[1])
+local key, score = find_waiting(queue, ARGV[1])
 local payload = key and call('HGET', queue .. ':job', key)
 
 if not payload then
@@ -16,6 +16,9 @@ call('ZREM', queue .. ':due', key)
 call('ZADD', queue .. ':run', now + ARGV[2], key)
 local fence = modern(call('HGET', queue .. ':try', key), whole(now))
 local marks = marks_of(fence) >= 2 and 3 or 1
-fence = fence_of(fence, whole(now), lost_of(fence), marks) .. (due > now and whole(due) or '')
+fence = fence_of(fence, whole(now), lost_of(fence), marks)
+local shift = shift_of(score)
+local due = score + shift
+fence = fence .. (due > now and whole(due) or '') .. digit_of(shift)
 call('HSET', queue .. ':try', key, fence)
 return { payload, fence }

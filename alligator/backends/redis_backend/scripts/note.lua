@@ -16,7 +16,7 @@ local function sample(queue)
   if there and now - (string.match(there, '^%d+') or 0) < gap then
     return
   end
-  local ready = call('ZCOUNT', queue .. ':due', '-inf', now)
+  local ready = count_ready(queue, now)
   local counts = call('HMGET', queue .. ':cnt', 'pushed', 'succeeded', 'failed', 'dropped')
   local words = {
     string.format('%.0f', now),

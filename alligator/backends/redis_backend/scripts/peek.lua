@@ -11,8 +11,8 @@ local found = page[2]
 local reply = {page[1]}
 
 for i = 1, #found, 2 do
-  local due = call('ZSCORE', queue .. ':due', found[i])
-  local state = due and (tonumber(due) > now and 'scheduled' or 'ready')
+  local score = tonumber(call('ZSCORE', queue .. ':due', found[i]) or nil)
+  local state = score and (score + shift_of(score) > now and 'scheduled' or 'ready')
     or call('ZSCORE', queue .. ':dead', found[i]) and 'dead'
   if state then
     reply[#reply + 1] = found[i]

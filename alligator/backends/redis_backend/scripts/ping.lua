@@ -1,4 +1,4 @@
--- Write and remove data with the commands of a push. It fails for every reason for which a push would:
+-- Write and remove data with all commands of a push. It fails for every reason for which a push would:
 -- a replica, a master without enough replicas, full memory or disk, a slot on another node, an ACL.
 --
 -- KEYS  a key that nothing else uses
@@ -12,6 +12,15 @@ for _, words in ipairs({
   { 'ZADD', key, 1, 'id' },
   { 'SADD', key, 'name' },
   { 'RPUSH', key, '' },
+  { 'TIME' },
+  { 'GET', key },
+  { 'EXISTS', key },
+  { 'HGET', key, 'id' },
+  { 'HMGET', key, 'id' },
+  { 'HDEL', key, 'id' },
+  { 'ZRANGE', key, 0, 0 },
+  { 'ZSCORE', key, 'id' },
+  { 'ZREM', key, 'id' },
 }) do
   call(unpack(words))
   call('DEL', key)

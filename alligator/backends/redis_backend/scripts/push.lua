@@ -4,7 +4,7 @@
 --       then the queues
 -- ARGV  seconds to keep the marker; the deadline of the push (µs); 0 if the id was chosen, so that an
 --       abort of it is ignored, else 1; for each queue its name, how many tasks, and for each task its
---       id, payload, delay (µs)
+--       id, payload, delay (µs; with a + before it if its priority is high, a - if it is low)
 -- Returns 0 if the commit was aborted before, -1 if it arrives after its deadline, else 1, or the
 -- positions of its duplicates among its tasks if there are any.
 --
@@ -107,11 +107,17 @@ for k = 4, #KEYS do
       end
       local place = at + 3 * i - 1
       local delay = ARGV[place + 2]
-      local due = delay == '0' and now + i or now + tonumber(delay)
-      is_plain = is_plain and delay == '0'
+      local due = now + i
+      local score = due
+      if delay ~= '0' then
+        is_plain = false
+        local sign, span = string.match(delay, '^([+-]?)(%d+)$')
+        due = span == '0' and due or now + span
+        score = due - (sign == '+' and HIGH or (sign == '-' and LOW or NORMAL))
+      end
       new = new + 1
       payloads[2 * new - 1], payloads[2 * new] = id, ARGV[place + 1]
-      scores[2 * new - 1], scores[2 * new] = whole(due), id
+      scores[2 * new - 1], scores[2 * new] = whole(score), id
       ours[id] = scores[2 * new - 1]
       if due < first then
         first = due

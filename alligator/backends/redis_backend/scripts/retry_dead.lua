@@ -15,7 +15,8 @@ call('ZREM', queue .. ':dead', key)
 call('HDEL', queue .. ':why', key)
 -- Reset the losses, but keep the generation: a late ack still applies to this task.
 local fence = modern(call('HGET', queue .. ':try', key), whole(now))
-call('HSET', queue .. ':try', key, fence_of(fence, whole(now), 0, 0))
-call('ZADD', queue .. ':due', now, key)
+local shift, digit = priority_in(fence)
+call('HSET', queue .. ':try', key, fence_of(fence, whole(now), 0, 0) .. digit)
+call('ZADD', queue .. ':due', whole(now - shift), key)
 wake(queue)
 return 1

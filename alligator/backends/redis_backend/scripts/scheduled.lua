@@ -6,14 +6,24 @@
 
 local queue = KEYS[1]
 local now = clock()
-local found = call('ZRANGEBYSCORE', queue .. ':due', '(' .. string.format('%.0f', now), '+inf',
-  'WITHSCORES', 'LIMIT', 0, ARGV[1])
-local reply = {}
+local most = tonumber(ARGV[1])
+local tasks, reply = {}, {}
 
-for i = 1, #found, 2 do
-  local key = found[i]
+for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
+  local _, upto = range_of(shift)
+  local found = call('ZRANGEBYSCORE', queue .. ':due', '(' .. whole(now - shift), upto,
+    'WITHSCORES', 'LIMIT', 0, most)
+  for i = 1, #found, 2 do
+    tasks[#tasks + 1] = { found[i], found[i + 1] + shift - now }
+  end
+end
+table.sort(tasks, function(one, other)
+  return one[2] < other[2]
+end)
+for i = 1, math.min(#tasks, most) do
+  local key, due_in = unpack(tasks[i])
   reply[#reply + 1] = key
-  reply[#reply + 1] = found[i + 1] - now
+  reply[#reply + 1] = due_in
   reply[#reply + 1] = call('HGET', queue .. ':job', key) or ''
 end
 return reply

@@ -11,11 +11,11 @@ local reply = {}
 
 for k, queue in ipairs(KEYS) do
   reply[k] = {
-    call('ZCOUNT', queue .. ':due', '-inf', now),
+    count_ready(queue, now),
     call('ZCARD', queue .. ':due'),
     call('ZCARD', queue .. ':run'),
     call('ZCARD', queue .. ':dead'),
-    math.max(0, now - (lowest(queue .. ':due') or now)),
+    math.max(0, now - (first_due(queue) or now)),
     paused[k] and (paused[k] == math.huge and -1 or paused[k] - now) or 0,
     unpack(call('HMGET', queue .. ':cnt', unpack(ARGV))),
   }

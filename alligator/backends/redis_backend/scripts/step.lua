@@ -86,7 +86,7 @@ function apply.retry(queue, at)
     if payload ~= '' then
       call('HSET', queue .. ':job', key, payload)
     end
-    call('ZADD', queue .. ':due', now + delay, key)
+    call('ZADD', queue .. ':due', now + delay - priority_in(ARGV[at + 1]), key)
     add(queue, 'retried', 1)
     add(queue, 'failed', 1)
     announce(queue, now + delay, now)
@@ -100,7 +100,13 @@ local function due_again(queue, fence, delay)
     return now + delay
   end
   -- It becomes scheduled again, or the next to run.
-  return tonumber(string.sub(fence, 37)) or math.min(now, (lowest(queue .. ':due') or now) - 1)
+  if #fence >= 52 then
+    return tonumber(string.sub(fence, 37, 52))
+  end
+  local shift = priority_in(fence)
+  local from, upto = range_of(shift)
+  local first = call('ZRANGEBYSCORE', queue .. ':due', from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
+  return math.min(now, (first[2] and first[2] + shift or now) - 1)
 end
 
 function apply.release(queue, at)
@@ -111,7 +117,7 @@ function apply.release(queue, at)
       call('HSET', queue .. ':job', key, payload)
     end
     local due = due_again(queue, fence, tonumber(ARGV[at + 2]))
-    call('ZADD', queue .. ':due', due, key)
+    call('ZADD', queue .. ':due', due - priority_in(fence), key)
     announce(queue, due, now)
   end
   return at + 4
@@ -160,12 +166,13 @@ local function reclaim(queue)
     -- In a batch it is unknown which task was running.
     local alone = marks_of(fence) % 2
     local lost = lost_of(fence) + alone
-    call('HSET', queue .. ':try', key, fence_of(fence, stamp, lost, 2))
+    local shift, digit = priority_in(fence)
+    call('HSET', queue .. ':try', key, fence_of(fence, stamp, lost, 2) .. digit)
     if alone == 1 and lost >= max_lost then
       local reason = 'lost ' .. lost .. ' times: its worker died or froze while it ran'
       bury(queue, key, cjson.encode({ reason, '' }))
     else
-      call('ZADD', queue .. ':due', ended, key)
+      call('ZADD', queue .. ':due', ended - shift, key)
     end
   end
   add(queue, 'lost', #expired / 2)
@@ -194,9 +201,28 @@ local function room(fences)
   return #fences
 end
 
+-- Return ready tasks by their priorities, each with when it was due; and the shift of each.
+local function sorted(queue)
+  local found, shifts = {}, {}
+  for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
+    local some = call('ZRANGEBYSCORE', queue .. ':due', (range_of(shift)), whole(now - shift),
+      'WITHSCORES', 'LIMIT', 0, left - #shifts)
+    for i = 1, #some, 2 do
+      shifts[#shifts + 1] = shift
+      found[#found + 1] = some[i]
+      found[#found + 1] = whole(some[i + 1] + shift)
+    end
+  end
+  return found, shifts
+end
+
 local function reserve(place, queue)
   local found =
     call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, left)
+  local shifts
+  if #found > 0 and tonumber(found[2]) < 0 then
+    found, shifts = sorted(queue)
+  end
   if #found == 0 then
     return
   end
@@ -223,10 +249,14 @@ local function reserve(place, queue)
       leases[2 * reserved] = keys[i]
     end
   end
-  call('ZREMRANGEBYRANK', queue .. ':due', 0, count - 1)
+  if shifts then
+    call('ZREM', queue .. ':due', unpack(keys))
+  else
+    call('ZREMRANGEBYRANK', queue .. ':due', 0, count - 1)
+  end
   if reserved > 0 then
     call('ZADD', queue .. ':run', unpack(leases))
-    reply[#reply + 1] = { place, found, payloads, fences, keys }
+    reply[#reply + 1] = { place, found, payloads, fences, keys, shifts }
     left = left - reserved
   end
   -- Another program deleted these payloads: there is nothing to run or to dead-letter.
@@ -243,7 +273,7 @@ end
 local mark = left == limit - 1 and 1 or 0
 
 for i = 2, #reply do
-  local place, _, payloads, fences, keys = unpack(reply[i])
+  local place, _, payloads, fences, keys, shifts = unpack(reply[i])
   local words = {}
   for k = 1, #keys do
     local fence = fences[k]
@@ -254,6 +284,9 @@ for i = 2, #reply do
     else
       fence = mark == 0 and stamp or fence_of(stamp, stamp, 0, mark)
     end
+    if shifts and shifts[k] ~= NORMAL then
+      fence = (#fence == 16 and fence_of(fence, stamp, 0, 0) or fence) .. digit_of(shifts[k])
+    end
     fences[k] = fence
     if payloads[k] then
       words[#words + 1] = keys[k]
@@ -261,14 +294,14 @@ for i = 2, #reply do
     end
   end
   call('HSET', KEYS[place] .. ':try', unpack(words))
-  reply[i][5] = nil
+  reply[i][5], reply[i][6] = nil, nil
 end
 
 if left == limit then
   local soonest = math.huge
   for place = 1, places do
     local queue = KEYS[place]
-    local due = lowest(queue .. ':due')
+    local due = first_due(queue)
     if paused[place] or not due then
       call('DEL', queue .. ':wake')
     end
@@ -285,7 +318,7 @@ reply[1] = now
 if left == 0 or has_stopped then
   -- There may be more tasks: one worker wakes the next, so that none is woken without a task.
   for place = 1, places do
-    local due = lowest(KEYS[place] .. ':due')
+    local due = first_due(KEYS[place])
     if due and due <= now and not paused[place] then
       wake(KEYS[place])
     end

@@ -48,12 +48,12 @@ local function keys_of(queue, id)
   return keys
 end
 
--- Return the key of the newest waiting task of an id, and when it is or was due.
+-- Return the key of the newest waiting task of an id, and its score.
 local function find_waiting(queue, id)
   for _, key in ipairs(keys_of(queue, id)) do
-    local due = call('ZSCORE', queue .. ':due', key)
-    if due then
-      return key, tonumber(due)
+    local score = call('ZSCORE', queue .. ':due', key)
+    if score then
+      return key, tonumber(score)
     end
   end
 end

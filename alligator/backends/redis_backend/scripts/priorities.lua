@@ -1,0 +1,39 @@
+-- The part that is shared by the scripts that look at priorities; push does not need it.
+
+local function shift_of(score)
+  return score >= 0 and NORMAL or (score < FIRST_LOW and HIGH or LOW)
+end
+
+-- Return the limits of the scores of a priority.
+local function range_of(shift)
+  if shift == NORMAL then
+    return '0', '+inf'
+  elseif shift == LOW then
+    return whole(FIRST_LOW), '(0'
+  end
+  return '-inf', '(' .. whole(FIRST_LOW)
+end
+
+local function digit_of(shift)
+  return shift == NORMAL and '' or (shift == HIGH and '1' or '2')
+end
+
+-- Return the shift of the priority that a fence records, and its digit.
+local function priority_in(fence)
+  if #fence == 37 or #fence == 53 then
+    local digit = string.sub(fence, -1)
+    return digit == '1' and HIGH or LOW, digit
+  end
+  return NORMAL, ''
+end
+
+-- Return how many tasks of a queue are ready.
+local function count_ready(queue, now)
+  local ready = call('ZCOUNT', queue .. ':due', '0', whole(now))
+  if (lowest(queue .. ':due') or 0) < 0 then
+    for _, shift in ipairs({ HIGH, LOW }) do
+      ready = ready + call('ZCOUNT', queue .. ':due', (range_of(shift)), whole(now - shift))
+    end
+  end
+  return ready
+end
