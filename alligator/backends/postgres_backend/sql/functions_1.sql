@@ -13,9 +13,10 @@
 -- Priorities.
 
 -- Return what is added to when a task is due, for its `at` while it waits: 3,000 years for each level. The
--- scans compare with times from the year 1900 on, and shift them in the same way.
+-- scans compare with times from the year 1900 on, and shift them in the same way. In hours: so many seconds
+-- are out of range before PostgreSQL 15, and days depend on the time zone.
 CREATE FUNCTION {s}.shift(p_priority int) RETURNS interval LANGUAGE sql IMMUTABLE AS
-$$ SELECT p_priority * interval '-94608000000 s' $$;
+$$ SELECT p_priority * interval '-26280000 h' $$;
 
 -- Return when the first task that waits is due, or was; NULL if there is none. The p_n-th three of p_after
 -- tell where to begin among those of each priority, the highest first.
