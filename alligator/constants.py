@@ -53,7 +53,7 @@ LONG_COMMIT_MEMORY: Final = 86_400.0
 """The same for an id that begins with `LONG_COMMIT_ID`, such as that of an idempotency key."""
 
 LONG_COMMIT_ID: Final = "day-"
-"""How the id of a commit begins that a store recognises for a day."""
+"""The prefix of the commit ids that a store recognises for a day."""
 
 LEVELS: Final = {"high": 1, "normal": 0, "low": -1}
 """The priorities of tasks, the first to run first, as options and as a `Message` has them."""
@@ -89,7 +89,7 @@ MAX_COMMIT_BYTES: Final = 16 * 1024 * 1024
 """The maximum size of the tasks of one transaction, or trip: more would not reach a store in time."""
 
 COMMITS_A_TRIP: Final = 64
-"""The maximum number of commits in one round trip; meanwhile the store serves no other client."""
+"""The maximum number of commits in one round trip; during the trip, the store serves no other client."""
 
 HEALTH_JSON: Final = "application/health+json"
 """The media type of health responses."""

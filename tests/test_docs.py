@@ -271,6 +271,18 @@ def test_page_is_reached_from_the_index(page: Path) -> None:
     assert page in {*linked, index}
 
 
+# Titles.
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=name_of)
+def test_title_of_a_how_to_page_begins_as_its_file_name(page: Path) -> None:
+    """Both begin with the same imperative, such as "Choose a store" in ``choose-a-store.md``."""
+    heading = HEADING.search(page.read_text("utf-8"))
+
+    assert heading is not None
+    assert heading["text"].lower().split()[0] == page.stem.split("-")[0]
+
+
 # Completeness.
 
 

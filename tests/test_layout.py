@@ -143,6 +143,7 @@ TESTED_BY = {
 
 MAX_LINES = 400
 MAX_TEST_LINES = 800
+MAX_NESTING = 4  # blocks in blocks
 MAX_TEST_NAME = 70  # characters, "test_" included
 
 #: Words that the name of a test does not begin with: it begins with what is tested.
@@ -279,6 +280,31 @@ def layers() -> dict[str, int]:
         for unit, names in layer.items()
         for name in ("", *names.split())
     }
+
+
+def has_names(init: Path) -> bool:
+    """Return whether the module of a package has public names, or is that of the root."""
+    return not all(isinstance(node, ast.Expr) for node in parse(init).body)
+
+
+def listed_names(init: Path) -> dict[str, list[str]]:
+    """Return the names that the docstring of a package lists, by module."""
+    text = re.sub(r"\n  +", " ", ast.get_docstring(parse(init)) or "")
+    _, _, text = text.partition("Its public names, by module:")
+    text, _, rest = text.partition("Used only in this package:")
+    lines = re.findall(r"- (\w+): (.+)", text)
+    alone = re.findall(r"\w+", rest)
+    return {module: names.split(", ") for module, names in lines} | {name: [] for name in alone}
+
+
+def used_elsewhere(package: Path) -> Iterator[tuple[str, str]]:
+    """Yield ``(module, name)`` of the classes and functions that other packages import."""
+    dotted = f"alligator.{name_of(package)}"
+    outside = [path for path in every_module() if package not in path.parents]
+    for module, name in chain.from_iterable(map(imports, outside)):
+        found, _, leaf = module.rpartition(".")
+        if found == dotted and not name.isupper():
+            yield leaf, name
 
 
 # Imports inside the core.
@@ -510,6 +536,29 @@ def test_file_opens_with_one_sentence(path: Path) -> None:
     assert first.endswith((".", "?")) or docstring.split("\n\n")[0].endswith((".", ":"))
 
 
+BARE = [path for path in modules(CORE) if path.stem == "__init__" and not has_names(path)]
+
+
+@pytest.mark.parametrize("init", BARE, ids=ident)
+def test_init_without_names_lists_those_of_its_modules(init: Path) -> None:
+    listed = listed_names(init)
+    here = {path.stem for path in init.parent.glob("*.py")} - {"__init__"}
+    here |= {path.parent.name for path in init.parent.glob("*/__init__.py")}
+
+    assert set(listed) == here
+    assert {
+        f"{module}.{name}"
+        for module, names in listed.items()
+        for name in names
+        if not hasattr(import_module(f"alligator.{name_of(init)}.{module}"), name)
+    } == set()
+    assert {
+        f"{module}.{name}"
+        for module, name in used_elsewhere(init.parent)
+        if name not in listed[module]
+    } == set()
+
+
 @pytest.mark.parametrize("path", every_module(), ids=ident)
 def test_public_classes_and_functions_have_docstrings(path: Path) -> None:
     bare = [
@@ -533,6 +582,29 @@ def test_no_file_is_too_long_to_read(folders: list[Path], most: int) -> None:
     lengths = {ident(path): len(path.read_text().splitlines()) for path in paths}
 
     assert {name: length for name, length in lengths.items() if length > most} == {}
+
+
+def nesting(node: ast.AST) -> int:
+    """Return how many blocks are inside each other in *node*; `elif` is no further level."""
+    blocks = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith, ast.Match)
+    below = [
+        nesting(child)
+        - (isinstance(child, ast.If) and isinstance(node, ast.If) and node.orelse == [child])
+        for child in ast.iter_child_nodes(node)
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    return max(below, default=0) + isinstance(node, blocks)
+
+
+def test_no_function_is_nested_too_deeply_to_read() -> None:
+    depths = {
+        f"{ident(path)}: {node.name}": nesting(node)
+        for path in every_module()
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+    assert {name: depth for name, depth in depths.items() if depth > MAX_NESTING} == {}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)

@@ -204,7 +204,7 @@ def test_package_page_links_to_files_of_a_checkout(wheel: Path) -> None:
 
     targets = [target for target in re.findall(r"\]\(([^)]*)\)", page) if target[0] != "#"]
     source = "https://github.com/toastdriven/alligator"
-    assert f"{source}/blob/main/docs/how-to/transactions.md" in targets
+    assert f"{source}/blob/main/docs/how-to/use-transactions.md" in targets
     assert f"{source}/raw/main/docs/images/dashboard.png" in targets
     assert [target for target in targets if not target.startswith("https://")] == []
 

@@ -19,8 +19,8 @@ ASYNC_GENERATOR = 0x200
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
     """Return the result of a coroutine that never waits, without an event loop.
 
-    So one coroutine function can serve callers with and without an event loop, if it waits only for
-    those that have one.
+    One coroutine function can then serve callers with and without an event loop: it waits only if its
+    caller has a loop.
     """
     try:
         coroutine.send(None)
@@ -28,12 +28,12 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     except RuntimeError as error:
-        # Python converts a StopIteration, which for instance a task may raise that runs inline.
+        # Python converts a StopIteration, for instance that of a task that runs inline.
         if isinstance(error.__cause__, StopIteration):
             raise error.__cause__ from None
         raise
     coroutine.close()
-    raise AssertionError(f"{coroutine!r} waits")
+    raise AssertionError(f"{coroutine!r} waits, but there is no event loop")
 
 
 def is_generator_function(func: object) -> bool:

@@ -123,7 +123,7 @@ class BackgroundLoop:
                 try:
                     loop.run_forever()
                     break
-                except BaseException as error:  # SystemExit in a task that a task has created
+                except BaseException as error:  # SystemExit in an asyncio task of a task's function
                     if self._is_closing:
                         break
                     log.error(

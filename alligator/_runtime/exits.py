@@ -27,7 +27,7 @@ worker_pid = 0
 
 
 def exit_if_forked(pid: int) -> None:
-    """End this process if a task forked it from the worker *pid* and then returned in it.
+    """End this process if a task has forked it from the worker *pid*, and has then returned in it.
 
     It would continue as a second worker with the same task.
     """

@@ -93,7 +93,7 @@ def start_in_thread(call: Callable[[], T], *, own_thread: bool = False) -> "Futu
 
 
 def _take_error(waiter: "asyncio.Future[Any]") -> None:
-    """Take the error that no caller waits for: asyncio would log it as never retrieved."""
+    """Retrieve the error that no caller waits for: asyncio would log it as never retrieved."""
     if not waiter.cancelled():
         waiter.exception()
 

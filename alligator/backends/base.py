@@ -2,7 +2,7 @@
 
 A task is in one of four states: *scheduled* (not due yet), *ready*, *leased* (a worker has it, and it
 is hidden from others until the lease ends) or *dead* (kept until somebody retries or drops it). A
-worker talks to a store with one call, `Client.step`, which settles the outcomes of its last tasks and
+worker talks to a store with one call, `Client.step`, which reports the outcomes of its last tasks and
 reserves the next ones. All other methods that move a single task are written here in terms of it.
 
 **Ids.** An id identifies at most one task that *waits*, which means that it is ready or scheduled. A
@@ -163,12 +163,12 @@ class Client(ScheduleStore, ABC):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        """Settle *outcomes* and reserve up to *limit* tasks, in one round trip and atomically.
+        """Apply *outcomes* and reserve up to *limit* tasks, in one round trip and atomically.
 
-        In this order: the outcomes are settled, on any queues. Expired leases of *queue_names* are
+        In this order: the outcomes are applied, on any queues. Expired leases of *queue_names* are
         reclaimed: their tasks are ready again, or dead if reserved alone and lost *max_lost* times.
         Tasks are reserved from the first of *queue_names* that has ready ones, then from the next; in a
-        queue by priority, then the one due for longest first; a suspect alone. *limit* 0 only settles.
+        queue by priority, then the one due for longest first; a suspect alone. *limit* 0 reserves none.
 
         For each task that dies, up to two of the oldest dead letters of its queue are dropped if
         there are more than `dead_limit`, or if they are older than `dead_seconds`.
@@ -179,7 +179,7 @@ class Client(ScheduleStore, ABC):
         """Sleep until a task may have arrived, at most *timeout* seconds, without polling.
 
         May return early. Never sleeps through a push that came after the last `step` found nothing. It
-        need not know when a scheduled task is due or a lease ends: *timeout* is at most that `pause`.
+        may ignore scheduled tasks and leases: the caller limits *timeout* to `Step.pause`.
         """
 
     @abstractmethod
@@ -311,7 +311,7 @@ class Client(ScheduleStore, ABC):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        """Call `wait`, then `step`, in one round trip if possible; an interrupt may still give tasks."""
+        """Call `wait`, then `step`, in one round trip if possible; interrupted, it may return tasks."""
         self.wait(queue_names, timeout)
         return self.step(queue_names, limit, lease_for=lease_for, max_lost=max_lost)
 
@@ -358,7 +358,7 @@ class Client(ScheduleStore, ABC):
         return await run_to_end(lambda: self.push_commits(commits))
 
     def deadline_of(self, commits: Sequence[Commit]) -> float:
-        """Return until when a trip with *commits* may take, on the monotonic clock."""
+        """Return the deadline of a trip with *commits*, on the monotonic clock."""
         deadlines = [commit.deadline for commit in commits if commit.deadline is not None]
         return min(deadlines, default=monotonic() + self.commit_seconds)
 

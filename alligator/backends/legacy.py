@@ -86,7 +86,7 @@ class FiveMethodClient(base.Client):
         max_lost: int = MAX_LOST,
     ) -> Step:
         for outcome in outcomes:
-            self._settle(outcome)
+            self._apply(outcome)
         # One at a time: a task that was popped and has not run yet is lost if this process dies.
         for queue_name in queue_names if limit else ():
             self._names.add(queue_name)
@@ -150,7 +150,7 @@ class FiveMethodClient(base.Client):
             "dies is lost, and dead letters are only logged."
         ]
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _apply(self, outcome: Outcome) -> None:
         queue_name, task_id, data = outcome.lease[:3]
         if outcome.verdict == "dead":
             log.error(

@@ -105,7 +105,7 @@ Verdict = Literal["ack", "retry", "release", "dead", "expired"]
 
 
 class Outcome(NamedTuple):
-    """The result of a leased task, to be settled.
+    """The result of a leased task, which its worker reports to the store.
 
     ``ack``: the task is done. This counts even if the lease has expired, because the work is done.
     ``retry``: it failed, and runs again after *delay*, with *data* in place of its payload.

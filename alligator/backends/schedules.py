@@ -1,4 +1,4 @@
-"""What a store keeps of schedules: which there are, and which tick of each was queued last."""
+"""What a store keeps about schedules: their definitions, and the last tick of each."""
 
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple

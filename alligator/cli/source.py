@@ -80,7 +80,7 @@ SOURCE_OPTIONS = (
 
 
 WORDS = {"task_ids": "ID", "queue_words": "QUEUE", "schedule_names": "NAME"}
-"""The arguments that are several words, which a DSN may precede, and what one of them is called."""
+"""The arguments that take several words, before which a DSN may stand, and the name of one word."""
 
 
 def add_source_options(command: click.Command) -> None:

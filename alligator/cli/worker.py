@@ -47,15 +47,14 @@ def run_worker(
     """Run a worker until it is stopped or done, and return the exit status.
 
     With *burst* it ends when nothing is ready, and with *draw* it shows its progress meanwhile, if
-    stderr is a terminal. *share_health* is given a function that
-    returns the health of the worker.
+    stderr is a terminal. *share_health* is called with a function that returns the health of the worker.
     """
     streams.open_missing()
     if memory is not None and not isolate:
         raise WrongCommand(
             "--memory limits tasks that run in processes of their own: add --isolate."
         )
-    get_log(log_level.upper())  # what is found out before it starts is a line of the log, too
+    get_log(log_level.upper())  # so that a problem before its start is logged, too
     check_store(gator, burst, () if share_health is not None else queues)
     drawing = burst and draw and streams.is_terminal(sys.stderr)
     worker = Worker(

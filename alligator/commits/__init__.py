@@ -1,1 +1,18 @@
-"""Bring commits to the store: group commit, breaker, spool, outbox and counters."""
+"""Bring commits to the store: group commit, breaker, spool, outbox and counters.
+
+Its public names, by module:
+
+- breaker: Breaker
+- committer: Committer
+- counters: CommitCounters, Ending, Reports
+- databases: check_dialect, ddl, execute, fetch, is_in_transaction, kind_of, with_parameters
+- deferred: DeferredTasks, Enlists, OutgoingTask, hold, to_messages
+- delivery: Delivers, Delivery, report_duplicates
+- interception: InterceptedDelivery, set_interceptor
+- outbox: Content, Outbox, new_commit
+- relay: Relay
+- same_server: Ask, SameServer
+- spool: Content, Spool
+
+Used only in this package: loop_trips, trips, wakeups.
+"""

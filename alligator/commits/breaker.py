@@ -75,7 +75,7 @@ class Breaker:
         self._trial_ends = -inf
 
     def record(self, outcomes: Sequence[object], began: float) -> None:
-        """Record the outcomes of one trip to the store, which *began* then."""
+        """Record the outcomes of one trip to the store, which began at *began*."""
         lost = [
             each for each in outcomes if isinstance(each, BackendUnavailable) and not each.is_local
         ]

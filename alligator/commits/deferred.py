@@ -53,7 +53,7 @@ class Enlists(Protocol):
         ...
 
     def take(self, connection: Any, tasks: Sequence[OutgoingTask]) -> bool:
-        """Hold *tasks* for the open transaction of *connection*; if False, the caller writes them."""
+        """Hold *tasks* for the transaction of *connection*; return False if the caller must write."""
         ...
 
     def cancel(self, task_id: str) -> Task | None:

@@ -147,13 +147,13 @@ class Delivery:
 
     def _run_inline(self, tasks: Sequence[OutgoingTask]) -> None:
         inline = [each for each in tasks if each.run is not None]
-        run = inline[0].run  # of the gator, so the same for all
+        run = inline[0].run  # a method of the gator, so the same for all tasks
         assert run is not None
         self._run_in_order(run, [each.task for each in inline])
 
 
 def report_duplicates(duplicates: Duplicates, tasks: Sequence[OutgoingTask]) -> None:
-    """Set the status of *duplicates*, which are places among those of *tasks* that were pushed."""
+    """Set the status of *duplicates*: their positions among those of *tasks* that were pushed."""
     pushed = [each.task for each in tasks if each.run is None]
     for place in duplicates:
         task = pushed[place]

@@ -60,7 +60,7 @@ class LoopTrips(Trips):
             raise
 
     def undo(self, commit: Commit) -> None:
-        """Undo a commit in a thread: its caller takes it for failed."""
+        """Undo, in a thread, a commit that failed for its caller."""
         if commit.undo and commit.commit_id is not None:
             try:
                 start_in_thread(partial(super().undo, commit))

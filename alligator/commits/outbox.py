@@ -20,10 +20,10 @@ from ..exceptions import ConfigurationError
 from .databases import NOW, SQLITE, TABLE, ddl, insert, kind_of, with_parameters
 
 CLAIM_SECONDS = 10.0
-"""For how long a relay has the rows that it read from SQLite, where it cannot hold their locks."""
+"""For how long the rows that a relay reads are reserved for it in SQLite, which cannot lock rows."""
 
 MAX_COUNTED = 10_000
-"""Up to how many rows are counted: to count a million takes long."""
+"""How many rows are counted at most: counting a million takes long."""
 
 
 class Row(NamedTuple):
@@ -161,7 +161,7 @@ class Outbox:
 
     def release(self, rows: Sequence[Row]) -> None:
         """Free claimed rows for the next attempt, of any relay."""
-        if rows and self._dialect == SQLITE:  # in others, the end of the transaction does
+        if rows and self._dialect == SQLITE:  # others free them at the end of the transaction
             ids = _listed([row.id for row in rows])
             sql = f"UPDATE {self.table} SET not_before = 0 WHERE id IN ({ids})"  # noqa: S608
             self.call(lambda: self._execute(sql))

@@ -25,7 +25,7 @@ WORKER_SCAN_SECONDS = 1.0
 """How often a worker looks for them."""
 
 GRACE_SECONDS = 5.0
-"""How old a commit must be for that: the process that committed it pushes it at once."""
+"""How old a commit must be before others push it: the process that committed it does so at once."""
 
 MAX_FRESH = 1_000
 """How many of its own commits a process remembers; the others are found in the outbox."""
@@ -219,7 +219,7 @@ class Relay:
                     scanned_at = time.monotonic()
                     if not self._scan():
                         break
-                    if failures:  # another relay may have had all rows, and they may be young
+                    if failures:  # there may have been nothing to push
                         self._client.ping()
                 if failures:
                     log.warning("the outbox %s is relayed again", self.outbox.table)
@@ -291,7 +291,7 @@ class Relay:
         return True
 
     def _push(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
-        """Return what became of each commit; raise `BackendUnavailable` if that is not known of any."""
+        """Return the outcome of each commit; raise `BackendUnavailable` if none is known."""
         try:
             return self._client.push_commits(commits) if commits else []
         except BackendUnavailable:

@@ -66,7 +66,7 @@ class Trips:
             return error
 
     def settle(self, commits: Sequence[Commit], outcomes: Sequence[Outcome], began: float) -> None:
-        """Record the outcomes of a trip that *began* then, and wake the callers."""
+        """Record the outcomes of a trip that began at *began*, and wake the callers."""
         breaker = self.breaker
         if breaker is not None and (breaker.failures or any(outcomes)):
             breaker.record(outcomes, began)
@@ -87,7 +87,7 @@ class Trips:
         self.settle(commits, [not_sent(why) for _ in commits], 0.0)
 
     def undo(self, commit: Commit) -> None:
-        """Undo a commit whose caller takes it for failed, whether the store has it or not."""
+        """Undo a commit that failed for its caller, whether the store has it or not."""
         if commit.commit_id is None or not commit.undo:
             return
         try:
@@ -269,8 +269,8 @@ def log_not_undone(commit: Commit, error: Exception) -> None:
 def can_share_trip(first: float | None, other: float | None) -> bool:
     """Return whether two commits with the deadlines *first* and *other* can share a trip.
 
-    A trip may take only as long as its first commit has time left. So the other must have at most
-    twice that time left; otherwise it could fail only because the first began so early.
+    A trip ends when its *first* commit has no time left. If the *other* has much more time, it could
+    fail only because the first began earlier. So it may have at most twice as much.
     """
     if first is None or other is None:
         return first is other

@@ -24,7 +24,7 @@ FIRST_LOOK, LAST_LOOK = 0.001, 0.1
 """The shortest and the longest pause between two checks whether a transaction has ended, in seconds."""
 
 IDLE_SECONDS: Final = 10.0
-"""The thread ends after so many seconds without a commit."""
+"""After how many seconds without a commit the thread ends."""
 
 PATIENCE: Final = 2.0
 """How many seconds `finish` waits at most, for example when the program ends."""

@@ -147,7 +147,7 @@ def failed(
     tries: int,
     seconds: float,
 ) -> Attempt:
-    """Return the attempt at *task*, which raised *error* after *seconds*; *tries* is without losses."""
+    """Return the attempt at *task*, which raised *error* after *seconds*; *tries* excludes losses."""
     if isinstance(error, NotRunnable):
         return postpone(gator, lease, error)
     if (snooze := snooze_in(error)) is not None:

@@ -1,4 +1,4 @@
-"""Until when the leases of this process are known to hold."""
+"""The times until which the leases of this process are known to hold."""
 
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -37,7 +37,7 @@ class LeaseEnds:
         """How many tasks were not started because their lease may have ended."""
 
     def end_of(self, asked: float) -> float:
-        """Return until when a lease holds that the store was asked for at the time *asked*."""
+        """Return the end of a lease for which the store was asked at the time *asked*."""
         return asked + self._seconds
 
     def note_extension(self, leases: Iterable[Lease], lost: Iterable[Lease], asked: float) -> None:
@@ -46,11 +46,11 @@ class LeaseEnds:
         self._extended = dict.fromkeys(leases, self.end_of(asked))
 
     def until(self, lease: Lease, known: float) -> float:
-        """Return until when *lease* holds; when it was reserved, that was *known*."""
+        """Return the end of *lease*; *known* is the end that was known when it was reserved."""
         return -inf if lease in self.lost else max(known, self._extended.get(lease, known))
 
     def holds(self, lease: Lease, known: float) -> bool:
-        """Return whether *lease* still holds; when it was reserved, it was to hold until *known*."""
+        """Return whether *lease* still holds; for *known* see `until`."""
         now = clock()
         # The first condition is the usual case, which must be quick.
         return (now < known and not self.lost) or now < self.until(lease, known)

@@ -185,33 +185,27 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
         "Attempts that succeeded, failed or were lost; tasks that were canceled, dropped or expired.",
         labels=[*of, "outcome"],
     )
-    single = {
-        "pushed": CounterMetricFamily(
-            "alligator_tasks_pushed", "Tasks put on the queue.", labels=of
-        ),
-        "retried": CounterMetricFamily(
-            "alligator_tasks_retried",
-            "Failed attempts after which the task was put back.",
-            labels=of,
-        ),
-        "died": CounterMetricFamily(
-            "alligator_tasks_died", "Tasks that became dead letters.", labels=of
-        ),
+    pushed = CounterMetricFamily("alligator_tasks_pushed", "Tasks put on the queue.", labels=of)
+    retried = CounterMetricFamily(
+        "alligator_tasks_retried", "Failed attempts after which the task was put back.", labels=of
+    )
+    died = CounterMetricFamily("alligator_tasks_died", "Tasks that became dead letters.", labels=of)
+    # By the name of a number: its family, and its label there besides those of the queue.
+    places: dict[str, tuple[GaugeMetricFamily | CounterMetricFamily, list[str]]] = {
+        **{name: (depth, [name]) for name in STATES},
+        **{name: (ends, [name]) for name in OUTCOMES},
+        "oldest": (oldest, []),
+        "paused": (paused, []),
+        "pushed": (pushed, []),
+        "retried": (retried, []),
+        "died": (died, []),
     }
     for each, queue in queues:
         labels = [each.name, _label(queue.name)]
         for name, number in queue.numbers(each.store.client.known_stats).items():
-            if name in STATES:
-                depth.add_metric([*labels, name], number)
-            elif name in OUTCOMES:
-                ends.add_metric([*labels, name], number)
-            elif name in single:
-                single[name].add_metric(labels, number)
-            elif name == "paused":
-                paused.add_metric(labels, int(number > 0))
-            else:
-                oldest.add_metric(labels, number)
-    yield from (depth, oldest, paused, ends, *single.values())
+            family, label = places[name]
+            family.add_metric([*labels, *label], number > 0 if name == "paused" else number)
+    yield from (depth, oldest, paused, ends, pushed, retried, died)
 
 
 def _time_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator[Metric]:

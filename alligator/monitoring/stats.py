@@ -32,7 +32,7 @@ MAX_QUEUES = 200
 """How many queues of a store are shown; measuring takes longer with each of them."""
 
 CHOICE_SECONDS = 0.25
-"""How long to measure queues for the choice which to show, if there are more."""
+"""If there are more, for how many seconds queues are measured to choose those that are shown."""
 
 FIRST_PART, LARGEST_PART = 10, 500
 """How many queues are measured in one round trip, at first and at most."""
@@ -161,7 +161,7 @@ def format_utc(timestamp: float | None = None) -> str:
 def _take_queue_snapshot(store: Store, name: str) -> QueueSnapshot:
     client = store.client
     try:
-        # In this order, because counters only grow: so no rate is negative.
+        # The history first: counters only grow, so no rate can be negative.
         history, figures = client.history(name), client.figures(name)
         stats = client.stats(name)
     except BackendUnavailable:

@@ -12,7 +12,7 @@ import msgspec
 from .encoding import encode
 
 PLAIN = frozenset({str, int, float, bool, type(None), list, dict, Any, object})
-"""The types whose values JSON has, and types that do not say which. A union tries others first."""
+"""JSON's own types, and types that allow any value. A union tries its other members first."""
 
 
 class NoForm(TypeError):
@@ -23,7 +23,7 @@ READ_AS_LIST = frozenset({Iterable, Collection})
 """Abstract types that msgspec does not support."""
 
 ALWAYS_RESTORED = frozenset({UUID, Decimal, date, timedelta, bytes})
-"""Types whose values are always restored, so that it need not be tried."""
+"""Types whose values are always restored, so that this is not tried for each value."""
 
 
 def is_always_restored(value: Any) -> bool:

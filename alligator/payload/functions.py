@@ -217,7 +217,7 @@ class Callee:
             del self._places[name]
         self._places |= dict.fromkeys(self._keyword_only, maxsize)
         self._fitting: set[tuple[Any, ...]] = set()
-        """The numbers of positional arguments, with names of others, of calls that have fitted."""
+        """Calls that fitted: how many positional arguments each had, and the names of its others."""
         self._hints: dict[int | str, Hint] = {}
 
     @property

@@ -1,4 +1,4 @@
-"""Hold tasks back until the work that asked for them has succeeded."""
+"""Hold tasks until the work that started them has succeeded."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -278,7 +278,7 @@ class Worker:
             self._work_loop.wake()
 
     def watch_loop(self) -> None:
-        """Check whether a coroutine holds up the event loop."""
+        """Check whether a coroutine blocks the event loop."""
         if self._work_loop is not None:
             self._work_loop.watch()
 

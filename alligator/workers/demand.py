@@ -42,7 +42,7 @@ class Kind:
 
 
 class Demand:
-    """As many tasks as there are free places, and more of short ones.
+    """Decides how many tasks to reserve: as many as there are free places, and more of short ones.
 
     Plain functions and coroutines may have places of their own. Their kind is known only after they
     were reserved. Those without a place are released, and the next look at them follows after a
@@ -58,7 +58,7 @@ class Demand:
         self.coroutines: Kind = Kind() if places.total is None else self.plain
 
     def room(self, plain: int, coroutines: int) -> int:
-        """Return how many tasks to reserve while so many of each kind have not started."""
+        """Return how many tasks to reserve if *plain* and *coroutines* are reserved, but not started."""
         places = self._places
         if places.total is not None:
             waiting = plain + coroutines

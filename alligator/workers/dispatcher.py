@@ -99,13 +99,13 @@ class Dispatcher(Reservations):
         thread.feed = self
 
     def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
-        """Take over the *leases* of a thread, which hold *until* then, and its unreported *outcomes*."""
+        """Take over the *leases* of a thread, which end at *until*, and its unreported *outcomes*."""
         self._handed_over.extend((lease, until) for lease in leases)
         self._outcomes.extend(outcomes)
         self._wake_up()
 
     def take_over(self, lease: Lease, task: Task, until: float) -> None:
-        """Run the coroutine task of a thread, whose lease holds *until* then."""
+        """Run the coroutine task of a thread; its lease ends at *until*."""
         self.runner.submit([Reserved(lease, task, perf_counter(), until)])
 
     def take(self, thread: WorkerThread) -> Reserved | None:
@@ -314,7 +314,7 @@ class Dispatcher(Reservations):
             self._release_overflow()
 
     def _refuse(self, lease: Lease, error: BaseException) -> None:
-        """Settle a task that cannot be read, or not here."""
+        """Report the outcome of a task that cannot be read, or cannot run here."""
         done = bury_overdue(refuse(self.gator, lease, error), self._worker.unrunnable_after)
         self._outcomes.append(done.outcome)
         self._worker.note(done, lease, self)

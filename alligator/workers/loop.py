@@ -154,7 +154,7 @@ class WorkLoop:
             self._dispatcher.runner.cancel_all(CANCEL_SECONDS)
 
     def watch(self) -> None:
-        """Check whether a task holds up the event loop."""
+        """Check whether a task blocks the event loop."""
         if self._dispatcher is not None:
             self._dispatcher.watch.check()
 
@@ -229,7 +229,7 @@ class WorkLoop:
             return self._event_loop
 
     def _start_dispatcher(self, lease: Lease) -> None:
-        """Start what reserves tasks from now on, and give it the task of *lease*."""
+        """Start the dispatcher, which reserves tasks from now on, and give it the task of *lease*."""
         from .dispatcher import Dispatcher
 
         worker = self._worker
@@ -264,33 +264,38 @@ class WorkLoop:
         return EXIT_UNFINISHED if dispatcher.has_stopped_some else 0
 
     def _work(self) -> None:
-        """Run tasks in this thread until the worker stops."""
-        worker, thread = self._worker, self._worker.this_thread()
+        """Run tasks in this thread until the worker stops, and then release what it has reserved."""
+        thread = self._worker.this_thread()
         home.set(LazyLoop(self.event_loop))
         if self._event_loop is not None:
             self._event_loop.bind()
-        supervisor = self._supervisor if current_thread() is main_thread() else None
-        failures = 0
         try:
-            while worker.keep_running and (thread.feed or self._limit.has_grant(thread)):
-                try:
-                    if not self._work_once(thread, supervisor):
-                        break
-                except Exception as error:
-                    if not worker.can_run_tasks:
-                        self._stop(error)
-                        break
-                    failures += 1
-                    self._sleep(self._failure_log.add(error, failures))
-                else:
-                    if failures:
-                        self._failure_log.recovered()
-                    failures = 0
+            self._work_on(thread)
         finally:
             thread.granted, thread.idle = 0, True
             self._release_reserved(thread)
             thread.leave()
             self._barrier.leave()
+
+    def _work_on(self, thread: WorkerThread) -> None:
+        """Run tasks until the worker stops; after a failure, pause and try again."""
+        worker = self._worker
+        supervisor = self._supervisor if current_thread() is main_thread() else None
+        failures = 0
+        while worker.keep_running and (thread.feed or self._limit.has_grant(thread)):
+            try:
+                if not self._work_once(thread, supervisor):
+                    return
+            except Exception as error:
+                if not worker.can_run_tasks:
+                    self._stop(error)
+                    return
+                failures += 1
+                self._sleep(self._failure_log.add(error, failures))
+            else:
+                if failures:
+                    self._failure_log.recovered()
+                failures = 0
 
     def _work_once(self, thread: WorkerThread, supervisor: Supervisor | None) -> bool:
         """Run the next task, or wait for one; return False if a burst has nothing left to do."""

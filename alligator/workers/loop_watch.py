@@ -22,7 +22,7 @@ class LoopWatch:
     """Asks an event loop again and again whether it still runs.
 
     *thread* is the id of its thread. If it does not answer within *patience* seconds, a warning names
-    the task and the line that hold it up. *run* is the code that runs a task on the loop, and its
+    the task and the line that block it. *run* is the code that runs a task on the loop, and its
     variable ``lease`` the task's lease.
     """
 

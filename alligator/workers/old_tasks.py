@@ -15,7 +15,8 @@ def warn_of_old_tasks(log: Logger, gator: Gator, queue_names: Iterable[str]) -> 
             if number := gator.client.old_tasks(name):
                 log.warning(
                     "%d tasks of Alligator 1.0 are left in queue %s of %s; this version does not "
-                    "run them. Run them with 1.0, or move them: see how to upgrade, in the docs",
+                    "run them. Run them with 1.0, or move them: see 'Upgrade from Alligator 1.0' in "
+                    "the docs",
                     number,
                     escape(name),
                     gator.store,

@@ -21,7 +21,7 @@ from .places import Places
 from .timings import Timings
 
 BATCH_SECONDS = 0.005
-"""As many tasks are reserved at once as run in about this time."""
+"""Tasks are reserved in batches that run for about this many seconds."""
 
 log: Logger = getLogger("alligator")
 
@@ -94,7 +94,7 @@ class Reservations(ABC):
         self._batch: deque[Lease] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._deadlines: dict[Lease, float] = {}
-        """Until when an outcome that the store refused is reported again, by its lease."""
+        """By lease: until when an outcome that the store refused is reported again."""
 
     # For the supervisor and the heartbeat, which have threads of their own.
 

@@ -88,7 +88,7 @@ class Supervisor:
         """How many signals the handler was called for; most signals are in both numbers."""
         self._check_at = 0.0
         self._announced: list[Lease] = []
-        """The long tasks when the heartbeat was asked to announce them last."""
+        """The long tasks at the time when the heartbeat was last asked to announce them."""
         self._announce_at = 0.0
         self._thread = Thread(target=self._run, name="alligator-supervisor", daemon=True)
 

@@ -31,7 +31,7 @@ class Feed(Protocol):
     """Reserves tasks for all threads of a worker, and reports their outcomes."""
 
     def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
-        """Take over the *leases* of a thread, which hold *until* then, and its unreported *outcomes*."""
+        """Take over the *leases* of a thread, which end at *until*, and its unreported *outcomes*."""
         ...
 
     def take(self, thread: "WorkerThread") -> Reserved | None:
@@ -73,7 +73,7 @@ class WorkerThread(Reservations):
         self.feed: Feed | None = None
         """What reserves tasks in place of this thread; None as long as it does so itself."""
         self.is_fed: bool = False
-        """Whether it takes its tasks from the feed by now."""
+        """Whether it already takes its tasks from the feed."""
         self.has_place: bool = False
         """Whether it occupies one of the places that the feed gives away."""
         self._task: Task | None = None

@@ -116,17 +116,17 @@ class DatabaseEnlister:
         tasks: Sequence[OutgoingTask],
         home: Transaction | None,
     ) -> bool:
-        """Have a transaction decide on *tasks* whose commit Django reports."""
+        """Have a transaction, whose commit Django reports, decide on *tasks*."""
         following = _Following(self, tasks, home)
         # Otherwise it will be rolled back, and refuses statements until then.
         if not connection.needs_rollback:
             following.write(connection)
-        # What was written will be pushed, so a failure is none of the request. Otherwise it is one.
+        # Tasks that were written will be pushed: only for others, a failure must fail the request.
         connection.on_commit(following.committed, robust=following.is_written)
         return True
 
     def _follow_by_hand(self, connection: BaseDatabaseWrapper, outgoing: OutgoingTask) -> bool:
-        """Follow a transaction that the project commits itself, of which Django reports nothing."""
+        """Follow a transaction that the project commits itself, without a report of Django."""
         if outgoing.run is not None or interception.active is not None or not self.is_needed():
             return False
         if not is_in_transaction(connection.connection, kind_of(connection.connection).driver):

@@ -170,7 +170,7 @@ def _set(result: Any, **values: Any) -> None:
 
 
 def _send(signal: Any, result: Any) -> None:
-    """Send a signal; an error of a receiver is logged, because it is none of the task."""
+    """Send a signal; an error of a receiver is only logged, because the task did not cause it."""
     sender = None
     with suppress(Exception):  # the settings of the worker may not have that backend
         sender = type(result.task.get_backend())

@@ -68,9 +68,9 @@ class _Enlisting:
         self.target, self.make = _resolve(sessions)
         self.relay = Relay(gator.client, EngineOutbox(self.engine, table))
         self._open: ContextVar[tuple[ref[Enlistment], ...]] = ContextVar("session", default=())
-        """Of the transactions begun in this context, the last one last."""
+        """The enlistments of the transactions begun in this context, in their order."""
         self._requests: WeakKeyDictionary[Transaction, list[ref[Enlistment]]] = WeakKeyDictionary()
-        """Of the transactions begun in each request, whose threads have contexts of their own."""
+        """The same for each request, because its threads have contexts of their own."""
         self._connections: WeakKeyDictionary[Connection, Enlistment] = WeakKeyDictionary()
         self._engine: Engine | None = None
         self._observed: WeakSet[Engine] = WeakSet()
@@ -172,7 +172,7 @@ class _Enlisting:
     #   close       after_transaction_end
 
     def after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
-        """Enlist a transaction, or note the begin of a savepoint."""
+        """Enlist a transaction, or note the beginning of a savepoint."""
         if transaction.parent is None:
             if not self._is_started:
                 self._start(session)

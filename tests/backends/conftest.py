@@ -24,7 +24,7 @@ SQS_LIMITS = {
         "test_repeated_commit_does_nothing_after_its_tasks_have_run",
         "test_id_that_comes_twice_in_one_call_is_queued_once",
         "test_done_task_is_removed",
-        "test_outcomes_of_other_queues_are_settled_too",
+        "test_outcomes_of_other_queues_are_applied_too",
         "test_step_takes_outcomes_of_every_kind",
         "test_failed_task_runs_again_with_its_new_data",
         "test_outcome_counts_once",

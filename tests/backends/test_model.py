@@ -352,7 +352,7 @@ class Store(RuleBasedStateMachine):
             max_size=3,
         )
     )
-    def settle(self, picks: list[tuple[int, Verdict, bool, bool]]) -> None:
+    def report(self, picks: list[tuple[int, Verdict, bool, bool]]) -> None:
         outcomes: dict[str, tuple[Outcome, Entry]] = {}
         for pick, verdict, later, renew in picks:
             self.number += 1
@@ -367,9 +367,9 @@ class Store(RuleBasedStateMachine):
             outcomes[key] = Outcome(verdict, lease, delay, data, reason), entry
         self.client.step((), 0, outcomes=[outcome for outcome, _ in outcomes.values()])
         for outcome, entry in outcomes.values():
-            self.settle_one(outcome, entry)
+            self.report_one(outcome, entry)
 
-    def settle_one(self, outcome: Outcome, entry: Entry) -> None:
+    def report_one(self, outcome: Outcome, entry: Entry) -> None:
         counts = entry.queue.counts
         if not entry.state:
             return

@@ -1,4 +1,4 @@
-"""The dispatcher reserves for both kinds, and settles many outcomes in one step."""
+"""The dispatcher reserves for both kinds, and reports many outcomes in one step."""
 
 import asyncio
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ async def sleep_together() -> None:
     await asyncio.sleep(0.2)
 
 
-def test_one_step_settles_many_coroutines() -> None:
+def test_one_step_reports_many_coroutines() -> None:
     gator = Gator("locmem://", backend_class=Stepping)
     for _ in range(100):
         gator.task(sleep_together)
@@ -158,11 +158,11 @@ class Frozen(Locmem):
     def wait_then_step(self, *args: Any, **settings: Any) -> Step:
         step = super().wait_then_step(*args, **settings)
         if step.leases and not self.late.is_set():
-            eventually(self.settle_elsewhere)
+            eventually(self.finish_elsewhere)
             self.late.set()
         return step
 
-    def settle_elsewhere(self) -> bool:
+    def finish_elsewhere(self) -> bool:
         """Do what another worker does once the lease has ended."""
         leases = self.reserve("all")
         for each in leases:

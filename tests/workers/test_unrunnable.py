@@ -128,7 +128,7 @@ def test_function_that_can_run_again_is_no_longer_announced(
     monkeypatch.syspath_prepend(tmp_path)
 
     def has_run() -> bool:
-        for _ in range(2):  # the first only settles what came of the last
+        for _ in range(2):  # the first only reports the outcome of the last
             worker.check_and_run_task()
         return gator.stats().succeeded == 1
 

@@ -57,7 +57,7 @@ class _Store:
         self.queues: dict[str, Queue] = {}
         self.commits: dict[str, _Commit] = {}
         self.expiries: list[tuple[float, str]] = []
-        """A heap: when which commit may be forgotten."""
+        """A heap of commits, ordered by when they may be forgotten."""
         self.workers: dict[str, tuple[WorkerInfo, float, float]] = {}
         self.schedules = Schedules()
         self.interrupts = 0
@@ -135,7 +135,7 @@ class Client(base.Client):
             queues = [self._queue(name) for name in queue_names]
             for outcome in outcomes:
                 queue = self._queue(outcome.lease.queue_name)
-                queue.settle(outcome, now)
+                queue.apply(outcome, now)
                 queue.limit_dead(self.dead_limit, self.dead_seconds)
             for queue in queues:
                 has_changed = queue.reclaim(now, max_lost) or has_changed

@@ -83,7 +83,7 @@ class Queue:
 
     # Running.
 
-    def settle(self, outcome: Outcome, now: float) -> None:
+    def apply(self, outcome: Outcome, now: float) -> None:
         """Apply an outcome to its task; ignore it if the lease is outdated (except an ack)."""
         lease = outcome.lease
         if outcome.verdict == "ack":

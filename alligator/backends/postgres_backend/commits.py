@@ -76,7 +76,7 @@ class Batch:
         return [latest, *self._values]
 
     def fill(self, outcomes: list[Pushed], pushed: Sequence[Pushed]) -> None:
-        """Put the results of these commits among those of all."""
+        """Store the results of these commits at their places in *outcomes*."""
         for place, outcome in zip(self._places, pushed, strict=True):
             outcomes[place] = outcome
 

@@ -103,7 +103,7 @@ class LoopSession:
         self._socket: int = self._pgconn.socket
         self._results: list[Any] = []
         self._done: asyncio.Future[None] | None = None
-        """What a call waits for. Removed after it, because it refers to the event loop."""
+        """The future of the current call; removed after it, because it refers to the event loop."""
         self._error: Exception | None = None
         """Why the reply will not arrive."""
         self.is_closed: bool = False

@@ -1,4 +1,4 @@
-"""Where a step begins to look, so that dead rows of the tables do not slow it down.
+"""Where the scans of a step begin, so that dead rows of the tables do not slow it down.
 
 PostgreSQL keeps rows that were deleted for as long as any transaction might see them. While one has
 been open for long, every scan from the beginning of a queue passes over all tasks that were removed.
@@ -23,16 +23,16 @@ SLOW_SECONDS_A_TASK: Final = 0.0001
 """The scans of a step are slow if they take longer than the first, and the second for each task."""
 
 SLOW_SCANS: Final = 3
-"""So many in a row are slow before anything changes: on a busy machine, one may be."""
+"""How many scans in a row must be slow before anything changes: one is slow on a busy machine, too."""
 
 FULL_EVERY: Final = 1.0
-"""At least so many seconds pass between two scans from the beginning, if they are slow."""
+"""The shortest pause, in seconds, between two scans from the beginning, if these are slow."""
 FULL_SHARE: Final = 20
-"""Such a scan is made at most once in so many times the seconds that it takes."""
+"""The pause is also at least this many times as long as the scan takes."""
 
 LATE: Final = 1_000_000
-"""How late a task may become visible: its transaction commits so many microseconds after the time in its
-row. A task that is later is found by a scan from the beginning. A larger number makes every step pass
+"""How many microseconds after the time in its row a task may become visible, because its transaction
+commits late. A scan from the beginning finds tasks that are later. A larger number makes every step pass
 over more dead rows."""
 
 

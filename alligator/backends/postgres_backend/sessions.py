@@ -73,7 +73,7 @@ class Session:
         self._offset = seconds - monotonic()
 
     def server_time(self, moment: float) -> float:
-        """Return the least that the server's clock shows at the local *moment*."""
+        """Return a lower bound of the server's clock at the local *moment*."""
         return moment + self._offset
 
 

@@ -44,7 +44,7 @@ class Sleepers:
     def sleep(self, session: Session, names: list[str], end: float) -> bool:
         """Sleep until a task may be there, at most until *end*; return False if interrupted.
 
-        Without a pooler, the session holds locks afterwards: by these a push knows who sleeps.
+        Without a pooler, the session holds locks afterwards, which show a push that a worker sleeps.
         """
         with self._pipe() as (readable, _):
             if session.is_pooled:

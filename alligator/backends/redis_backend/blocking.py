@@ -84,7 +84,7 @@ class Connection:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is open and has nothing to read: no end, and no reply that nothing waits for."""
+        """Whether it is open and idle: neither the end nor an unexpected reply has arrived."""
         sock = self._sock
         if sock is None:
             return False

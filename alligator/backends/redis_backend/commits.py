@@ -281,8 +281,8 @@ class _Push(Call):
     def must_undo(self) -> bool:
         """Whether it may be on the server although it failed, so that it has to be undone.
 
-        If somebody chose its id, others may push under it: then only one that failed in the middle,
-        because the next push under its id would count it as complete.
+        Others may push under an id that somebody chose. Such a push is undone only if it failed in the
+        middle, because the next push under the id would count it as complete.
         """
         return self.is_in_doubt and (self.commit.undo or self.extent == "half")
 

@@ -80,7 +80,7 @@ class Connections:
             if is_old:  # the others were used earlier, or lead to the same old master
                 self.close()
         connection = self.topology.connect(Connection.open, deadline)
-        if isinstance(connection.first_reply, list):  # otherwise the user must not ask for the time
+        if isinstance(connection.first_reply, list):  # otherwise the user may not run TIME
             self._note_clock(connection, connection.first_reply)
         return connection
 
@@ -144,7 +144,7 @@ class Connections:
     def server_time(
         self, connection: Connection, moment: float, deadline: float = 0.0, *, refresh: bool = False
     ) -> int:
-        """Return the least that the server's clock shows at the local *moment*, in microseconds.
+        """Return a lower bound of the server's clock at the local *moment*, in microseconds.
 
         Asks the server if the last answer is too old, or to *refresh* it; waits for that until
         *deadline*, or until *moment*.
@@ -292,7 +292,7 @@ class Connections:
 
 
 def clock_offset(reply: Sequence[str], measured: float) -> float:
-    """Return how far the server's clock is ahead at least; its *reply* came at the local *measured*."""
+    """Return the least by which the server's clock is ahead; *reply* came at the local *measured*."""
     seconds, micros = reply
     return int(seconds) + int(micros) / 1e6 - measured - DRIFT_SECONDS
 

@@ -206,7 +206,7 @@ class LoopConnection(asyncio.BufferedProtocol):
     # Exchanges.
 
     def server_time(self, moment: float) -> int:
-        """Return the least that the server's clock shows at the local *moment*, in microseconds."""
+        """Return a lower bound of the server's clock at the local *moment*, in microseconds."""
         return int((moment + self._offset) * 1e6)
 
     async def exchange(self, calls: Sequence[Call], deadline: float) -> list[Any]:
@@ -310,7 +310,7 @@ class LoopConnection(asyncio.BufferedProtocol):
             self._reader.feed(self._buffer, 0, nbytes)
             while (reply := self._reader.gets()) is not NOTHING:
                 self._replies.append(reply)
-        except Exception as error:  # also of the reader, if the bytes are not of the protocol
+        except Exception as error:  # the reader raises for bytes that are not of the protocol
             self._fail(error)
             return
         if len(self._replies) >= self._expected and not self._done.done():

@@ -106,7 +106,7 @@ def read_error(text: str) -> errors.RedisError:
 
 
 class Reader:
-    """A slower reader, for where hiredis is not installed."""
+    """A slower reader, which is used if hiredis is not installed."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -17,7 +17,7 @@ KEEPALIVE = {
     for name, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
     if hasattr(socket, name)
 }
-"""A worker waits on an idle connection: keepalive lets a NAT keep it, or its loss be detected."""
+"""A worker waits on an idle connection. Keepalive makes a NAT keep it, and detects its loss."""
 
 
 class Server(NamedTuple):

@@ -271,7 +271,7 @@ class Cluster(_MultiServer):
 
     def forget_master(self) -> None:
         lost, self._master = self._master, None
-        # Ask the lost one last, and not the first one again: it may learn of a failover late.
+        # Ask another node first than last time, and the lost one last: one may learn of a failover late.
         first, *others = self._known
         self._known = tuple(sorted([*others, first], key=lambda node: node == lost))
 

@@ -70,7 +70,7 @@ class Client(base.Client):
 
     @property
     def address(self) -> str:
-        # What was typed may hide more: the path of sqlite://u/password@/../q.db has no @.
+        # The path alone may show a password: that of sqlite://u/password@/../q.db has lost its @.
         typed = redact(self.conn_string)
         return typed if HIDDEN in typed else redact(f"sqlite://{self._database.path}")
 
@@ -124,7 +124,7 @@ class Client(base.Client):
             return Step((), pause)
         leases: list[Lease] = []
         with self._write(durable=False) as write:
-            write.settle(outcomes)
+            write.apply(outcomes)
             if limit:
                 for name in queue_names:
                     write.reclaim(name, max_lost)

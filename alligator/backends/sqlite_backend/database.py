@@ -22,7 +22,7 @@ APPLICATION_ID: Final = 0x616C6C69
 LOG_BYTES: Final = 32 * 1024 * 1024
 """Size of the write-ahead log at which it is truncated; SQLite itself tries at 4 MB."""
 LOG_CHECK: Final = 50
-"""The size of the log is checked once in so many writes of a process."""
+"""After how many writes of a process the size of the log is checked again."""
 LOG_SECONDS: Final = 0.5
 """How long truncating the log may wait for readers. Other writers wait meanwhile."""
 EXIT_SECONDS: Final = 0.5
@@ -99,24 +99,32 @@ class Database:
         until = monotonic() + self.timeout if deadline is None else deadline
         while True:
             try:
-                with self._lend(role, "writing", until) as connection:
-                    try:
-                        # IMMEDIATE, because a read that becomes a write fails when another
-                        # connection has written since.
-                        begin = partial(connection.execute, "BEGIN IMMEDIATE")
-                        retry_while_locked(begin, until, stop_before_fork=True)
-                        yield connection
-                        retry_while_locked(partial(connection.execute, "COMMIT"), until)
-                        self._bound_log(connection)
-                    except BaseException:
-                        # After "disk full" SQLite has rolled back already. A second ROLLBACK would
-                        # fail and hide the reason.
-                        if connection.in_transaction:
-                            connection.execute("ROLLBACK")
-                        raise
+                with (
+                    self._lend(role, "writing", until) as connection,
+                    self._transaction(connection, until),
+                ):
+                    yield connection
                 return
             except ForkPending:
                 forks.state.wait(until - monotonic())
+
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection, until: float) -> Iterator[None]:
+        """Commit the block as one write transaction, or roll it back if it raises."""
+        try:
+            # IMMEDIATE, because a read that becomes a write fails when another connection has
+            # written since.
+            begin = partial(connection.execute, "BEGIN IMMEDIATE")
+            retry_while_locked(begin, until, stop_before_fork=True)
+            yield
+            retry_while_locked(partial(connection.execute, "COMMIT"), until)
+            self._bound_log(connection)
+        except BaseException:
+            # After "disk full" SQLite has rolled back already. A second ROLLBACK would fail and hide
+            # the reason.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
         """Truncate the write-ahead log if overlapping readers have let it grow.
@@ -255,15 +263,15 @@ def _close_unused(locks: LazyDict[str, threading.Lock], connections: Connections
     A daemon thread may be inside SQLite at exit. Its connection is left to the operating system,
     because closing a connection in use crashes the process with a segmentation fault.
     """
-    for purpose, roles in (("reading", ("read",)), ("writing", ("durable", "quick"))):
+    for purpose, roles in (("reading", {"read"}), ("writing", {"durable", "quick"})):
         lock = locks[purpose]
-        if lock.acquire(timeout=EXIT_SECONDS):
-            try:
-                for role in roles:
-                    if role in connections:
-                        connections.pop(role)[0].close()
-            finally:
-                lock.release()
+        if not lock.acquire(timeout=EXIT_SECONDS):
+            continue
+        try:
+            for role in roles & connections.keys():
+                connections.pop(role)[0].close()
+        finally:
+            lock.release()
 
 
 def _close_all(connections: Connections) -> None:

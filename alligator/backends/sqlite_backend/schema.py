@@ -88,7 +88,7 @@ FIND_PUSHED = """
     WHERE seq > ? AND seq <= ? AND state IN ('ready', 'scheduled') AND token = 0
 """
 
-# Reserve and settle.
+# Apply outcomes and reserve.
 
 NEXT = """
     SELECT

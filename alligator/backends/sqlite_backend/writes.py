@@ -167,9 +167,9 @@ class WriteTransaction:
             self.count(queue_name, **{"pushed": -1, state: -1})
         self._remember(commit_id, 0, 0)
 
-    # Reserve and settle.
+    # Apply outcomes and reserve.
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def apply(self, outcomes: Sequence[Outcome]) -> None:
         done: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for outcome in outcomes:
             if outcome.verdict == "ack":

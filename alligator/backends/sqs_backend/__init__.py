@@ -130,7 +130,7 @@ class Client(base.Client):
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         self._commits.abort(commit_id)
 
-    # Reserve and settle.
+    # Report outcomes and reserve.
 
     def step(
         self,
@@ -141,12 +141,12 @@ class Client(base.Client):
         lease_for: float = LEASE_SECONDS,
         max_lost: int = MAX_LOST,
     ) -> Step:
-        self._settle(outcomes)
+        self._report(outcomes)
         if not limit or not queue_names:
             return Step(())
         reservation = Reservation(
             self._receiver,
-            self._settle,
+            self._report,
             self._take_prefetched,
             limit=limit,
             lease_for=lease_for,
@@ -162,7 +162,7 @@ class Client(base.Client):
             reservation.add(first, poll)
         return Step(reservation.result())
 
-    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+    def _report(self, outcomes: Sequence[Outcome]) -> None:
         try:
             self._outcomes.report(outcomes)
         finally:
@@ -212,7 +212,7 @@ class Client(base.Client):
                     continue
                 if self._interrupted.is_new():
                     with suppress(BackendError):
-                        self._settle([Outcome("release", lease) for lease in got.leases])
+                        self._report([Outcome("release", lease) for lease in got.leases])
                     return
                 if got.number:
                     self._prefetched.add(got.leases)
@@ -314,7 +314,7 @@ class Client(base.Client):
         leases = self._prefetched.pop_all()
         if leases:
             with suppress(BackendError):
-                self._settle([Outcome("release", lease) for lease in leases])
+                self._report([Outcome("release", lease) for lease in leases])
         self._sqs.close()
 
     def _queue(self, name: str, *, dead: bool = False, deadline: float | None = None) -> str:

@@ -28,7 +28,7 @@ CONNECT_SECONDS = 0.5
 PUSH_TIMEOUTS = Timeouts(CONNECT_SECONDS, 1.0)
 """How long a push or a health check waits for an answer."""
 SHORT_TIMEOUTS = Timeouts(0.2, 0.3)
-"""How long it waits when less time than that is left."""
+"""The same, if less time than that is left."""
 LOOKUP_SECONDS = 2.0
 """How long a worker waits for what SQS answers at once, including the search for credentials."""
 WORKER_SECONDS = 5.0
@@ -85,7 +85,7 @@ class Connection:
         self._size_limits: dict[str, int] = {}
         self._callers: set[int] = set()
         """The threads that are in a call."""
-        self._pid = os.getpid()  # last, because other threads use the rest once this is right
+        self._pid = os.getpid()  # last: a thread that sees the new process id uses the other fields
 
     def close(self) -> None:
         """Close idle connections. A later call opens new ones."""

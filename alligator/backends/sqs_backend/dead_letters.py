@@ -1,4 +1,4 @@
-"""Dead letters in SQS: to read them is to receive them, and to make them visible again."""
+"""Dead letters in SQS: a reader receives them, and makes them visible again afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

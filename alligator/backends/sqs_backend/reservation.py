@@ -13,14 +13,14 @@ log: Logger = getLogger("alligator")
 class Reservation:
     """Up to *limit* leases of *lease_for* seconds.
 
-    *settle* reports outcomes. *take_prefetched* returns the leases of a queue that this thread has
+    *report* reports outcomes. *take_prefetched* returns the leases of a queue that this thread has
     received before.
     """
 
     def __init__(
         self,
         receiver: Receiver,
-        settle: Callable[[Sequence[Outcome]], None],
+        report: Callable[[Sequence[Outcome]], None],
         take_prefetched: Callable[[str, float], list[Lease]],
         *,
         limit: int,
@@ -29,7 +29,7 @@ class Reservation:
     ) -> None:
         self.leases: list[Lease] = []
         self._receiver = receiver
-        self._settle = settle
+        self._report = report
         self._take_prefetched = take_prefetched
         self._limit = limit
         self._lease_for = lease_for
@@ -67,7 +67,7 @@ class Reservation:
             return self.leases
         others = [lease for lease in self.leases if lease is not suspect]
         try:
-            self._settle([Outcome("release", lease) for lease in others])
+            self._report([Outcome("release", lease) for lease in others])
         except BackendError as error:
             log.warning(
                 "could not release %d tasks; available again when their leases expire: %s",
@@ -93,7 +93,7 @@ class Reservation:
     def _bury(self, lease: Lease) -> None:
         reason = f"lost {lease.lost} times: its worker died or froze while it ran"
         try:
-            self._settle([Outcome("dead", lease, reason=reason)])
+            self._report([Outcome("dead", lease, reason=reason)])
         except BackendError as error:
             log.warning(
                 "could not dead-letter task %s; trying again when its lease expires: %s",

@@ -15,7 +15,7 @@ from tests.harness.contract import (
     take,
 )
 
-# Settling.
+# Outcomes.
 
 
 def test_done_task_is_removed(client: Client) -> None:
@@ -27,7 +27,7 @@ def test_done_task_is_removed(client: Client) -> None:
     assert (stats.pushed, stats.succeeded, stats.ready, stats.leased) == (1, 1, 0, 0)
 
 
-def test_step_settles_before_it_reserves(client: Client) -> None:
+def test_step_applies_outcomes_before_it_reserves(client: Client) -> None:
     push(client, "a", "b")
     lease = take(client)
 
@@ -36,7 +36,7 @@ def test_step_settles_before_it_reserves(client: Client) -> None:
     assert sorted(ids(step.leases)) == ["a", "b"]
 
 
-def test_outcomes_of_other_queues_are_settled_too(client: Client) -> None:
+def test_outcomes_of_other_queues_are_applied_too(client: Client) -> None:
     push(client, "a", queue="print")
     lease = take(client, "print")
 

@@ -16,7 +16,7 @@ from tests.harness.sqs_proxy import Fault, Refuse, Request, SqsProxy
 from tests.harness.sqs_queues import HOUR, create_queue, denies, drain, intercept, push, take
 
 
-def test_outcomes_of_all_kinds_are_settled(client: Client) -> None:
+def test_outcomes_of_all_kinds_are_reported(client: Client) -> None:
     push(client, "ack", "retry", "release", "dead")
     push(client, "other", queue="print")
     by_id = {lease.task_id: lease for lease in client.reserve("mail", limit=4)}

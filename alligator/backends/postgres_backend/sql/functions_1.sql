@@ -13,9 +13,10 @@
 -- Priorities.
 
 -- Return what is added to when a task is due, for its `at` while it waits: 3,000 years for each level. The
--- scans compare with times from the year 1900 on, and shift them in the same way.
+-- scans compare with times from the year 1900 on, and shift them in the same way. In hours: so many seconds
+-- are out of range before PostgreSQL 15, and days depend on the time zone.
 CREATE FUNCTION {s}.shift(p_priority int) RETURNS interval LANGUAGE sql IMMUTABLE AS
-$$ SELECT p_priority * interval '-94608000000 s' $$;
+$$ SELECT p_priority * interval '-26280000 h' $$;
 
 -- Return when the first task that waits is due, or was; NULL if there is none. The p_n-th three of p_after
 -- tell where to begin among those of each priority, the highest first.
@@ -677,7 +678,8 @@ BEGIN
     RETURN {s}.pause(p_queues, p_after, p_since);
 END $$;
 
--- Settle the outcomes of tasks other than 'ack'; return the queues of those that died.
+-- Apply the outcomes of tasks other than 'ack'; return the queues of those that died. Databases have this
+-- function under its old name.
 CREATE FUNCTION {s}.settle_outcomes(
     p_verdicts text[], p_queues text[], p_ids text[], p_seqs bigint[], p_tokens bigint[],
     p_delays float8[], p_datas bytea[], p_reasons text[], p_tracebacks text[]
@@ -728,7 +730,7 @@ BEGIN
     RETURN v_deaths;
 END $$;
 
--- Settle, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
+-- Apply outcomes, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
 -- until there is something to do, `o_took` those that the scans took, `o_at` the time by this
 -- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found (not
 -- those of a paused queue), `o_reclaimed` whether all expired leases were. The other rows are leases.

@@ -19,6 +19,7 @@ for _, words in ipairs({
   { 'HMGET', key, 'id' },
   { 'HDEL', key, 'id' },
   { 'ZRANGE', key, 0, 0 },
+  { 'ZRANGEBYSCORE', key, 0, 0 },
   { 'ZSCORE', key, 'id' },
   { 'ZREM', key, 'id' },
 }) do

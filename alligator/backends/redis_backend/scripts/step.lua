@@ -1,4 +1,4 @@
--- Settle outcomes, reclaim expired leases, reserve the next tasks.
+-- Apply outcomes, reclaim expired leases, reserve the next tasks.
 --
 -- KEYS  the queues to reserve from, in order of priority, then the other queues of the outcomes
 -- ARGV  limit, lease (µs), max_lost, how many dead to keep (-1: any number), for how long (µs), how
@@ -39,7 +39,7 @@ local function bury(queue, key, why)
   add(queue, 'dropped', dropped)
 end
 
--- Settle outcomes.
+-- Apply outcomes.
 
 -- End the lease of a task and return its key; nothing if another worker has the task now.
 local function give_up(queue, id, fence)
@@ -49,9 +49,9 @@ local function give_up(queue, id, fence)
   end
 end
 
-local settle = {}
+local apply = {}
 
-function settle.ack(queue, at)
+function apply.ack(queue, at)
   local count = tonumber(ARGV[at])
   local ids = { unpack(ARGV, at + 1, at + count) }
   local known = call('HMGET', queue .. ':try', unpack(ids))
@@ -81,7 +81,7 @@ function settle.ack(queue, at)
   return at + 2 * count + 1
 end
 
-function settle.retry(queue, at)
+function apply.retry(queue, at)
   local delay, payload = tonumber(ARGV[at + 2]), ARGV[at + 3]
   local key = give_up(queue, ARGV[at], ARGV[at + 1])
   if key then
@@ -111,7 +111,7 @@ local function due_again(queue, fence, delay)
   return math.min(now, (first[2] and first[2] + shift or now) - 1)
 end
 
-function settle.release(queue, at)
+function apply.release(queue, at)
   local fence, payload = ARGV[at + 1], ARGV[at + 3]
   local key = give_up(queue, ARGV[at], fence)
   if key then
@@ -125,7 +125,7 @@ function settle.release(queue, at)
   return at + 4
 end
 
-function settle.dead(queue, at)
+function apply.dead(queue, at)
   local key = give_up(queue, ARGV[at], ARGV[at + 1])
   if key then
     add(queue, 'failed', 1)
@@ -134,7 +134,7 @@ function settle.dead(queue, at)
   return at + 3
 end
 
-function settle.expired(queue, at)
+function apply.expired(queue, at)
   local payload = ARGV[at + 3]
   local key = give_up(queue, ARGV[at], ARGV[at + 1])
   if key then
@@ -149,7 +149,7 @@ end
 
 local at = 7
 while at <= #ARGV do
-  at = settle[ARGV[at]](KEYS[tonumber(ARGV[at + 1])], at + 2)
+  at = apply[ARGV[at]](KEYS[tonumber(ARGV[at + 1])], at + 2)
 end
 
 if limit == 0 then
