@@ -39,8 +39,11 @@ Judge = Callable[[Client], object]
 
 
 def model(client: Client) -> None:
-    """Compare the store with the model, always over the same histories."""
-    compare(client, derandomize=True)
+    """Compare the store with the model, always over the same histories.
+
+    They are more than in the test of the model: a mistake may show only in few of them.
+    """
+    compare(client, examples=400, derandomize=True)
 
 
 class Mutant(NamedTuple):
@@ -94,6 +97,17 @@ def paused(client: Client) -> None:
 def started(client: Client) -> None:
     """Check that the first lease frees a key."""
     test_unique.test_first_lease_frees_a_key_that_is_held_until_the_start(client)
+
+
+def held(client: Client) -> None:
+    """Check that a key is held for its time by a task that is done."""
+    unique = test_unique.DONE_OR_HOUR
+    test_unique.test_key_is_held_for_its_time_by_tasks_that_run_or_are_done(client, unique)
+
+
+def canceled(client: Client) -> None:
+    """Check that a canceled task frees its key."""
+    test_unique.test_canceled_and_dropped_tasks_hold_no_key(client, test_unique.DONE)
 
 
 def undone(client: Client) -> None:
@@ -206,7 +220,7 @@ MUTANTS = [
     ),
     Mutant("no dedupe", "push.lua", "(is_taken and find_waiting(queue, id))", "false"),
     Mutant("high is low", "push.lua", "sign == '+' and HIGH", "sign == '+' and LOW"),
-    Mutant("no dedupe in a commit", "push.lua", "if ours[id] or (", "if ("),
+    Mutant("no dedupe in a commit", "push.lua", "is_known = ours[id] or (", "is_known = ("),
     Mutant("a newer task overwrites a leased one", "push.lua", "if there[i] then", "if false then"),
     Mutant(
         "one that waits under an alias does not count",
@@ -469,12 +483,21 @@ MUTANTS = [
         "lost > 0 FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
     ),
     Mutant("a key is not looked at", "push.lua", "call('HGET', queue .. ':uniq', unique)", "nil"),
-    Mutant("a key is not held for its time", "push.lua", "'PX', ms)", "'PX', 1)"),
+    Mutant(
+        "a key is not held for its time",
+        "push.lua",
+        "call('SET', queue .. ':cool' .. ALIAS .. unique, ticket .. ' ' .. id, 'PX', ms)",
+        "",
+        held,
+    ),
     Mutant(
         "a key does not follow its task to an alias",
         "push.lua",
         "call('HSET', queue .. ':own', alias, held)",
         "",
+        lambda client: test_unique.test_running_task_keeps_its_key_beside_a_newer_one_of_its_id(
+            client
+        ),
     ),
     Mutant(
         "the place of a key that is held is wrong",
@@ -497,6 +520,7 @@ MUTANTS = [
         "cancel.lua",
         "settle_keys(queue, { key }, 'gone')\nforget",
         "forget",
+        canceled,
     ),
     Mutant(
         "an undone task has its key",
@@ -517,9 +541,7 @@ MUTANTS = [
         "sqlite_backend/writes.py",
         "keys.keep(self.execute, self._executemany, runs, self.now)",
         "pass",
-        lambda client: test_unique.test_key_is_held_for_its_time_by_tasks_that_run_or_are_done(
-            client, test_unique.DONE_OR_HOUR
-        ),
+        held,
     ),
     Mutant(
         "a dead task that runs again has its key",
