@@ -352,6 +352,26 @@ def test_tick_of_a_schedule_respects_the_key(client: Client) -> None:
     assert drain(client) == ["d"]
 
 
+def test_task_with_a_key_has_its_priority(client: Client) -> None:
+    client.push_many(
+        [
+            Message("mail", "a", "1", 0.0, -1, Unique("a")),
+            Message("mail", "b", "2", 0.0, 1, Unique("b", until_start=False)),
+            Message("mail", "c", "3"),
+            Message("mail", "d", "4", HOUR, 1, Unique("d")),
+        ]
+    )
+    assert client.push_tick("poll", 1, Message("mail", "e", "5", 0.0, 1, Unique("e")))
+
+    assert [each.task_id for each in client.scheduled("mail")] == ["d"]
+    leases = client.reserve("mail", limit=5)
+    assert [lease.task_id for lease in leases] == ["b", "e", "c", "a"]
+    outcomes = [Outcome("ack" if lease.task_id == "e" else "retry", lease) for lease in leases]
+    client.step((), 0, outcomes=outcomes[::-1])
+    assert push_with(client, "f", Unique("b")) == "b"
+    assert [lease.task_id for lease in client.reserve("mail", limit=5)] == ["b", "c", "a"]
+
+
 def test_many_keys_come_and_go(client: Client) -> None:
     for number in range(3):
         messages = [

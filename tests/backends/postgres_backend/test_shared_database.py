@@ -101,9 +101,16 @@ def test_tasks_of_a_commit_have_their_priorities(
     application = connect(isolation=isolation)
     messages = [Message("mail", name, "{}", 0.0, n) for name, n in (("c", -1), ("b", 0), ("a", 1))]
     write(database, application, *messages)
+    write(
+        database,
+        application,
+        *(each._replace(task_id=f"{each.task_id}2") for each in messages),
+        Message("mail", "a3", "{}", 0.0, 1, Unique("k")),
+        Message("mail", "c3", "{}", 0.0, -1, Unique("l")),
+    )
     application.commit()
 
-    assert names(client) == ["a", "b", "c"]
+    assert names(client) == ["a", "a2", "a3", "b", "b2", "c", "c2", "c3"]
 
 
 def test_tasks_are_gone_with_the_rollback(
