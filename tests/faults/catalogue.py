@@ -100,6 +100,7 @@ def run_fault(one: Fault, kind: str, seed: int, *, exhaustive: bool = True) -> R
             killed=harness.killed,
             outage_times=harness.outage_times,
             forgets_reports=harness.forgets_reports,
+            spools="ALLIGATOR_SPOOL" in harness.environ,
         )
         return Row(
             one.name,

@@ -52,3 +52,26 @@ def test_frozen_process_must_not_begin_what_it_had_only_reserved(tmp_path: Path)
 )
 def test_late_heartbeat_is_a_reason(tmp_path: Path, pauses: str, number: int) -> None:
     assert len(broken(tmp_path, [("a", OTHER, 1.0), ("a", 4, 2.2)], pauses)) == number
+
+
+@pytest.mark.parametrize(
+    ("pushes", "spools", "number"), [(2, True, 0), (1, True, 2), (2, False, 3)]
+)
+def test_spooled_commit_may_be_pushed_again(
+    tmp_path: Path, pushes: int, spools: bool, number: int
+) -> None:
+    audit_log = AuditLog(tmp_path / "runs")
+    runs = ("begin a 1 1.0\nend a 1 1.1\n", "begin a 1 3.0\nend a 1 3.1\n")
+    audit_log.ledger.write_text("".join(runs))
+    audit_log.answers.append(Answer(("a",), 201))
+
+    found = audit(
+        audit_log,
+        {},
+        QueueStats(pushed=pushes, succeeded=pushes),
+        killed_or_frozen=(),
+        outages=1,
+        spools=spools,
+    )
+
+    assert len(found.broken) == number, found.broken
