@@ -173,7 +173,7 @@ def test_tasks_that_1_0_has_left_are_one_warning(
 
     [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert line.startswith("2 tasks of Alligator 1.0 are left in queue all of ")
-    assert "upgrade" in line
+    assert "Upgrade from Alligator 1.0" in line
     assert gator.backend.conn.zcard("all") == 2
     gator.close()
 
