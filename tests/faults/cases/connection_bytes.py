@@ -47,7 +47,8 @@ class ProxiedClient:
         self.proxy = Proxy(harness.valkey.server)
         self.gator = Gator(f"{self.proxy.dsn}?timeout={timeout}")
         self.client: Client = self.gator.client
-        self.worker_thread = WorkerThread(self.gator, ["all"], lease_for, 5)
+        # Hundreds of replies are lost in a row, so the first task of the queue may be lost often.
+        self.worker_thread = WorkerThread(self.gator, ["all"], lease_for, 1000)
         self._numbers = numbers
 
     def close(self) -> None:
