@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: from the admin's index, for staff and for nobody else."""
+"""The dashboard in a real browser: from the admin's index, for staff and for no other visitor."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
