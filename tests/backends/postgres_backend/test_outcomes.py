@@ -1,5 +1,7 @@
 """Outcomes as parameters, and leases as they come back."""
 
+import psycopg
+
 from alligator.backends.base import Lease, Message, Outcome
 from alligator.backends.postgres_backend import Client
 from alligator.backends.postgres_backend.outcomes import (
@@ -11,6 +13,10 @@ from alligator.backends.postgres_backend.outcomes import (
     read_lease,
     text,
 )
+from tests.backends.postgres_backend.conftest import Query
+from tests.harness.contract import elsewhere
+from tests.harness.postgres_servers import PostgresServer
+from tests.harness.programs import eventually
 
 LEASE = Lease("mail", "a", "{}", 7 * TOKEN_BASE + 5)
 
@@ -51,3 +57,21 @@ def test_reason_with_a_nul_is_kept_without_it(client: Client) -> None:
 
     (letter,) = client.dead_letters("mail")
     assert (letter.reason, letter.traceback) == ("no?luck", "line??")
+
+
+def test_ack_that_waits_for_a_heartbeat_counts(
+    client: Client, server: PostgresServer, schema: str, query: Query
+) -> None:
+    client.push_many([Message("mail", "a", "{}"), Message("mail", "b", "{}")])
+    leases = client.reserve("mail", limit=2)
+
+    with psycopg.connect(server.dsn) as heartbeat:
+        heartbeat.execute(f"UPDATE {schema}.task SET at = at + interval '1 s'".encode())
+        acks = [Outcome("ack", lease) for lease in leases]
+        with elsewhere(lambda: client.step((), 0, outcomes=acks)):
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            eventually(lambda: query(waits) != [(0,)])
+            heartbeat.commit()
+
+    assert client.stats("mail").succeeded == 2
+    assert client.stats("mail").leased == 0

@@ -770,12 +770,14 @@ BEGIN
     -- A crash of the server may undo this step: its tasks then run again, as at-least-once allows.
     PERFORM set_config('synchronous_commit', 'off', true);
     IF cardinality(p_ack_seqs) > 0 THEN
+        -- A statement of its own: the next one sees what a heartbeat has changed until the lock was given.
+        v_found := ARRAY(
+            SELECT (SELECT k.ctid FROM {s}.task k
+                WHERE k.queue = a.queue AND k.id = a.id AND k.token <> 0 AND k.seq = a.seq
+                LIMIT 1 FOR UPDATE)
+            FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq));
         WITH done AS (
-            DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
-                SELECT (SELECT k.ctid FROM {s}.task k
-                    WHERE k.queue = a.queue AND k.id = a.id AND k.token <> 0 AND k.seq = a.seq
-                    LIMIT 1 FOR UPDATE)
-                FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq)))
+            DELETE FROM {s}.task WHERE ctid = ANY (v_found)
             RETURNING queue, state, delayed)
         INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
         SELECT queue, -count(*) FILTER (WHERE state = 'w'),
