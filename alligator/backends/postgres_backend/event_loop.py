@@ -25,6 +25,9 @@ Loop: TypeAlias = asyncio.AbstractEventLoop
 PREPARE_SECONDS: Final = 1.0
 """How long preparing a statement may take, which happens once for each connection."""
 
+LAST_READ_SECONDS: Final = 0.01
+"""How long a call that has timed out waits for a reply that has arrived and was not read yet."""
+
 
 class LoopSessions:
     """One connection for each event loop, which only that loop uses."""
@@ -104,6 +107,8 @@ class LoopSession:
         self._results: list[Any] = []
         self._done: asyncio.Future[None] | None = None
         """The future of the current call; removed after it, because it refers to the event loop."""
+        self._expiry: asyncio.TimerHandle | None = None
+        """The timer of the current call, removed after it for the same reason."""
         self._error: Exception | None = None
         """Why the reply will not arrive."""
         self.is_closed: bool = False
@@ -131,7 +136,7 @@ class LoopSession:
         loop = asyncio.get_running_loop()
         self._results, self._error = [], None
         self._done = loop.create_future()
-        expiry = loop.call_later(max(0.0, deadline - monotonic()), self._expire, loop)
+        self._expiry = loop.call_later(max(0.0, deadline - monotonic()), self._expire, loop)
         try:
             self._session.wire.send(statement, values)
             self._flush(loop)
@@ -144,8 +149,8 @@ class LoopSession:
             self._fail(loop, Lost(type(error).__name__))
             raise
         finally:
-            expiry.cancel()
-            self._done = None
+            self._expiry.cancel()
+            self._done = self._expiry = None
         if self._error is not None:
             raise self._error
         try:
@@ -155,6 +160,10 @@ class LoopSession:
             raise
 
     def _expire(self, loop: Loop) -> None:
+        """Give up soon: a timer may run before what came while the process was frozen is read."""
+        self._expiry = loop.call_later(LAST_READ_SECONDS, self._give_up, loop)
+
+    def _give_up(self, loop: Loop) -> None:
         self._fail(loop, TimedOut("no reply in time"))
 
     def _flush(self, loop: Loop) -> None:

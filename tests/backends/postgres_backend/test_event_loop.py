@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from random import Random
 from typing import Any
@@ -195,3 +196,17 @@ def test_loops_of_two_threads_have_a_connection_each(client: Client) -> None:
         thread.join(60)
 
     assert client.len("mail") == 2
+
+
+@pytest.mark.usefixtures("either_loop", "on_the_loop_only")
+def test_reply_that_came_while_the_loop_stood_still_is_read(open_client: Open) -> None:
+    client = open_client(timeout="1")
+
+    async def main() -> list[Pushed]:
+        errors = await push(client, [mail("before")])
+        pushing = asyncio.create_task(push(client, [mail("a")]))
+        await asyncio.sleep(0)
+        time.sleep(1.5)  # as if the process were frozen, for longer than a commit may take
+        return errors + await pushing
+
+    assert asyncio.run(main()) == [None, None]

@@ -148,6 +148,27 @@ def test_frozen_server_does_not_block_the_loop(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("either_loop")
+def test_reply_that_came_while_the_loop_stood_still_is_read(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(server)
+
+    def fall_back(call: object) -> None:
+        raise AssertionError("it fell back to a thread")
+
+    async def main() -> list[Pushed]:
+        client.push_many(messages("known"))  # the script is, from now on
+        errors = await client.apush_commits(commits("before"))
+        monkeypatch.setattr("alligator.backends.redis_backend.commits.run_to_end", fall_back)
+        pushing = asyncio.create_task(client.apush_commits(commits("a")))
+        await asyncio.sleep(0)
+        time.sleep(2.5)  # as if the process were frozen, for longer than a commit may take
+        return errors + await pushing
+
+    assert asyncio.run(main()) == [None, None]
+
+
+@pytest.mark.usefixtures("either_loop")
 def test_loop_that_ends_during_a_push_undoes_it(server: Server) -> None:
     client = Client(server)
 
