@@ -60,6 +60,8 @@ class CoroutineRunner:
         self._changed = Condition()
         self.waiting: Backlog = Backlog()
         """The coroutines that wait for a place."""
+        self.is_filling: bool = False
+        """Whether a task may have left `waiting` that is not among the running ones yet."""
         self.is_stopping: bool = False
 
     # For other threads.
@@ -111,6 +113,13 @@ class CoroutineRunner:
             job.cancel()
 
     def _fill(self) -> None:
+        self.is_filling = True
+        try:
+            self._start_waiting()
+        finally:
+            self.is_filling = False
+
+    def _start_waiting(self) -> None:
         while self.waiting.tasks and not self.is_stopping and self._places.take_for_coroutine():
             reserved = self.waiting.take()
             if reserved is None:  # another thread has released it

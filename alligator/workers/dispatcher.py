@@ -359,6 +359,7 @@ class Dispatcher(Reservations):
         threads = [thread for thread in list(self._worker.threads) if thread is not self]
         return bool(
             self.reserved
+            or self.runner.is_filling  # read after `waiting` and before the running ones
             or self.runner.leases()
             or self._outcomes
             or any(thread.is_occupied for thread in threads)

@@ -1,6 +1,7 @@
 """The dispatcher reserves for both kinds, and reports many outcomes in one step."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from threading import Event
 from typing import Any
@@ -11,6 +12,8 @@ from alligator import Gator, Worker
 from alligator.backends.base import Outcome, Step
 from alligator.backends.locmem_backend import Client as Locmem
 from alligator.exceptions import BackendError, BackendUnavailable
+from alligator.workers.backlog import Reserved
+from alligator.workers.coroutines import CoroutineRunner
 from tests.harness.programs import eventually
 from tests.harness.workers import Shaky, burst, gates, note, ran, workers_running
 from tests.workers.test_coroutines import note_later, wait_at_gate
@@ -52,6 +55,24 @@ def test_one_step_reports_many_coroutines() -> None:
 
     assert gator.stats().succeeded == 100
     assert len([1 for _, outcomes in gator.backend.steps if outcomes]) < 50
+
+
+def test_burst_does_not_end_while_a_coroutine_is_about_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = CoroutineRunner._start
+
+    def start_late(runner: CoroutineRunner, reserved: Reserved) -> None:
+        time.sleep(0.2)  # as on a busy machine
+        start(runner, reserved)
+
+    monkeypatch.setattr(CoroutineRunner, "_start", start_late)
+    gator = Gator("locmem://")
+    gator.task(sleep_together)
+
+    burst(gator)
+
+    assert gator.stats().succeeded == 1
 
 
 def test_no_more_is_reserved_than_there_are_places() -> None:
