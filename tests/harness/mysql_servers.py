@@ -6,12 +6,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from tests.harness.programs import temporary_folder
 from tests.harness.store_servers import PATIENCE, Missing
 
 USER = "nobody"
@@ -37,7 +37,7 @@ def mysql_server() -> Iterator[MySQLServer]:
     server, install = shutil.which("mariadbd"), shutil.which("mariadb-install-db")
     if server is None or install is None:
         raise Missing("mariadb-server: apt-get install mariadb-server")
-    with tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         folder = Path(name)
         user = USER if os.geteuid() == 0 else None
         if user is not None:

@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import psycopg
 
+from tests.harness.programs import temporary_folder
 from tests.harness.store_servers import PATIENCE, Missing
 
 QUICK = {
@@ -232,7 +232,7 @@ def _free_port() -> int:
 def postgres_server(binaries: Path | None = None, /, **settings: str) -> Iterator[PostgresServer]:
     """Run a PostgreSQL with *settings* in place of those of `QUICK`."""
     binaries = binaries or find_binaries()
-    with tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         if os.geteuid() == 0 and not _can_run(binaries):
             # The folders above it are closed to other users.
             binaries = _copy(binaries, Path(folder))
@@ -271,7 +271,7 @@ def pgbouncer(server: PostgresServer) -> Iterator[str]:
     binary = shutil.which("pgbouncer", path=os.pathsep.join(folders))
     if binary is None:
         raise Missing("pgbouncer is not on the PATH")
-    with tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         port = _free_port()
         settings = {
             "listen_addr": "127.0.0.1",

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from time import monotonic, sleep
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,20 @@ def accept_signals() -> None:
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda number, frame: None)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[str]:
+    """Yield a new folder, which this process removes at the end.
+
+    `TemporaryDirectory` would also remove it when a forked child ends that runs exit handlers.
+    """
+    folder, pid = mkdtemp(prefix="gator-"), os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == pid:
+            rmtree(folder, ignore_errors=True)
 
 
 def lines(path: Path) -> list[str]:

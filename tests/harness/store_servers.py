@@ -26,6 +26,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.harness.programs import temporary_folder
+
 PATIENCE = 60.0
 """Seconds that a server may take to start."""
 
@@ -313,7 +315,7 @@ def clustered(run: Run, nodes: int = 3, **config: str) -> Iterator[list[Server]]
 @contextmanager
 def _running(binary: str, config: dict[str, str], kind: type[Server] = Server) -> Iterator[Server]:
     settings = {name.replace("_", "-"): value for name, value in config.items()}
-    with tempfile.TemporaryDirectory(prefix="gator-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         server = _start_on_a_free_port(binary, Path(folder), settings, kind)
         try:
             yield server
