@@ -506,26 +506,26 @@ MUTANTS = [
         "holders[whole(before + i)] = holder",
     ),
     Mutant(
-        "a start frees no key", "step.lua", "settle_keys(KEYS[place], keys, 'start')", "", started
+        "a start frees no key", "step.lua", "update_keys(KEYS[place], keys, 'start')", "", started
     ),
-    Mutant("an ack frees no key", "step.lua", "settle_keys(queue, ids, 'done')", ""),
+    Mutant("an ack frees no key", "step.lua", "update_keys(queue, ids, 'done')", ""),
     Mutant(
         "a dead task has its key",
         "step.lua",
-        "settle_keys(queue, { key }, 'gone')\n  call('ZADD'",
+        "update_keys(queue, { key }, 'gone')\n  call('ZADD'",
         "call('ZADD'",
     ),
     Mutant(
         "a canceled task has its key",
         "cancel.lua",
-        "settle_keys(queue, { key }, 'gone')\nforget",
+        "update_keys(queue, { key }, 'gone')\nforget",
         "forget",
         canceled,
     ),
     Mutant(
         "an undone task has its key",
         "abort.lua",
-        "settle_keys(queue, { id }, 'gone')\n    call",
+        "update_keys(queue, { id }, 'gone')\n    call",
         "call",
         undone,
     ),

@@ -51,7 +51,7 @@ for k = 2, #KEYS do
         table.insert(waiting[queue], id)
       elseif ARGV[2] == 'half' and is_orphan(queue, id) then
         call('HDEL', queue .. ':job', id)
-        settle_keys(queue, { id }, 'gone')
+        update_keys(queue, { id }, 'gone')
       else
         taken = taken + 1
       end
@@ -70,7 +70,7 @@ call('SET', marker, 'aborted', 'EX', ARGV[1])
 for queue, ids in pairs(waiting) do
   for _, id in ipairs(ids) do
     call('ZREM', queue .. ':due', id)
-    settle_keys(queue, { id }, 'gone')
+    update_keys(queue, { id }, 'gone')
     call('HDEL', queue .. ':job', id)
   end
   add(queue, 'pushed', -#ids)

@@ -12,7 +12,7 @@ if not key then
 end
 call('ZREM', queue .. ':due', key)
 local payload = call('HGET', queue .. ':job', key)
-settle_keys(queue, { key }, 'gone')
+update_keys(queue, { key }, 'gone')
 forget(queue, key)
 add(queue, 'canceled', 1)
 return payload

@@ -12,7 +12,7 @@ if #ids > 0 then
   call('HDEL', queue .. ':job', unpack(ids))
   call('HDEL', queue .. ':try', unpack(ids))
   for _, key in ipairs(ids) do
-    settle_keys(queue, { key }, 'gone')
+    update_keys(queue, { key }, 'gone')
     forget_alias(queue, key)
   end
   add(queue, 'dropped', #ids)

@@ -13,7 +13,7 @@ if not payload then
   return
 end
 call('ZREM', queue .. ':due', key)
-settle_keys(queue, { key }, 'start')
+update_keys(queue, { key }, 'start')
 call('ZADD', queue .. ':run', now + ARGV[2], key)
 local fence = modern(call('HGET', queue .. ':try', key), whole(now))
 local marks = marks_of(fence) >= 2 and 3 or 1

@@ -22,7 +22,7 @@ local stamp = whole(now)
 -- Dead-letter a task, and drop the oldest dead letters if there are too many, or if they are too old:
 -- at most two, so that their number shrinks and the script stays short.
 local function bury(queue, key, why)
-  settle_keys(queue, { key }, 'gone')
+  update_keys(queue, { key }, 'gone')
   call('ZADD', queue .. ':dead', now, key)
   call('HSET', queue .. ':why', key, why)
   add(queue, 'died', 1)
@@ -65,7 +65,7 @@ function apply.ack(queue, at)
     end
   end
   local done = call('ZREM', queue .. ':run', unpack(ids))
-  settle_keys(queue, ids, 'done')
+  update_keys(queue, ids, 'done')
   call('HDEL', queue .. ':job', unpack(ids))
   call('HDEL', queue .. ':try', unpack(ids))
   if done < count then
@@ -291,14 +291,14 @@ for i = 2, #reply do
     end
     fences[k] = fence
     if not payloads[k] then
-      settle_keys(KEYS[place], { keys[k] }, 'gone')
+      update_keys(KEYS[place], { keys[k] }, 'gone')
     else
       words[#words + 1] = keys[k]
       words[#words + 1] = fence
     end
   end
   call('HSET', KEYS[place] .. ':try', unpack(words))
-  settle_keys(KEYS[place], keys, 'start')
+  update_keys(KEYS[place], keys, 'start')
   reply[i][5], reply[i][6] = nil, nil
 end
 

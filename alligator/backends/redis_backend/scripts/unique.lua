@@ -12,7 +12,7 @@ local owns = {}
 
 -- Record what happens to tasks, with or without unique keys: 'start', 'done', or 'gone' if they are dead
 -- or removed. For a queue without keys, this is one look for each script.
-local function settle_keys(queue, keys, what)
+local function update_keys(queue, keys, what)
   owns[queue] = owns[queue] or call('EXISTS', queue .. ':own')
   if owns[queue] == 0 then
     return
