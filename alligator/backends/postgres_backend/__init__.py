@@ -45,6 +45,7 @@ from .outcomes import (
     read_data,
     read_lease,
     read_stats,
+    returns,
 )
 from .schema import script
 from .sessions import CALL_SECONDS, Session, Sessions
@@ -148,7 +149,7 @@ class Client(base.Client):
         *,
         slept: bool = False,
     ) -> Step:
-        if any(outcome.verdict != "ack" for outcome in outcomes):
+        if any(returns(outcome) for outcome in outcomes):
             self._marks.reset()
         scan = self._marks.scan(names)
         token = new_token()

@@ -19,7 +19,7 @@ EARLIEST: Final = -36_524 * 86_400 * 1_000_000
 """The year 1900: before any task is due. See `shift` in the SQL."""
 
 SLOW_SECONDS: Final = 0.005
-SLOW_SECONDS_A_TASK: Final = 0.0001
+SLOW_SECONDS_A_TASK: Final = 0.00003
 """The scans of a step are slow if they take longer than the first, and the second for each task."""
 
 SLOW_SCANS: Final = 3

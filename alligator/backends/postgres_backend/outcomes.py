@@ -48,6 +48,11 @@ def pack_outcomes(outcomes: Sequence[Outcome]) -> list[Value]:
     ]
 
 
+def returns(outcome: Outcome) -> bool:
+    """Return whether the task goes back to its place in the queue, which is before later tasks."""
+    return outcome.verdict == "release" and not outcome.delay > 0
+
+
 def pack_leases(leases: Sequence[Lease]) -> list[Value]:
     """Return the queues, ids, numbers and tokens of leases."""
     return [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alligator.backends.base import Message
+from alligator.backends.base import Message, Outcome
 from alligator.backends.postgres_backend import Client, marks
 from alligator.backends.postgres_backend.codec import BEGINNING
 from alligator.backends.postgres_backend.marks import EARLIEST, LATE, Marks
@@ -107,3 +107,21 @@ def test_task_before_the_mark_is_found_by_the_next_full_scan(
     client._marks._full_at = 0.0
     assert [lease.task_id for lease in client.step(["mail"], 1).leases] == ["a"]
     client.ack(second)
+
+
+@pytest.mark.usefixtures("always_slow")
+def test_failed_tasks_do_not_make_steps_begin_at_the_beginning(client: Client) -> None:
+    client.push_many([Message("mail", name, "{}") for name in "abcd"])
+    leases = client.step(["mail"], 4).leases
+    failed = [
+        Outcome("retry", leases[0], 0.0),
+        Outcome("dead", leases[1], reason="x"),
+        Outcome("release", leases[2], 60.0),
+    ]
+
+    client.step((), 0, outcomes=failed)
+
+    assert not client._marks.scan(["mail"]).is_full
+    assert [lease.task_id for lease in client.step(["mail"], 4).leases] == [leases[0].task_id]
+    client.step((), 0, outcomes=[Outcome("release", leases[3])])
+    assert client._marks.scan(["mail"]).is_full

@@ -48,20 +48,28 @@ def test_push_wakes_as_many_sleepers_as_it_has_tasks(open_client: Open, query: Q
     assert sum(len(step.leases) for step in steps) == 2
 
 
-def test_full_worker_wakes_another_for_what_is_left(open_client: Open, query: Query) -> None:
+@pytest.mark.parametrize(
+    ("left_in", "priority"),
+    [("mail", 0), ("mail", -1), ("print", 0)],
+    ids=["the same queue", "a lower priority", "a later queue"],
+)
+def test_full_worker_wakes_another_for_what_is_left(
+    open_client: Open, query: Query, left_in: str, priority: int
+) -> None:
     busy, idle = open_client(timeout="20"), open_client(timeout="20")
-    busy.push_many([Message("print", "a", "{}")])
+    busy.push_many([Message("other", "a", "{}")])
     with ThreadPoolExecutor() as pool:
-        found = pool.submit(idle.wait_then_step, ["mail"], 30.0, 1)
+        found = pool.submit(idle.wait_then_step, [left_in], 30.0, 1)
         eventually(lambda: sleepers(query) == 1)
         query(
-            "INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data)"
-            " SELECT 'mail', n::text, n, 'w', false, now(), now(), '' FROM generate_series(1, 2) n"
+            "INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority) VALUES"
+            " ('mail', 'a', 1, 'w', false, now(), now(), '', 0),"
+            f" ('{left_in}', 'b', 2, 'w', false, now() + {{s}}.shift({priority}), now(), '', {priority})"
         )
         assert not found.done()
-        assert len(busy.step(["mail"], 1).leases) == 1
+        assert [lease.task_id for lease in busy.step(["mail", "print"], 1).leases] == ["a"]
 
-        assert len(found.result(30).leases) == 1
+        assert [lease.task_id for lease in found.result(30).leases] == ["b"]
 
 
 def test_connection_that_is_lost_while_it_sleeps_is_replaced(

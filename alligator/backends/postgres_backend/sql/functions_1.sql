@@ -757,7 +757,11 @@ DECLARE
     v_tids tid[] := '{}';
     v_found tid[];
     v_suspects boolean[];
+    v_dues timestamptz[];
+    v_priorities int[];
     v_first int;
+    v_last int;
+    v_rest timestamptz[] := p_after;  -- where the tasks begin that this step leaves to others
     v_complete boolean := true;
     v_reclaimed boolean := true;
     v_took float8;
@@ -831,21 +835,22 @@ BEGIN
                 CONTINUE;
             END IF;
             -- The later parts are not executed if the earlier ones give enough.
-            SELECT array_agg(r.tid), array_agg(r.suspect) INTO v_found, v_suspects FROM (
+            SELECT array_agg(r.tid), array_agg(r.suspect), array_agg(r.due), array_agg(r.priority)
+            INTO v_found, v_suspects, v_dues, v_priorities FROM (
                 SELECT * FROM (
-                    SELECT ctid AS tid, suspect FROM {s}.task
+                    SELECT ctid AS tid, suspect, due, priority FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'w'
                         AND at >= p_after[3 * n - 2] + {s}.shift(1) AND at <= v_now + {s}.shift(1)
                     ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) high
                 UNION ALL
                 SELECT * FROM (
-                    SELECT ctid AS tid, suspect FROM {s}.task
+                    SELECT ctid AS tid, suspect, due, priority FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'w'
                         AND at >= p_after[3 * n - 1] AND at <= v_now
                     ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) normal
                 UNION ALL
                 SELECT * FROM (
-                    SELECT ctid AS tid, suspect FROM {s}.task
+                    SELECT ctid AS tid, suspect, due, priority FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'w'
                         AND at >= p_after[3 * n] + {s}.shift(-1) AND at <= v_now + {s}.shift(-1)
                     ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) low
@@ -856,6 +861,11 @@ BEGIN
             END IF;
             v_tids := v_tids || v_found;
             v_room := p_limit - cardinality(v_tids);
+            v_last := 3 * n - 1 - v_priorities[cardinality(v_found)];
+            FOR part IN 3 * n - 2 .. 3 * n LOOP
+                v_rest[part] := CASE WHEN v_room > 0 OR part < v_last THEN v_now
+                    WHEN part = v_last THEN v_dues[cardinality(v_found)] ELSE p_after[part] END;
+            END LOOP;
             IF v_first IS NOT NULL OR v_room = 0 THEN
                 v_complete := false;
                 EXIT;
@@ -881,7 +891,7 @@ BEGIN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
             FOR n IN 1 .. cardinality(p_queues) LOOP
                 CONTINUE WHEN p_queues[n] = ANY (v_paused);
-                IF {s}.first_due(p_queues[n], p_after, n) <= v_now + interval '5 s' THEN
+                IF {s}.first_due(p_queues[n], v_rest, n) <= v_now + interval '5 s' THEN
                     PERFORM {s}.wake(p_queues[n], 1);
                     EXIT;
                 END IF;
