@@ -122,11 +122,14 @@ class Relay:
 
     def close(self) -> None:
         """End the thread, after it has pushed the commits of this process; others stay in the outbox."""
+        self._end()
+        self.same_server.close()
+
+    def _end(self) -> None:
         thread, self._is_closed = self._thread, True
         self._wake.set()
         if thread is not None and thread is not current_thread():
             thread.join(PATIENCE)
-        self.same_server.close()
 
     def check(self) -> bool:
         """Return whether there is an outbox; it needs none if the store is in the same database.
@@ -149,6 +152,7 @@ class Relay:
 
         Raises `ConfigurationError` if the outbox has no table, and needs one.
         """
+        self._end()  # one thread at a time may use the outbox
         try:
             if not self.check():
                 return

@@ -211,6 +211,30 @@ def test_worker_does_not_start_without_the_table(path: Path, store: Store) -> No
         relay.watch()
 
 
+def test_worker_in_the_process_of_the_commits_relays(
+    path: Path, store: Store, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay.start()
+    eventually(lambda: relay.outbox.is_open)
+
+    relay.watch()
+    write(path, "a")
+    eventually(lambda: not left(path))
+
+    assert store.len("all") == 1
+    assert caplog.messages == []
+
+
+def test_worker_in_the_process_of_the_commits_needs_the_table(path: Path, store: Store) -> None:
+    relay = Relay(store, Outbox(lambda: sqlite3.connect(path)))
+    relay.start()
+    eventually(lambda: relay.problem)
+
+    with pytest.raises(ConfigurationError, match="latergator outbox sql"):
+        relay.watch()
+    relay.close()
+
+
 def test_batch_can_be_relayed_without_a_thread(path: Path, store: Store, relay: Relay) -> None:
     for name in "abc":
         write(path, name)
