@@ -75,6 +75,53 @@ def test_each_test_begins_with_none(alligator_tasks):
     result.assert_outcomes(passed=2)
 
 
+def test_fixtures_follow_the_transactions_of_an_enlisted_database(
+    pytester: pytest.Pytester,
+) -> None:
+    result = run(
+        pytester,
+        """
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import sessionmaker
+from sqlalchemy_alligator import enlist
+
+INSERT = text("INSERT INTO orders VALUES (1)")
+
+@pytest.fixture
+def database(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    Session = sessionmaker(engine)
+    enlist(nowhere, Session)
+    with Session.begin() as session:
+        session.execute(text("CREATE TABLE orders (id INTEGER)"))
+    yield Session
+    nowhere.enlisters.clear()
+    engine.dispose()
+
+def test_tasks_are_recorded(alligator_tasks, database):
+    for number, end in ((1, "commit"), (2, "rollback")):
+        with database() as session:
+            session.execute(INSERT)
+            nowhere.task(note, number)
+            alligator_tasks.assert_not_pushed(note, args=[number])
+            getattr(session, end)()
+    alligator_tasks.assert_pushed(note, args=[1], times=1)
+    alligator_tasks.assert_not_pushed(note, args=[2])
+
+def test_tasks_run(alligator_sync, database):
+    for number, end in ((1, "commit"), (2, "rollback")):
+        with database() as session:
+            session.execute(INSERT)
+            nowhere.task(note, number)
+            assert number not in calls
+            getattr(session, end)()
+    assert calls == [1]
+""",
+    )
+
+    result.assert_outcomes(passed=2)
+
+
 def test_failed_assertion_shows_the_test_and_what_was_pushed(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
-from sqlalchemy import URL, text
+from sqlalchemy import URL, insert, select, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -158,6 +158,63 @@ def test_cancelled_coroutine_leaves_neither_row_nor_task(shop: Shop, drivers: UR
     assert asyncio.run(main()) == (0, [])
 
 
+def test_commit_that_is_cancelled_keeps_row_and_task_together(shop: Shop, drivers: URL) -> None:
+    async def work(make: Make, name: str, begun: asyncio.Event) -> None:
+        async with make() as session:
+            session.add(Order(name=name))
+            await session.flush()
+            shop.gator.task(note, name)
+            begun.set()
+            await session.commit()
+
+    async def main() -> tuple[list[str], list[str]]:
+        async with enlisted(shop, drivers) as make:
+            for number in range(12):
+                begun = asyncio.Event()
+                task = asyncio.ensure_future(work(make, str(number), begun))
+                await begun.wait()
+                await asyncio.sleep(number * 0.0005)
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await work(make, "last", asyncio.Event())
+            async with make() as session:
+                rows = sorted((await session.execute(select(Order.name))).scalars())
+            return rows, await asyncio.to_thread(shop.tasks)
+
+    rows, tasks = asyncio.run(main())
+
+    assert rows == tasks
+    assert "last" in rows
+
+
+def test_bulk_statement_and_its_tasks_are_committed_together(shop: Shop, drivers: URL) -> None:
+    async def main() -> tuple[int, list[str]]:
+        async with enlisted(shop, drivers) as make:
+            async with make.begin() as session:
+                await session.execute(insert(Order), [{"name": "a"}, {"name": "b"}])
+                for name in ("a", "b"):
+                    shop.gator.task(note, name)
+            return await in_loop(shop)
+
+    assert asyncio.run(main()) == (2, ["a", "b"])
+
+
+def test_transaction_that_was_begun_last_has_the_task(shop: Shop, drivers: URL) -> None:
+    async def main() -> tuple[int, list[str]]:
+        async with enlisted(shop, drivers) as make:
+            async with make() as first, make() as second:
+                await first.begin()
+                await second.begin()
+                shop.gator.task(note, "second")
+                await second.rollback()
+                shop.gator.task(note, "first")
+                await first.commit()
+            return await in_loop(shop)
+
+    assert asyncio.run(main()) == (0, ["first"])
+
+
 def test_scoped_session_is_enlisted(shop: Shop, drivers: URL) -> None:
     async def main() -> tuple[int, list[str]]:
         engine = create_async_engine(drivers)
@@ -216,7 +273,13 @@ def test_reader_in_a_coroutine_does_not_decide(shop: Shop, drivers: URL) -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "rows", "tasks"), [("/", 1, ["a"]), ("/?code=404", 0, []), ("/late", 1, ["a"])]
+    ("path", "rows", "tasks"),
+    [
+        ("/", 1, ["a"]),
+        ("/?code=404", 0, []),
+        ("/late", 1, ["a"]),
+        ("/late?code=404", 0, []),
+    ],
 )
 def test_fastapi_with_coroutines(
     shop: Shop, drivers: URL, path: str, rows: int, tasks: list[str]
@@ -239,8 +302,10 @@ def test_fastapi_with_coroutines(
         return await order(session, code)
 
     @app.get("/late")
-    async def late(session: Annotated[AsyncSession, Depends(session)]) -> dict[str, int]:
-        return await order(session, 200)
+    async def late(
+        session: Annotated[AsyncSession, Depends(session)], code: int = 200
+    ) -> dict[str, int]:
+        return await order(session, code)
 
     async def order(session: AsyncSession, code: int) -> dict[str, int]:
         session.add(Order(name="a"))

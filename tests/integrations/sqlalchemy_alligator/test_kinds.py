@@ -1,12 +1,10 @@
-"""Other sessions, connections and transactions: two phases, several databases, plain connections."""
+"""Other sessions and transactions: two phases, bulk statements, several databases."""
 
-import asyncio
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, create_engine, insert, make_url, text
+from sqlalchemy import create_engine, insert, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
@@ -16,8 +14,6 @@ from alligator.testing import capture, sync
 from sqlalchemy_alligator import enlist
 from tests.harness.databases import Order, Shop, note
 from tests.integrations.sqlalchemy_alligator.conftest import SAME
-
-INSERT = "INSERT INTO orders (name) VALUES ('a')"
 
 
 @pytest.fixture
@@ -31,7 +27,7 @@ def make(shop: Shop) -> sessionmaker[Session]:
 # Sessions.
 
 
-@pytest.mark.parametrize("url", ["postgresql", SAME], indirect=True)
+@pytest.mark.parametrize("url", ["postgresql", SAME, "mysql"], indirect=True)
 def test_prepared_transaction_hides_its_tasks_until_its_commit(shop: Shop) -> None:
     make = sessionmaker(shop.engine, twophase=True)
     enlist(shop.gator, make)
@@ -217,161 +213,6 @@ def test_session_bound_to_a_connection_follows_the_transaction_of_that(
     assert shop.state() == (1, ["commit"])
 
 
-# Connections that are named.
-
-
-def test_connection_of_sqlalchemy_is_named(shop: Shop, make: sessionmaker[Session]) -> None:
-    with shop.engine.begin() as connection:
-        connection.execute(text(INSERT))
-        with shop.gator.transaction(on=connection):
-            shop.gator.task(note, "a")
-    with pytest.raises(ZeroDivisionError), shop.engine.begin() as connection:
-        connection.execute(text(INSERT))
-        with shop.gator.transaction(on=connection):
-            shop.gator.task(note, "b")
-        raise ZeroDivisionError
-
-    assert shop.state() == (1, ["a"])
-
-
-def test_savepoint_of_a_named_connection_discards(shop: Shop, make: sessionmaker[Session]) -> None:
-    with shop.engine.begin() as connection:
-        connection.execute(text(INSERT))
-        with pytest.raises(ZeroDivisionError), connection.begin_nested():
-            with shop.gator.transaction(on=connection):
-                shop.gator.task(note, "b")
-            raise ZeroDivisionError
-        with shop.gator.transaction(on=connection):
-            shop.gator.task(note, "a")
-
-    assert shop.state() == (1, ["a"])
-
-
-def test_session_is_named_by_its_connection(shop: Shop, make: sessionmaker[Session]) -> None:
-    with make() as first, make() as second:
-        first.add(Order(name="a"))
-        first.flush()
-        second.begin()  # the one that was begun last
-        with shop.gator.transaction(on=first.connection()):
-            shop.gator.task(note, "a")
-        second.rollback()
-        first.commit()
-
-    assert shop.state() == (1, ["a"])
-
-
-@pytest.mark.parametrize("url", ["postgresql", SAME], indirect=True)
-def test_connection_of_psycopg(shop: Shop, url: URL) -> None:
-    import psycopg
-
-    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    if shop.has_outbox:
-        shop.gator.relay_from(lambda: psycopg.connect(dsn))
-    with psycopg.connect(dsn) as connection:
-        with connection.transaction(), shop.gator.transaction(on=connection):
-            connection.execute(INSERT)
-            shop.gator.task(note, "a")
-        with pytest.raises(ZeroDivisionError):  # noqa: SIM117
-            with connection.transaction(), shop.gator.transaction(on=connection):
-                connection.execute(INSERT)
-                shop.gator.task(note, "b")
-                raise ZeroDivisionError
-        with connection.transaction():
-            connection.execute(INSERT)
-            with connection.transaction(force_rollback=True):  # noqa: SIM117
-                with shop.gator.transaction(on=connection):
-                    shop.gator.task(note, "c")
-        connection.rollback()
-        with pytest.raises(ConfigurationError, match="No transaction is open"):  # noqa: SIM117
-            with shop.gator.transaction(on=connection), connection.transaction():
-                shop.gator.task(note, "d")
-
-    assert shop.state() == (2, ["a"])
-
-
-@pytest.mark.parametrize("url", ["postgresql", SAME], indirect=True)
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-def test_asynchronous_connection_of_postgresql(shop: Shop, url: URL, driver: str) -> None:
-    import asyncpg  # type: ignore[import-untyped]
-    import psycopg
-
-    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    if shop.has_outbox:
-        shop.gator.relay_from(lambda: psycopg.connect(dsn))
-
-    async def connect() -> Any:
-        if driver == "asyncpg":
-            return await asyncpg.connect(dsn)
-        return await psycopg.AsyncConnection.connect(dsn, autocommit=True)
-
-    async def main() -> None:
-        connection = await connect()
-        async with connection.transaction(), shop.gator.transaction(on=connection):
-            await connection.execute(INSERT)
-            shop.gator.task(note, "a")
-        with pytest.raises(ZeroDivisionError):
-            async with connection.transaction(), shop.gator.transaction(on=connection):
-                await connection.execute(INSERT)
-                shop.gator.task(note, "b")
-                raise ZeroDivisionError
-        async with connection.transaction():
-            await connection.execute(INSERT)
-            with pytest.raises(KeyError):
-                async with connection.transaction(), shop.gator.transaction(on=connection):
-                    shop.gator.task(note, "c")
-                    raise KeyError
-            async with shop.gator.transaction(on=connection):
-                shop.gator.task(note, "d")
-        await connection.close()
-
-    asyncio.run(main())
-
-    assert shop.state() == (2, ["a", "d"])
-
-
-@pytest.mark.parametrize("url", ["postgresql", SAME, "sqlite"], indirect=True)
-def test_asynchronous_connection_of_sqlalchemy(shop: Shop, url: URL) -> None:
-    driver = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
-    engine = create_async_engine(url.set(drivername=driver[url.get_backend_name()]))
-    enlist(shop.gator, async_sessionmaker(engine))
-
-    async def main() -> None:
-        async with engine.begin() as connection:
-            await connection.execute(text(INSERT))
-            async with shop.gator.transaction(on=connection):
-                shop.gator.task(note, "a")
-        await engine.dispose()
-
-    asyncio.run(main())
-
-    assert shop.state() == (1, ["a"])
-
-
-@pytest.mark.parametrize("url", ["mysql"], indirect=True)
-def test_connection_of_pymysql(shop: Shop, url: URL) -> None:
-    import pymysql  # type: ignore[import-untyped]
-
-    def connect() -> Any:
-        return pymysql.connect(
-            unix_socket=str(url.query["unix_socket"]), user="root", database="test"
-        )
-
-    shop.gator.relay_from(connect)
-    connection = connect()
-    connection.begin()
-    connection.cursor().execute(INSERT)
-    with shop.gator.transaction(on=connection):
-        shop.gator.task(note, "a")
-    connection.commit()
-    connection.begin()
-    with shop.gator.transaction(on=connection):
-        shop.gator.task(note, "b")
-    connection.rollback()
-    connection.close()
-
-    assert shop.state() == (1, ["a"])
-
-
 @pytest.mark.parametrize("url", ["mysql", "postgresql"], indirect=True)
 def test_inserts_of_the_application_do_not_wait_for_a_relay(shop: Shop) -> None:
     from alligator.commits.relay import Relay
@@ -393,20 +234,3 @@ def test_inserts_of_the_application_do_not_wait_for_a_relay(shop: Shop) -> None:
 
     assert len(rows) == 3
     relay.outbox.close()
-
-
-def test_plain_sqlite3_connection_beside_an_enlisted_session(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
-    engine = create_engine(make_url(f"sqlite:///{path}"))
-    with Gator("locmem://") as gator:
-        shop = Shop(engine, gator)
-        enlist(gator, sessionmaker(engine))
-        connection = sqlite3.connect(path)
-        with connection:
-            connection.execute(INSERT)
-            with gator.transaction(on=connection):
-                gator.task(note, "a")
-        connection.close()
-
-        assert shop.state() == (1, ["a"])
-    engine.dispose()

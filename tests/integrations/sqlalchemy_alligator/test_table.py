@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, MetaData, create_engine, inspect, text
+from sqlalchemy.orm import sessionmaker
 
+from alligator import Gator, Worker
 from alligator.commits.databases import ddl
-from sqlalchemy_alligator import outbox_table
+from alligator.exceptions import ConfigurationError
+from sqlalchemy_alligator import enlist, outbox_table
+from tests.harness.databases import Order, note
 from tests.harness.programs import environment
 
 MODELS = """
@@ -60,6 +64,32 @@ def test_table_of_the_metadata_is_that_of_the_printed_statement(url: URL) -> Non
     engine.dispose()
 
     assert columns(url) == created
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql", "mysql"], indirect=True)
+def test_missing_table_is_an_error_before_anything_is_committed(url: URL) -> None:
+    drop(url)
+    engine = create_engine(url)
+    Order.__table__.create(engine)  # type: ignore[attr-defined]
+    make = sessionmaker(engine)
+    wanted = f"latergator outbox sql --dialect {url.get_backend_name()}"
+    with Gator("locmem://") as gator:
+        enlist(gator, make)
+        [relay] = gator.relays
+
+        with pytest.raises(ConfigurationError, match=wanted), make() as session:
+            session.add(Order(name="a"))
+            session.flush()
+            gator.task(note, "a")
+            session.commit()
+        with pytest.raises(ConfigurationError, match=wanted):
+            Worker(gator, burst=True).run_forever()
+        relay.close()
+        with engine.connect() as connection:
+            rows = connection.execute(text("SELECT count(*) FROM orders")).scalar()
+    engine.dispose()
+
+    assert rows == 0
 
 
 @pytest.mark.timeout(180)
