@@ -107,7 +107,12 @@ def _pythons(names: Sequence[str], progress: Progress) -> dict[str, Path]:
     pythons = {}
     for name in ("alligator", *names):
         progress.update(bar, description=f"environment of {name}")
-        pythons[name] = environments.make(name)
+        python = environments.make(name)
+        if python is None:
+            oldest = ".".join(map(str, environments.NEEDS[name]))
+            progress.console.print(f"{name} is left out: no Python {oldest} is on the PATH.")
+        else:
+            pythons[name] = python
         progress.advance(bar)
     progress.remove_task(bar)
     return pythons

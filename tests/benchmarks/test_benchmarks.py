@@ -1,13 +1,14 @@
 """The benchmarks can be run, and their table has its form; how fast anything is, no test says."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from tests.benchmarks import registry, table
+from tests.benchmarks import environments, registry, table
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.bench import TINY, Bench
 from tests.benchmarks.figures import EXPERIMENTS, Figure, Goal
@@ -84,3 +85,20 @@ def test_ratio_is_taken_within_each_round() -> None:
     assert row.ratio == (1.0, 1.0, 1.0)
     assert row.peer == "huey"
     assert [met for _, met in row.verdicts] == [True, False]
+
+
+def test_peer_may_need_a_newer_python_than_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(environments, "NEEDS", {"oban": (3, 97)})
+    monkeypatch.setattr(environments, "NEWEST", (3, 99))
+    (tmp_path / "python3.98").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "python3.98").chmod(0o755)
+
+    assert environments.interpreter("huey") == sys.executable
+    assert environments.interpreter("oban") is None
+
+    (tmp_path / "python3.99").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "python3.99").chmod(0o755)
+    assert environments.interpreter("oban") == str(tmp_path / "python3.99")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from tests.benchmarks.bench import Bench
+from tests.benchmarks.cases.growth import FEW
 from tests.benchmarks.cases.workers import fill_and_drain, wait_for_marks
 from tests.benchmarks.figures import OURS, RAW, Figure, Goal, Metrics, Shot, experiment, single
 
@@ -15,8 +16,15 @@ def _module(case: str) -> str:
     return f"{case}_postgres"
 
 
+def _empty(bench: Bench) -> None:
+    """Drop the tables of all cases; each creates its own at its first push."""
+    bench.postgres.run("DROP SCHEMA IF EXISTS alligator, raw, public CASCADE")
+    bench.postgres.run("CREATE SCHEMA public")
+
+
 def push(bench: Bench, case: str, name: str, *arguments: int) -> Metrics:
     """Measure how many tasks a producer pushes in a second."""
+    _empty(bench)
     n = bench.sizes.tasks
     with bench.agent(_module(case), BENCH_POSTGRES=bench.postgres.dsn) as agent:
         agent.call(name, max(COMMITTERS, n // 10), *arguments)
@@ -27,13 +35,13 @@ def push(bench: Bench, case: str, name: str, *arguments: int) -> Metrics:
 def drain(bench: Bench, case: str) -> Metrics:
     """Drain a queue with one worker."""
     n = bench.sizes.tasks * (5 if case in {OURS, RAW} else 1)
-    bench.postgres.run(f"DROP SCHEMA IF EXISTS {case} CASCADE")
+    _empty(bench)
     return fill_and_drain(bench, _module(case), n, BENCH_POSTGRES=bench.postgres.dsn)
 
 
 def pick_up(bench: Bench, case: str) -> Metrics:
     """Measure the latency from a push to an idle worker."""
-    bench.postgres.run(f"DROP SCHEMA IF EXISTS {case} CASCADE")
+    _empty(bench)
     return wait_for_marks(bench, _module(case), BENCH_POSTGRES=bench.postgres.dsn)
 
 
@@ -102,12 +110,13 @@ def committing(bench: Bench) -> Sequence[Shot]:
         metric="rate",
         unit="tasks/s",
         raw_title="psycopg, leases and deletes of 100",
-        goals=[Goal(at_least=0.35, to=RAW)],
+        goals=[Goal(at_least=0.35, to=RAW), Goal(at_least=1.5, to="best peer")],
     ),
 )
 def draining(bench: Bench) -> Sequence[Shot]:
     """Drain a queue in PostgreSQL with one worker process."""
-    return [single(case, partial(drain, case=case)) for case in (OURS, RAW)]
+    cases = (OURS, RAW, *bench.peers_on_postgres)
+    return [single(case, partial(drain, case=case)) for case in cases]
 
 
 @experiment(
@@ -118,17 +127,18 @@ def draining(bench: Bench) -> Sequence[Shot]:
         metric="p50",
         unit="ms",
         less_is_better=True,
-        goals=[],
+        goals=[Goal(at_most=1, to="best peer")],
     ),
 )
 def picking_up(bench: Bench) -> Sequence[Shot]:
     """Push single tasks to PostgreSQL, and measure how soon an idle worker starts them."""
-    return [single(OURS, partial(pick_up, case=OURS))]
+    cases = (OURS, *bench.peers_on_postgres)
+    return [single(case, partial(pick_up, case=case)) for case in cases]
 
 
 def step_beside_dead_rows(bench: Bench, gone: int) -> Metrics:
     """Time the steps of a worker beside dead rows that the server may not remove."""
-    bench.postgres.run("DROP SCHEMA IF EXISTS alligator CASCADE")
+    _empty(bench)
     with bench.agent(_module(OURS), BENCH_POSTGRES=bench.postgres.dsn) as agent:
         found: Metrics = agent.call("step_beside_dead_rows", gone, 50)["value"]
         return found
@@ -153,4 +163,45 @@ def dead_rows(bench: Bench) -> Sequence[Shot]:
     return [
         single(OURS, partial(step_beside_dead_rows, gone=gone)),
         single(RAW, partial(step_beside_dead_rows, gone=0)),
+    ]
+
+
+def crowd(bench: Bench, waiting: int) -> Metrics:
+    """Time the operations of a queue in which this number of tasks waits."""
+    _empty(bench)
+    with bench.agent(_module(OURS), BENCH_POSTGRES=bench.postgres.dsn) as agent:
+        agent.call("push_batches", waiting, 1_000)
+        bench.postgres.run("VACUUM ANALYZE")  # so that the server does not do it meanwhile
+        bench.postgres.run("CHECKPOINT")
+        found: Metrics = agent.call("with_waiting", FEW, max(100, bench.sizes.tasks // 5))["value"]
+        return found
+
+
+@experiment(
+    "postgres-growth",
+    *(
+        Figure(
+            number=f"16{letter}",
+            title=f"PostgreSQL: {what}, with many tasks waiting",
+            metric=metric,
+            unit="µs",
+            case="many",
+            raw="few",
+            raw_title="with 100 waiting",
+            peers=False,
+            less_is_better=True,
+            goals=[Goal(at_most=1.25, to=RAW)],
+        )
+        for letter, metric, what in (
+            ("g", "push", "push"),
+            ("h", "step", "step of 10"),
+            ("i", "stats", "stats"),
+        )
+    ),
+)
+def growth(bench: Bench) -> Sequence[Shot]:
+    """Use a queue in PostgreSQL with few waiting tasks, and with the largest number."""
+    return [
+        single("few", partial(crowd, waiting=0)),
+        single("many", partial(crowd, waiting=bench.sizes.crowd)),
     ]

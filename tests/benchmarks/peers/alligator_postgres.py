@@ -11,6 +11,7 @@ import psycopg
 from alligator import Gator
 from alligator.backends.base import Message, Outcome
 from alligator.constants import MAX_TASKS
+from tests.benchmarks.peers import crowd
 from tests.benchmarks.peers.counting import mark, tick
 
 DSN = os.environ["BENCH_POSTGRES"]
@@ -36,6 +37,10 @@ def push_batches(n: int, size: int) -> None:
 def commit(n: int, threads: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(push, [n // threads] * threads))
+
+
+def with_waiting(waiting: int, calls: int) -> dict[str, float]:
+    return crowd.with_waiting(gator, waiting, calls)
 
 
 def step_beside_dead_rows(n: int, calls: int) -> dict[str, float]:

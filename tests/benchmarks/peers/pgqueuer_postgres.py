@@ -1,23 +1,45 @@
-"""PgQueuer, which is asynchronous only: its concurrent commits use as many connections."""
+"""PgQueuer, which is asynchronous only: its concurrent commits use as many connections.
+
+Its worker takes batches of 100.
+"""
 
 import asyncio
+import json
 import os
+import time
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 import psycopg
 
+from tests.benchmarks.peers.counting import async_mark, async_tick
+
+WORKER = ["-m", "tests.benchmarks.peers.pgqueuer_postgres"]
+
+BATCH = 100
+
 DSN = os.environ["BENCH_POSTGRES"]
+library: Any = import_module("pgqueuer")
 db: Any = import_module("pgqueuer.db")
-library: Any = import_module("pgqueuer.queries")
+_open: list[Any] = []
+
+
+async def _driver() -> Any:
+    return db.PsycopgDriver(await psycopg.AsyncConnection.connect(DSN, autocommit=True))
 
 
 async def _queries() -> Any:
-    connection = await psycopg.AsyncConnection.connect(DSN, autocommit=True)
-    queries = library.Queries(db.PsycopgDriver(connection))
+    queries = library.Queries(await _driver())
     if not await queries.has_table("pgqueuer"):
         await queries.install()
     return queries
+
+
+async def _opened() -> Any:
+    if not _open:
+        _open.append(await _queries())
+    return _open[0]
 
 
 async def _push(n: int, size: int, queries: Any) -> None:
@@ -27,13 +49,41 @@ async def _push(n: int, size: int, queries: Any) -> None:
 
 
 async def push(n: int) -> None:
-    await _push(n, 1, await _queries())
+    await _push(n, 1, await _opened())
 
 
 async def push_batches(n: int, size: int) -> None:
-    await _push(n, size, await _queries())
+    await _push(n, size, await _opened())
+
+
+async def push_marks(n: int, pause: float) -> None:
+    queries = await _opened()
+    for _ in range(n):
+        await asyncio.sleep(pause)
+        await queries.enqueue("mark", json.dumps(time.monotonic()).encode())
 
 
 async def commit(n: int, threads: int) -> None:
     several = [await _queries() for _ in range(threads)]
     await asyncio.gather(*(_push(n // threads, 1, each) for each in several))
+
+
+async def run_tick(job: Any) -> None:
+    json.loads(job.payload)
+    await async_tick()
+
+
+async def run_mark(job: Any) -> None:
+    await async_mark(json.loads(job.payload))
+
+
+async def work() -> None:
+    """Run tasks until the process is killed."""
+    worker = library.PgQueuer(await _driver())
+    worker.entrypoint("tick")(run_tick)
+    worker.entrypoint("mark")(run_mark)
+    await worker.run(dequeue_timeout=timedelta(seconds=30), batch_size=BATCH)
+
+
+if __name__ == "__main__":
+    asyncio.run(work())

@@ -1,0 +1,54 @@
+"""The cost of an operation while many tasks wait."""
+
+import time
+from collections.abc import Callable
+
+from alligator import Gator
+from alligator.backends.base import Outcome
+from alligator.constants import MAX_TASKS
+from alligator.monitoring.health import Health
+from alligator.monitoring.stats import measure
+from tests.benchmarks.peers.counting import tick
+
+
+def with_waiting(gator: Gator, crowd: int, calls: int) -> dict[str, float]:
+    """Time pushes, steps, stats, probes and scrapes while about *crowd* tasks wait: µs of a call."""
+    from alligator.monitoring.metrics import Metrics  # no worker and no site has to load it
+
+    client = gator.client
+    for start in range(0, crowd, MAX_TASKS):
+        push(gator, min(MAX_TASKS, crowd - start))
+    for _ in range(10):
+        gator.task(tick)
+    pushed = _timed(calls, lambda: gator.task(tick))
+    stepped = 0.0
+    done: list[Outcome] = []
+    for _ in range(calls // 10):
+        began = time.perf_counter()
+        step = client.step(["bench"], 10, outcomes=done)
+        stepped += time.perf_counter() - began
+        done = [Outcome("ack", lease) for lease in step.leases]
+        push(gator, 10)  # not timed: as many wait as before
+    client.step((), 0, outcomes=done)
+    return {
+        "push": pushed,
+        "step": stepped / (calls // 10) * 1e6,
+        "stats": _timed(calls // 10, lambda: client.stats("bench")),
+        "health": _timed(max(1, calls // 100), Health(gator, fresh_for=0).verdict),
+        "document": _timed(max(1, calls // 100), lambda: measure(gator)),
+        "scrape": _timed(max(1, calls // 100), Metrics(gator, Health(gator, fresh_for=0)).write),
+    }
+
+
+def push(gator: Gator, n: int) -> None:
+    """Push tasks in one transaction."""
+    with gator.transaction():
+        for _ in range(n):
+            gator.task(tick)
+
+
+def _timed(calls: int, call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls * 1e6
