@@ -264,48 +264,65 @@ def _can_run(binaries: Path) -> bool:
         return False
 
 
-@contextmanager
-def pgbouncer(server: PostgresServer) -> Iterator[str]:
-    """Run a PgBouncer in transaction mode before *server*, and return its DSN."""
-    folders = [*os.get_exec_path(), "/usr/sbin"]
-    binary = shutil.which("pgbouncer", path=os.pathsep.join(folders))
-    if binary is None:
-        raise Missing("pgbouncer is not on the PATH")
-    with temporary_folder() as folder:
-        port = _free_port()
+class PgBouncer:
+    """A PgBouncer in transaction mode. Its DSN stays the same when it is started again."""
+
+    def __init__(self, binary: str, folder: Path, target: str) -> None:
+        self.port: int = _free_port()
+        self.dsn = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         settings = {
             "listen_addr": "127.0.0.1",
-            "listen_port": port,
+            "listen_port": self.port,
             "unix_socket_dir": "",
             "auth_type": "any",
             "pool_mode": "transaction",
             "default_pool_size": 5,
         }
         lines = [f"{name} = {value}" for name, value in settings.items()]
-        target = f"postgres = host=127.0.0.1 port={server.port} user=postgres"
-        config = Path(folder) / "pgbouncer.ini"
+        config = folder / "pgbouncer.ini"
         config.write_text("\n".join(["[databases]", target, "[pgbouncer]", *lines]) + "\n")
-        user = USER if os.geteuid() == 0 else None
-        if user is not None:
-            os.chmod(folder, 0o755)
-        process = subprocess.Popen(
-            [binary, str(config)],
-            user=user,
-            cwd=folder,
+        self._command = [binary, str(config)]
+        self._folder = folder
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        self._process = subprocess.Popen(
+            self._command,
+            user=USER if os.geteuid() == 0 else None,
+            cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        end = time.monotonic() + PATIENCE
+        while not _listens(self.port):
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("pgbouncer does not start")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL: all connections are lost."""
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def pgbouncer(server: PostgresServer) -> Iterator[PgBouncer]:
+    """Run a PgBouncer before *server*."""
+    folders = [*os.get_exec_path(), "/usr/sbin"]
+    binary = shutil.which("pgbouncer", path=os.pathsep.join(folders))
+    if binary is None:
+        raise Missing("pgbouncer is not on the PATH")
+    with temporary_folder() as folder:
+        if os.geteuid() == 0:
+            os.chmod(folder, 0o755)
+        target = f"postgres = host=127.0.0.1 port={server.port} user=postgres"
+        bouncer = PgBouncer(binary, Path(folder), target)
+        bouncer.start()
         try:
-            end = time.monotonic() + PATIENCE
-            while not _listens(port):
-                if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError("pgbouncer does not start")
-                time.sleep(0.01)
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield bouncer
         finally:
-            process.kill()
-            process.wait()
+            bouncer.kill()
 
 
 def _listens(port: int) -> bool:

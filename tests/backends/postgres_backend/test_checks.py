@@ -6,7 +6,8 @@ import pytest
 from alligator.backends.postgres_backend import Client, checks
 from alligator.exceptions import BackendUnavailable
 from tests.backends.postgres_backend.conftest import Query
-from tests.harness.postgres_servers import PostgresServer
+from tests.harness.postgres_servers import PostgresServer, postgres_server
+from tests.harness.requirements import needed
 
 
 def test_settings_that_can_lose_tasks_are_named(client: Client, query: Query) -> None:
@@ -43,6 +44,20 @@ def test_prepared_transaction_is_named(
             assert "prepared transaction" in " ".join(client.warnings())
         finally:
             connection.tpc_rollback()
+
+
+def test_replication_slot_that_nothing_reads_is_named() -> None:
+    with needed(), postgres_server(wal_level="logical") as server:
+        client = Client(server.dsn)
+        client.ping()
+        before = " ".join(client.warnings())
+        server.run("SELECT pg_create_logical_replication_slot('left_behind', 'pgoutput')")
+
+        found = " ".join(client.warnings())
+        client.close()
+
+    assert "Replication slots" not in before
+    assert "(left_behind)" in found
 
 
 def test_dead_rows_are_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from tests.harness.store_servers import Missing
 @pytest.fixture(scope="module")
 def bouncer(postgres_process: PostgresServer) -> Iterator[str]:
     try:
-        with pgbouncer(postgres_process) as dsn:
-            yield dsn
+        with pgbouncer(postgres_process) as found:
+            yield found.dsn
     except Missing as missing:
         pytest.skip(str(missing))
 

@@ -14,7 +14,7 @@ from tests.faults.audit import Answer
 from tests.faults.catalogue import fault
 from tests.faults.harness import SITES, Broken, Harness, eventually
 from tests.harness.mysql_servers import mysql_server
-from tests.harness.postgres_servers import postgres_server
+from tests.harness.postgres_servers import pgbouncer, postgres_server
 
 KILLS = int(os.environ.get("KILLS", "25"))
 """How often the web server is killed; for the record 500 times."""
@@ -228,6 +228,15 @@ def database_same_plain_psycopg(harness: Harness) -> None:
 def database_same_plain_asyncpg(harness: Harness) -> None:
     """The same with a plain connection of asyncpg in the database of the store."""
     kill_in_the_store(harness, "plain_asyncpg")
+
+
+@fault("postgres")
+def database_same_pgbouncer(harness: Harness) -> None:
+    """The same, where application and queue use a PgBouncer in transaction mode (psycopg)."""
+    with pgbouncer(harness.postgres.server) as bouncer:
+        harness.dsn = bouncer.dsn
+        kill_in_the_store(harness, "plain_psycopg")
+        harness.drain()
 
 
 @fault("postgres")

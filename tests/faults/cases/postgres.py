@@ -7,6 +7,7 @@ import psycopg
 from tests.faults.catalogue import fault
 from tests.faults.harness import Harness
 from tests.faults.proxy import Mishap, Proxy
+from tests.harness.postgres_servers import pgbouncer
 
 CRASHES = 4
 
@@ -147,3 +148,22 @@ def snapshot_held(harness: Harness) -> None:
         harness.drain()
         with suppress(psycopg.Error):
             old.rollback()
+
+
+@fault("postgres")
+def pgbouncer_killed(harness: Harness) -> None:
+    """Kill the PgBouncer before the server under load, again and again, and start it again."""
+    with pgbouncer(harness.postgres.server) as bouncer:
+        harness.dsn = bouncer.dsn
+        harness.web()
+        harness.worker()
+        harness.worker()
+        with harness.traffic(task="work"):
+            for _ in range(CRASHES):
+                harness.pause(0.3, 0.9)
+                with harness.outage():
+                    bouncer.kill()
+                    harness.pause(0, 0.3)
+                    bouncer.start()
+                harness.wait_until_well()
+        harness.drain()
