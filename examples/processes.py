@@ -32,6 +32,7 @@ PREPARATIONS = {"social_django": "examples.social_django.manage migrate --verbos
 WORKERS = {
     "orders_fastapi": "alligator --app examples.orders_fastapi.app:gator",
     "social_django": "examples.social_django.manage alligator worker",
+    "social_network": "flask --app examples.social_network.app alligator worker",
 }
 """The command of a worker, after ``python -m``, where ``alligator`` does not suffice."""
 

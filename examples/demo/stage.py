@@ -39,7 +39,8 @@ class Stage:
 
     def start_worker(self) -> None:
         """Start a worker."""
-        self.worker = self._stack.enter_context(working(self._folder / "worker.log", self._environ))
+        log = self._folder / "worker.log"
+        self.worker = self._stack.enter_context(working(log, self._environ, EXAMPLE))
 
     def post(self, path: str, **form: str) -> httpx.Response:
         """Send a form, as a browser does."""

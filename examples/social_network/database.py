@@ -1,57 +1,75 @@
-"""Store people, followers and posts in a SQLite file."""
+"""Store people, followers and posts, by default in a SQLite file."""
 
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-DATA = Path(os.environ.get("DATA", "data"))
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Column, ForeignKey, Table, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from sqlalchemy_alligator import outbox_table
+
+DATA = Path(os.environ.get("DATA", "data")).absolute()
 """The folder of the example's files."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS people (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, email TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS follows (
-    follower INTEGER NOT NULL REFERENCES people, followed INTEGER NOT NULL REFERENCES people,
-    PRIMARY KEY (follower, followed));
-CREATE TABLE IF NOT EXISTS posts (
-    id INTEGER PRIMARY KEY, author INTEGER NOT NULL REFERENCES people, message TEXT NOT NULL,
-    form_key TEXT NOT NULL UNIQUE);
-"""
+URL = os.environ.get("DATABASE_URL", f"sqlite:///{DATA / 'social_network.db'}")
+"""The database, such as ``postgresql+psycopg://user@host/network``."""
 
 
-@contextmanager
-def connect() -> Iterator[sqlite3.Connection]:
-    """Open the database; changes are committed if the block succeeds."""
-    DATA.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(DATA / "social_network.db")
-    connection.row_factory = sqlite3.Row
-    try:
-        connection.executescript(SCHEMA)
-        with connection:
-            yield connection
-    finally:
-        connection.close()
+class Base(DeclarativeBase):
+    """The tables of the example."""
 
 
-def find_person(db: sqlite3.Connection, name: str) -> int | None:
-    """Return the id of the person of that name."""
-    row = db.execute("SELECT id FROM people WHERE name = ?", [name]).fetchone()
-    return row["id"] if row else None
+follows = Table(
+    "follows",
+    Base.metadata,
+    Column("follower", ForeignKey("people.id"), primary_key=True),
+    Column("followed", ForeignKey("people.id"), primary_key=True),
+)
 
 
-def add_post(db: sqlite3.Connection, author: int, message: str, form_key: str) -> int:
-    """Add a post and return its id; the same form sent twice is one post."""
-    db.execute(
-        "INSERT OR IGNORE INTO posts (author, message, form_key) VALUES (?, ?, ?)",
-        [author, message, form_key],
+class Person(Base):
+    """Who posts, and reads the posts of others."""
+
+    __tablename__ = "people"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    email: Mapped[str]
+    readers: Mapped[list["Person"]] = relationship(
+        secondary=follows,
+        primaryjoin=id == follows.c.followed,
+        secondaryjoin=id == follows.c.follower,
+        order_by=name,
     )
-    row = db.execute("SELECT id FROM posts WHERE form_key = ?", [form_key]).fetchone()
-    return int(row["id"])
 
 
-def followers(db: sqlite3.Connection, person: int) -> list[int]:
-    """Return the ids of the followers of *person*."""
-    rows = db.execute("SELECT follower FROM follows WHERE followed = ?", [person])
-    return [row["follower"] for row in rows]
+class Post(Base):
+    """What a person has written."""
+
+    __tablename__ = "posts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("people.id"))
+    message: Mapped[str]
+    form_key: Mapped[str] = mapped_column(unique=True)
+    author: Mapped[Person] = relationship()
+
+
+outbox_table(Base.metadata)  # a real project creates it by a migration
+
+db = SQLAlchemy(metadata=Base.metadata)
+
+
+def create_tables() -> None:
+    """Create the tables that do not exist."""
+    DATA.mkdir(parents=True, exist_ok=True)
+    db.create_all()
+
+
+def find_person(name: str) -> Person | None:
+    """Return the person of that name."""
+    return db.session.scalar(select(Person).where(Person.name == name))
+
+
+def find_post(form_key: str) -> Post | None:
+    """Return the post that was made of the form with that key."""
+    return db.session.scalar(select(Post).where(Post.form_key == form_key))

@@ -3,7 +3,7 @@
 from email.message import EmailMessage
 from mailbox import Maildir
 
-from .database import DATA, connect
+from .database import DATA, Person, Post, db
 
 
 def send_post_email(post_id: int, follower_id: int) -> None:
@@ -18,17 +18,13 @@ def send_mention_email(post_id: int, person_id: int) -> None:
 
 def _send(post_id: int, person_id: int, subject: str) -> None:
     # Only ids travel: what they stand for is read here, and so it is never stale.
-    with connect() as db:
-        post = db.execute(
-            "SELECT message, name FROM posts JOIN people ON people.id = author WHERE posts.id = ?",
-            [post_id],
-        ).fetchone()
-        person = db.execute("SELECT email FROM people WHERE id = ?", [person_id]).fetchone()
+    post = db.session.get_one(Post, post_id)
+    person = db.session.get_one(Person, person_id)
     mail = EmailMessage()
     mail["From"] = "SoSocial <post@sosocial.example>"
-    mail["To"] = person["email"]
-    mail["Subject"] = subject.format(author=post["name"])
-    mail.set_content(post["message"])
+    mail["To"] = person.email
+    mail["Subject"] = subject.format(author=post.author.name)
+    mail.set_content(post.message)
     outbox().add(mail)  # a real one: smtplib.SMTP("localhost").send_message(mail)
 
 
