@@ -31,21 +31,31 @@ class MySQLServer:
         return f"mysql+pymysql://root@localhost/test?unix_socket={self.socket}"
 
 
+def find_programs() -> tuple[list[str], list[str]]:
+    """Return the commands that create a database and that run a server."""
+    mysqld = os.environ.get("MYSQLD")  # to run the tests with MySQL
+    if mysqld:
+        server = [mysqld, "--no-defaults", "--secure-file-priv=NULL"]
+        return [*server, "--initialize-insecure"], [*server, "--mysqlx=OFF"]
+    mariadbd, install = shutil.which("mariadbd"), shutil.which("mariadb-install-db")
+    if mariadbd is None or install is None:
+        raise Missing("mariadb-server: apt-get install mariadb-server")
+    root = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+    return [install, "--no-defaults", *root], [mariadbd, "--no-defaults"]
+
+
 @contextmanager
 def mysql_server() -> Iterator[MySQLServer]:
-    """Run a MariaDB that is on the PATH."""
-    server, install = shutil.which("mariadbd"), shutil.which("mariadb-install-db")
-    if server is None or install is None:
-        raise Missing("mariadb-server: apt-get install mariadb-server")
+    """Run a MariaDB that is on the PATH, or the MySQL that the variable MYSQLD names."""
+    install, server = find_programs()
     with temporary_folder() as name:
         folder = Path(name)
         user = USER if os.geteuid() == 0 else None
         if user is not None:
             os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
         data = folder / "data"
-        options = ["--no-defaults", f"--datadir={data}"]
         made = subprocess.run(
-            [install, *options, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            [*install, f"--datadir={data}"],
             user=user,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -58,7 +68,7 @@ def mysql_server() -> Iterator[MySQLServer]:
         with (folder / "log").open("wb") as out:
             process = subprocess.Popen(
                 [
-                    *(server, *options, f"--socket={path}", "--skip-networking"),
+                    *(*server, f"--datadir={data}", f"--socket={path}", "--skip-networking"),
                     *("--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=2"),
                 ],
                 user=user,
