@@ -30,6 +30,7 @@ LOWEST = [
     "boto3==1.35.0",
     "psycopg[binary]==3.1.18",
     "httpx==0.27.0",
+    "sqlalchemy==2.0.24; python_version < '3.13'",
 ]
 #: The tests that use these libraries.
 OF_LIBRARIES = [
