@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from importlib import import_module
 from sys import maxsize
 from time import monotonic
@@ -53,16 +53,6 @@ def locate(func: Callable[..., Any]) -> tuple[str, str]:
     >>> locate(choice)
     ('random', 'choice')
     """
-    try:
-        return _locate(func)
-    except TypeError as error:  # not hashable, so not cached
-        if isinstance(error, NotImportable):
-            raise
-        return _locate.__wrapped__(func)
-
-
-@lru_cache(maxsize=4096)
-def _locate(func: Callable[..., Any]) -> tuple[str, str]:
     module = getattr(func, "__module__", None)
     names = (getattr(func, "__qualname__", None), getattr(func, "__name__", None))
     owner = getattr(func, "__self__", None)
@@ -134,6 +124,9 @@ def _attribute(found: object, name: str) -> object:
 
 def find_function(module: str, name: str) -> Callable[..., Any]:
     """Import the function that a payload names; raises `PayloadError`."""
+    found = _imported(module, name)
+    if type(found) is FunctionType:
+        return found  # the usual case, which must be quick
     if not (_is_dotted(module) and _is_dotted(name)):
         raise PayloadError(f"{module!r:.80} and {name!r:.80} do not name a function")
     found = unwrapped(load(module, name))
@@ -155,9 +148,8 @@ def load(module: str, name: str) -> Any:
     module cannot be imported, for whatever reason, and `UnknownCallableError` when it holds nothing
     of that name.
     """
-    imported = sys.modules.get(module)
-    found: Any = getattr(imported, name, None)
-    if found is not None and not _is_half_imported(imported):
+    found = _imported(module, name)
+    if found is not None:
         return found
     found = _import(module)
     for part in name.split("."):
@@ -168,8 +160,12 @@ def load(module: str, name: str) -> Any:
     return found
 
 
-def _is_half_imported(module: object) -> bool:
-    return getattr(getattr(module, "__spec__", None), "_initializing", False) is True
+def _imported(module: str, name: str) -> Any:
+    """Return the attribute of a module that has been imported to its end; otherwise None."""
+    imported = sys.modules.get(module)
+    if getattr(getattr(imported, "__spec__", None), "_initializing", False) is True:
+        return None
+    return getattr(imported, name, None)
 
 
 def _import(module: str) -> Any:
@@ -224,6 +220,11 @@ class Callee:
     def name(self) -> str:
         """The name of the function, as ``package.module.name``."""
         return _name(self.func)
+
+    @cached_property
+    def location(self) -> tuple[str, str]:
+        """What `locate` returns for the function."""
+        return locate(self.func)
 
     def name_at(self, place: int | str) -> str:
         """Return the name of the parameter at a position, or of that name."""
