@@ -23,7 +23,7 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "dramatiq": ("dramatiq[redis]",),
     "celery": ("celery[redis]",),
     "procrastinate": ("procrastinate", "psycopg[binary]"),
-    "pgqueuer": ("pgqueuer[psycopg]", "psycopg[binary]"),
+    "pgqueuer": ("pgqueuer[asyncpg]",),
     "oban": ("oban", "psycopg[binary]"),
     "chancy": ("chancy", "psycopg[binary]"),
 }

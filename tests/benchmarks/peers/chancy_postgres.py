@@ -78,6 +78,8 @@ async def work() -> None:
     executor = "chancy.executors.asyncex.AsyncExecutor"
     async with library.Chancy(DSN) as chancy:
         await chancy.migrate()
-        await chancy.declare(library.Queue("bench", concurrency=PLACES, executor=executor))
+        await chancy.declare(
+            library.Queue("bench", concurrency=PLACES, executor=executor, polling_interval=1)
+        )
         async with library.Worker(chancy) as worker:
             await worker.wait_for_shutdown()

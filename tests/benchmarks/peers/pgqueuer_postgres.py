@@ -1,6 +1,7 @@
 """PgQueuer, which is asynchronous only: its concurrent commits use as many connections.
 
-Its worker takes batches of 100.
+It uses asyncpg, with which its worker is several times faster than with psycopg. The worker takes
+batches of 100.
 """
 
 import asyncio
@@ -11,8 +12,6 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
-import psycopg
-
 from tests.benchmarks.peers.counting import async_mark, async_tick
 
 WORKER = ["-m", "tests.benchmarks.peers.pgqueuer_postgres"]
@@ -22,11 +21,12 @@ BATCH = 100
 DSN = os.environ["BENCH_POSTGRES"]
 library: Any = import_module("pgqueuer")
 db: Any = import_module("pgqueuer.db")
+driver: Any = import_module("asyncpg")
 _open: list[Any] = []
 
 
 async def _driver() -> Any:
-    return db.PsycopgDriver(await psycopg.AsyncConnection.connect(DSN, autocommit=True))
+    return db.AsyncpgDriver(await driver.connect(DSN))
 
 
 async def _queries() -> Any:
