@@ -81,7 +81,7 @@ class WorkLoop:
     def run(self) -> int:
         """Run tasks until the worker stops, one plain task at once in the current thread.
 
-        Returns the exit status: 1 if the lifespan of the gator could not be entered.
+        Returns the exit status: 1 if the lifespan of the gator could not be entered, or has ended.
         """
         worker = self._worker
         if worker.gator.lifespan is not None:
@@ -93,7 +93,9 @@ class WorkLoop:
             copy_context().run(self._work)
         else:
             self._work_in_threads()
-        return self._join_dispatcher()
+        status = self._join_dispatcher()
+        loop = self._event_loop
+        return EXIT_UNFINISHED if loop is not None and loop.has_lost_lifespan else status
 
     def join_threads(self) -> None:
         """Wait for the threads, at most `HANG_SECONDS` for each."""
@@ -154,9 +156,11 @@ class WorkLoop:
             self._dispatcher.runner.cancel_all(CANCEL_SECONDS)
 
     def watch(self) -> None:
-        """Check whether a task blocks the event loop."""
+        """Check whether a task blocks the event loop; stop the worker if its lifespan has ended."""
         if self._dispatcher is not None:
             self._dispatcher.watch.check()
+        if self._event_loop is not None and not self._event_loop.keeps_lifespan():
+            self._worker.keep_running = False
 
     def take_lag(self) -> float | None:
         """Return the longest time for which the event loop was blocked since the last call."""
