@@ -1,7 +1,7 @@
 """A coroutine task may be cancelled at each of its awaits: by its time limit, or as its worker ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -106,7 +106,7 @@ class Run:
         for part in parts:
             await self.execute(part)
 
-    async def _one_by_one(self, parts: list[Program]) -> AsyncIterator[None]:
+    async def _one_by_one(self, parts: list[Program]) -> AsyncGenerator[None, None]:
         for part in parts:
             await self.execute(part)
             yield
@@ -187,7 +187,7 @@ def run_task(
         runner.submit([Reserved(lease, gator.read(lease), perf_counter(), clock() + 60)])
         await ended.wait()
         await asyncio.sleep(0)
-        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        return asyncio.all_tasks() - {asyncio.current_task()}
 
     left_behind = loop.run_until_complete(main())
 
