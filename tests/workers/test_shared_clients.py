@@ -263,7 +263,9 @@ def test_inline_tasks_of_a_web_process_share_clients(
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     env = {**services, "ALLIGATOR_CONN": NOWHERE, "ALLIGATOR_ASYNC": "false"}
-    command = f"-m uvicorn --port 0 --loop {loop} --no-access-log web:app".split()
+    # A server that closes idle connections may close one that the client is about to use.
+    options = f"--port 0 --loop {loop} --no-access-log --timeout-keep-alive {PATIENCE}"
+    command = ["-m", "uvicorn", *options.split(), "web:app"]
     unlimited = httpx.Limits(max_connections=None)
 
     with (
