@@ -95,7 +95,7 @@ def test_one_kind_alone_is_looked_for_seldom(monkeypatch: pytest.MonkeyPatch) ->
     assert looks == [LOOK_AHEAD, 0, LOOK_AHEAD]
 
 
-def test_kind_that_was_not_found_next_is_not_reserved_before_the_next_look() -> None:
+def test_kind_that_was_not_found_is_not_reserved_before_the_next_look() -> None:
     demand = slow(Demand(Places()))
     demand.note_overflow(18, 19)
     assert demand.room(0, 0) == 101

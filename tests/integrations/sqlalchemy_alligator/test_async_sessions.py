@@ -1,6 +1,7 @@
 """Tasks follow the transactions of an AsyncSession."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,6 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from sqlalchemy import URL, text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -261,13 +261,13 @@ def test_fastapi_with_coroutines(
 
 
 # A thread that fails is an error of the test.
-def test_outbox_in_a_file_that_cannot_be_opened_leaves_no_failing_thread(tmp_path: Path) -> None:
+def test_outbox_that_cannot_be_opened_leaves_no_failing_thread(tmp_path: Path) -> None:
     pytest.importorskip("aiosqlite")
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/missing/shop.db")
     outbox = EngineOutbox(lambda: engine.sync_engine, "alligator_outbox")
     before = set(threading.enumerate())
 
-    with pytest.raises(OperationalError):
+    with pytest.raises(sqlite3.OperationalError):
         outbox.check()
 
     for thread in set(threading.enumerate()) - before:
