@@ -38,10 +38,13 @@ def loop_maker(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
 class WorkerEventLoop(BackgroundLoop):
     """The event loop on which a worker runs its coroutines, from its first task to its last."""
 
-    def __init__(self, gator: Gator, log: logging.Logger, kind: str = "asyncio") -> None:
+    def __init__(
+        self, gator: Gator, log: logging.Logger, kind: str, stop_worker: Callable[[], None]
+    ) -> None:
         super().__init__("alligator-worker-loop", loop_maker(kind))
         self._gator = gator
         self._log = log
+        self._stop_worker = stop_worker
         self._lifespan: _Lifespan | None = None
         self.has_lost_lifespan: bool = False
         """Whether the lifespan has ended although the worker had not left it."""
@@ -68,11 +71,12 @@ class WorkerEventLoop(BackgroundLoop):
             )
             return False
         self._lifespan = lifespan
+        lifespan.left.add_done_callback(lambda _: self._note_end(lifespan))
         return True
 
-    def keeps_lifespan(self) -> bool:
-        """Return False, and log it once, if the lifespan has ended: its clients are closed."""
-        if self._lifespan is not None and (error := self._lifespan.failure()) is not None:
+    def _note_end(self, lifespan: "_Lifespan") -> None:
+        """Stop the worker if the lifespan has ended before `leave`: its clients are closed."""
+        if self._lifespan is lifespan and (error := lifespan.failure()) is not None:
             self._lifespan = None
             self.has_lost_lifespan = True
             self._log.error(
@@ -80,7 +84,7 @@ class WorkerEventLoop(BackgroundLoop):
                 describe(error),
                 exc_info=error,
             )
-        return not self.has_lost_lifespan
+            self._stop_worker()
 
     def leave(self, seconds: float) -> None:
         """Leave the lifespan, which may take *seconds*; then close the loop."""
