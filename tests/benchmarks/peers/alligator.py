@@ -78,6 +78,22 @@ def with_waiting(crowd: int, calls: int) -> dict[str, float]:
     }
 
 
+def steps_of_one(crowd: int, calls: int, limited: bool) -> float:
+    """Time steps that reserve one of about *crowd* tasks and ack the last one: µs of a call."""
+    push_batches(crowd, min(1_000, crowd))
+    if limited:
+        gator.limit(at_once=100, per_minute=100_000)
+    spent = 0.0
+    done: list[Outcome] = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        step = gator.client.step(["bench"], 1, outcomes=done)
+        spent += time.perf_counter() - start
+        done = [Outcome("ack", lease) for lease in step.leases]
+        push(1)  # not timed: as many wait as before
+    return spent / calls * 1e6
+
+
 def _timed(calls: int, call: Callable[[], object]) -> float:
     start = time.perf_counter()
     for _ in range(calls):

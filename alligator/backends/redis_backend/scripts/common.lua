@@ -14,6 +14,9 @@
 --   :past  HASH  place in a ring -> when (µs), ready, scheduled, leased, dead, pushed, succeeded, failed,
 --                dropped
 --   :off   when the queue is resumed (µs; -1: without an end); absent if it was never paused
+--   :lim   its limit: how many at once, how many starts (0: any number), within how long (µs); absent if it
+--          has none
+--   :begun HASH  'n' -> how many of its tasks have begun, a number up to that -> when that one did (µs)
 --   :own, :uniq, :cool  the unique keys: see unique.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
@@ -86,6 +89,26 @@ local function pauses_of(queues, count, now)
     found[i] = till < 0 and math.huge or (till > now and till)
   end
   return found
+end
+
+-- Return until when the limit of a queue lets no task begin (µs; math.huge: until a lease ends); false if
+-- it has none, or one may begin now. Also return the limit.
+local function limited_until(queue, now)
+  local limit = call('GET', queue .. ':lim')
+  if not limit then
+    return false, false
+  end
+  local at_once, starts, span = string.match(limit, '^(%d+) (%d+) (%d+)$')
+  at_once, starts = tonumber(at_once) or 0, tonumber(starts) or 0
+  if at_once > 0 and call('ZCARD', queue .. ':run') >= at_once then
+    return math.huge, limit
+  end
+  if starts > 0 then
+    local number = (call('HGET', queue .. ':begun', 'n') or 0) + 1 - starts
+    local till = (tonumber(call('HGET', queue .. ':begun', whole(number)) or nil) or -math.huge) + span
+    return till > now and till, limit
+  end
+  return false, limit
 end
 
 local function wake(queue)
