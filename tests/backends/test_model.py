@@ -281,7 +281,9 @@ class Store(RuleBasedStateMachine):
         )
         for name in order:
             self.reclaim(self.queues[name])
-        order = [name for name in order if not self.queues[name].paused and self.queues[name].most()]
+        order = [
+            name for name in order if not self.queues[name].paused and self.queues[name].most()
+        ]
         self.check_reserved(order, step.leases, limit)
         for lease in step.leases:
             entry = self.ready_of(lease)

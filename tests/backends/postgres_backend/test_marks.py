@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alligator.backends.base import Message
+from alligator.backends.base import Limit, Message, Outcome
 from alligator.backends.postgres_backend import Client, marks
 from alligator.backends.postgres_backend.codec import BEGINNING
 from alligator.backends.postgres_backend.marks import EARLIEST, LATE, Marks
@@ -107,3 +107,20 @@ def test_task_before_the_mark_is_found_by_the_next_full_scan(
     client._marks._full_at = 0.0
     assert [lease.task_id for lease in client.step(["mail"], 1).leases] == ["a"]
     client.ack(second)
+
+
+@pytest.mark.usefixtures("always_slow")
+def test_tasks_that_a_limit_has_kept_are_found_afterwards(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.push_many([Message("mail", "a", "{}"), Message("mail", "b", "{}")])
+    client.push_many([Message("print", "x", "{}")])
+    client.limit("mail", Limit(at_once=1))
+    client.step(["other"], 1)
+    monkeypatch.setattr(marks, "LATE", -3_600_000_000)  # as if the push had been an hour ago
+
+    first, other = client.step(["mail", "print"], 5).leases
+    step = client.step(["mail", "print"], 5, outcomes=[Outcome("ack", first)])
+
+    assert (first.task_id, other.task_id) == ("a", "x")
+    assert [lease.task_id for lease in step.leases] == ["b"]

@@ -6,6 +6,7 @@ import pytest
 
 from alligator.backends.base import (
     Announcement,
+    Limit,
     Message,
     Outcome,
     WorkerInfo,

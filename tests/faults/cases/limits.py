@@ -94,7 +94,9 @@ def check(harness: Harness, watch: Watch) -> None:
     if watch.most_leased() > AT_ONCE:
         raise Broken(f"I1: {watch.most_leased()} tasks were leased at once, limit {AT_ONCE}")
     if harness.audit_log.ledger.with_suffix(".pauses").exists():
-        harness.notes.append("a worker was late: its acks may count twice, so starts are not judged")
+        harness.notes.append(
+            "a worker was late: its acks may count twice, so starts are not judged"
+        )
     elif watch.most_begun(1.0) > STARTS:
         raise Broken(f"I1: {watch.most_begun(1.0)} tasks began in a second, limit {STARTS}")
     most = f"at most {watch.most_leased()} at once, {watch.most_begun(1.0)} in a second"
