@@ -50,6 +50,8 @@ def limit_command(get_gator: Callable[[], Gator]) -> click.Command:
             return
         if remove == has_numbers:
             raise WrongCommand("Give --at-once, --per-second or --per-minute, or else --remove.")
+        if per_second and per_minute:
+            raise WrongCommand("Give --per-second or --per-minute, not both.")
         for name in names_of(gator, queue_words):
             if remove:
                 gator.unlimit(name)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..backends.limits import Limit
+from ..backends.base import Limit
 from ..backends.stats import COUNTERS, STATES
 from ..constants import FAIL
 from ..gator import Gator

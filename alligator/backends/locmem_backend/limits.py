@@ -3,7 +3,7 @@
 from collections import deque
 from math import inf
 
-from ..limits import Limit
+from ..base import Limit
 
 
 class Limiter:

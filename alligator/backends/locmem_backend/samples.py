@@ -2,7 +2,8 @@
 
 from collections import deque
 
-from ..stats import SAMPLE_SECONDS, SAMPLES, QueueStats, Sample
+from ..base import QueueStats, Sample
+from ..stats import SAMPLE_SECONDS, SAMPLES
 
 
 class Samples:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ...backends.limits import Limit
+from ...backends.base import Limit
 from ...payload.envelope import content_in
 
 DASH = "—"

@@ -88,7 +88,7 @@ def test_clock_that_is_set_back_lengthens_the_time_of_no_limit(client: Client) -
     client.push_many(messages("a", "b"))
     client.limit("all", Limit(starts=1, seconds=3600.0))
     client.beat(worker, 60)
-    assert ids(client.reserve("all")) == ["a"]
+    assert ids(client.reserve("all", lease_for=14_400)) == ["a"]
     set_back(client, 7200)
 
     client.beat(worker, 60)

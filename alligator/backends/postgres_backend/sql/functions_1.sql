@@ -762,8 +762,11 @@ DECLARE
     v_at timestamptz;
     v_until timestamptz;
     v_next timestamptz := 'infinity';
-    v_limited text[] := {s}.lock_limits(p_queues);
+    v_limited text[] := '{}';
 BEGIN
+    IF EXISTS (SELECT FROM {s}.queue_limit) THEN
+        v_limited := {s}.lock_limits(p_queues);
+    END IF;
     FOR n IN 1 .. cardinality(p_queues) LOOP
         v_at := {s}.first_due(p_queues[n], p_after, n);
         IF v_at < v_next THEN
@@ -877,7 +880,7 @@ DECLARE
     v_took float8;
     v_pause float8 := 'infinity';
     v_paused text[];
-    v_limited text[];
+    v_limited text[] := '{}';
     v_changed text[] := p_ack_queues || p_out_queues;  -- where tasks have begun or ended
     v_left_out boolean := false;
     v_most int;
@@ -907,7 +910,9 @@ BEGIN
         v_deaths := {s}.settle_outcomes(p_verdicts, p_out_queues, p_out_ids, p_out_seqs, p_out_tokens,
             p_delays, p_datas, p_reasons, p_tracebacks);
     END IF;
-    v_limited := {s}.lock_limits(p_queues || p_ack_queues || p_out_queues);
+    IF EXISTS (SELECT FROM {s}.queue_limit) THEN
+        v_limited := {s}.lock_limits(p_queues || p_ack_queues || p_out_queues);
+    END IF;
     v_now := clock_timestamp();
     IF p_limit > 0 THEN
         FOR n IN 1 .. cardinality(p_queues) LOOP
