@@ -96,7 +96,7 @@ def test_limit_refuses_what_is_no_number_of_tasks(gator: Gator, name: str, numbe
     ("numbers", "message"),
     [({}, "Give at_once="), ({"per_second": 1, "per_minute": 2}, "not both")],
 )
-def test_limit_needs_one_rate_or_none(gator: Gator, numbers: dict[str, int], message: str) -> None:
+def test_limit_needs_one_rate_or_none(gator: Gator, numbers: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         gator.limit(**numbers)
 

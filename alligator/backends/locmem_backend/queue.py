@@ -276,7 +276,7 @@ class Queue:
             dead=len(self._dead),
             oldest=now - min(ready, default=now),
             paused=max(0.0, self.paused_until - now),
-            limit=self.limiter and self.limiter.limit,
+            limit=None if self.limiter is None else self.limiter.limit,
             limited=len(ready) if self._begins(now) > now else 0,
             **numbers,
         )
