@@ -32,12 +32,6 @@ PRIORITIES = st.sampled_from([0, 0, 1, -1])
 KEYS = st.sampled_from(
     [None, *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR))]
 ) | st.sampled_from([None, None, None, Unique("l", until_start=False)])
-LIMITS = {
-    "a": Limit(1),
-    "b": Limit(2),
-    "c": Limit(None, 3, HOUR),
-    "d": Limit(2, 5, HOUR),
-}
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
@@ -274,6 +268,9 @@ class Store(RuleBasedStateMachine):
 
     @rule(order=st.permutations(["one", "two"]), limit=st.integers(1, 4), for_ever=st.booleans())
     def reserve(self, order: list[str], limit: int, for_ever: bool) -> None:
+        self.step_on(order, limit, for_ever=for_ever)
+
+    def step_on(self, order: list[str], limit: int, *, for_ever: bool) -> None:
         self.number += 1
         lease_for = HOUR if for_ever else 0.0
         step = self.client.step(
@@ -292,6 +289,26 @@ class Store(RuleBasedStateMachine):
             entry.queue.begun += bool(entry.queue.limit and entry.queue.limit.starts)
             self.take(entry, lease, expired=not for_ever)
         assert step.leases or step.pause > HOUR / 2
+
+    # Several steps, for few histories would reach a limit by chance.
+    @rule(
+        name=QUEUES,
+        limit=st.sampled_from([Limit(1), Limit(2), Limit(None, 1, HOUR), Limit(2, 2, HOUR)]),
+        steps=st.integers(1, 4),
+        stays=st.sampled_from([True, False, False]),
+    )
+    def reserve_with_limit(self, name: str, limit: Limit, steps: int, stays: bool) -> None:
+        self.set_limit(name, limit)
+        for _ in range(steps):
+            self.step_on(["one", "two"], 3, for_ever=True)
+        if not stays:
+            self.set_limit(name, None)
+
+    def set_limit(self, name: str, limit: Limit | None) -> None:
+        self.queues[name].limit = limit
+        if limit is None or limit.starts is None:
+            self.queues[name].begun = 0
+        self.client.limit(self.name(name), limit)
 
     def take(self, entry: Entry, lease: Lease, *, expired: bool) -> None:
         run = lease.queue_name, lease.task_id, lease.token
@@ -437,7 +454,7 @@ class Store(RuleBasedStateMachine):
         action=st.sampled_from(
             [
                 *("retry_dead", "drop_dead", "lease", "cancel", "drop_all"),
-                *("pause", "resume", "resume", "limit", "unlimit", "unlimit"),
+                *("pause", "resume", "resume", "unlimit"),
             ]
         ),
         name=QUEUES,
@@ -446,17 +463,8 @@ class Store(RuleBasedStateMachine):
     def meddle(self, action: str, name: str, task_id: str) -> None:
         getattr(self, action)(name, task_id)
 
-    def limit(self, name: str, task_id: str) -> None:
-        self.set_limit(name, LIMITS[task_id])
-
     def unlimit(self, name: str, _: str) -> None:
         self.set_limit(name, None)
-
-    def set_limit(self, name: str, limit: Limit | None) -> None:
-        self.queues[name].limit = limit
-        if limit is None or limit.starts is None:
-            self.queues[name].begun = 0
-        self.client.limit(self.name(name), limit)
 
     def pause(self, name: str, task_id: str) -> None:
         self.queues[name].paused = inf if task_id in "ab" else HOUR
