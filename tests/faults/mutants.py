@@ -179,8 +179,8 @@ MUTANTS = [
     Mutant(
         "a paused queue is reserved from",
         "step.lua",
-        "not has_stopped and not paused[place] then",
-        "not has_stopped then",
+        "not has_stopped and not paused[place] and",
+        "not has_stopped and",
         paused,
     ),
     Mutant(
@@ -193,22 +193,22 @@ MUTANTS = [
     Mutant(
         "a limit counts no leases",
         "step.lua",
-        "call('ZCARD', queue .. ':run') >= at_once then",
+        "call('ZCARD', queue .. ':run') >= limit.at_once then",
         "false then",
         at_once,
     ),
     Mutant(
         "a limit counts no starts",
         "step.lua",
-        "return till > now and till, limit",
-        "return false, limit",
+        "return found[2] and found[2] + limit.span > now and",
+        "return false and",
         starts,
     ),
     Mutant(
         "a start is not recorded",
         "step.lua",
-        "local number = call('HINCRBY', queue .. ':begun', 'n', 1)",
-        "local number = 1",
+        "call('ZADD', queue .. ':begun', stamp, stamp)",
+        "",
     ),
     Mutant(
         "a step reserves more than one task of a limited queue",

@@ -33,12 +33,10 @@ def set_back(client: Client, seconds: float, queue: str = "all") -> None:
     """Leave the data as it is when the server's clock was set back by so many seconds."""
     prefix = "{alligator}:"
     conn: Any = client.conn
-    for zset in (f"{prefix}{queue}:due", f"{prefix}{queue}:run", f"{prefix}workers"):
+    zsets = (f"{prefix}{queue}:due", f"{prefix}{queue}:run", f"{prefix}{queue}:begun")
+    for zset in (*zsets, f"{prefix}workers"):
         for member, score in conn.zrange(zset, 0, -1, withscores=True):
             conn.zadd(zset, {member: score + seconds * 1e6})
-    for number, began in conn.hgetall(f"{prefix}{queue}:begun").items():
-        if number != "n":
-            conn.hset(f"{prefix}{queue}:begun", number, str(int(int(began) + seconds * 1e6)))
     for name, record in conn.hgetall(f"{prefix}schedules").items():
         last, ran, seen, gone, about = record.split(" ", 4)
         times = (str(int(int(time) + seconds * 1e6)) for time in (seen, gone))
@@ -94,7 +92,7 @@ def test_clock_that_is_set_back_lengthens_the_time_of_no_limit(client: Client) -
     client.beat(worker, 60)
 
     assert not client.reserve("all")
-    assert 3600 - SLACK < client.step(["all"], 1).pause <= 3600
+    assert 3600 - SLACK < client.step(["all"], 1).pause < 3600 + SLACK
     set_back(client, -3601)  # an hour later
     assert ids(client.reserve("all")) == ["b"]
 

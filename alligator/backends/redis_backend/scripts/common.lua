@@ -16,7 +16,7 @@
 --   :off   when the queue is resumed (µs; -1: without an end); absent if it was never paused
 --   :lim   its limit: how many at once, how many starts (0: any number), within how long (µs); absent if it
 --          has none
---   :begun HASH  'n' -> how many of its tasks have begun, a number up to that -> when that one did (µs)
+--   :begun ZSET  when (µs) -> the same: when its last tasks began, as many as the limit lets begin
 --   :own, :uniq, :cool  the unique keys: see unique.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
@@ -91,24 +91,26 @@ local function pauses_of(queues, count, now)
   return found
 end
 
--- Return until when the limit of a queue lets no task begin (µs; math.huge: until a lease ends); false if
--- it has none, or one may begin now. Also return the limit.
-local function limited_until(queue, now)
-  local limit = call('GET', queue .. ':lim')
-  if not limit then
-    return false, false
+-- Return the limit of a queue; false if it has none.
+local function limit_of(queue)
+  local at_once, starts, span =
+    string.match(call('GET', queue .. ':lim') or '', '^(%d+) (%d+) (%d+)$')
+  return at_once and { at_once = tonumber(at_once), starts = tonumber(starts), span = span }
+    or false
+end
+
+-- Return until when a limit lets no task of its queue begin (µs; math.huge: until a lease ends); false if one
+-- may begin now.
+local function limited_until(queue, limit, now)
+  if limit.at_once > 0 and call('ZCARD', queue .. ':run') >= limit.at_once then
+    return math.huge
   end
-  local at_once, starts, span = string.match(limit, '^(%d+) (%d+) (%d+)$')
-  at_once, starts = tonumber(at_once) or 0, tonumber(starts) or 0
-  if at_once > 0 and call('ZCARD', queue .. ':run') >= at_once then
-    return math.huge, limit
+  if limit.starts > 0 then
+    local place = limit.starts - 1
+    local found = call('ZREVRANGE', queue .. ':begun', place, place, 'WITHSCORES')
+    return found[2] and found[2] + limit.span > now and found[2] + limit.span
   end
-  if starts > 0 then
-    local number = (call('HGET', queue .. ':begun', 'n') or 0) + 1 - starts
-    local till = (tonumber(call('HGET', queue .. ':begun', whole(number)) or nil) or -math.huge) + span
-    return till > now and till, limit
-  end
-  return false, limit
+  return false
 end
 
 local function wake(queue)

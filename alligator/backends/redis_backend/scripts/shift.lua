@@ -35,15 +35,10 @@ end
 for place = 4, #KEYS do
   shift(KEYS[place] .. ':due')
   shift(KEYS[place] .. ':run')
+  shift(KEYS[place] .. ':begun')
   local till = tonumber(call('GET', KEYS[place] .. ':off') or 0) or 0
   if till > 0 then
     call('SET', KEYS[place] .. ':off', whole(till - by))
-  end
-  local begun = call('HGETALL', KEYS[place] .. ':begun')
-  for i = 1, #begun, 2 do
-    if begun[i] ~= 'n' then
-      call('HSET', KEYS[place] .. ':begun', begun[i], whole(begun[i + 1] - by))
-    end
   end
   if call('EXISTS', KEYS[place] .. ':due') == 1 then
     wake(KEYS[place])

@@ -11,7 +11,7 @@ local paused = pauses_of(KEYS, #KEYS, now)
 local reply = {}
 
 for k, queue in ipairs(KEYS) do
-  local till, limit = limited_until(queue, now)
+  local limit = limit_of(queue)
   reply[k] = {
     count_ready(queue, now),
     call('ZCARD', queue .. ':due'),
@@ -19,8 +19,8 @@ for k, queue in ipairs(KEYS) do
     call('ZCARD', queue .. ':dead'),
     math.max(0, now - (first_due(queue) or now)),
     paused[k] and (paused[k] == math.huge and -1 or paused[k] - now) or 0,
-    limit or '',
-    till and 1 or 0,
+    limit and call('GET', queue .. ':lim') or '',
+    limit and limited_until(queue, limit, now) and 1 or 0,
     unpack(call('HMGET', queue .. ':cnt', unpack(ARGV))),
   }
 end

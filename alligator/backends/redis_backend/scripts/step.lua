@@ -148,7 +148,7 @@ function apply.expired(queue, at)
   return at + 4
 end
 
-local changed, limited = {}, {}
+local changed, limits = {}, {}
 local at = 7
 while at <= #ARGV do
   local queue = KEYS[tonumber(ARGV[at + 1])]
@@ -160,12 +160,14 @@ end
 -- so soon. This worker may be busy then, and others look only every few seconds.
 local function wake_changed()
   for queue in pairs(changed) do
-    if limited[queue] ~= false then
-      local till, has_limit = limited_until(queue, now)
-      local due = has_limit and (not till or till <= now + SOON) and first_due(queue)
-      if due and due <= now then
-        wake(queue)
-      end
+    local queue_limit = limits[queue]
+    if queue_limit == nil then
+      queue_limit = limit_of(queue)
+    end
+    local till = queue_limit and limited_until(queue, queue_limit, now) or now
+    local due = queue_limit and till <= now + SOON and first_due(queue)
+    if due and due <= now then
+      wake(queue)
     end
   end
 end
@@ -285,35 +287,29 @@ local function reserve(place, queue, most)
 end
 
 -- Reserve one task of a queue that has a limit, and record that it begins.
-local function reserve_one(place, queue, queue_limit)
+local function reserve_one(place, queue, starts)
   local before = left
   reserve(place, queue, 1)
-  if left == before then
-    return
-  end
-  changed[queue] = true
-  local starts = tonumber(string.match(queue_limit, '^%d+ (%d+) ') or 0)
-  if starts == 0 then
-    return
-  end
-  local number = call('HINCRBY', queue .. ':begun', 'n', 1)
-  call('HSET', queue .. ':begun', whole(number), stamp)
-  -- More than one if the limit is a lower one.
-  local old = number - starts
-  while call('HDEL', queue .. ':begun', whole(old)) == 1 do
-    old = old - 1
+  if left < before then
+    changed[queue] = true
+    if starts > 0 then
+      call('ZADD', queue .. ':begun', stamp, stamp)
+      call('ZREMRANGEBYRANK', queue .. ':begun', 0, -1 - starts)
+    end
   end
 end
 
+local limited = {}
 for place = 1, places do
   local queue = KEYS[place]
-  local till, queue_limit = limited_until(queue, now)
-  limited[queue] = queue_limit and (till or now)
-  if left > 0 and not has_stopped and not paused[place] then
-    if not queue_limit then
+  local queue_limit = limit_of(queue)
+  limits[queue] = queue_limit
+  limited[place] = queue_limit and limited_until(queue, queue_limit, now)
+  if left > 0 and not has_stopped and not paused[place] and not limited[place] then
+    if queue_limit then
+      reserve_one(place, queue, queue_limit.starts)
+    else
       reserve(place, queue, left)
-    elseif not till then
-      reserve_one(place, queue, queue_limit)
     end
   end
 end
@@ -356,7 +352,7 @@ if left == limit then
   for place = 1, places do
     local queue = KEYS[place]
     local due = first_due(queue)
-    local till = math.max(paused[place] or 0, limited[queue] or 0)
+    local till = math.max(paused[place] or 0, limited[place] or 0)
     if till > now or not due then
       call('DEL', queue .. ':wake')
     end
@@ -374,9 +370,9 @@ if left == 0 or has_stopped then
   -- There may be more tasks: one worker wakes the next, so that none is woken without a task.
   for place = 1, places do
     local queue = KEYS[place]
-    local due = first_due(queue)
-    local is_open = not limited[queue] or (limited[queue] <= now and not changed[queue])
-    if due and due <= now and not paused[place] and is_open then
+    local is_open = not paused[place] and not limited[place] and not (limits[queue] and changed[queue])
+    local due = is_open and first_due(queue)
+    if due and due <= now then
       wake(queue)
     end
   end
