@@ -663,28 +663,26 @@ END $$;
 CREATE FUNCTION {s}.limited_until(p_queue text, p_now timestamptz) RETURNS timestamptz LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-    v_at_once int;
-    v_starts int;
+    v_is_full boolean;
     v_span interval;
-    v_leased int;
     v_began timestamptz;
 BEGIN
-    SELECT at_once, starts, seconds * interval '1 s' INTO v_at_once, v_starts, v_span
-    FROM {s}.queue_limit WHERE queue = p_queue;
-    IF v_at_once IS NOT NULL THEN
-        SELECT count(*) INTO v_leased FROM (
-            SELECT FROM {s}.task WHERE queue = p_queue AND state = 'l' LIMIT v_at_once) l;
-        IF v_leased >= v_at_once THEN
-            RETURN 'infinity';
-        END IF;
-    END IF;
-    IF v_starts IS NOT NULL THEN
-        SELECT at INTO v_began FROM {s}.begun WHERE queue = p_queue AND number = 1 - v_starts + (
-            SELECT max(number) FROM {s}.begun WHERE queue = p_queue);
-        -- A time to come is that of a clock that was set back.
-        IF v_began <= p_now AND v_began + v_span > p_now THEN
-            RETURN v_began + v_span;
-        END IF;
+    -- In one statement, which is faster.
+    SELECT
+        CASE WHEN l.at_once IS NOT NULL THEN l.at_once <= (
+            SELECT count(*) FROM (
+                SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.state = 'l' LIMIT l.at_once) leased) END,
+        l.seconds * interval '1 s',
+        CASE WHEN l.starts IS NOT NULL THEN (
+            SELECT b.at FROM {s}.begun b WHERE b.queue = p_queue AND b.number = 1 - l.starts + (
+                SELECT max(m.number) FROM {s}.begun m WHERE m.queue = p_queue)) END
+    INTO v_is_full, v_span, v_began
+    FROM {s}.queue_limit l WHERE l.queue = p_queue;
+    IF v_is_full THEN
+        RETURN 'infinity';
+    -- A time to come is that of a clock that was set back.
+    ELSIF v_began <= p_now AND v_began + v_span > p_now THEN
+        RETURN v_began + v_span;
     END IF;
     RETURN NULL;
 END $$;
@@ -696,9 +694,9 @@ DECLARE
     v_starts int;
     v_number bigint;
 BEGIN
-    SELECT starts INTO v_starts FROM {s}.queue_limit WHERE queue = p_queue;
+    SELECT l.starts, 1 + coalesce((SELECT max(b.number) FROM {s}.begun b WHERE b.queue = p_queue), 0)
+    INTO v_starts, v_number FROM {s}.queue_limit l WHERE l.queue = p_queue;
     IF v_starts IS NOT NULL THEN
-        SELECT coalesce(max(number), 0) + 1 INTO v_number FROM {s}.begun WHERE queue = p_queue;
         INSERT INTO {s}.begun (queue, number, at) VALUES (p_queue, v_number, p_now);
         -- More than one if the limit is a lower one.
         LOOP
@@ -1014,8 +1012,8 @@ BEGIN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
             FOR n IN 1 .. cardinality(p_queues) LOOP
                 CONTINUE WHEN p_queues[n] = ANY (v_paused);
-                CONTINUE WHEN p_queues[n] = ANY (v_limited)
-                    AND {s}.limited_until(p_queues[n], v_now) > v_now + interval '5 s';
+                CONTINUE WHEN p_queues[n] = ANY (v_limited) AND (p_queues[n] = ANY (v_changed)
+                    OR {s}.limited_until(p_queues[n], v_now) > v_now + interval '5 s');
                 IF {s}.first_due(p_queues[n], p_after, n) <= v_now + interval '5 s' THEN
                     PERFORM {s}.wake(p_queues[n], 1);
                     EXIT;
