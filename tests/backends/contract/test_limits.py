@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from math import inf
 
 import pytest
 
@@ -249,7 +248,7 @@ def test_task_is_leased_by_its_id_in_spite_of_a_limit(client: Client) -> None:
 def test_pause_of_a_limited_queue_holds(client: Client) -> None:
     push(client, "a")
     client.limit("mail", TWO)
-    client.pause("mail", inf)
+    client.pause("mail", float("inf"))
 
     assert step_often(client) == []
     client.pause("mail", 0)
