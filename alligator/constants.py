@@ -79,6 +79,9 @@ MAX_TIMEOUT: Final = 1_000_000.0
 MAX_NUMBER: Final = 2**31 - 1
 """The largest whole number that an option accepts."""
 
+MAX_LIMIT: Final = 100_000
+"""The largest number in the limit of a queue: stores remember so many starts."""
+
 UNRUNNABLE_SECONDS: Final = 86_400.0
 """The number of seconds for which a task that no worker can run is released, before it is dead."""
 

@@ -232,17 +232,17 @@ def check_name(option: str, value: object) -> str:
     return value
 
 
-def check_whole(option: str, value: object, *, least: int = 0) -> int:
-    """Return a whole number from *least* to `MAX_NUMBER`; 3.0 is accepted, "3" and True are not."""
-    if type(value) is int and least <= value <= MAX_NUMBER:
+def check_whole(option: str, value: object, *, least: int = 0, most: int = MAX_NUMBER) -> int:
+    """Return a whole number from *least* to *most*; 3.0 is accepted, "3" and True are not."""
+    if type(value) is int and least <= value <= most:
         return value
     try:
         number = int(value) if isinstance(value, float) else index(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number = -1
-    if isinstance(value, bool) or number != value or not least <= number <= MAX_NUMBER:
+    if isinstance(value, bool) or number != value or not least <= number <= most:
         raise InvalidOption(
-            f"{option} is a whole number from {least} to {MAX_NUMBER:,}, not {_short_repr(value)}."
+            f"{option} is a whole number from {least} to {most:,}, not {_short_repr(value)}."
         )
     return number
 

@@ -47,8 +47,9 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "backends": (
-            "base controls legacy locmem_backend locmem_backend.entry "
-            "locmem_backend.keys locmem_backend.queue locmem_backend.schedules "
+            "base controls legacy limits locmem_backend locmem_backend.entry "
+            "locmem_backend.keys locmem_backend.limits locmem_backend.queue "
+            "locmem_backend.samples locmem_backend.schedules "
             "pending_aborts postgres_backend "
             "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
             "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
@@ -62,7 +63,8 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.topology schedules shared_database sqlite_backend sqlite_backend.clock "
             "sqlite_backend.database sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
-            "sqlite_backend.keys sqlite_backend.migration sqlite_backend.schedules "
+            "sqlite_backend.keys sqlite_backend.limits sqlite_backend.measures "
+            "sqlite_backend.migration sqlite_backend.schedules "
             "sqlite_backend.schema sqlite_backend.tables sqlite_backend.wakeup "
             "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
             "sqs_backend.connection sqs_backend.credentials sqs_backend.dead_letters "
@@ -120,7 +122,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "cli": (
-            "check dead errors latergator letters outbox pausing processes program progress "
+            "check dead errors latergator letters limiting outbox pausing processes program progress "
             "schedules selection show source suggest tables worker"
         ),
     },
@@ -136,6 +138,11 @@ TESTED_BY = {
     "backends.shared_database": "backends/postgres_backend/test_shared_database.py",
     "constants": "test_layout.py",
     "backends.schedules": "backends/contract/test_schedules.py",
+    "backends.limits": "backends/contract/test_limits.py",
+    "backends.locmem_backend.limits": "backends/contract/test_limits.py",
+    "backends.locmem_backend.samples": "backends/test_stats.py",
+    "backends.sqlite_backend.limits": "backends/contract/test_limits.py",
+    "backends.sqlite_backend.measures": "backends/sqlite_backend/test_writes.py",
     "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",
     "backends.redis_backend.schedules": "backends/contract/test_schedules.py",
     "backends.sqlite_backend.schedules": "backends/contract/test_schedules.py",
@@ -340,12 +347,13 @@ def test_core_has_no_import_cycles() -> None:
 def test_contract_of_a_store_is_imported_from_one_module() -> None:
     contract = set(import_module("alligator.backends.base").__all__)
     parts = {
+        "alligator.backends.limits",
         "alligator.backends.records",
         "alligator.backends.redaction",
         "alligator.backends.schedules",
         "alligator.backends.stats",
     }
-    own = {CORE / "backends" / name for name in ("base.py", "schedules.py")}
+    own = {CORE / "backends" / name for name in ("base.py", "schedules.py", "stats.py")}
     paths = [path for folder in (*PACKAGES, ROOT / "tests") for path in modules(folder)]
 
     elsewhere = [

@@ -38,6 +38,7 @@ from ..constants import (
     MAX_LOST,
 )
 from ..exceptions import AlligatorException, BackendError
+from .limits import Limit, LimitStore
 from .records import (
     Commit,
     DeadLetter,
@@ -66,6 +67,7 @@ __all__ = [
     "Duplicates",
     "Figures",
     "Lease",
+    "Limit",
     "Message",
     "Outcome",
     "Peeked",
@@ -84,7 +86,7 @@ __all__ = [
 ]
 
 
-class Client(ScheduleStore, ABC):
+class Client(ScheduleStore, LimitStore, ABC):
     """A store of tasks.
 
     Constructing one opens no connection; the first use does. Threads may share it, and a forked child
@@ -108,7 +110,7 @@ class Client(ScheduleStore, ABC):
     keeps_keys: ClassVar[bool] = False  # whether messages may have unique keys
     lists_workers: ClassVar[bool] = True
     """Whether `workers` lists the workers that called `beat`; if not, an empty list means nothing."""
-    known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", "paused", *COUNTERS)
+    known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", "paused", "limited", *COUNTERS)
     """The fields of `QueueStats` that the store knows; the others are 0 and mean nothing."""
     limitations: ClassVar[Sequence[str]] = ()
     """The parts of this contract that the store cannot keep, as sentences; health shows them."""
@@ -169,6 +171,7 @@ class Client(ScheduleStore, ABC):
         reclaimed: their tasks are ready again, or dead if reserved alone and lost *max_lost* times.
         Tasks are reserved from the first of *queue_names* that has ready ones, then from the next; in a
         queue by priority, then the one due for longest first; a suspect alone. *limit* 0 reserves none.
+        A paused queue gives none, one with a `Limit` what that allows.
 
         For each task that dies, up to two of the oldest dead letters of its queue are dropped if
         there are more than `dead_limit`, or if they are older than `dead_seconds`.
@@ -215,13 +218,6 @@ class Client(ScheduleStore, ABC):
     @abstractmethod
     def stats(self, queue_name: str) -> QueueStats:
         """Return the numbers of a queue, at a cost that does not grow with its length."""
-
-    def pause(self, queue_name: str, seconds: float) -> None:
-        """Pause the queue for *seconds* (inf: no end; 0: resume): `step` reserves none of its tasks.
-
-        Everything else continues. The queue counts as used from now on. Workers wake up at the end.
-        """
-        raise BackendError(f"{self.address} cannot pause a queue.")
 
     def stats_of(self, queue_names: Sequence[str]) -> list[QueueStats]:
         """Return the `stats` of each queue, in as few round trips as the store allows."""

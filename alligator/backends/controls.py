@@ -5,8 +5,10 @@ from math import inf
 from time import time
 
 from .._runtime.interrupts import checkpoint, due
+from ..constants import MAX_LIMIT
+from ..exceptions import InvalidOption
 from ..options import Seconds, check_whole, to_expiry
-from .base import Client, DeadLetter, QueueStats
+from .base import Client, DeadLetter, Limit, QueueStats
 
 
 class QueueControls:
@@ -40,6 +42,27 @@ class QueueControls:
         """End the pause of the queue."""
         self.client.pause(queue_name or self.queue_name, 0.0)
 
+    def limit(
+        self,
+        queue_name: str | None = None,
+        *,
+        at_once: int | None = None,
+        per_second: int | None = None,
+        per_minute: int | None = None,
+    ) -> None:
+        """Limit the queue, over all workers: these numbers replace those that it had.
+
+        At most *at_once* of its tasks run at one time, and at most *per_second* or *per_minute* begin
+        within any second or minute. Each is a whole number from 1 to 100,000; give *at_once*, one of
+        the others, or both. Raises `InvalidOption`, and `BackendError` if the store has no limits.
+        """
+        limit = to_limit(at_once, per_second, per_minute)
+        self.client.limit(queue_name or self.queue_name, limit)
+
+    def unlimit(self, queue_name: str | None = None) -> None:
+        """Remove the limit of the queue."""
+        self.client.limit(queue_name or self.queue_name, None)
+
     def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
         """Return the dead letters, the latest first."""
         most = check_whole("limit", limit)
@@ -52,3 +75,24 @@ class QueueControls:
     def drop_dead(self, task_id: str, queue_name: str | None = None) -> bool:
         """Delete a dead task; return whether there was one with that id."""
         return self.client.drop_dead(queue_name or self.queue_name, task_id)
+
+
+def to_limit(at_once: int | None, per_second: int | None, per_minute: int | None) -> Limit:
+    """Return the limit of these numbers; raise `InvalidOption` if they are none."""
+    given = {"at_once": at_once, "per_second": per_second, "per_minute": per_minute}
+    numbers = {
+        name: check_whole(name, number, least=1, most=MAX_LIMIT)
+        for name, number in given.items()
+        if number is not None
+    }
+    if not numbers:
+        raise InvalidOption(
+            "Give at_once=, per_second= or per_minute=; gator.unlimit() removes a limit."
+        )
+    if per_second is not None and per_minute is not None:
+        raise InvalidOption("Give per_second= or per_minute=, not both.")
+    return Limit(
+        numbers.get("at_once"),
+        numbers.get("per_second", numbers.get("per_minute")),
+        1.0 if per_minute is None else 60.0,
+    )

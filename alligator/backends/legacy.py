@@ -48,8 +48,8 @@ class FiveMethodClient(base.Client):
     limitations: ClassVar[Sequence[str]] = (
         "A task whose id is already on the queue is not reported as a duplicate, and undoing a push "
         "removes any task that waits under its ids. A repeated push pushes the tasks again.",
-        "A queue cannot be paused, tasks have no priorities and no unique keys, and those that expire "
-        "are only logged.",
+        "A queue cannot be paused or limited, tasks have no priorities and no unique keys, and those "
+        "that expire are only logged.",
     )
 
     def __init__(self, backend: FiveMethods) -> None:

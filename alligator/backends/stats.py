@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
+from .limits import Limit
+
 Figures = Mapping[str, Mapping[str, int]]
 """Numbers that a store adds up: by queue (`COMMITS` for those of no queue), then by name."""
 
@@ -68,6 +70,10 @@ class QueueStats(NamedTuple):
     """Seconds until the queue is resumed; inf if that has no end, 0 if it is not paused."""
     unreadable: Sequence[str] = ()
     """The fields for which the store holds something other than a number; they are 0 here."""
+    limit: Limit | None = None
+    """The limit of the queue; None if it has none."""
+    limited: int = 0
+    """Ready tasks that wait because the limit is reached: all of them, or none."""
 
 
 def read_numbers(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, int], tuple[str, ...]]:

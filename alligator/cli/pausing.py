@@ -43,7 +43,7 @@ class SecondsRange(click.FloatRange):
         return number
 
 
-_names_argument = click.argument("queue_words", nargs=-1, metavar="[QUEUE]...")
+names_argument = click.argument("queue_words", nargs=-1, metavar="[QUEUE]...")
 
 
 def pausing_commands(get_gator: Callable[[], Gator]) -> list[click.Command]:
@@ -65,29 +65,29 @@ def _make_pause(open_gator: Callable[[], Gator]) -> click.Command:
         metavar="SECONDS",
         help="Resume by itself after this time.",
     )
-    @_names_argument
+    @names_argument
     @report_errors
     def pause(seconds: float | None, queue_words: tuple[str, ...]) -> None:
         gator = open_gator()
-        for name in _names(gator, queue_words):
+        for name in names_of(gator, queue_words):
             gator.pause(name, until=seconds)
             end = "" if seconds is None else f" for {age(seconds)}"
-            click.echo(f"{escape(name)} is paused{end}; {_left(gator, name)}")
+            click.echo(f"{escape(name)} is paused{end}; {tasks_left(gator, name)}")
 
     return pause
 
 
 def _make_resume(open_gator: Callable[[], Gator]) -> click.Command:
     @click.command("resume", cls=IdsCommand, help="End the pause of these queues.")
-    @_names_argument
+    @names_argument
     @report_errors
     def resume(queue_words: tuple[str, ...]) -> None:
         gator = open_gator()
-        for name in _names(gator, queue_words):
+        for name in names_of(gator, queue_words):
             was_paused = gator.stats(name).paused
             gator.resume(name)
             how = "is resumed" if was_paused else "was not paused"
-            click.echo(f"{escape(name)} {how}; {_left(gator, name)}")
+            click.echo(f"{escape(name)} {how}; {tasks_left(gator, name)}")
 
     return resume
 
@@ -102,14 +102,14 @@ def _make_drain(open_gator: Callable[[], Gator]) -> click.Command:
         metavar="SECONDS",
         help="Give up after this time; by default never.",
     )
-    @_names_argument
+    @names_argument
     @report_errors
     def drain(timeout: float | None, queue_words: tuple[str, ...]) -> None:
         gator = open_gator()
         end = inf if timeout is None else monotonic() + timeout
-        for name in _names(gator, queue_words):
+        for name in names_of(gator, queue_words):
             _wait_until_empty(gator, name, end)
-            click.echo(f"{escape(name)} is empty; {_left(gator, name)}")
+            click.echo(f"{escape(name)} is empty; {tasks_left(gator, name)}")
 
     return drain
 
@@ -119,11 +119,11 @@ def _wait_until_empty(gator: Gator, name: str, end: float) -> None:
         if stats.paused and stats.ready and not stats.leased:
             raise Failure(f"{escape(name)} is paused: {beside('resume')} {escape(name)}")
         if monotonic() >= end:
-            raise Failure(f"{escape(name)} is not empty after this time; {_left(gator, name)}")
+            raise Failure(f"{escape(name)} is not empty after this time; {tasks_left(gator, name)}")
         sleep(max(0.0, min(POLL_SECONDS, end - monotonic())))
 
 
-def _names(gator: Gator, words: tuple[str, ...]) -> list[str]:
+def names_of(gator: Gator, words: tuple[str, ...]) -> list[str]:
     """Return the queues that the command names; raise before anything is done if one is unknown."""
     if not words:
         raise WrongCommand(f"Name a queue: {beside('stats')} shows them.")
@@ -136,7 +136,7 @@ def _names(gator: Gator, words: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _left(gator: Gator, name: str) -> str:
+def tasks_left(gator: Gator, name: str) -> str:
     """Return how many tasks the queue has, such as "3 ready, 1 leased, 0 scheduled"."""
     stats = gator.stats(name)
     return ", ".join(

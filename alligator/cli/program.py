@@ -12,6 +12,7 @@ from ..monitoring.health import Health
 from .check import show_check
 from .dead import dead_commands, queue_option
 from .errors import report_errors
+from .limiting import limit_command
 from .outbox import outbox_commands
 from .pausing import pausing_commands
 from .processes import processes_option, run_workers
@@ -52,6 +53,7 @@ def store_commands(
         outbox_commands(get_gator),
         schedule_commands(get_gator),
         *pausing_commands(get_gator),
+        limit_command(get_gator),
     ]
 
 

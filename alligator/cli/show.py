@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ..backends.base import Limit
 from ..backends.stats import COUNTERS, STATES
 from ..constants import FAIL
 from ..gator import Gator
@@ -43,6 +44,9 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
         if queue["paused"]:
             end = age(queue["resumes_in"])
             click.echo(f"{escape(queue['name'])} is paused{f' for {end} more' if end else ''}")
+        if queue["limit"]:
+            waiting = f"; {queue['limited']:,} wait for it" if queue["limited"] else ""
+            click.echo(f"{escape(queue['name'])}: {Limit(**queue['limit'])}{waiting}")
     click.echo()
     print_table(
         ["queue", *COUNTERS],

@@ -180,6 +180,11 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
     paused = GaugeMetricFamily(
         "alligator_queue_paused", "Whether the queue is paused: 1, or 0.", labels=of
     )
+    limited = GaugeMetricFamily(
+        "alligator_queue_limited_tasks",
+        "Ready tasks that wait for the limit of the queue.",
+        labels=of,
+    )
     ends = CounterMetricFamily(
         "alligator_tasks",
         "Attempts that succeeded, failed or were lost; tasks that were canceled, dropped or expired.",
@@ -196,6 +201,7 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
         **{name: (ends, [name]) for name in OUTCOMES},
         "oldest": (oldest, []),
         "paused": (paused, []),
+        "limited": (limited, []),
         "pushed": (pushed, []),
         "retried": (retried, []),
         "died": (died, []),
@@ -205,7 +211,7 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
         for name, number in queue.numbers(each.store.client.known_stats).items():
             family, label = places[name]
             family.add_metric([*labels, *label], number > 0 if name == "paused" else number)
-    yield from (depth, oldest, paused, ends, pushed, retried, died)
+    yield from (depth, oldest, paused, limited, ends, pushed, retried, died)
 
 
 def _time_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator[Metric]:

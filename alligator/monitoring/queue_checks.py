@@ -52,7 +52,7 @@ def _find_faults(queue: MeasuredQueue, limits: Limits) -> dict[str, str]:
     """Return what is wrong with a queue, by measurement; empty texts when all is well."""
     name, stats, dropped = queue
     seconds, tasks = limits.seconds(name), limits.tasks(name)
-    faults = {"depth": "", "oldestAge": "", "dead": "", "dropped": "", "paused": ""}
+    faults = {"depth": "", "oldestAge": "", "dead": "", "dropped": "", "paused": "", "limited": ""}
     if stats.unreadable:
         fields = ", ".join(stats.unreadable)
         faults["depth"] = f"{name}: the store has something that is not a number for {fields}"
@@ -62,8 +62,9 @@ def _find_faults(queue: MeasuredQueue, limits: Limits) -> dict[str, str]:
         end = "until it is resumed" if stats.paused == inf else f"for {stats.paused:,.0f} s more"
         faults["paused"] = f"{name} is paused {end}; ready tasks: {stats.ready:,}"
     elif stats.oldest > seconds:
+        why = f"; {stats.limited:,} wait for its limit" if stats.limited else ""
         faults["oldestAge"] = (
-            f"the oldest ready task of {name} has waited for {stats.oldest:,.0f} s"
+            f"the oldest ready task of {name} has waited for {stats.oldest:,.0f} s{why}"
         )
     if stats.dead > MAX_DEAD:
         faults["dead"] = f"{name} has {stats.dead:,} dead tasks: retry or drop them"
@@ -85,6 +86,8 @@ def _describe(
         measured["dead"] = (queue.stats.dead, "tasks")
     if "dropped" in reported:
         measured["dropped"] = (queue.dropped, "tasks")
+    if queue.stats.limit is not None:
+        measured["limited"] = (queue.stats.limited, "tasks")
     if queue.stats.paused:
         measured["paused"] = (queue.stats.ready, "tasks")
     return {

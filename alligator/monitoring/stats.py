@@ -196,12 +196,18 @@ def _queue(queue: QueueSnapshot, reported: Iterable[str]) -> dict[str, Any]:
         "oldest_age": oldest if oldest is None else round(oldest, 3),
         "paused": None if paused is None else paused > 0,
         "resumes_in": round(paused, 3) if paused and paused < inf else None,
+        "limit": _limit(queue.stats),
+        "limited": stats.get("limited"),
         "counters": {counter: stats.get(counter) for counter in COUNTERS},
         "rates": {name: _rates(name, stats.get(name), queue.history) for name in RATED},
         "run_time": _times(queue.run),
         "latency": _times(queue.latency),
         "history": None if queue.history is None else [_sample(each) for each in queue.history],
     }
+
+
+def _limit(stats: QueueStats | None) -> dict[str, float | None] | None:
+    return None if stats is None or stats.limit is None else stats.limit._asdict()
 
 
 def _rates(

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from alligator.backends.base import Announcement, Client, Lease, Message, Outcome, Verdict
+from alligator.backends.base import Announcement, Client, Lease, Limit, Message, Outcome, Verdict
 from alligator.backends.unique import Held, Unique
 from alligator.exceptions import BackendError
 
@@ -73,6 +73,9 @@ class Queue:
     """The keys that are held by the ids of tasks that are done."""
     paused: float = 0.0
     """For how long; these histories take no such time."""
+    limit: Limit | None = None
+    begun: int = 0
+    """How many were reserved since it has a number of starts."""
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             (
@@ -85,6 +88,14 @@ class Queue:
 
     def ready(self) -> list[Entry]:
         return [entry for entry in self.tasks if entry.state == "ready"]
+
+    def most(self) -> float:
+        """Return how many a step may reserve."""
+        if self.limit is None:
+            return inf
+        leased = [entry for entry in self.tasks if entry.state == "leased"]
+        is_open = len(leased) < (self.limit.at_once or inf)
+        return int(is_open and self.begun < (self.limit.starts or inf))
 
     def holder(self, unique: Unique | None) -> str | None:
         """Find the id of the task that holds that key."""
@@ -257,6 +268,9 @@ class Store(RuleBasedStateMachine):
 
     @rule(order=st.permutations(["one", "two"]), limit=st.integers(1, 4), for_ever=st.booleans())
     def reserve(self, order: list[str], limit: int, for_ever: bool) -> None:
+        self.step_on(order, limit, for_ever=for_ever)
+
+    def step_on(self, order: list[str], limit: int, *, for_ever: bool) -> None:
         self.number += 1
         lease_for = HOUR if for_ever else 0.0
         step = self.client.step(
@@ -264,14 +278,37 @@ class Store(RuleBasedStateMachine):
         )
         for name in order:
             self.reclaim(self.queues[name])
-        order = [name for name in order if not self.queues[name].paused]
+        order = [
+            name for name in order if not self.queues[name].paused and self.queues[name].most()
+        ]
         self.check_reserved(order, step.leases, limit)
         for lease in step.leases:
             entry = self.ready_of(lease)
             assert entry.lost == lease.lost
             entry.alone, entry.early = len(step.leases) == 1, False
+            entry.queue.begun += bool(entry.queue.limit and entry.queue.limit.starts)
             self.take(entry, lease, expired=not for_ever)
         assert step.leases or step.pause > HOUR / 2
+
+    # Several steps, for few histories would reach a limit by chance.
+    @rule(
+        name=QUEUES,
+        limit=st.sampled_from([Limit(1), Limit(2), Limit(None, 1, HOUR), Limit(2, 2, HOUR)]),
+        steps=st.integers(1, 4),
+        stays=st.sampled_from([True, False, False]),
+    )
+    def reserve_with_limit(self, name: str, limit: Limit, steps: int, stays: bool) -> None:
+        self.set_limit(name, limit)
+        for _ in range(steps):
+            self.step_on(["one", "two"], 3, for_ever=True)
+        if not stays:
+            self.set_limit(name, None)
+
+    def set_limit(self, name: str, limit: Limit | None) -> None:
+        self.queues[name].limit = limit
+        if limit is None or limit.starts is None:
+            self.queues[name].begun = 0
+        self.client.limit(self.name(name), limit)
 
     def take(self, entry: Entry, lease: Lease, *, expired: bool) -> None:
         run = lease.queue_name, lease.task_id, lease.token
@@ -303,7 +340,7 @@ class Store(RuleBasedStateMachine):
 
     def check_reserved(self, order: list[str], leases: Sequence[Lease], limit: int) -> None:
         found = [self.ready_of(lease) for lease in leases]
-        assert not any(entry.queue.paused for entry in found)
+        assert not any(entry.queue.paused or not entry.queue.most() for entry in found)
         assert len({id(entry) for entry in found}) == len(found)
         if any(entry.suspect for entry in found):
             assert len(found) == 1
@@ -319,7 +356,9 @@ class Store(RuleBasedStateMachine):
             assert found[limit - left :][: len(here)] == here
             left -= len(here)
             has_suspects = any(entry.suspect for entry in ready)
-            assert len(here) == min(left + len(here), len(ready)) or has_suspects
+            most = min(left + len(here), queue.most())
+            assert len(here) <= most
+            assert len(here) == min(most, len(ready)) or has_suspects
             for priority in (1, 0, -1):
                 self.check_order(
                     [entry for entry in here if entry.priority == priority],
@@ -327,7 +366,7 @@ class Store(RuleBasedStateMachine):
                 )
             levels = sorted((entry.priority for entry in ready), reverse=True)
             assert [entry.priority for entry in here] == levels[: len(here)]
-            if has_suspects and left:
+            if has_suspects and left and len(here) < queue.most():
                 # It has stopped before one, which is not the first of all.
                 assert len(found) == limit - left > 0
                 return
@@ -413,13 +452,19 @@ class Store(RuleBasedStateMachine):
     # One rule for all of these, for as rules of their own they would undo most of the others.
     @rule(
         action=st.sampled_from(
-            ["retry_dead", "drop_dead", "lease", "cancel", "drop_all", "pause", "resume", "resume"]
+            [
+                *("retry_dead", "drop_dead", "lease", "cancel", "drop_all"),
+                *("pause", "resume", "resume", "unlimit"),
+            ]
         ),
         name=QUEUES,
         task_id=IDS,
     )
     def meddle(self, action: str, name: str, task_id: str) -> None:
         getattr(self, action)(name, task_id)
+
+    def unlimit(self, name: str, _: str) -> None:
+        self.set_limit(name, None)
 
     def pause(self, name: str, task_id: str) -> None:
         self.queues[name].paused = inf if task_id in "ab" else HOUR
@@ -491,6 +536,8 @@ class Store(RuleBasedStateMachine):
                 queue.paused - HOUR / 2 < stats.paused <= queue.paused
                 or stats.paused == queue.paused
             )
+            assert stats.limit == queue.limit
+            assert stats.limited == (0 if queue.most() else stats.ready)
             assert self.client.len(self.name(name)) == stats.ready + stats.scheduled
 
     @invariant()

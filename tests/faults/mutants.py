@@ -20,10 +20,11 @@ from rich.console import Console
 from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client, Commit, Message
 from alligator.backends.redis_backend import commits as redis_commits
-from alligator.backends.sqlite_backend import keys, schema, writes
+from alligator.backends.sqlite_backend import keys, limits, schema, writes
 from tests.backends.contract import (
     test_ids,
     test_leases,
+    test_limits,
     test_outcomes,
     test_pausing,
     test_priorities,
@@ -64,6 +65,7 @@ MODULES: dict[str, ModuleType] = {
     "redis_backend/commits.py": redis_commits,
     "sqlite_backend/writes.py": writes,
     "sqlite_backend/keys.py": keys,
+    "sqlite_backend/limits.py": limits,
     "sqlite_backend/schema.py": schema,
 }
 """The files that are Python."""
@@ -92,6 +94,16 @@ def expired(client: Client) -> None:
 def paused(client: Client) -> None:
     """Check that a step serves the other queues, and not the paused one."""
     test_pausing.test_other_queues_of_the_step_are_served(client)
+
+
+def at_once(client: Client) -> None:
+    """Check that no more tasks run at once than the limit."""
+    test_limits.test_no_more_tasks_run_at_once_than_the_limit(client)
+
+
+def starts(client: Client) -> None:
+    """Check that no more tasks begin than the limit."""
+    test_limits.test_no_more_tasks_begin_than_the_limit(client)
 
 
 def started(client: Client) -> None:
@@ -167,8 +179,8 @@ MUTANTS = [
     Mutant(
         "a paused queue is reserved from",
         "step.lua",
-        "not has_stopped and not paused[place] then",
-        "not has_stopped then",
+        "not has_stopped and not paused[place] and",
+        "not has_stopped and",
         paused,
     ),
     Mutant(
@@ -177,6 +189,40 @@ MUTANTS = [
         "(till > now and till)",
         "(till > 0 and till)",
         lambda client: test_pausing.test_pause_ends_by_itself(client),
+    ),
+    Mutant(
+        "a limit counts no leases",
+        "step.lua",
+        "call('ZCARD', queue .. ':run') >= limit.at_once then",
+        "false then",
+        at_once,
+    ),
+    Mutant(
+        "a limit counts no starts",
+        "step.lua",
+        "return found[2] and found[2] + limit.span > now and",
+        "return false and",
+        starts,
+    ),
+    Mutant(
+        "a start is not recorded",
+        "step.lua",
+        "call('ZADD', queue .. ':begun', stamp, stamp)",
+        "",
+    ),
+    Mutant(
+        "a step reserves more than one task of a limited queue",
+        "step.lua",
+        "reserve(place, queue, 1)",
+        "reserve(place, queue, left)",
+    ),
+    Mutant("a removed limit stays", "limit.lua", "call('DEL', queue .. ':lim')", ""),
+    Mutant(
+        "a removed limit remembers its starts",
+        "limit.lua",
+        "call('DEL', queue .. ':begun')",
+        "",
+        lambda client: test_limits.test_removed_limit_forgets_its_starts(client),
     ),
     Mutant(
         "a failed task loses its priority",
@@ -352,9 +398,48 @@ MUTANTS = [
     Mutant(
         "a paused queue is reserved from",
         "sqlite_backend/writes.py",
-        "if self._is_paused(name):",
-        "if False:",
+        "until > self.now or (is_limited",
+        "(is_limited",
         paused,
+    ),
+    Mutant(
+        "a limit counts no leases",
+        "sqlite_backend/limits.py",
+        "state = 'leased' LIMIT",
+        "state = '' LIMIT",
+        at_once,
+    ),
+    Mutant(
+        "a limit counts no starts",
+        "sqlite_backend/limits.py",
+        "WHERE queue = ? AND number = ?",
+        "WHERE queue = ? AND number < 0 * ?",
+        starts,
+    ),
+    Mutant(
+        "a start is not recorded",
+        "sqlite_backend/limits.py",
+        "INSERT INTO begun (queue, number, at) VALUES (?, ?, ?)",
+        "INSERT INTO begun (queue, number, at) SELECT ?, ?, ? WHERE 0",
+    ),
+    Mutant(
+        "a step reserves more than one task of a limited queue",
+        "sqlite_backend/writes.py",
+        "min(limit - len(leases), 1 if is_limited else limit)",
+        "limit - len(leases)",
+    ),
+    Mutant(
+        "a removed limit stays",
+        "sqlite_backend/limits.py",
+        "DELETE FROM queue_limit WHERE queue = ?",
+        "DELETE FROM queue_limit WHERE queue = ? AND 0",
+    ),
+    Mutant(
+        "a removed limit remembers its starts",
+        "sqlite_backend/limits.py",
+        '"DELETE FROM begun WHERE queue = ?"',
+        '"DELETE FROM begun WHERE queue = ? AND 0"',
+        lambda client: test_limits.test_removed_limit_forgets_its_starts(client),
     ),
     Mutant(
         "the priority is not stored",

@@ -15,4 +15,5 @@ from tests.faults.cases import network as network  # isort: skip
 from tests.faults.cases import tasks as tasks  # isort: skip
 from tests.faults.cases import clocks as clocks  # isort: skip
 from tests.faults.cases import schedules as schedules  # isort: skip
+from tests.faults.cases import limits as limits  # isort: skip
 from tests.faults.cases import soak as soak  # isort: skip

@@ -109,6 +109,16 @@ def test_times_are_histograms(gator: Gator) -> None:
         assert 0 <= found[f"{metric}_sum", "locmem", "all"] < 60
 
 
+def test_tasks_that_wait_for_a_limit_are_counted(gator: Gator) -> None:
+    gator.limit(at_once=1)
+    gator.task(sample_tasks.add, 1, 2)
+    gator.client.reserve("all", lease_for=3600)
+
+    found = samples(read_text(Metrics(gator).write()[1].decode()))
+
+    assert found["alligator_queue_limited_tasks", "locmem", "all"] == 1
+
+
 def test_lag_of_event_loops_is_that_of_the_slowest_worker(gator: Gator) -> None:
     for name, lag in (("a", 0.2), ("b", 1.5), ("plain", None)):
         gator.client.beat(WorkerInfo(name, loop_lag=lag), 60)

@@ -133,6 +133,24 @@ def test_paused_queue_is_a_warning_that_names_its_end(gator: Gator) -> None:
     assert (resumed.status, "queue/mail:paused" in resumed.checks) == ("pass", False)
 
 
+def test_limit_is_shown_with_how_many_tasks_wait_for_it(gator: Gator) -> None:
+    work_on(gator, "mail")
+    for _ in range(3):
+        gator.task(sample_tasks.add, 1, 2)
+    gator.limit(at_once=1)
+    gator.client.reserve("mail", lease_for=3600)
+
+    patient = Health(gator, backlog_after=60).verdict()
+    strict = Health(gator, backlog_after=-1).verdict()
+    gator.unlimit()
+    unlimited = Health(gator).verdict()
+
+    (entry,) = patient.checks["queue/mail:limited"]
+    assert (patient.status, entry["status"], entry["observedValue"]) == ("pass", "pass", 2)
+    assert strict.checks["queue/mail:oldestAge"][0]["output"].endswith("; 2 wait for its limit")
+    assert "queue/mail:limited" not in unlimited.checks
+
+
 def test_queues_with_a_warning_are_listed_first(gator: Gator) -> None:
     names = [f"q{number:05}" for number in range(2_000)]
     gator.client.push_many([Message(name, name, "{}") for name in names])

@@ -22,6 +22,7 @@ from ..base import (
     Duplicates,
     Figures,
     Lease,
+    Limit,
     Message,
     Outcome,
     Peeked,
@@ -146,6 +147,7 @@ class Client(base.Client):
                 room = limit - len(leases)
                 found, can_continue = queue.reserve(room, now, lease_for, is_first=not leases)
                 leases += found
+                has_changed = has_changed or (bool(found) and queue.limiter is not None)
                 if not can_continue:
                     break
             if len(leases) == 1:
@@ -206,6 +208,11 @@ class Client(base.Client):
             self._queue(queue_name).paused_until = monotonic() + seconds if seconds > 0 else 0.0
             self._store.changed.notify_all()
 
+    def limit(self, queue_name: str, limit: Limit | None) -> None:
+        with self._store.changed:
+            self._queue(queue_name).set_limit(limit)
+            self._store.changed.notify_all()
+
     def stats(self, queue_name: str) -> QueueStats:
         with self._store.changed:
             return self._queue(queue_name).stats(monotonic())
@@ -229,7 +236,7 @@ class Client(base.Client):
 
     def history(self, queue_name: str) -> list[Sample]:
         with self._store.changed:
-            return self._queue(queue_name).history(monotonic())
+            return self._queue(queue_name).samples.history(monotonic())
 
     def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
         with self._store.changed:

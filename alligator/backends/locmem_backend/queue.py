@@ -1,7 +1,7 @@
 """One queue in memory: its tasks in their states, and the transitions between them."""
 
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from itertools import count, islice
 from math import inf
 from operator import attrgetter
@@ -12,17 +12,18 @@ from ...constants import LEVELS
 from ..base import (
     DeadLetter,
     Lease,
+    Limit,
     Message,
     Outcome,
     Peeked,
     QueueStats,
-    Sample,
     Scheduled,
     bounded,
 )
-from ..stats import SAMPLE_SECONDS, SAMPLES
 from .entry import RUNS, Entry
 from .keys import Hold, Keys
+from .limits import Limiter
+from .samples import Samples
 
 HeapItem = tuple[float, int, int, int]
 """The moment, the rank among those of that moment, and the order and number of the entry."""
@@ -41,6 +42,7 @@ class Queue:
         self.name: str = name
         self.figures: Counter[str] = Counter()
         self.paused_until: float = -inf  # when it is resumed; -inf: it was never paused
+        self.limiter: Limiter | None = None  # None: it has no limit
         self._counts: Counter[str] = Counter()
         self._entries: dict[int, Entry] = {}
         """Those that are ready, scheduled or leased, by their numbers."""
@@ -48,14 +50,15 @@ class Queue:
         """Those that are ready or scheduled; more than one of an id if a leased one returned."""
         self._waiting: dict[int, list[HeapItem]] = {level: [] for level in LEVELS.values()}
         self._leases: list[HeapItem] = []
+        self._leased: set[int] = set()
+        """The numbers of those that are leased."""
         self._orders = count()
         self._dead: dict[int, tuple[DeadLetter, Entry]] = {}
         """By their numbers, in the order in which they died."""
         self._new_dead = 0
         """How many have died since `limit_dead` was last called."""
         self._keys = Keys()
-        self._samples: deque[tuple[float, QueueStats]] = deque(maxlen=SAMPLES)
-        """Each with the moment at which it was taken."""
+        self.samples: Samples = Samples()
 
     # Pushing.
 
@@ -155,6 +158,8 @@ class Queue:
         with it if nothing was reserved before (*is_first*), else before it.
         """
         leases: list[Lease] = []
+        if self.limiter is not None:
+            limit = min(limit, 1 if self._begins(now) <= now else 0)
         for heap in self._waiting.values():
             while len(leases) < limit and (head := self._head(heap)) and head[0] <= now:
                 entry = self._entries[head[3]]
@@ -162,6 +167,8 @@ class Queue:
                     return leases, False
                 heapq.heappop(heap)
                 leases.append(self._lease(entry, now, lease_for))
+                if self.limiter is not None:
+                    self.limiter.begin(now)
                 if entry.suspect:
                     return leases, False
         return leases, True
@@ -200,8 +207,18 @@ class Queue:
     def pause(self, now: float) -> float:
         """Return the seconds until a task is due or a lease ends."""
         waiting = (head[0] for heap in self._waiting.values() if (head := self._head(heap)))
-        due, leased = max(min(waiting, default=inf), self.paused_until), self._head(self._leases)
+        due = max(min(waiting, default=inf), self.paused_until, self._begins(now))
+        leased = self._head(self._leases)
         return max(0.0, min(due, leased[0] if leased else inf) - now)
+
+    def set_limit(self, limit: Limit | None) -> None:
+        """Give the queue a limit, or none."""
+        self.limiter = None if limit is None else Limiter(limit, self.limiter)
+        self._counts["pushed"] += 0  # the queue is known from now on
+
+    def _begins(self, now: float) -> float:
+        """Return until when the limit lets no task begin: *now* or earlier if one may."""
+        return -inf if self.limiter is None else self.limiter.until(len(self._leased), now)
 
     # Canceling, dropping, retrying.
 
@@ -244,7 +261,7 @@ class Queue:
     # Measuring and listing.
 
     def is_used(self) -> bool:
-        """Return whether it holds tasks or ever did, or was paused."""
+        """Return whether it holds tasks or ever did, or was paused or limited."""
         return bool(self._counts) or self.paused_until > -inf
 
     def stats(self, now: float) -> QueueStats:
@@ -259,26 +276,15 @@ class Queue:
             dead=len(self._dead),
             oldest=now - min(ready, default=now),
             paused=max(0.0, self.paused_until - now),
+            limit=None if self.limiter is None else self.limiter.limit,
+            limited=len(ready) if self._begins(now) > now else 0,
             **numbers,
         )
 
     def sample(self, now: float) -> None:
         """Take a sample, unless the current ten seconds have one."""
-        slot = now // SAMPLE_SECONDS
-        if not self._samples or self._samples[-1][0] // SAMPLE_SECONDS < slot:
-            self._samples.append((now, self.stats(now)))
-
-    def history(self, now: float) -> list[Sample]:
-        """Return the samples, the oldest first."""
-        return [
-            Sample(
-                now - at,
-                *(stats.ready, stats.scheduled, stats.leased, stats.dead),
-                *(stats.pushed, stats.succeeded, stats.failed, stats.dropped),
-            )
-            for at, stats in self._samples
-            if now - at < SAMPLE_SECONDS * SAMPLES
-        ]
+        if self.samples.is_due(now):
+            self.samples.add(self.stats(now), now)
 
     def scheduled(self, limit: int, now: float) -> list[Scheduled]:
         """Return the scheduled tasks, the next first."""
@@ -325,6 +331,7 @@ class Queue:
     def _remove(self, entry: Entry) -> None:
         """Remove a waiting or leased task."""
         del self._entries[entry.number]
+        self._leased.discard(entry.number)
         self._free(entry)
         if not entry.leased:
             self._remove_waiting(entry)
@@ -347,12 +354,14 @@ class Queue:
         self._put_back(entry)
 
     def _put_back(self, entry: Entry) -> None:
+        self._leased.discard(entry.number)
         entry.leased, entry.due, entry.order = False, entry.position[0], next(self._orders)
         self._by_id.setdefault(entry.task_id, []).append(entry)
         heapq.heappush(self._waiting[entry.priority], (*entry.position, entry.order, entry.number))
 
     def _put_leased(self, entry: Entry, until: float) -> None:
         entry.leased, entry.due, entry.order = True, until, next(self._orders)
+        self._leased.add(entry.number)
         heapq.heappush(self._leases, (until, entry.order, entry.order, entry.number))
 
     def _remove_waiting(self, entry: Entry) -> None:
@@ -364,6 +373,7 @@ class Queue:
 
     def _dead_letter(self, entry: Entry, reason: str, traceback: str) -> None:
         del self._entries[entry.number]
+        self._leased.discard(entry.number)
         self._free(entry)
         letter = DeadLetter(self.name, entry.task_id, entry.data, reason, traceback, time())
         self._dead[entry.number] = letter, entry

@@ -19,6 +19,7 @@ from ..base import (
     Duplicates,
     Figures,
     Lease,
+    Limit,
     Message,
     Outcome,
     Peeked,
@@ -286,6 +287,9 @@ class Client(base.Client):
 
     def pause(self, queue_name: str, seconds: float) -> None:
         self._call(self._statements.pause_queue, [queue_name, max(0.0, seconds)])
+
+    def limit(self, queue_name: str, limit: Limit | None) -> None:
+        self._call(self._statements.limit_queue, [queue_name, *(limit or (None, None, None))])
 
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         [(found,)] = self._call(self._statements.retry_dead, [queue_name, task_id])

@@ -79,13 +79,14 @@ class Marks:
         *,
         now: int,
         took: float,
-        is_complete: bool,
+        is_complete: bool | None,
         is_reclaimed: bool,
     ) -> None:
         """Record what a step found: queue and priority, and the time of each task, in order.
 
         *now* is the server's clock, *took* the seconds of its scans, and *is_complete* tells whether it
-        reached the end of every queue, *is_reclaimed* whether it found all expired leases.
+        reached the end of every queue (None: it did not look for all tasks of one that is paused or
+        has a limit), *is_reclaimed* whether it found all expired leases.
         """
         if scan.is_full:
             is_slow = took > SLOW_SECONDS + SLOW_SECONDS_A_TASK * len(found)
@@ -97,6 +98,8 @@ class Marks:
             return
         if is_reclaimed:
             self._since = now - LATE
+        if is_complete is None:
+            return
         if is_complete:
             self._after.update(dict.fromkeys(_parts(queues), now - LATE))
             return

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..base import Lease, Outcome, QueueStats, bounded
+from ..base import Lease, Limit, Outcome, QueueStats, bounded
 from ..stats import COUNTERS, STATES, read_text
 from .codec import Value
 from .wire import Row
@@ -86,6 +86,12 @@ def read_data(data: bytes) -> str:
 
 def read_stats(numbers: Sequence[Any]) -> QueueStats:
     """Return the numbers of a queue."""
-    *counts, oldest, paused = numbers
+    *counts, oldest, paused, at_once, starts, seconds, is_reached = numbers
     named = dict(zip((*STATES, *COUNTERS), counts, strict=True))
-    return QueueStats(**named, oldest=oldest, paused=paused)
+    return QueueStats(
+        **named,
+        oldest=oldest,
+        paused=paused,
+        limit=None if seconds is None else Limit(at_once, starts, seconds),
+        limited=named["ready"] if is_reached else 0,
+    )

@@ -69,6 +69,9 @@ class Statements:
         self.drop_some: Statement = call("drop_some", "text int4")
         self.retry_dead: Statement = own("CALL {s}.retry_dead($1, $2, NULL)", "text text")
         self.pause_queue: Statement = own("CALL {s}.pause_queue($1, $2)", "text float8")
+        self.limit_queue: Statement = own(
+            "CALL {s}.limit_queue($1, $2, $3, $4)", "text int4 int4 float8"
+        )
         self.drop_dead: Statement = call("drop_dead", "text text")
         self.fold: Statement = call("fold", "")
         self.stats: Statement = call("stats", "text[]")

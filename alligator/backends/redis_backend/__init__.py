@@ -23,6 +23,7 @@ from ..base import (
     Duplicates,
     Figures,
     Lease,
+    Limit,
     Message,
     Outcome,
     Peeked,
@@ -37,7 +38,7 @@ from ..stats import COUNTERS, SAMPLE_SECONDS, SAMPLES, read_numbers
 from .checks import configuration_warnings
 from .commits import Pusher
 from .connection import Connections
-from .outcomes import microseconds, pack_outcomes
+from .outcomes import microseconds, pack_limit, pack_outcomes
 from .protocol import Call, Script
 from .replies import (
     read_dead_letters,
@@ -63,7 +64,7 @@ STATS, NOTE, SCHEDULED, PEEK = (
     Script(name, "priorities") for name in ("stats", "note", "scheduled", "peek")
 )
 BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
-PING, PAUSE = map(Script, ("ping", "pause"))
+PING, PAUSE, LIMIT = map(Script, ("ping", "pause", "limit"))
 SHIFT = Script("shift", "records")
 
 PEEKED = 100
@@ -259,6 +260,10 @@ class Client(Schedules, base.Client):
     def pause(self, queue_name: str, seconds: float) -> None:
         span = -1 if seconds == inf else microseconds(seconds)
         self._call(PAUSE, [self._prefix + queue_name, f"{self._prefix}queues"], [span, queue_name])
+
+    def limit(self, queue_name: str, limit: Limit | None) -> None:
+        keys = [self._prefix + queue_name, f"{self._prefix}queues"]
+        self._call(LIMIT, keys, [pack_limit(limit), queue_name])
 
     def queue_names(self) -> list[str]:
         return sorted(self._connections.command("SMEMBERS", f"{self._prefix}queues"))

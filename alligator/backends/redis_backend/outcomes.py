@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from ...constants import MAX_TASKS
-from ..base import Lease, Outcome, bounded
+from ..base import Lease, Limit, Outcome, bounded
 from ..unique import Unique
 
 
@@ -47,6 +47,13 @@ def pack_outcomes(outcomes: Iterable[Outcome], names: list[str]) -> list[str | i
             acks += (each.token for each in some)
     # Each released task goes to the head of its queue, so the first of them must be the last here.
     return [*acks, *fenced, *(word for words in reversed(released) for word in words)]
+
+
+def pack_limit(limit: Limit | None) -> str:
+    """Return the limit of a queue as the scripts keep it; an empty text for none."""
+    if limit is None:
+        return ""
+    return f"{limit.at_once or 0} {limit.starts or 0} {microseconds(limit.seconds)}"
 
 
 def microseconds(seconds: float) -> int:

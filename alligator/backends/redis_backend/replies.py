@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from ..base import DeadLetter, Lease, Peeked, QueueStats, Sample, Scheduled, Step
+from ..base import DeadLetter, Lease, Limit, Peeked, QueueStats, Sample, Scheduled, Step
 from ..stats import COUNTERS, read_numbers, read_text
 
 ALIAS = "\x1f"
@@ -39,7 +39,7 @@ def read_lease(queue_name: str, task_id: str, reply: Any) -> Lease | None:
 
 def read_stats(reply: Sequence[Any]) -> QueueStats:
     """Return the numbers of a queue."""
-    ready, waiting, leased, dead, oldest, paused, *counts = reply
+    ready, waiting, leased, dead, oldest, paused, limit, is_reached, *counts = reply
     counters, unreadable = read_numbers(zip(COUNTERS, counts, strict=True))
     return QueueStats(
         ready=ready,
@@ -50,7 +50,18 @@ def read_stats(reply: Sequence[Any]) -> QueueStats:
         paused=inf if paused < 0 else paused / 1e6,
         **counters,
         unreadable=unreadable,
+        limit=_read_limit(limit),
+        limited=ready if is_reached else 0,
     )
+
+
+def _read_limit(text: str) -> Limit | None:
+    """Return the limit of a queue, which the store keeps as `pack_limit` writes it."""
+    try:
+        at_once, starts, span = map(int, text.split())
+    except ValueError:  # none, or malformed
+        return None
+    return Limit(at_once or None, starts or None, span / 1e6)
 
 
 def read_scheduled(queue_name: str, reply: Sequence[Any]) -> list[Scheduled]:

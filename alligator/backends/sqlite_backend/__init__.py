@@ -23,6 +23,7 @@ from ..base import (
     Duplicates,
     Figures,
     Lease,
+    Limit,
     Message,
     Outcome,
     Peeked,
@@ -42,8 +43,10 @@ from . import schema as sql
 from .clock import SECOND, is_set_back, micros, now
 from .database import Database
 from .dsn import absolute_path_hint, read_dsn
+from .limits import begins
+from .measures import measure
 from .wakeup import Notifier
-from .writes import SAMPLE_GAP, WriteTransaction, measure
+from .writes import SAMPLE_GAP, WriteTransaction
 
 PEEKED = 100
 """How many tasks `peek` reads at a time."""
@@ -154,6 +157,10 @@ class Client(base.Client):
         with self._write(durable=True) as write:
             write.pause(queue_name, seconds)
 
+    def limit(self, queue_name: str, limit: Limit | None) -> None:
+        with self._write(durable=True) as write:
+            write.limit(queue_name, limit)
+
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         with self._write(durable=True) as write:
             return write.retry_dead(queue_name, task_id)
@@ -228,7 +235,9 @@ class Client(base.Client):
         with self._database.read() as connection:
             for name in queue_names:
                 row = connection.execute(sql.NEXT, {"queue": name}).fetchone()
-                last, paused, ready, scheduled, leased = row
+                last, paused, ready, scheduled, leased, is_limited = row
+                if is_limited:
+                    paused = max(paused, begins(connection.execute, name, moment))
                 # If the clock was set back, the next write must correct the times in the file.
                 if (ready and paused <= moment) or is_set_back(moment, last):
                     return 0

@@ -43,6 +43,7 @@ SHIFT = (
     "UPDATE held_key SET until = until - :by",
     "UPDATE worker SET seen = seen - :by, gone = gone - :by",
     "UPDATE schedule SET seen = seen - :by, gone = gone - :by",
+    "UPDATE begun SET at = at - :by",
     f"UPDATE queue SET paused = paused - :by WHERE paused BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
 )
 
@@ -96,10 +97,14 @@ NEXT = """
         ifnull((SELECT CAST(paused AS INTEGER) FROM queue WHERE name = :queue), 0),
         EXISTS (SELECT 1 FROM task WHERE queue = :queue AND state = 'ready'),
         (SELECT min(at) FROM task WHERE queue = :queue AND state = 'scheduled'),
-        (SELECT min(at) FROM task WHERE queue = :queue AND state = 'leased')
+        (SELECT min(at) FROM task WHERE queue = :queue AND state = 'leased'),
+        EXISTS (SELECT 1 FROM queue_limit WHERE queue = :queue)
 """
 
-PAUSED_UNTIL = "SELECT CAST(paused AS INTEGER) FROM queue WHERE name = ?"
+HELD_BACK = """
+    SELECT CAST(paused AS INTEGER), EXISTS (SELECT 1 FROM queue_limit WHERE queue = name)
+    FROM queue WHERE name = ?
+"""
 
 PAUSE = "UPDATE queue SET paused = ? WHERE name = ?"
 

@@ -155,7 +155,29 @@ VERSION_8: Final = (
     "CREATE INDEX held_key_order ON held_key (until)",
 )
 
+VERSION_9: Final = (
+    # At most `at_once` tasks of the queue are leased, and `starts` are reserved within `span`.
+    """
+    CREATE TABLE queue_limit (
+        queue TEXT PRIMARY KEY,
+        at_once INTEGER,
+        starts INTEGER,
+        span INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    # When the last tasks of such a queue were reserved, as many as `starts`.
+    """
+    CREATE TABLE begun (
+        queue TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (queue, number)
+    ) WITHOUT ROWID
+    """,
+)
+
 VERSIONS: Final = (
     *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8),
+    VERSION_9,
 )
 """The statements for each version of the tables. To change the tables, add an entry."""

@@ -14,16 +14,17 @@ from ..base import (
     Duplicates,
     Figures,
     Lease,
+    Limit,
     Message,
     Outcome,
-    QueueStats,
     memory_of,
 )
-from ..stats import SAMPLE_SECONDS, SAMPLES, read_numbers
+from ..stats import SAMPLE_SECONDS, SAMPLES
 from ..unique import read_duplicates, write_duplicates
-from . import keys
+from . import keys, limits
 from . import schema as sql
 from .clock import SECOND, is_set_back, micros, now
+from .measures import measure
 
 SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
 """Microseconds between two samples of a queue."""
@@ -64,6 +65,8 @@ class WriteTransaction:
         """Record by how much the counts of a queue change."""
         self._counts[queue_name].update(changes)
         self.wakes = self.wakes or changes.get("ready", 0) > 0 or changes.get("scheduled", 0) > 0
+        if changes.get("leased", 0) < 0 and not self.wakes:
+            self.wakes = self._has_limits  # a place may be free
 
     def save_counts(self) -> None:
         rows = [(name, *(by[count] for count in sql.COUNTS)) for name, by in self._counts.items()]
@@ -247,15 +250,19 @@ class WriteTransaction:
         leases: list[Lease] = []
         found: list[tuple[str, int, int]] = []
         for name in names:
-            if self._is_paused(name):
+            until, is_limited = self.execute(sql.HELD_BACK, (name,)).fetchone() or (0, False)
+            if until > self.now or (is_limited and self._begins(name) > self.now):
                 continue
-            room = limit - len(leases)
+            room = min(limit - len(leases), 1 if is_limited else limit)
             # Make ready at least as many as are reserved. Otherwise a task that was due later could
             # be reserved before one that was due earlier.
             params = {"queue": name, "now": self.now, "limit": max(room, SWEEP)}
             due = self.execute(sql.MAKE_READY, params).rowcount
             here, may_continue = self._find_ready(name, room, is_first=not leases)
             leases += here
+            if is_limited and here:
+                limits.begin(self.execute, name, self.now)
+                self.wakes = True  # those that wait have to know when the next one may begin
             if due or here:
                 found.append((name, due, len(here)))
             if not may_continue:
@@ -319,9 +326,18 @@ class WriteTransaction:
         self.execute(sql.PAUSE, (until, name))
         self.wakes = True
 
-    def _is_paused(self, name: str) -> bool:
-        (until,) = self.execute(sql.PAUSED_UNTIL, (name,)).fetchone() or (0,)
-        return bool(until > self.now)
+    def limit(self, name: str, limit: Limit | None) -> None:
+        self.execute(sql.COUNT, (name, *([0] * len(sql.COUNTS))))
+        limits.set_limit(self.execute, name, limit)
+        self.wakes = True
+
+    @cached_property
+    def _has_limits(self) -> bool:
+        return bool(self.execute(limits.HAS_LIMITS).fetchone()[0])
+
+    def _begins(self, name: str) -> float:
+        """Return until when the limit of a queue lets no task begin."""
+        return limits.begins(self.execute, name, self.now)
 
     def cancel(self, name: str, task_id: str) -> str | None:
         row = self.execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone()
@@ -378,22 +394,3 @@ class WriteTransaction:
         stats = measure(self.execute, name, self.now)
         figures = (getattr(stats, column) for column in sql.SAMPLED)
         self.execute(sql.SAMPLE, (name, place, self.now, *figures))
-
-
-def measure(execute: Callable[..., Cursor], name: str, moment: int) -> QueueStats:
-    """Return the numbers of a queue at *moment*."""
-    row = execute(sql.STATS, {"queue": name, "now": moment}).fetchone()
-    if row is None:
-        return QueueStats()
-    *counts, due, oldest, paused = row
-    found, unreadable = read_numbers(zip(sql.COUNTS, counts, strict=True))
-    # These are due, but no step has made them ready yet.
-    found["ready"] += due
-    found["scheduled"] -= due
-    since = oldest if isinstance(oldest, int) else moment
-    return QueueStats(
-        **found,
-        oldest=max(0, moment - since) / SECOND,
-        paused=inf if paused == sql.NO_END else max(0, paused - moment) / SECOND,
-        unreadable=unreadable,
-    )

@@ -73,6 +73,7 @@ class Client(base.Client):
         "Numbers are approximate, and the tasks of a commit count as one until a worker has received "
         "it. There are no counters, no ages and no list of workers.",
         "A queue cannot be paused: stop its workers instead.",
+        "A queue cannot be limited: start fewer workers for it, with a lower --concurrency.",
         "Tasks have no priorities: use several queues.",
         "Tasks cannot have unique keys: SQS cannot tell which tasks wait or run. The call is an error.",
         "A task cannot be read before it is reserved, so latergator check does not work.",

@@ -30,7 +30,7 @@ class StatsCache:
         measured, stats = self._stats.get(queue_name, (0.0, None))
         if stats is None or monotonic() - measured > FRESH_SECONDS:
             live, dead = self._measure(queue_name, False), self._measure(queue_name, True)
-            stats = QueueStats(**live, dead=sum(dead.values()), unreadable=())
+            stats = QueueStats(**live, dead=sum(dead.values()), unreadable=(), limit=None)
             self._stats[queue_name] = monotonic(), stats
         return stats
 

@@ -1,8 +1,11 @@
 """Texts for numbers, durations, times and payloads; a value that is unknown is a dash."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+from ...backends.base import Limit
 from ...payload.envelope import content_in
 
 DASH = "—"
@@ -21,6 +24,15 @@ def number(value: float | None) -> str:
     ('1,234,567', '—')
     """
     return DASH if value is None else f"{value:,.0f}"
+
+
+def limit(value: Mapping[str, Any]) -> str:
+    """Return the text for the limit of a queue.
+
+    >>> limit({"at_once": 3, "starts": 100, "seconds": 60.0})
+    'at most 3 at once, 100 per minute'
+    """
+    return str(Limit(**value))
 
 
 def duration(seconds: float | None) -> str:

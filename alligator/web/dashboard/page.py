@@ -33,7 +33,7 @@ POLICY = (
 
 FILTERS = (
     *(formats.number, formats.duration, formats.at_most, formats.rate),
-    *(formats.size, formats.clock, formats.date_time),
+    *(formats.size, formats.clock, formats.date_time, formats.limit),
 )
 """The filters of the templates."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alligator.backends.base import Message, Outcome
+from alligator.backends.base import Limit, Message, Outcome
 from alligator.backends.postgres_backend import Client, marks
 from alligator.backends.postgres_backend.codec import BEGINNING
 from alligator.backends.postgres_backend.marks import EARLIEST, LATE, Marks
@@ -125,3 +125,20 @@ def test_failed_tasks_do_not_make_steps_begin_at_the_beginning(client: Client) -
     assert [lease.task_id for lease in client.step(["mail"], 4).leases] == [leases[0].task_id]
     client.step((), 0, outcomes=[Outcome("release", leases[3])])
     assert client._marks.scan(["mail"]).is_full
+
+
+@pytest.mark.usefixtures("always_slow")
+def test_tasks_that_a_limit_has_kept_are_found_afterwards(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.push_many([Message("mail", "a", "{}"), Message("mail", "b", "{}")])
+    client.push_many([Message("print", "x", "{}")])
+    client.limit("mail", Limit(at_once=1))
+    client.step(["other"], 1)
+    monkeypatch.setattr(marks, "LATE", -3_600_000_000)  # as if the push had been an hour ago
+
+    first, other = client.step(["mail", "print"], 5).leases
+    step = client.step(["mail", "print"], 5, outcomes=[Outcome("ack", first)])
+
+    assert (first.task_id, other.task_id) == ("a", "x")
+    assert [lease.task_id for lease in step.leases] == ["b"]

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from alligator.backends.base import Message
+from alligator.backends.base import Limit, Message
 from alligator.backends.postgres_backend import Client, waiting
 from alligator.backends.postgres_backend.sessions import Session
 from tests.backends.postgres_backend.conftest import Open, Query
@@ -70,6 +70,32 @@ def test_full_worker_wakes_another_for_what_is_left(
         assert [lease.task_id for lease in busy.step(["mail", "print"], 1).leases] == ["a"]
 
         assert [lease.task_id for lease in found.result(30).leases] == ["b"]
+
+
+def test_worker_that_goes_to_sleep_misses_no_place_that_becomes_free(open_client: Open) -> None:
+    tasks = 60
+    first = open_client(timeout="20")
+    first.push_many([Message("mail", f"t{n}", "{}") for n in range(tasks)])
+    first.limit("mail", Limit(at_once=1))
+    workers = [open_client(timeout="20") for _ in range(3)]
+
+    def work(client: Client) -> int:
+        done = 0
+        while first.stats("mail").succeeded < tasks:
+            # A wake-up that is lost would cost as much as the lease.
+            for lease in client.wait_then_step(["mail"], 60.0, 1).leases:
+                client.ack(lease)
+                done += 1
+        for each in workers:
+            each.interrupt()
+        return done
+
+    start = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        counts = [each.result(300) for each in [pool.submit(work, each) for each in workers]]
+
+    assert sum(counts) == tasks
+    assert time.monotonic() - start < 45
 
 
 def test_connection_that_is_lost_while_it_sleeps_is_replaced(

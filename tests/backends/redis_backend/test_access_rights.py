@@ -7,6 +7,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from alligator.backends.base import (
     Announcement,
+    Limit,
     WorkerInfo,
 )
 from alligator.backends.redis_backend import Client
@@ -52,6 +53,11 @@ def test_least_rights_suffice(server: Server, client: Client) -> None:
     gator.ack(a)
     gator.dead_letter(b, reason="no")
     gator.beat(WorkerInfo(name="w"), 60)
+
+    gator.limit("all", Limit(2, 10, 60.0))
+    gator.push_many(messages("limited"))
+    gator.ack(gator.reserve("all")[0])
+    gator.limit("all", None)
 
     gator.announce_schedules([Announcement("nightly", "{}", 60)], 1)
     assert gator.push_tick("nightly", 2, messages("tick")[0])

@@ -6,6 +6,7 @@ import pytest
 
 from alligator.backends.base import (
     Announcement,
+    Limit,
     Message,
     Outcome,
     WorkerInfo,
@@ -32,7 +33,8 @@ def set_back(client: Client, seconds: float, queue: str = "all") -> None:
     """Leave the data as it is when the server's clock was set back by so many seconds."""
     prefix = "{alligator}:"
     conn: Any = client.conn
-    for zset in (f"{prefix}{queue}:due", f"{prefix}{queue}:run", f"{prefix}workers"):
+    zsets = (f"{prefix}{queue}:due", f"{prefix}{queue}:run", f"{prefix}{queue}:begun")
+    for zset in (*zsets, f"{prefix}workers"):
         for member, score in conn.zrange(zset, 0, -1, withscores=True):
             conn.zadd(zset, {member: score + seconds * 1e6})
     for name, record in conn.hgetall(f"{prefix}schedules").items():
@@ -77,6 +79,22 @@ def test_clock_that_is_set_back_delays_no_task(client: Client) -> None:
     assert client.extend([leased]) == []
     assert [each.name for each in client.workers()] == ["w"]
     assert any("set back by 7200 s" in warning for warning in client.warnings())
+
+
+def test_clock_that_is_set_back_lengthens_the_time_of_no_limit(client: Client) -> None:
+    worker = WorkerInfo("w", ["all"])
+    client.push_many(messages("a", "b"))
+    client.limit("all", Limit(starts=1, seconds=3600.0))
+    client.beat(worker, 60)
+    assert ids(client.reserve("all", lease_for=14_400)) == ["a"]
+    set_back(client, 7200)
+
+    client.beat(worker, 60)
+
+    assert not client.reserve("all")
+    assert 3600 - SLACK < client.step(["all"], 1).pause < 3600 + SLACK
+    set_back(client, -3601)  # an hour later
+    assert ids(client.reserve("all")) == ["b"]
 
 
 def test_clock_that_runs_forward_is_left_alone(client: Client) -> None:

@@ -33,6 +33,7 @@ from tests.backends.contract.test_dead_letters import *  # noqa: F403  # isort: 
 from tests.backends.contract.test_ids import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_inspection import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_leases import *  # noqa: F403  # isort: skip
+from tests.backends.contract.test_limits import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_outcomes import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_priorities import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_processes import *  # noqa: F403  # isort: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from alligator import Gator
-from alligator.backends.base import Message, Outcome
+from alligator.backends.base import Limit, Message, Outcome
 from alligator.backends.sqlite_backend import Client, schema
 from alligator.backends.sqlite_backend.clock import now
 from alligator.backends.sqlite_backend.database import Database
@@ -156,6 +156,27 @@ def test_file_of_version_6_gets_priorities_and_is_drained(tmp_path: Path) -> Non
 
     assert found == ["high", "ready", "due", "lost", "low"]
     assert (stats.ready, stats.scheduled, stats.leased) == (0, 0, 5)
+    assert version(path) == KNOWN
+
+
+def test_file_of_version_8_gets_limits(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with (
+        closing(Database(str(path), schema.VERSIONS[:8], timeout=1.0)) as database,
+        database.write(durable=True) as connection,
+    ):
+        connection.execute(schema.COUNT, ("all", 2, 0, 1, *[0] * (len(schema.COUNTS) - 3)))
+        connection.executemany(
+            "INSERT INTO task (queue, id, state, at, due, data) VALUES ('all', ?, ?, ?, 1, 'data')",
+            [("a", "ready", 1), ("b", "ready", 2), ("c", "leased", 2**60)],
+        )
+
+    with closing(Client(f"sqlite://{path}")) as client:
+        assert client.stats("all").limit is None
+        client.limit("all", Limit(at_once=2))
+        assert [lease.task_id for lease in client.reserve("all", limit=9)] == ["a"]
+        assert not client.reserve("all", limit=9)
+        assert client.stats("all").limited == 1
     assert version(path) == KNOWN
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alligator.backends.base import Announcement, Message, Outcome, Verdict, WorkerInfo
+from alligator.backends.base import Announcement, Limit, Message, Outcome, Verdict, WorkerInfo
 from alligator.backends.sqlite_backend import Client, clock
 from alligator.constants import COMMIT_MEMORY, LONG_COMMIT_MEMORY
 from tests.harness.sqlite_files import query
@@ -53,6 +53,22 @@ def test_clock_that_is_set_back_lengthens_no_pause_and_keeps_no_schedule(
     monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR + 90)
     assert client.stats("mail").paused == 0
     assert client.schedules() == []
+
+
+def test_clock_that_is_set_back_lengthens_the_time_of_no_limit(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.push_many([Message("mail", "a", "1"), Message("mail", "b", "2")])
+    client.limit("mail", Limit(starts=1, seconds=60))
+    client.ack(client.reserve("mail")[0])
+
+    monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR)
+    client.push("other", "c", "3")
+
+    assert not client.reserve("mail")
+    assert 30 < client.step(["mail"], 1).pause <= 60
+    monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR + 90)
+    assert len(client.reserve("mail")) == 1
 
 
 def test_counts_equal_those_of_a_recount(client: Client, path: Path) -> None:

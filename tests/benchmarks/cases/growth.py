@@ -56,6 +56,37 @@ def growth(bench: Bench) -> Sequence[Shot]:
     ]
 
 
+def step(bench: Bench, limited: bool) -> Metrics:
+    """Time the steps that reserve one task, with a limit of the queue or without."""
+    bench.empty()
+    with bench.agent(OURS) as agent:
+        calls = max(100, bench.sizes.tasks // 5)
+        return {"step": agent.call("steps_of_one", bench.sizes.crowd, calls, limited)["value"]}
+
+
+@experiment(
+    "limited",
+    Figure(
+        number="12g",
+        title="step of 1 of a queue with a limit, with many tasks waiting",
+        metric="step",
+        unit="µs",
+        case="limited",
+        raw="plain",
+        raw_title="without a limit",
+        peers=False,
+        less_is_better=True,
+        goals=[Goal(at_most=1.5, to="plain")],
+    ),
+)
+def limited(bench: Bench) -> Sequence[Shot]:
+    """Reserve tasks one by one from a long queue, with a limit and without."""
+    return [
+        single("limited", partial(step, limited=True)),
+        single("plain", partial(step, limited=False)),
+    ]
+
+
 def memory(bench: Bench, case: str) -> Metrics:
     """Fill a queue, and measure the additional memory of the server."""
     bench.empty()

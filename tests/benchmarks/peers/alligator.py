@@ -48,3 +48,7 @@ async def enqueue_async(k: int) -> None:
 
 def with_waiting(waiting: int, calls: int) -> dict[str, float]:
     return crowd.with_waiting(gator, waiting, calls)
+
+
+def steps_of_one(waiting: int, calls: int, limited: bool) -> float:
+    return crowd.steps_of_one(gator, waiting, calls, limited)

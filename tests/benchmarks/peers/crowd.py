@@ -16,8 +16,7 @@ def with_waiting(gator: Gator, crowd: int, calls: int) -> dict[str, float]:
     from alligator.monitoring.metrics import Metrics  # no worker and no site has to load it
 
     client = gator.client
-    for start in range(0, crowd, MAX_TASKS):
-        push(gator, min(MAX_TASKS, crowd - start))
+    _fill(gator, crowd)
     for _ in range(10):
         gator.task(tick)
     pushed = _timed(calls, lambda: gator.task(tick))
@@ -38,6 +37,27 @@ def with_waiting(gator: Gator, crowd: int, calls: int) -> dict[str, float]:
         "document": _timed(max(1, calls // 100), lambda: measure(gator)),
         "scrape": _timed(max(1, calls // 100), Metrics(gator, Health(gator, fresh_for=0)).write),
     }
+
+
+def steps_of_one(gator: Gator, crowd: int, calls: int, limited: bool) -> float:
+    """Time steps that reserve one of about *crowd* tasks and ack the last one: µs of a call."""
+    _fill(gator, crowd)
+    if limited:
+        gator.limit(at_once=100, per_minute=100_000)
+    spent = 0.0
+    done: list[Outcome] = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        step = gator.client.step(["bench"], 1, outcomes=done)
+        spent += time.perf_counter() - began
+        done = [Outcome("ack", lease) for lease in step.leases]
+        push(gator, 1)  # not timed: as many wait as before
+    return spent / calls * 1e6
+
+
+def _fill(gator: Gator, crowd: int) -> None:
+    for start in range(0, crowd, MAX_TASKS):
+        push(gator, min(MAX_TASKS, crowd - start))
 
 
 def push(gator: Gator, n: int) -> None:

@@ -504,6 +504,7 @@ def test_commands_of_the_application_use_its_gator(tmp_path: Path) -> None:
     dead = runner.invoke(args=["alligator", "dead", "list"])
     for command in ("pause", "resume", "drain"):
         assert runner.invoke(args=["alligator", command, "all"]).exit_code == 0
+    assert runner.invoke(args=["alligator", "limit", "all", "--at-once", "3"]).exit_code == 0
 
     assert (worker.exit_code, health.exit_code, dead.exit_code) == (0, 0, 0), worker.output
     assert calls == [("shop", ["task"])]

@@ -274,6 +274,19 @@ def test_page_shows_when_a_pause_ends(endpoint: Endpoint, gator: Gator) -> None:
     assert "all paused for " in text_of(show(endpoint, **BEARER))
 
 
+def test_page_shows_a_limit_and_how_many_tasks_wait_for_it(
+    endpoint: Endpoint, gator: Gator
+) -> None:
+    gator.limit(at_once=1, per_minute=100)
+    assert "all at most 1 at once, 100 per minute " in text_of(show(endpoint, **BEARER))
+    for _ in range(3):
+        gator.task(add, 1, 2)
+
+    gator.client.reserve("all", lease_for=3600)
+
+    assert "at most 1 at once, 100 per minute; 2 wait" in text_of(show(endpoint, **BEARER))
+
+
 def test_queue_that_cannot_be_paused_has_no_button(gator: Gator) -> None:
     gator.client.known_stats = ("ready",)  # type: ignore[misc]
     gator.task(add, 1, 2)

@@ -640,12 +640,119 @@ BEGIN
     SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue;
 END $$;
 
+-- Limits.
+
+-- Let no other transaction begin or end tasks of those queues that have limits, before this one ends; return
+-- these queues. Locks of rows would be writes. In one order in all transactions, and after the locks of
+-- tasks that may wait: so no two wait in a circle.
+CREATE FUNCTION {s}.lock_limits(p_queues text[]) RETURNS text[] LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_queues text[] := ARRAY(
+        SELECT queue FROM {s}.queue_limit WHERE queue = ANY (p_queues) ORDER BY queue COLLATE "C");
+    v_queue text;
+BEGIN
+    FOREACH v_queue IN ARRAY v_queues LOOP
+        PERFORM pg_advisory_xact_lock(hashtextextended('{key}.limit.' || v_queue, 0));
+    END LOOP;
+    RETURN v_queues;
+END $$;
+
+-- Return until when the limit of a queue lets no task begin: 'infinity' until a lease ends; NULL if one may
+-- begin at p_now. A step calls it after `lock_limits`.
+CREATE FUNCTION {s}.limited_until(p_queue text, p_now timestamptz) RETURNS timestamptz LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_is_full boolean;
+    v_span interval;
+    v_began timestamptz;
+BEGIN
+    -- In one statement, which is faster.
+    SELECT
+        CASE WHEN l.at_once IS NOT NULL THEN l.at_once <= (
+            SELECT count(*) FROM (
+                SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.state = 'l' LIMIT l.at_once) leased) END,
+        l.seconds * interval '1 s',
+        CASE WHEN l.starts IS NOT NULL THEN (
+            SELECT b.at FROM {s}.begun b WHERE b.queue = p_queue AND b.number = 1 - l.starts + (
+                SELECT max(m.number) FROM {s}.begun m WHERE m.queue = p_queue)) END
+    INTO v_is_full, v_span, v_began
+    FROM {s}.queue_limit l WHERE l.queue = p_queue;
+    IF v_is_full THEN
+        RETURN 'infinity';
+    -- A time to come is that of a clock that was set back.
+    ELSIF v_began <= p_now AND v_began + v_span > p_now THEN
+        RETURN v_began + v_span;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- Record that a task of a queue with a limit begins. Call it after `lock_limits`.
+CREATE FUNCTION {s}.begin_task(p_queue text, p_now timestamptz) RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_starts int;
+    v_number bigint;
+BEGIN
+    SELECT l.starts, 1 + coalesce((SELECT max(b.number) FROM {s}.begun b WHERE b.queue = p_queue), 0)
+    INTO v_starts, v_number FROM {s}.queue_limit l WHERE l.queue = p_queue;
+    IF v_starts IS NOT NULL THEN
+        INSERT INTO {s}.begun (queue, number, at) VALUES (p_queue, v_number, p_now);
+        -- More than one if the limit is a lower one.
+        LOOP
+            DELETE FROM {s}.begun WHERE queue = p_queue AND number = v_number - v_starts;
+            EXIT WHEN NOT FOUND;
+            v_number := v_number - 1;
+        END LOOP;
+    END IF;
+END $$;
+
+-- Where tasks of queues with limits have begun or ended, wake a worker if the next one may begin, or may
+-- soon. This worker may be busy then. Call it after `lock_limits`: so a worker that is about to sleep has
+-- its locks already, or sees what this transaction has done.
+CREATE FUNCTION {s}.wake_limited(p_queues text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_queue text;
+BEGIN
+    FOREACH v_queue IN ARRAY p_queues LOOP
+        IF coalesce({s}.limited_until(v_queue, v_now), v_now) <= v_now + interval '5 s' AND
+            {s}.first_due(v_queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1) <= v_now
+        THEN
+            PERFORM {s}.wake(v_queue, 1);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Give the queue a limit in place of the one that it has: none if p_seconds is NULL. Then wake a worker,
+-- which wakes others if there are more tasks.
+CREATE PROCEDURE {s}.limit_queue(p_queue text, p_at_once int, p_starts int, p_seconds float8)
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('{key}.limit.' || p_queue, 0));
+    IF p_seconds IS NULL THEN
+        DELETE FROM {s}.queue_limit WHERE queue = p_queue;
+    ELSE
+        INSERT INTO {s}.queue_limit (queue, at_once, starts, seconds)
+        VALUES (p_queue, p_at_once, p_starts, p_seconds)
+        ON CONFLICT (queue) DO UPDATE
+        SET at_once = excluded.at_once, starts = excluded.starts, seconds = excluded.seconds;
+    END IF;
+    IF p_starts IS NULL THEN
+        DELETE FROM {s}.begun WHERE queue = p_queue;
+    END IF;
+    INSERT INTO {s}.tally (queue) VALUES (p_queue);  -- the queue is known from now on
+    COMMIT;
+    PERFORM {s}.wake(p_queue, 1);
+END $$;
+
 -- Workers.
 
 -- Return the seconds until there is something to do, 0 if there is now. p_after gives for each queue
 -- where to begin among the tasks that wait, as for `first_due`. Leases are looked at only from the beginning of time: their
 -- next end may be behind those of all tasks that were done since. A client that begins later sleeps only
--- until it begins at the beginning again. The tasks of a paused queue wait until it is resumed.
+-- until it begins at the beginning again. The tasks of a paused queue wait until it is resumed, those of a
+-- queue with a limit until one of them may begin.
 CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_since timestamptz)
 RETURNS float8 LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -653,11 +760,18 @@ DECLARE
     v_at timestamptz;
     v_until timestamptz;
     v_next timestamptz := 'infinity';
+    v_limited text[] := '{}';
 BEGIN
+    IF EXISTS (SELECT FROM {s}.queue_limit) THEN
+        v_limited := {s}.lock_limits(p_queues);
+    END IF;
     FOR n IN 1 .. cardinality(p_queues) LOOP
         v_at := {s}.first_due(p_queues[n], p_after, n);
         IF v_at < v_next THEN
             SELECT until INTO v_until FROM {s}.paused WHERE queue = p_queues[n];
+            IF p_queues[n] = ANY (v_limited) THEN
+                v_until := greatest(v_until, {s}.limited_until(p_queues[n], clock_timestamp()));
+            END IF;
             v_next := least(v_next, greatest(v_at, v_until));
         END IF;
         IF p_since = '-infinity' THEN
@@ -732,8 +846,9 @@ END $$;
 
 -- Apply outcomes, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
 -- until there is something to do, `o_took` those that the scans took, `o_at` the time by this
--- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found (not
--- those of a paused queue), `o_reclaimed` whether all expired leases were. The other rows are leases.
+-- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found; it is
+-- NULL if those of a queue that is paused or has a limit were not looked for. `o_reclaimed` tells whether
+-- all expired leases were found. The other rows are leases.
 CREATE FUNCTION {s}.step(
     p_queues text[], p_after timestamptz[], p_since timestamptz,
     p_limit int, p_lease float8, p_max_lost int, p_token bigint,
@@ -767,6 +882,10 @@ DECLARE
     v_took float8;
     v_pause float8 := 'infinity';
     v_paused text[];
+    v_limited text[] := '{}';
+    v_changed text[] := p_ack_queues || p_out_queues;  -- where tasks have begun or ended
+    v_left_out boolean := false;
+    v_most int;
 BEGIN
     IF p_slept THEN
         PERFORM pg_advisory_unlock_all();
@@ -792,6 +911,9 @@ BEGIN
     IF p_verdicts IS NOT NULL THEN
         v_deaths := {s}.settle_outcomes(p_verdicts, p_out_queues, p_out_ids, p_out_seqs, p_out_tokens,
             p_delays, p_datas, p_reasons, p_tracebacks);
+    END IF;
+    IF EXISTS (SELECT FROM {s}.queue_limit) THEN
+        v_limited := {s}.lock_limits(p_queues || p_ack_queues || p_out_queues);
     END IF;
     v_now := clock_timestamp();
     IF p_limit > 0 THEN
@@ -830,9 +952,14 @@ BEGIN
         v_paused := ARRAY(SELECT queue FROM {s}.paused WHERE queue = ANY (p_queues) AND until > v_now);
         -- A suspect is leased alone: the step ends after it, if it is the first, or else before it.
         FOR n IN 1 .. cardinality(p_queues) LOOP
+            v_most := v_room;
             IF p_queues[n] = ANY (v_paused) THEN
-                v_complete := false;
+                v_left_out := true;
                 CONTINUE;
+            ELSIF p_queues[n] = ANY (v_limited) THEN
+                v_left_out := true;
+                CONTINUE WHEN {s}.limited_until(p_queues[n], v_now) IS NOT NULL;
+                v_most := 1;
             END IF;
             -- The later parts are not executed if the earlier ones give enough.
             SELECT array_agg(r.tid), array_agg(r.suspect), array_agg(r.due), array_agg(r.priority)
@@ -841,23 +968,27 @@ BEGIN
                     SELECT ctid AS tid, suspect, due, priority FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'w'
                         AND at >= p_after[3 * n - 2] + {s}.shift(1) AND at <= v_now + {s}.shift(1)
-                    ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) high
+                    ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) high
                 UNION ALL
                 SELECT * FROM (
                     SELECT ctid AS tid, suspect, due, priority FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'w'
                         AND at >= p_after[3 * n - 1] AND at <= v_now
-                    ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) normal
+                    ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) normal
                 UNION ALL
                 SELECT * FROM (
                     SELECT ctid AS tid, suspect, due, priority FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'w'
                         AND at >= p_after[3 * n] + {s}.shift(-1) AND at <= v_now + {s}.shift(-1)
-                    ORDER BY at, seq LIMIT v_room FOR UPDATE SKIP LOCKED) low
-                LIMIT v_room) r;
+                    ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) low
+                LIMIT v_most) r;
             v_first := array_position(v_suspects, true);
             IF v_first IS NOT NULL THEN
                 v_found := v_found[1 : CASE WHEN v_first = 1 AND v_tids = '{}' THEN 1 ELSE v_first - 1 END];
+            END IF;
+            IF p_queues[n] = ANY (v_limited) AND cardinality(v_found) > 0 THEN
+                PERFORM {s}.begin_task(p_queues[n], v_now);
+                v_changed := v_changed || p_queues[n];
             END IF;
             v_tids := v_tids || v_found;
             v_room := p_limit - cardinality(v_tids);
@@ -891,6 +1022,8 @@ BEGIN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
             FOR n IN 1 .. cardinality(p_queues) LOOP
                 CONTINUE WHEN p_queues[n] = ANY (v_paused);
+                CONTINUE WHEN p_queues[n] = ANY (v_limited) AND (p_queues[n] = ANY (v_changed)
+                    OR {s}.limited_until(p_queues[n], v_now) > v_now + interval '5 s');
                 IF {s}.first_due(p_queues[n], v_rest, n) <= v_now + interval '5 s' THEN
                     PERFORM {s}.wake(p_queues[n], 1);
                     EXIT;
@@ -903,6 +1036,9 @@ BEGIN
             v_pause := 0.02;
         END IF;
     END IF;
+    IF cardinality(v_limited) > 0 THEN
+        PERFORM {s}.wake_limited(ARRAY(SELECT q FROM unnest(v_limited) q WHERE q = ANY (v_changed)));
+    END IF;
     IF cardinality(v_deaths) > 0 THEN
         PERFORM {s}.bound_dead(v_deaths, p_dead_limit, p_dead_seconds);
     END IF;
@@ -910,7 +1046,7 @@ BEGIN
         PERFORM {s}.fold();
     END IF;
     RETURN QUERY SELECT NULL::text, NULL::text, NULL::bytea, NULL::bigint, NULL::int, NULL::float8,
-        v_now, v_pause, v_took, v_complete, v_reclaimed, NULL::int;
+        v_now, v_pause, v_took, CASE WHEN NOT v_left_out THEN v_complete END, v_reclaimed, NULL::int;
 END $$;
 
 -- For each task that died, drop up to two of the oldest dead letters that are too many or too old.
@@ -1115,7 +1251,8 @@ END $$;
 CREATE FUNCTION {s}.stats(p_queues text[]) RETURNS TABLE (
     o_queue text, ready bigint, scheduled bigint, leased bigint, dead bigint, pushed bigint,
     succeeded bigint, failed bigint, retried bigint, lost bigint, canceled bigint, dropped bigint,
-    died bigint, expired bigint, oldest float8, paused float8
+    died bigint, expired bigint, oldest float8, paused float8,
+    at_once int, starts int, seconds float8, is_reached boolean
 ) LANGUAGE plpgsql STABLE
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 BEGIN
@@ -1124,7 +1261,9 @@ BEGIN
             s.succeeded, s.failed, s.retried, s.lost, s.canceled, s.dropped, s.died, s.expired,
             coalesce(greatest(0, extract(epoch FROM clock_timestamp() - s.oldest)), 0)::float8,
             CASE WHEN s.until = 'infinity' THEN 'infinity' WHEN s.until > clock_timestamp()
-                THEN extract(epoch FROM s.until - clock_timestamp()) ELSE 0 END::float8
+                THEN extract(epoch FROM s.until - clock_timestamp()) ELSE 0 END::float8,
+            q.at_once, q.starts, q.seconds,
+            q.queue IS NOT NULL AND {s}.limited_until(s.queue, clock_timestamp()) IS NOT NULL
         FROM (
             SELECT t.*,
                 -- The delayed tasks that are due by now; their number is bounded.
@@ -1141,7 +1280,8 @@ BEGIN
                     sum(l.lost)::bigint AS lost, sum(l.canceled)::bigint AS canceled,
                     sum(l.dropped)::bigint AS dropped, sum(l.died)::bigint AS died,
                     sum(l.expired)::bigint AS expired
-                FROM {s}.tally l WHERE l.queue = ANY (p_queues) GROUP BY l.queue) t) s;
+                FROM {s}.tally l WHERE l.queue = ANY (p_queues) GROUP BY l.queue) t) s
+        LEFT JOIN {s}.queue_limit q ON q.queue = s.queue;
 END $$;
 
 CREATE FUNCTION {s}.beat(p_name text, p_seconds float8, p_record text) RETURNS void LANGUAGE plpgsql AS $$

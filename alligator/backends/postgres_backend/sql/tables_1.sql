@@ -113,6 +113,25 @@ CREATE TABLE {s}.paused (
     until timestamptz NOT NULL
 );
 
+-- The limits of queues: see `limited_until`. NULL is any number.
+CREATE TABLE {s}.queue_limit (
+    queue text COLLATE "C" PRIMARY KEY,
+    at_once int,
+    starts int,
+    seconds float8 NOT NULL
+);
+
+-- When the last tasks of a queue with a number of starts were reserved: as many as that number.
+CREATE TABLE {s}.begun (
+    queue text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (queue, number)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0
+);
+
 CREATE TABLE {s}.worker (
     name text COLLATE "C" PRIMARY KEY,
     seen timestamptz NOT NULL,

@@ -14,6 +14,9 @@
 --   :past  HASH  place in a ring -> when (µs), ready, scheduled, leased, dead, pushed, succeeded, failed,
 --                dropped
 --   :off   when the queue is resumed (µs; -1: without an end); absent if it was never paused
+--   :lim   its limit: how many at once, how many starts (0: any number), within how long (µs); absent if it
+--          has none
+--   :begun ZSET  when (µs) -> the same: when its last tasks began, as many as the limit lets begin
 --   :own, :uniq, :cool  the unique keys: see unique.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
@@ -86,6 +89,28 @@ local function pauses_of(queues, count, now)
     found[i] = till < 0 and math.huge or (till > now and till)
   end
   return found
+end
+
+-- Return the limit of a queue; false if it has none.
+local function limit_of(queue)
+  local at_once, starts, span =
+    string.match(call('GET', queue .. ':lim') or '', '^(%d+) (%d+) (%d+)$')
+  return at_once and { at_once = tonumber(at_once), starts = tonumber(starts), span = span }
+    or false
+end
+
+-- Return until when a limit lets no task of its queue begin (µs; math.huge: until a lease ends); false if one
+-- may begin now.
+local function limited_until(queue, limit, now)
+  if limit.at_once > 0 and call('ZCARD', queue .. ':run') >= limit.at_once then
+    return math.huge
+  end
+  if limit.starts > 0 then
+    local place = limit.starts - 1
+    local found = call('ZREVRANGE', queue .. ':begun', place, place, 'WITHSCORES')
+    return found[2] and found[2] + limit.span > now and found[2] + limit.span
+  end
+  return false
 end
 
 local function wake(queue)

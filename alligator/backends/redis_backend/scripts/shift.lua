@@ -35,6 +35,7 @@ end
 for place = 4, #KEYS do
   shift(KEYS[place] .. ':due')
   shift(KEYS[place] .. ':run')
+  shift(KEYS[place] .. ':begun')
   local till = tonumber(call('GET', KEYS[place] .. ':off') or 0) or 0
   if till > 0 then
     call('SET', KEYS[place] .. ':off', whole(till - by))

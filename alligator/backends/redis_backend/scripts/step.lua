@@ -13,6 +13,7 @@
 --       ready (µs), their payloads (nil: not reserved, because another program deleted it), and fences.
 
 local RECLAIM_AT_ONCE = 32
+local SOON = 5000000
 
 local limit, lease, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_limit, dead_age, places = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -147,12 +148,32 @@ function apply.expired(queue, at)
   return at + 4
 end
 
+local changed, limits = {}, {}
 local at = 7
 while at <= #ARGV do
-  at = apply[ARGV[at]](KEYS[tonumber(ARGV[at + 1])], at + 2)
+  local queue = KEYS[tonumber(ARGV[at + 1])]
+  changed[queue] = true
+  at = apply[ARGV[at]](queue, at + 2)
+end
+
+-- Where a task has begun or ended, wake a worker if the limit of the queue allows the next one, or will do
+-- so soon. This worker may be busy then, and others look only every few seconds.
+local function wake_changed()
+  for queue in pairs(changed) do
+    local queue_limit = limits[queue]
+    if queue_limit == nil then
+      queue_limit = limit_of(queue)
+    end
+    local till = queue_limit and limited_until(queue, queue_limit, now) or now
+    local due = queue_limit and till <= now + SOON and first_due(queue)
+    if due and due <= now then
+      wake(queue)
+    end
+  end
 end
 
 if limit == 0 then
+  wake_changed()
   return { -1 }
 end
 
@@ -203,12 +224,12 @@ local function room(fences)
   return #fences
 end
 
--- Return ready tasks by their priorities, each with when it was due; and the shift of each.
-local function sorted(queue)
+-- Return up to *most* ready tasks by their priorities, each with when it was due; and the shift of each.
+local function sorted(queue, most)
   local found, shifts = {}, {}
   for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
     local some = call('ZRANGEBYSCORE', queue .. ':due', (range_of(shift)), whole(now - shift),
-      'WITHSCORES', 'LIMIT', 0, left - #shifts)
+      'WITHSCORES', 'LIMIT', 0, most - #shifts)
     for i = 1, #some, 2 do
       shifts[#shifts + 1] = shift
       found[#found + 1] = some[i]
@@ -218,12 +239,12 @@ local function sorted(queue)
   return found, shifts
 end
 
-local function reserve(place, queue)
+local function reserve(place, queue, most)
   local found =
-    call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, left)
+    call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   local shifts
   if #found > 0 and tonumber(found[2]) < 0 then
-    found, shifts = sorted(queue)
+    found, shifts = sorted(queue, most)
   end
   if #found == 0 then
     return
@@ -265,9 +286,31 @@ local function reserve(place, queue)
   add(queue, 'dropped', count - reserved)
 end
 
+-- Reserve one task of a queue that has a limit, and record that it begins.
+local function reserve_one(place, queue, starts)
+  local before = left
+  reserve(place, queue, 1)
+  if left < before then
+    changed[queue] = true
+    if starts > 0 then
+      call('ZADD', queue .. ':begun', stamp, stamp)
+      call('ZREMRANGEBYRANK', queue .. ':begun', 0, -1 - starts)
+    end
+  end
+end
+
+local limited = {}
 for place = 1, places do
-  if left > 0 and not has_stopped and not paused[place] then
-    reserve(place, KEYS[place])
+  local queue = KEYS[place]
+  local queue_limit = limit_of(queue)
+  limits[queue] = queue_limit
+  limited[place] = queue_limit and limited_until(queue, queue_limit, now)
+  if left > 0 and not has_stopped and not paused[place] and not limited[place] then
+    if queue_limit then
+      reserve_one(place, queue, queue_limit.starts)
+    else
+      reserve(place, queue, left)
+    end
   end
 end
 
@@ -302,15 +345,18 @@ for i = 2, #reply do
   reply[i][5], reply[i][6] = nil, nil
 end
 
+wake_changed()
+
 if left == limit then
   local soonest = math.huge
   for place = 1, places do
     local queue = KEYS[place]
     local due = first_due(queue)
-    if paused[place] or not due then
+    local till = math.max(paused[place] or 0, limited[place] or 0)
+    if till > now or not due then
       call('DEL', queue .. ':wake')
     end
-    due = due and math.max(due, paused[place] or 0)
+    due = due and math.max(due, till)
     soonest = math.min(soonest, due or math.huge, lowest(queue .. ':run') or math.huge)
   end
   if soonest < math.huge then
@@ -323,9 +369,11 @@ reply[1] = now
 if left == 0 or has_stopped then
   -- There may be more tasks: one worker wakes the next, so that none is woken without a task.
   for place = 1, places do
-    local due = first_due(KEYS[place])
-    if due and due <= now and not paused[place] then
-      wake(KEYS[place])
+    local queue = KEYS[place]
+    local is_open = not paused[place] and not limited[place] and not (limits[queue] and changed[queue])
+    local due = is_open and first_due(queue)
+    if due and due <= now then
+      wake(queue)
     end
   end
 end

@@ -1,0 +1,61 @@
+"""What keeps a queue from giving its tasks: a pause, and a limit on how many begin or run.
+
+**Limits.** `Limit.at_once` is compared with the leases of the queue, in whichever way they were given.
+A place is free when its lease ends: with an outcome, or because its worker died. There is no other
+counter, so none can be wrong. `Limit.starts` counts the tasks that steps have reserved: at any
+moment, at most so many in the last `Limit.seconds`, by the store's clock. `Client.lease`, which
+operators use, ignores limits and is no start.
+
+A step reserves at most one task of a queue with a limit, so that no worker holds places for tasks which
+it has not begun. It serves the other queues as always. A queue whose limit is reached ends neither
+`Step.pause` nor `wait`, until a place or a start is free.
+"""
+
+from typing import NamedTuple
+
+from ..exceptions import BackendError
+
+
+class Limit(NamedTuple):
+    """The limit of a queue, over all workers."""
+
+    at_once: int | None = None
+    """How many of its tasks may be leased at one time; None for any number."""
+    starts: int | None = None
+    """How many may be reserved within *seconds*, in any such span of time; None for any number."""
+    seconds: float = 1.0
+
+    def __str__(self) -> str:
+        """Return it in words, such as "at most 3 at once, 100 per minute"."""
+        span = {1.0: "per second", 60.0: "per minute"}.get(self.seconds, f"in {self.seconds:g} s")
+        parts = [
+            None if self.at_once is None else f"{self.at_once:,} at once",
+            None if self.starts is None else f"{self.starts:,} {span}",
+        ]
+        return f"at most {', '.join(filter(None, parts))}"
+
+
+class LimitStore:
+    """The part of a `Client` that holds tasks back; these methods are those of a store that cannot."""
+
+    @property
+    def address(self) -> str:
+        """See `Client.address`."""
+        raise NotImplementedError
+
+    def pause(self, queue_name: str, seconds: float) -> None:
+        """Pause the queue for *seconds* (inf: no end; 0: resume): `step` reserves none of its tasks.
+
+        Everything else continues. The queue counts as used from now on. Workers wake up at the end.
+        """
+        raise BackendError(f"{self.address} cannot pause a queue.")
+
+    def limit(self, queue_name: str, limit: Limit | None) -> None:
+        """Give the queue this limit in place of the one that it has; None for no limit.
+
+        It applies from the next step on, and leases that are above it continue. A new number of starts
+        counts those before, too. The queue counts as used from now on. Workers wake up.
+        """
+        raise BackendError(
+            f"{self.address} cannot limit a queue: start fewer workers with a lower --concurrency."
+        )
