@@ -27,8 +27,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 KEY_DETAILS = ("unique_until", "unique_for")  # of use only with "unique"
 
-SENDING = ("is_async", "immediate", "always")
+SENDING = ("is_async", "immediate", "always", "follows")
 """The options that say how a task is sent; the others are options of the task itself."""
+
+FOLLOW_UP = {"follows": True, "immediate": False, "delay_by": None}
+"""The options of a follow-up; nothing else has the first."""
 
 
 class TaskOptions(TypedDict, total=False):

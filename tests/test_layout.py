@@ -42,12 +42,12 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "payload": (
-            "arguments conversion encoding envelope equality functions hints signing suggestions"
+            "arguments batch conversion encoding envelope equality functions hints signing suggestions"
         ),
     },
     {
         "backends": (
-            "base controls legacy locmem_backend locmem_backend.entry "
+            "base controls follow_ups legacy locmem_backend locmem_backend.batches locmem_backend.entry "
             "locmem_backend.keys locmem_backend.queue locmem_backend.schedules "
             "pending_aborts postgres_backend "
             "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
@@ -59,9 +59,9 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
             "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
             "redis_backend.replies redis_backend.schedules redis_backend.server "
-            "redis_backend.topology schedules shared_database sqlite_backend sqlite_backend.clock "
-            "sqlite_backend.database sqlite_backend.dsn "
-            "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
+            "redis_backend.topology schedules shared_database sqlite_backend sqlite_backend.batches "
+            "sqlite_backend.clock sqlite_backend.database sqlite_backend.dsn "
+            "sqlite_backend.errors sqlite_backend.figures sqlite_backend.files sqlite_backend.forks "
             "sqlite_backend.keys sqlite_backend.migration sqlite_backend.schedules "
             "sqlite_backend.schema sqlite_backend.tables sqlite_backend.wakeup "
             "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
@@ -72,18 +72,18 @@ LAYERS: list[dict[str, str]] = [
         ),
     },
     {
-        "tasks": "decisions ids stored_options times unique",
+        "tasks": "decisions follow_ups ids stored_options times unique",
         "utils": "",
     },
     {
         "commits": (
-            "breaker committer counters databases deferred delivery interception loop_trips outbox "
-            "relay same_server spool trips wakeups"
+            "breaker committer counters databases deferred delivery follow_ups interception "
+            "loop_trips outbox relay same_server spool trips wakeups"
         ),
         "execution": "attempt coroutines direct heartbeat inline lease_ends lifespan",
     },
     {
-        "transaction": "connection enlistment scope",
+        "transaction": "connection enlistment scope vetoes",
     },
     {
         "telemetry": "histogram logs opentelemetry propagation",
@@ -135,6 +135,10 @@ TESTED_BY = {
     "__main__": "cli/test_latergator.py",
     "backends.shared_database": "backends/postgres_backend/test_shared_database.py",
     "constants": "test_layout.py",
+    "backends.follow_ups": "backends/contract/test_follow_ups.py",
+    "backends.locmem_backend.batches": "backends/contract/test_follow_ups.py",
+    "backends.sqlite_backend.figures": "backends/contract/test_inspection.py",
+    "transaction.vetoes": "transaction/test_transaction.py",
     "backends.schedules": "backends/contract/test_schedules.py",
     "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",
     "backends.redis_backend.schedules": "backends/contract/test_schedules.py",

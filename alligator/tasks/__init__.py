@@ -33,6 +33,7 @@ from ..options import (
 )
 from ..payload import envelope
 from ..payload.arguments import check_call, encoding_error, lower, restore
+from ..payload.batch import Batch
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function, locate
@@ -73,16 +74,16 @@ class Task:
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
     task itself may raise `Snooze` or `GiveUp`.
 
-    The hooks are functions like that of the task, which the worker imports by name:
-    ``on_start(task)``, ``on_success(task, result)``, ``on_error(task, error)``. `on_error` is called
-    after each failed attempt and may change ``task.retries``. If `on_start` raises, the attempt fails;
-    exceptions of the other two are only logged.
+    The worker imports the hooks by name, like the function: ``on_start(task)``, ``on_success(task,
+    result)``, ``on_error(task, error)``. `on_error` follows each failed attempt and may change
+    ``task.retries``. If `on_start` raises, the attempt fails; exceptions of the others are only logged.
 
     *headers* is a small mapping of strings that is stored with the task. So is *depends_on*, as in
     Alligator 1.0, for the task to read; the task does not wait for those ids.
     """
 
     unique: Unique | None = None  # a worker does not know it
+    batch: Batch | None = None  # what a follow-up has waited for, see `Transaction.then`
 
     def __init__(
         self,
@@ -139,8 +140,7 @@ class Task:
         """The error of the previous attempt, shortened; empty at the first."""
         self.result: Any = None
         self.func: Callable[..., Any] | None = None
-        self.func_args: Sequence[Any] = []
-        """A tuple after `to_call`."""
+        self.func_args: Sequence[Any] = []  # a tuple after `to_call`
         self.func_kwargs: Mapping[str, Any] = {}
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""

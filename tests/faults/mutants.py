@@ -20,8 +20,9 @@ from rich.console import Console
 from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client, Commit, Message
 from alligator.backends.redis_backend import commits as redis_commits
-from alligator.backends.sqlite_backend import keys, schema, writes
+from alligator.backends.sqlite_backend import batches, keys, schema, writes
 from tests.backends.contract import (
+    test_follow_ups,
     test_ids,
     test_leases,
     test_outcomes,
@@ -64,6 +65,7 @@ MODULES: dict[str, ModuleType] = {
     "redis_backend/commits.py": redis_commits,
     "sqlite_backend/writes.py": writes,
     "sqlite_backend/keys.py": keys,
+    "sqlite_backend/batches.py": batches,
     "sqlite_backend/schema.py": schema,
 }
 """The files that are Python."""
@@ -493,7 +495,7 @@ MUTANTS = [
     Mutant(
         "a key does not follow its task to an alias",
         "push.lua",
-        "call('HSET', queue .. ':own', alias, held)",
+        "call('HSET', queue .. kept, alias, found)",
         "",
         lambda client: test_unique.test_running_task_keeps_its_key_beside_a_newer_one_of_its_id(
             client
@@ -512,8 +514,8 @@ MUTANTS = [
     Mutant(
         "a dead task has its key",
         "step.lua",
-        "update_keys(queue, { key }, 'gone')\n  call('ZADD'",
-        "call('ZADD'",
+        "update_keys(queue, { key }, 'gone')\n  settle",
+        "settle",
     ),
     Mutant(
         "a canceled task has its key",
@@ -558,6 +560,98 @@ MUTANTS = [
         "(token = 0 OR NOT until_start OR",
         "(true OR",
         started,
+    ),
+    Mutant("an ack settles nothing", "step.lua", "settle(queue, ids, 0, now)", ""),
+    Mutant(
+        "a dead task settles nothing",
+        "step.lua",
+        "settle(queue, { key }, 1, now)\n  call('ZADD'",
+        "call('ZADD'",
+    ),
+    Mutant(
+        "a task that dies counts as one that succeeds",
+        "step.lua",
+        "settle(queue, { key }, 1, now)\n  call('ZADD'",
+        "settle(queue, { key }, 0, now)\n  call('ZADD'",
+    ),
+    Mutant(
+        "a task counts twice",
+        "step.lua",
+        "call('HDEL', queue .. ':then', key)",
+        "",
+        test_follow_ups.test_dead_task_that_runs_again_counts_once,
+    ),
+    Mutant(
+        "a canceled task settles nothing", "cancel.lua", "settle(queue, { key }, 1, clock())", ""
+    ),
+    Mutant("a dropped task settles nothing", "drop_some.lua", "settle(queue, ids, 1, clock())", ""),
+    Mutant(
+        "an aborted batch queues its follow-up",
+        "abort.lua",
+        "call('DEL', batch, batch .. ':queued', marker .. ':batch')",
+        "call('DEL', marker .. ':batch')",
+    ),
+    Mutant(
+        "an abort keeps a follow-up that was queued", "abort.lua", "batch .. ':queued')", "batch)"
+    ),
+    Mutant(
+        "duplicates are waited for", "follow.lua", "if not is_known[place] then", "if true then"
+    ),
+    Mutant(
+        "a repeated push counts its tasks again",
+        "follow.lua",
+        "if is_queued and (not before or before == 'aborted') then",
+        "if is_queued then",
+    ),
+    Mutant(
+        "a batch does not follow its task to an alias",
+        "follow.lua",
+        "{ ':own', ':then' }",
+        "{ ':own' }",
+        test_follow_ups.test_task_of_an_older_batch_is_not_counted_by_a_newer_one,
+    ),
+    Mutant(
+        "an ack settles nothing",
+        "sqlite_backend/writes.py",
+        "self._settle(*run, is_dead=False)",
+        "pass",
+    ),
+    Mutant(
+        "a lost task settles nothing",
+        "sqlite_backend/writes.py",
+        "self._settle(seq, is_dead=True)\n                self.execute",
+        "self.execute",
+    ),
+    Mutant(
+        "dropped tasks settle nothing",
+        "sqlite_backend/writes.py",
+        "for (batch,) in settled",
+        "for (batch,) in ()",
+    ),
+    Mutant(
+        "a task counts twice",
+        "sqlite_backend/batches.py",
+        "SET batch = NULL WHERE seq = ?",
+        "SET batch = batch WHERE seq = ?",
+        test_follow_ups.test_dead_task_that_runs_again_counts_once,
+    ),
+    Mutant(
+        "a task of another commit is counted",
+        "sqlite_backend/batches.py",
+        "SET batch = ? WHERE seq > ?",
+        "SET batch = ? WHERE seq >= ?",
+    ),
+    Mutant(
+        "a task is not counted as dead",
+        "sqlite_backend/batches.py",
+        "dead = dead + ?",
+        "dead = dead * ?",
+    ),
+    Mutant(
+        "an abort takes a follow-up from its worker",
+        "sqlite_backend/batches.py",
+        "state IN ('ready', 'scheduled') AND token = 0\n",
+        "state IN ('ready', 'scheduled')\n",
     ),
 ]
 

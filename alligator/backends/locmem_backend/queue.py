@@ -21,6 +21,7 @@ from ..base import (
     bounded,
 )
 from ..stats import SAMPLE_SECONDS, SAMPLES
+from .batches import Batch
 from .entry import RUNS, Entry
 from .keys import Hold, Keys
 
@@ -74,6 +75,10 @@ class Queue:
         self._put_waiting(entry, now + bounded(message.delay))
         return entry.number
 
+    def join(self, number: int, batch: Batch) -> None:
+        """Let *batch* count a new task."""
+        self._entries[number].batch = batch
+
     def undo_push(self, number: int) -> None:
         """Remove a task, unless a worker has or had it."""
         entry = self._entries.get(number)
@@ -87,7 +92,7 @@ class Queue:
         """Apply an outcome to its task; ignore it if the lease is outdated (except an ack)."""
         lease = outcome.lease
         if outcome.verdict == "ack":
-            self._finish(lease.token // RUNS)
+            self._finish(lease.token // RUNS, now)
             return
         entry = self._find_leased(lease)
         if entry is None:
@@ -102,12 +107,12 @@ class Queue:
             return
         self._counts["expired" if outcome.verdict == "expired" else "failed"] += 1
         if outcome.verdict in ("dead", "expired"):
-            self._dead_letter(entry, outcome.reason, outcome.traceback)
+            self._dead_letter(entry, outcome.reason, outcome.traceback, now)
         else:
             self._counts["retried"] += 1
             self._put_waiting(entry, now + bounded(outcome.delay))
 
-    def _finish(self, number: int) -> None:
+    def _finish(self, number: int, now: float) -> None:
         """Remove a task that is done, even if it waits again or has died in the meantime."""
         entry = self._entries.get(number)
         if entry is not None:
@@ -115,6 +120,7 @@ class Queue:
                 entry.hold.finish()
                 entry.hold = None
             self._remove(entry)
+            self._settle(entry, now, is_dead=False)
         elif self._dead.pop(number, None) is None:
             return
         self._counts["succeeded"] += 1
@@ -130,7 +136,7 @@ class Queue:
             self._counts["lost"] += 1
             if entry.alone and entry.lost >= max_lost:
                 reason = f"lost {entry.lost} times: its worker died or froze while it ran"
-                self._dead_letter(entry, reason, "")
+                self._dead_letter(entry, reason, "", now)
             else:
                 self._put_waiting(entry, now)
         return found
@@ -205,20 +211,23 @@ class Queue:
 
     # Canceling, dropping, retrying.
 
-    def cancel(self, task_id: str) -> str | None:
+    def cancel(self, task_id: str, now: float) -> str | None:
         """Remove a ready or scheduled task and return its data; None if there is none."""
         entry = self._find_waiting(task_id)
         if entry is None:
             return None
         self._remove(entry)
+        self._settle(entry, now, is_dead=True)
         self._counts["canceled"] += 1
         return entry.data
 
-    def drop_all(self) -> None:
+    def drop_all(self, now: float) -> None:
         """Drop the ready and scheduled tasks."""
         dropped = [entry for entry in self._entries.values() if not entry.leased]
         for entry in dropped:
             self._remove(entry)
+        for entry in dropped:  # after all, because this may queue a follow-up, which stays
+            self._settle(entry, now, is_dead=True)
         self._counts["dropped"] += len(dropped)
 
     def retry_dead(self, task_id: str, now: float) -> bool:
@@ -330,6 +339,12 @@ class Queue:
             self._remove_waiting(entry)
             self._compact_heap(self._waiting[entry.priority])
 
+    def _settle(self, entry: Entry, now: float, *, is_dead: bool) -> None:
+        """Count a task as settled, the first time."""
+        if entry.batch is not None:
+            batch, entry.batch = entry.batch, None
+            batch.settle(is_dead=is_dead, now=now)
+
     def _free(self, entry: Entry) -> None:
         """Free the unique key of a task that is not done, if it has one."""
         if entry.hold is not None:
@@ -362,9 +377,10 @@ class Queue:
         if not alike:
             del self._by_id[entry.task_id]
 
-    def _dead_letter(self, entry: Entry, reason: str, traceback: str) -> None:
+    def _dead_letter(self, entry: Entry, reason: str, traceback: str, now: float) -> None:
         del self._entries[entry.number]
         self._free(entry)
+        self._settle(entry, now, is_dead=True)
         letter = DeadLetter(self.name, entry.task_id, entry.data, reason, traceback, time())
         self._dead[entry.number] = letter, entry
         self._counts["died"] += 1

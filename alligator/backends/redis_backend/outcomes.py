@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from ...constants import MAX_TASKS
-from ..base import Lease, Outcome, bounded
+from ..base import Lease, Message, Outcome, bounded
 from ..unique import Unique
 
 
@@ -14,6 +14,15 @@ def with_key(delay: int | str, unique: Unique) -> str:
     how = "s" if unique.until_start else "d"
     least = max(1, round(bounded(unique.seconds) * 1e3)) if unique.seconds > 0 else 0
     return f"{delay}\x1f{how}\x1f{least}\x1f{unique.key}"
+
+
+def pack_follow_ups(messages: Iterable[Message]) -> list[str | int]:
+    """Return follow-ups as arguments of the script of their push."""
+    return [
+        word
+        for each in messages
+        for word in (each.queue_name, each.task_id, each.data, each.priority)
+    ]
 
 
 def pack_outcomes(outcomes: Iterable[Outcome], names: list[str]) -> list[str | int]:

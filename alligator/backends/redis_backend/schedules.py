@@ -38,7 +38,7 @@ class Schedules:
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         """See `Client.push_tick`."""
-        queue_name, task_id, data, delay, priority, unique = message
+        queue_name, task_id, data, delay, priority, unique, _ = message
         when = f"{SIGNS.get(priority, '')}{microseconds(delay)}"
         marker = f"{self._prefix}{os.urandom(12).hex()}:commit"
         keys = [self._key, marker, marker, f"{self._prefix}queues", self._prefix + queue_name]

@@ -45,7 +45,9 @@ def push_each(
 ) -> Duplicates | None:
     """Push *messages* one by one, because some have unique keys; return the duplicates."""
     duplicates: list[int] = []
-    for place, (name, task_id, data, delay, level, unique) in enumerate(messages):
+    for place, (name, task_id, data, delay, level, unique, follows) in enumerate(messages):
+        if follows:
+            continue
         if execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone() is not None:
             duplicates.append(place)
             continue

@@ -73,10 +73,10 @@ UNDO_PUSH = "DELETE FROM task WHERE seq > ? AND +queue = ? AND +state = ?"
 
 LAST_SEQ = "SELECT ifnull(max(seq), 0) FROM task"
 
-FIND_COMMIT = "SELECT after, last, duplicates FROM pushed WHERE id = ?"
+FIND_COMMIT = "SELECT after, last, duplicates, batch FROM pushed WHERE id = ?"
 
 REMEMBER_COMMIT = """
-    REPLACE INTO pushed (id, at, after, last, duplicates) VALUES (?, ?, ?, ?, ?)
+    REPLACE INTO pushed (id, at, after, last, duplicates, batch) VALUES (?, ?, ?, ?, ?, ?)
 """
 
 FORGET_COMMITS = """

@@ -1,6 +1,6 @@
 -- Undo the push of a commit, or refuse it if it arrives later.
 --
--- KEYS  the marker of the commit, then the queues
+-- KEYS  the marker of the commit, then the queues of its tasks without the follow-ups
 -- ARGV  seconds to keep the marker; 'whole' to keep all tasks if a worker has had one of them, 'part' to
 --       keep those that a worker has had, 'half' the same for a push that failed in the middle; for
 --       each queue how many tasks, and their ids
@@ -61,17 +61,33 @@ for k = 2, #KEYS do
   at = at + count + 1
 end
 
+-- Of a commit with follow-ups: those that were queued, because all its tasks are settled.
+local batch = call('GET', marker .. ':batch')
+for _, each in ipairs(cjson.decode(batch and call('GET', batch .. ':queued') or '[]')) do
+  local queue, id, score = unpack(each)
+  if call('ZSCORE', queue .. ':due', id) == score and call('HEXISTS', queue .. ':try', id) == 0 then
+    waiting[queue] = waiting[queue] or {}
+    table.insert(waiting[queue], id)
+  else
+    taken = taken + 1
+  end
+end
+
 if taken > 0 and ARGV[2] == 'whole' then
   return 1
 end
 
 call('DEL', marker)
 call('SET', marker, 'aborted', 'EX', ARGV[1])
+if batch then
+  call('DEL', batch, batch .. ':queued', marker .. ':batch')
+end
 for queue, ids in pairs(waiting) do
   for _, id in ipairs(ids) do
     call('ZREM', queue .. ':due', id)
     update_keys(queue, { id }, 'gone')
     call('HDEL', queue .. ':job', id)
+    call('HDEL', queue .. ':then', id)
   end
   add(queue, 'pushed', -#ids)
 end

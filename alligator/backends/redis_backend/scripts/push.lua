@@ -60,35 +60,6 @@ if KEYS[2] ~= marker then
   call('DEL', KEYS[2])
 end
 
--- Move a leased or dead task to an alias, because a newer one takes its id.
-local function move_aside(queue, id)
-  local fence = modern(call('HGET', queue .. ':try', id), whole(now))
-  local generation = string.sub(fence, 1, 16)
-  local alias = id .. ALIAS .. generation
-  for _, state in ipairs({ ':run', ':dead' }) do
-    local score = call('ZSCORE', queue .. state, id)
-    if score then
-      call('ZREM', queue .. state, id)
-      call('ZADD', queue .. state, score, alias)
-      call('HSET', queue .. ':job', alias, call('HGET', queue .. ':job', id))
-      call('HSET', queue .. ':try', alias, fence)
-      local why = call('HGET', queue .. ':why', id)
-      if why then
-        call('HSET', queue .. ':why', alias, why)
-      end
-      local held = call('HGET', queue .. ':own', id)
-      if held then
-        call('HDEL', queue .. ':own', id)
-        call('HSET', queue .. ':own', alias, held)
-      end
-      local others = call('HGET', queue .. ':alt', id)
-      call('HSET', queue .. ':alt', id, others and others .. ' ' .. generation or generation)
-    end
-  end
-  call('HDEL', queue .. ':try', id)
-  call('HDEL', queue .. ':why', id)
-end
-
 -- Return the id of the task that holds a unique key; nothing if it is free.
 local function holder_of(queue, unique)
   local cool = queue .. ':cool' .. ALIAS .. unique

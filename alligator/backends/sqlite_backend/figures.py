@@ -1,0 +1,44 @@
+"""The numbers of a queue in a SQLite file, and its samples."""
+
+from collections.abc import Callable
+from math import inf
+from sqlite3 import Cursor
+from typing import Final
+
+from ..base import QueueStats
+from ..stats import SAMPLE_SECONDS, SAMPLES, read_numbers
+from . import schema as sql
+from .clock import SECOND
+
+SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
+"""Microseconds between two samples of a queue."""
+
+
+def sample(execute: Callable[..., Cursor], name: str, moment: int) -> None:
+    """Store a sample of the queue, unless there is one for the current ten seconds."""
+    place = moment // SAMPLE_GAP % SAMPLES
+    (last,) = execute(sql.FIND_SAMPLE, (name, place)).fetchone() or (0,)
+    if isinstance(last, int) and 0 <= moment - last < SAMPLE_GAP:
+        return
+    stats = measure(execute, name, moment)
+    figures = (getattr(stats, column) for column in sql.SAMPLED)
+    execute(sql.SAMPLE, (name, place, moment, *figures))
+
+
+def measure(execute: Callable[..., Cursor], name: str, moment: int) -> QueueStats:
+    """Return the numbers of a queue at *moment*."""
+    row = execute(sql.STATS, {"queue": name, "now": moment}).fetchone()
+    if row is None:
+        return QueueStats()
+    *counts, due, oldest, paused = row
+    found, unreadable = read_numbers(zip(sql.COUNTS, counts, strict=True))
+    # These are due, but no step has made them ready yet.
+    found["ready"] += due
+    found["scheduled"] -= due
+    since = oldest if isinstance(oldest, int) else moment
+    return QueueStats(
+        **found,
+        oldest=max(0, moment - since) / SECOND,
+        paused=inf if paused == sql.NO_END else max(0, paused - moment) / SECOND,
+        unreadable=unreadable,
+    )
