@@ -89,6 +89,8 @@ name: str = gator.cron("0 3 * * *", send_receipt, 7).name
 # Transactions.
 with gator.transaction(retries=3) as tx:
     transaction: Transaction = tx
+    follow_up: Task = tx.then(send_receipt, 7)
+    tx.then(send_receipt, "seven")  # refused
     tx.on_commit(lambda: print("queued"))
     tx.on_commit(print("queued"))  # refused
 gator.transaction(retrys=3)  # refused
