@@ -92,7 +92,7 @@ def await_result(result: Any, timeout: float | None = None) -> Any:
 
 def is_awaitable(result: Any) -> bool:
     """Return whether *result* is to be awaited; raise `TaskFailed` if it is a generator."""
-    if result is None or isinstance(result, str | int | float | list | dict):
+    if result is None or isinstance(result, PLAIN):
         return False
     if isinstance(result, GeneratorType):
         if not result.gi_code.co_flags & ITERABLE_COROUTINE:
@@ -109,5 +109,8 @@ def runs_on_loop(func: object) -> bool:
         return bool(func.__code__.co_flags & COROUTINE)
     return bool(_flags(func) & COROUTINE)
 
+
+PLAIN = (str, int, float, list, dict)
+"""The types of most results."""
 
 NOT_RUN = "the function returned {}, whose body has not run: loop over it in the task"

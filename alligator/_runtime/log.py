@@ -35,14 +35,11 @@ class _ResilientLogger(logging.Logger):
             record.exc_info = (type(error), error, error.__traceback__)
         super().handle(record)
 
-    @property
-    def disabled(self) -> bool:
-        return bool(self.__dict__.get("disabled"))
-
-    @disabled.setter
-    def disabled(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        if not value or sys._getframe(1).f_globals.get("__name__") != "logging.config":
-            self.__dict__["disabled"] = value
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Not a property: `isEnabledFor` reads the attribute, for each task.
+        is_config = sys._getframe(1).f_globals.get("__name__") == "logging.config"
+        if not (name == "disabled" and value and is_config):
+            super().__setattr__(name, value)
 
 
 def keep_enabled(name: str) -> logging.Logger:

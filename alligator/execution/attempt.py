@@ -121,7 +121,7 @@ def attempt(
         raise LeaseEnded
     if hand_over is not None and hand_over(lease, task):
         raise HandedOver
-    if (expired := expire(gator, lease, task)) is not None:
+    if task.expires is not None and (expired := expire(gator, lease, task)) is not None:
         return expired
     tries = task.attempt
     number = task.attempt = tries + lease.lost

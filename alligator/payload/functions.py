@@ -134,6 +134,9 @@ def _attribute(found: object, name: str) -> object:
 
 def find_function(module: str, name: str) -> Callable[..., Any]:
     """Import the function that a payload names; raises `PayloadError`."""
+    found = _imported(module, name)
+    if type(found) is FunctionType:
+        return found  # the usual case, which must be quick
     if not (_is_dotted(module) and _is_dotted(name)):
         raise PayloadError(f"{module!r:.80} and {name!r:.80} do not name a function")
     found = unwrapped(load(module, name))
@@ -155,9 +158,8 @@ def load(module: str, name: str) -> Any:
     module cannot be imported, for whatever reason, and `UnknownCallableError` when it holds nothing
     of that name.
     """
-    imported = sys.modules.get(module)
-    found: Any = getattr(imported, name, None)
-    if found is not None and not _is_half_imported(imported):
+    found = _imported(module, name)
+    if found is not None:
         return found
     found = _import(module)
     for part in name.split("."):
@@ -168,8 +170,12 @@ def load(module: str, name: str) -> Any:
     return found
 
 
-def _is_half_imported(module: object) -> bool:
-    return getattr(getattr(module, "__spec__", None), "_initializing", False) is True
+def _imported(module: str, name: str) -> Any:
+    """Return the attribute of a module that has been imported to its end; otherwise None."""
+    imported = sys.modules.get(module)
+    if getattr(getattr(imported, "__spec__", None), "_initializing", False) is True:
+        return None
+    return getattr(imported, name, None)
 
 
 def _import(module: str) -> Any:

@@ -144,8 +144,8 @@ class Task:
         self.func_kwargs: Mapping[str, Any] = {}
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""
-        self.priority: Priority = check_priority(
-            "priority", "normal" if priority is None else priority
+        self.priority: Priority = (
+            "normal" if priority is None else check_priority("priority", priority)
         )
         self._is_retry: bool = False
         self._found: tuple[str, str] | None = None  # the module and the name in its payload

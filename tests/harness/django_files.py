@@ -68,7 +68,11 @@ TEMPLATES = [
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"
 DATABASES = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "shop.db"},
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": BASE_DIR / "shop.db",
+        "ATOMIC_REQUESTS": os.environ.get("ATOMIC_REQUESTS") == "yes",
+    },
     "stock": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": BASE_DIR / "stock.db",
@@ -146,10 +150,27 @@ def atomic(request, fate):
     return HttpResponse(status=500 if fate == "500" else 200)
 
 
+class Abandoned(BaseException):
+    pass
+
+
+ENDS = {"raise": RuntimeError, "exit": SystemExit, "abandon": Abandoned}
+
+
+def order(request, fate):
+    Order.objects.create(name=fate)
+    gator.task(note, fate)
+    if fate == "rollback":
+        transaction.set_rollback(True)
+    if fate in ENDS:
+        raise ENDS[fate]
+    return HttpResponse(status=int(fate) if fate.isdigit() else 200)
+
+
 def work(path):
     gator.task(note, path)
-    if path == "raise":
-        raise RuntimeError("the view fails")
+    if path in ENDS:
+        raise ENDS[path]
     if path == "hang":
         note("hanging")
         time.sleep(60)
@@ -182,6 +203,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("alligator/", include("django_alligator.urls")),
     path("atomic/<fate>", atomic),
+    path("order/<fate>", order),
     path("async/<path:path>", apage),
     path("<path:path>", page),
 ]
