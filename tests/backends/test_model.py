@@ -32,8 +32,9 @@ PRIORITIES = st.sampled_from([0, 0, 1, -1])
 KEYS = st.sampled_from(
     [None, *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR))]
 ) | st.sampled_from([None, None, None, Unique("l", until_start=False)])
-# Most commits have no follow-ups.
-FOLLOW_UPS = st.just([]) | st.lists(
+# Half of the commits have no follow-ups.
+NO_FOLLOW_UPS: list[tuple[str, str, int]] = []
+FOLLOW_UPS = st.just(NO_FOLLOW_UPS) | st.lists(
     st.tuples(QUEUES, st.sampled_from("ef"), PRIORITIES), min_size=1, max_size=2
 )
 WAITING = "ready", "scheduled"

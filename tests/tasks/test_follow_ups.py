@@ -209,7 +209,7 @@ def test_immediate_tasks_are_not_waited_for(gator: Gator) -> None:
 def test_call_that_cannot_become_a_task_is_an_error(gator: Gator) -> None:
     with gator.transaction() as tx:
         with pytest.raises(TypeError):
-            tx.then(tell, 1, 2)  # type: ignore[call-arg]
+            tx.then(tell, "a", "b")  # type: ignore[call-arg]
         with pytest.raises(UnknownOption):
             gator.options(follows=True)  # type: ignore[call-arg]
 
