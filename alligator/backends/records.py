@@ -42,8 +42,9 @@ def read_more(
     """
     if unique is None:
         return int(priority), None, bool(follows)
-    key, until_start, seconds = unique
-    return int(priority), Unique(str(key), bool(until_start), float(seconds)), bool(follows)
+    key, until_start, seconds, *replace = unique
+    held = Unique(str(key), bool(until_start), float(seconds), bool(any(replace)))
+    return int(priority), held, bool(follows)
 
 
 Duplicates = Sequence[int]

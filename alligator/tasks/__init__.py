@@ -68,7 +68,7 @@ class Task:
     *unique* is a key: while another task of the queue holds it, this one is not queued, but gets the
     status `DUPLICATE` and the id of the other. The key is free when its task starts, or with
     *unique_until* ``"done"`` when it has succeeded, but not before *unique_for* seconds have passed. A
-    task that is dead or was canceled holds no key.
+    task that is dead or was canceled holds no key. With *replace*, it replaces a task that waits.
 
     *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
@@ -108,6 +108,7 @@ class Task:
         unique: str | None = None,
         unique_until: Literal["start", "done"] | None = None,
         unique_for: Seconds | None = None,
+        replace: bool = False,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -130,7 +131,6 @@ class Task:
         self.retry_on: list[str] | None = (
             None if retry_on is None else check_errors("retry_on", retry_on)
         )
-        """The names of exceptions, as ``package.module.Name``."""
         self.give_up_on: list[str] | None = (
             None if give_up_on is None else check_errors("give_up_on", give_up_on)
         )
@@ -154,8 +154,8 @@ class Task:
             self.delay_until = due_at(delay_by, delay_until)
         if expires is not None:
             self.expires = expiry_after("expires", expires, self.delay_until)
-        if unique is not None or unique_until is not None or unique_for is not None:
-            self.unique = to_unique(unique, unique_until, unique_for)
+        if unique is not None or unique_until is not None or unique_for is not None or replace:
+            self.unique = to_unique(unique, unique_until, unique_for, replace)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"

@@ -234,7 +234,8 @@ class Client(base.Client):
             for name, numbers in figures.items() if is_new else ():
                 self._queue(name).figures.update(numbers)
             for name in queue_names:
-                self._queue(name).sample(monotonic())
+                queue = self._queue(name)
+                queue.samples.take(queue.stats, monotonic())
 
     def figures(self, queue_name: str) -> dict[str, int]:
         with self._store.changed:
@@ -242,7 +243,7 @@ class Client(base.Client):
 
     def history(self, queue_name: str) -> list[Sample]:
         with self._store.changed:
-            return self._queue(queue_name).history(monotonic())
+            return self._queue(queue_name).samples.history(monotonic())
 
     def scheduled(self, queue_name: str, limit: int = 100) -> list[Scheduled]:
         with self._store.changed:

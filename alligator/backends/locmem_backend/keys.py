@@ -48,6 +48,13 @@ class Keys:
         hold = self._holds.get(key)
         return hold if hold is not None and (hold.is_held or now < hold.till) else None
 
+    def restore(self, key: str, hold: Hold, now: float) -> bool:
+        """Give a key back to a task that had it; return False if it is not free."""
+        if self.holder(key, now) is not None:
+            return False
+        self._holds[key] = hold
+        return True
+
     def add(self, task_id: str, unique: Unique, now: float) -> Hold:
         """Give a new task its key, which is free."""
         hold = self._holds[unique.key] = Hold(task_id, unique, now)

@@ -1,7 +1,7 @@
 """One queue in memory: its tasks in their states, and the transitions between them."""
 
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from itertools import count, islice
 from math import inf
 from operator import attrgetter
@@ -16,14 +16,15 @@ from ..base import (
     Outcome,
     Peeked,
     QueueStats,
-    Sample,
     Scheduled,
     bounded,
 )
-from ..stats import SAMPLE_SECONDS, SAMPLES
+from . import listing
 from .batches import Batch
 from .entry import RUNS, Entry
 from .keys import Hold, Keys
+from .replaced import Replaced, ReplacedTasks
+from .samples import Samples
 
 HeapItem = tuple[float, int, int, int]
 """The moment, the rank among those of that moment, and the order and number of the entry."""
@@ -55,8 +56,8 @@ class Queue:
         self._new_dead = 0
         """How many have died since `limit_dead` was last called."""
         self._keys = Keys()
-        self._samples: deque[tuple[float, QueueStats]] = deque(maxlen=SAMPLES)
-        """Each with the moment at which it was taken."""
+        self._replaced = ReplacedTasks()
+        self.samples = Samples()
 
     # Pushing.
 
@@ -64,12 +65,16 @@ class Queue:
         """Add a task and return its number; None if one of its id waits, or who has its unique key."""
         if message.task_id in self._by_id:
             return None
-        unique = message.unique
+        unique, old, holder = message.unique, None, None
         if unique is not None and (holder := self._keys.holder(unique.key, now)) is not None:
-            return holder
+            old = self._find_replaceable(holder) if unique.replace else None
+            if old is None:
+                return holder
         self._counts["pushed"] += 1
         entry = Entry(message.task_id, message.data, message.priority)
         if unique is not None:
+            if old is not None and holder is not None:
+                self._replace(Replaced(old, unique.key, holder, entry.number, now))
             entry.hold = self._keys.add(message.task_id, unique, now)
         self._entries[entry.number] = entry
         self._put_waiting(entry, now + bounded(message.delay))
@@ -85,6 +90,30 @@ class Queue:
         if entry is not None and not entry.runs:
             self._remove(entry)
             self._counts["pushed"] -= 1
+            self._restore(self._replaced.take(number))
+        elif self._replaced.forget(number):
+            self._counts.update(pushed=-1, canceled=-1)
+
+    def _find_replaceable(self, holder: Hold) -> Entry | None:
+        """Return the task that holds a key, if it waits and was never leased."""
+        waiting = self._by_id.get(holder.task_id, ())
+        return next((each for each in waiting if each.hold is holder and not each.runs), None)
+
+    def _replace(self, old: Replaced) -> None:
+        old.entry.hold = None  # the key remains held, by another task
+        self._remove(old.entry)
+        self._settle(old.entry, old.at, is_dead=True)
+        self._counts["canceled"] += 1
+        self._replaced.add(old)
+
+    def _restore(self, replaced: Replaced | None) -> None:
+        """Put a task back whose replacement was aborted."""
+        if replaced is not None:
+            self._counts["canceled"] -= 1
+            self._entries[replaced.entry.number] = replaced.entry
+            self._put_back(replaced.entry)
+            if self._keys.restore(replaced.key, replaced.hold, replaced.at):
+                replaced.entry.hold = replaced.hold
 
     # Running.
 
@@ -271,44 +300,14 @@ class Queue:
             **numbers,
         )
 
-    def sample(self, now: float) -> None:
-        """Take a sample, unless the current ten seconds have one."""
-        slot = now // SAMPLE_SECONDS
-        if not self._samples or self._samples[-1][0] // SAMPLE_SECONDS < slot:
-            self._samples.append((now, self.stats(now)))
-
-    def history(self, now: float) -> list[Sample]:
-        """Return the samples, the oldest first."""
-        return [
-            Sample(
-                now - at,
-                *(stats.ready, stats.scheduled, stats.leased, stats.dead),
-                *(stats.pushed, stats.succeeded, stats.failed, stats.dropped),
-            )
-            for at, stats in self._samples
-            if now - at < SAMPLE_SECONDS * SAMPLES
-        ]
-
     def scheduled(self, limit: int, now: float) -> list[Scheduled]:
         """Return the scheduled tasks, the next first."""
-        waiting = (
-            (*entry.position, entry.number)
-            for entry in self._entries.values()
-            if not entry.leased and entry.due > now
-        )
-        found = heapq.nsmallest(limit, waiting)
-        return [
-            Scheduled(self.name, entry.task_id, entry.data, due - now)
-            for due, _, number in found
-            for entry in [self._entries[number]]
-        ]
+        return listing.scheduled(self.name, self._entries, limit, now)
 
     def peek(self, now: float) -> list[Peeked]:
         """Return the tasks that are not leased."""
-        found = [(entry, "dead") for _, entry in self._dead.values()]
-        waiting = (entry for entry in self._entries.values() if not entry.leased)
-        found += [(entry, "scheduled" if entry.due > now else "ready") for entry in waiting]
-        return [Peeked(self.name, entry.task_id, entry.data, state) for entry, state in found]
+        dead = [entry for _, entry in self._dead.values()]
+        return listing.peek(self.name, self._entries.values(), dead, now)
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the dead letters, the latest first."""

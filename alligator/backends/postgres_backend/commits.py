@@ -256,9 +256,9 @@ def pack_keys(messages: Sequence[Message]) -> str | None:
 
 def _pack_key(message: Message) -> tuple[object, ...] | None:
     if message.follows:
-        return (None, None, None, True)
+        return (None, None, None, None, True)
     unique = message.unique
-    return unique and (*unique[:2], bounded(unique.seconds))
+    return unique and (*unique[:2], bounded(unique.seconds), unique.replace)
 
 
 def _names(messages: Sequence[Message]) -> list[Any]:

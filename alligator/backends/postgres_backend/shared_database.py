@@ -80,7 +80,7 @@ class SharedDatabase:
                 b64encode(message.data.encode()).decode(),
                 message.priority,
                 *(message.unique or ()),
-                *((None, None, None, True) if message.follows else ()),
+                *((None, None, None, None, True) if message.follows else ()),
             )
             for place, message in enumerate(messages, 1)
         ]

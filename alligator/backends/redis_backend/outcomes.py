@@ -11,7 +11,7 @@ from ..unique import Unique
 
 def with_key(delay: int | str, unique: Unique) -> str:
     """Return *delay*, as the script of a push reads it, with the unique key of the task."""
-    how = "s" if unique.until_start else "d"
+    how = "r" if unique.replace else "s" if unique.until_start else "d"
     least = max(1, round(bounded(unique.seconds) * 1e3)) if unique.seconds > 0 else 0
     return f"{delay}\x1f{how}\x1f{least}\x1f{unique.key}"
 

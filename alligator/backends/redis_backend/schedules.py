@@ -14,7 +14,7 @@ from .protocol import Script
 ANNOUNCE, SCHEDULES, FORGET = (
     Script(name, "records") for name in ("announce", "schedules", "forget")
 )
-TICK = Script("tick", "records", "tasks", "tick_begin", "push")
+TICK = Script("tick", "records", "tasks", "batches", "tick_begin", "push")
 
 MARKER_SECONDS, NO_DEADLINE = 1, 2**53
 """How long the marker of the push is kept, and its deadline. Neither matters here: the record of the

@@ -217,7 +217,7 @@ SCHEDULED_TASKS = """
 
 PEEK = """
     SELECT seq, ifnull(alias_of, id), data, state FROM task
-    WHERE queue = ? AND state <> 'leased' AND seq > ? ORDER BY seq LIMIT ?
+    WHERE queue = ? AND state NOT IN ('leased', 'replaced') AND seq > ? ORDER BY seq LIMIT ?
 """
 
 DEAD_LETTERS = """

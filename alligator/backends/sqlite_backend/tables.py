@@ -181,6 +181,9 @@ VERSION_10: Final = (
     ) WITHOUT ROWID
     """,
     "ALTER TABLE pushed ADD COLUMN batch INTEGER",
+    # The row of the task that has replaced this one, whose state is 'replaced'.
+    "ALTER TABLE task ADD COLUMN replaced_by INTEGER",
+    "CREATE INDEX task_replaced ON task (replaced_by) WHERE replaced_by IS NOT NULL",
 )
 
 VERSIONS: Final = (

@@ -19,7 +19,7 @@ from ..base import (
     memory_of,
 )
 from ..unique import read_duplicates, write_duplicates
-from . import batches, keys
+from . import batches, keys, replaced
 from . import schema as sql
 from .clock import SECOND, is_set_back, micros, now
 
@@ -166,9 +166,11 @@ class WriteTransaction:
         after, last, _, batch = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone() or (0,) * 4
         if batch:
             batches.abort(self.execute, self.count, batch)
+        replaced.abort(self.execute, self.count, after, last)
         for seq, queue_name, state in self.execute(sql.FIND_PUSHED, (after, last)).fetchall():
             self.execute(sql.DELETE, (seq,))
             self.count(queue_name, **{"pushed": -1, state: -1})
+            replaced.restore(self.execute, self.count, seq, self.now)
         self._remember(commit_id, 0, 0)
 
     # Apply outcomes and reserve.

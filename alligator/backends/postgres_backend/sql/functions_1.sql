@@ -81,7 +81,7 @@ END $$;
 -- byte: all transactions take the locks of the index in one order, and none waits for another in a
 -- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
 -- Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are follow-ups,
--- p_keys is JSON with [key, until_start, seconds, follows] or null for each task.
+-- p_keys is JSON with [key, until_start, seconds, replace, follows] or null for each task.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[],
@@ -286,6 +286,66 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Replace the task that holds a key, if it waits and was never leased, by one of that seq, which is about to
+-- be queued; return its seq and its batch. Call it after `holder` has locked it.
+CREATE FUNCTION {s}.put_aside(
+    p_queue text, p_key text, p_id text, p_by bigint, OUT o_seq bigint, OUT o_batch bigint
+) LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    WITH removed AS (
+        DELETE FROM {s}.task
+        WHERE queue = p_queue AND id = p_id AND token = 0 AND unique_key = p_key
+        RETURNING *),
+    kept AS (
+        INSERT INTO {s}.replaced (seq, replaced_by, since, queue, id, delayed, priority, due, data, unique_key)
+        SELECT seq, p_by, clock_timestamp(), queue, id, delayed, priority, due, data, unique_key
+        FROM removed),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
+        SELECT queue, -1, -delayed::int, 1 FROM removed)
+    SELECT seq, batch INTO o_seq, o_batch FROM removed;
+END $$;
+
+-- Put back the tasks that were replaced by aborted ones, which are removed by now. Their keys are locked.
+CREATE FUNCTION {s}.put_back(p_by bigint[]) RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN DELETE FROM {s}.replaced WHERE replaced_by = ANY (p_by) RETURNING * LOOP
+        IF {s}.holder(r.queue, r.unique_key, false) IS NOT NULL THEN
+            r.unique_key := NULL;
+        ELSE
+            PERFORM {s}.hold_key(r.queue, r.unique_key, r.id, r.seq, true, 0);
+        END IF;
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, unique_key)
+        VALUES (r.queue, r.id, r.seq, 'w', r.delayed, r.due + {s}.shift(r.priority), r.due, r.data,
+            r.priority, r.unique_key)
+        ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
+        IF FOUND THEN
+            INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
+            VALUES (r.queue, 1, r.delayed::int, -1);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Forget the tasks of an aborted commit that were replaced.
+CREATE FUNCTION {s}.forget_replaced(p_base bigint) RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN
+        WITH gone AS (
+            DELETE FROM {s}.replaced WHERE seq > p_base * 1000 AND seq <= p_base * 1000 + 1000
+            RETURNING *)
+        SELECT * FROM gone ORDER BY seq
+    LOOP
+        UPDATE {s}.replaced SET replaced_by = r.replaced_by WHERE replaced_by = r.seq;
+        INSERT INTO {s}.tally (queue, pushed, canceled) VALUES (r.queue, -1, -1);
+    END LOOP;
+END $$;
+
 -- Give a key to a task that is being queued.
 CREATE FUNCTION {s}.hold_key(
     p_queue text, p_key text, p_id text, p_seq bigint, p_until_start boolean, p_seconds float8
@@ -335,7 +395,11 @@ DECLARE
     v_keys text[];
     v_until_start boolean[];
     v_seconds float8[];
+    v_replace boolean[];
     v_follows boolean[];
+    v_old bigint;
+    v_batch bigint;
+    v_settled bigint[] := '{}';
     v_sizes int[] := array_fill(NULL::int, ARRAY[cardinality(p_commits)]);
     v_bases bigint[];
     v_places text[] := array_fill(''::text, ARRAY[cardinality(p_commits)]);
@@ -346,8 +410,9 @@ DECLARE
 BEGIN
     -- First of all, in one order in all transactions, so that no two wait for each other in a circle.
     SELECT array_agg(k->>0 ORDER BY n), array_agg((k->>1)::boolean ORDER BY n),
-        array_agg((k->>2)::float8 ORDER BY n), array_agg((k->>3)::boolean ORDER BY n)
-    INTO v_keys, v_until_start, v_seconds, v_follows
+        array_agg((k->>2)::float8 ORDER BY n), array_agg((k->>3)::boolean ORDER BY n),
+        array_agg((k->>4)::boolean ORDER BY n)
+    INTO v_keys, v_until_start, v_seconds, v_replace, v_follows
     FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n);
     PERFORM {s}.lock_keys(p_queues, v_keys);
     v_now := clock_timestamp();
@@ -373,8 +438,8 @@ BEGIN
     END LOOP;
     FOR t IN
         SELECT * FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities, v_keys,
-            v_until_start, v_seconds, v_follows)
-            AS s(of, place, queue, id, delay, data, priority, key, until_start, seconds, follows)
+            v_until_start, v_seconds, v_replace, v_follows)
+            AS s(of, place, queue, id, delay, data, priority, key, until_start, seconds, replace, follows)
         WHERE v_bases[s.of] IS NOT NULL ORDER BY s.of, s.place
     LOOP
         IF t.follows THEN
@@ -391,7 +456,15 @@ BEGIN
         END IF;
         IF NOT FOUND THEN
             IF t.key IS NOT NULL THEN
-                v_holder := {s}.holder(t.queue, t.key, false);
+                v_holder := {s}.holder(t.queue, t.key, t.replace);
+            END IF;
+            IF v_holder IS NOT NULL AND t.replace THEN
+                SELECT * INTO v_old, v_batch FROM {s}.put_aside(t.queue, t.key, v_holder,
+                    v_bases[t.of] * 1000 + t.place);
+                IF v_old IS NOT NULL THEN
+                    v_holder := NULL;
+                    v_settled := v_settled || v_batch;
+                END IF;
             END IF;
             IF v_holder IS NULL THEN
                 v_due := v_now + t.delay * interval '1 s';
@@ -418,6 +491,9 @@ BEGIN
             v_holders[t.of] := v_holders[t.of] || chr(31) || (t.place - 1) || ' ' || v_holder;
         END IF;
     END LOOP;
+    IF v_settled <> '{}' THEN
+        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
+    END IF;
     FOR t IN
         SELECT s.base, s.size FROM unnest(v_bases, v_sizes) AS s(base, size) WHERE s.size IS NOT NULL
     LOOP
@@ -484,8 +560,8 @@ BEGIN
 END $$;
 
 -- The elements of p_tasks are [place, queue, id, delay, data in base64, priority], sorted by queue and id, byte
--- by byte: see `push`. Places begin at 1. Of those with a unique key, [key, until_start, seconds] follow; of
--- follow-ups, [null, null, null, true].
+-- by byte: see `push`. Places begin at 1. Of those with a unique key, [key, until_start, seconds, replace] follow;
+-- of follow-ups, [null, null, null, null, true].
 CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
     place int, queue text, id text, delay float8, data bytea, priority int, key text
 ) LANGUAGE sql IMMUTABLE AS
@@ -610,6 +686,9 @@ DECLARE
     v_detail text;
     v_batch bigint;
     v_size int := 0;
+    v_old bigint;
+    v_member bigint;
+    v_settled bigint[] := '{}';
     t record;
 BEGIN
     IF p_server IS DISTINCT FROM {s}.server() THEN
@@ -621,14 +700,15 @@ BEGIN
     v_base := nextval('{s}.base');
     INSERT INTO {s}.follow_up (batch, place, queue, id, priority, data)
     SELECT v_base, (e->>0)::int, e->>1, e->>2, (e->>5)::int, decode(e->>4, 'base64')
-    FROM json_array_elements(v_tasks) e WHERE (e->>9)::boolean;
+    FROM json_array_elements(v_tasks) e WHERE (e->>10)::boolean;
     IF FOUND THEN
         v_batch := v_base;
     END IF;
     FOR t IN
         SELECT (e->>0)::int AS place, e->>1 AS queue, e->>2 AS id, e->>6 AS key,
-            (e->>7)::boolean AS until_start, (e->>8)::float8 AS seconds, e AS task
-        FROM json_array_elements(v_tasks) e WHERE (e->>9)::boolean IS NOT TRUE ORDER BY 1
+            (e->>7)::boolean AS until_start, (e->>8)::float8 AS seconds,
+            (e->>9)::boolean AS replace, e AS task
+        FROM json_array_elements(v_tasks) e WHERE (e->>10)::boolean IS NOT TRUE ORDER BY 1
     LOOP
         v_task := json_build_array(t.task);
         v_holder := NULL;
@@ -637,6 +717,14 @@ BEGIN
         BEGIN
             IF t.key IS NOT NULL THEN
                 v_holder := {s}.holder(t.queue, t.key, true);
+            END IF;
+            IF v_holder IS NOT NULL AND t.replace THEN  -- a rollback brings it back
+                SELECT * INTO v_old, v_member FROM {s}.put_aside(t.queue, t.key, v_holder,
+                    v_base * 1000 + t.place);
+                IF v_old IS NOT NULL THEN
+                    v_holder := NULL;
+                    v_settled := v_settled || v_member;
+                END IF;
             END IF;
             IF v_holder IS NULL THEN
                 IF v_isolation <> 'serializable' THEN
@@ -664,6 +752,9 @@ BEGIN
             v_holders := v_holders || chr(31) || t.place || ' ' || v_holder;
         END IF;
     END LOOP;
+    IF v_settled <> '{}' THEN
+        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
+    END IF;
     IF v_batch IS NOT NULL THEN
         INSERT INTO {s}.batch (id, tasks, remaining) VALUES (v_batch, v_size, v_size);
         IF v_size = 0 THEN
@@ -709,6 +800,8 @@ END $$;
 -- Remove those of these tasks that the commit of that base has pushed, and that were never leased.
 CREATE FUNCTION {s}.remove_pushed(p_base bigint, p_queues text[], p_ids text[]) RETURNS void
 LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_removed bigint[];
 BEGIN
     WITH removed AS (
         DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
@@ -719,9 +812,13 @@ BEGIN
         RETURNING queue, delayed, unique_key, seq),
     freed AS (
         DELETE FROM {s}.held_key h USING removed r
-        WHERE h.queue = r.queue AND h.unique_key = r.unique_key AND h.seq = r.seq)
-    INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
-    SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue;
+        WHERE h.queue = r.queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+        SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue)
+    SELECT array_agg(seq) INTO v_removed FROM removed;
+    PERFORM {s}.forget_replaced(p_base);
+    PERFORM {s}.put_back(v_removed);
 END $$;
 
 -- Refuse a commit, or remove those of its tasks that were never leased.
@@ -737,6 +834,8 @@ BEGIN
         RETURN;
     END IF;
     UPDATE {s}.pushed SET base = 0, at = clock_timestamp() WHERE id = p_commit;
+    PERFORM {s}.lock_keys(array_agg(queue), array_agg(unique_key)) FROM {s}.replaced
+    WHERE replaced_by > v_base * 1000 AND replaced_by <= v_base * 1000 + 1000;
     PERFORM {s}.remove_pushed(v_base, p_queues, p_ids);
     DELETE FROM {s}.batch WHERE id = v_base;
     IF FOUND THEN
@@ -1071,6 +1170,9 @@ BEGIN
     DELETE FROM {s}.pushed WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.pushed WHERE at < clock_timestamp() - interval '300 s'
         ORDER BY at LIMIT 5000 FOR UPDATE SKIP LOCKED));
+    DELETE FROM {s}.replaced WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {s}.replaced WHERE since < clock_timestamp() - interval '300 s'
+        ORDER BY since LIMIT 5000 FOR UPDATE SKIP LOCKED));
     DELETE FROM {s}.held_key WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.held_key WHERE done AND until < clock_timestamp()
         ORDER BY until LIMIT 5000 FOR UPDATE SKIP LOCKED));

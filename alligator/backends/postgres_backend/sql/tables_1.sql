@@ -71,6 +71,22 @@ CREATE TABLE {s}.held_key (
 );
 CREATE INDEX held_key_done ON {s}.held_key (until) WHERE done;
 
+-- The tasks that others have replaced, for as long as these may be aborted. `replaced_by` is a seq.
+CREATE TABLE {s}.replaced (
+    seq bigint PRIMARY KEY,
+    replaced_by bigint NOT NULL,
+    since timestamptz NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    delayed boolean NOT NULL,
+    priority smallint NOT NULL,
+    due timestamptz NOT NULL,
+    data bytea NOT NULL,
+    unique_key text COLLATE "C" NOT NULL
+);
+CREATE INDEX replaced_by ON {s}.replaced (replaced_by);
+CREATE INDEX replaced_order ON {s}.replaced (since);
+
 -- The commits of the last five minutes, or of a day: see `push`. The tasks of a commit have a `seq` of
 -- base * 1000 + position, from 1. A base of 0 means that the commit was aborted.
 CREATE SEQUENCE {s}.base;

@@ -15,14 +15,50 @@ local added = arrived and string.sub(found, 1, 1) == '{' and cjson.decode(found)
 
 -- Return whether a task is the one that the push has added, and no worker has had it: a task that was
 -- leased has a fence, and a task of a later push is due at another time.
-local function is_untouched(queue, id)
-  local due = tonumber(call('ZSCORE', queue .. ':due', id) or nil)
-  if not due or call('HEXISTS', queue .. ':try', id) == 1 then
-    return false
-  elseif came then
+local function is_of_push(queue, id, due)
+  if came then
     return due > tonumber(came) and due <= came + count
   end
   return not added or added[queue][id] == true or tonumber(added[queue][id]) == due
+end
+
+local function is_untouched(queue, id)
+  local due = tonumber(call('ZSCORE', queue .. ':due', id) or nil)
+  return due and call('HEXISTS', queue .. ':try', id) == 0 and is_of_push(queue, id, due)
+end
+
+-- Return whether a task of the push was replaced by one of a later push.
+local function was_replaced(queue, id)
+  local due = tonumber(call('GET', queue .. ':aside' .. ALIAS .. id) or nil)
+  return due and is_of_push(queue, id, due)
+end
+
+-- Put the task back that another one had replaced, which was due then and is removed.
+local function restore(queue, by, due)
+  while true do
+    local found = call('GET', queue .. ':old' .. ALIAS .. by)
+    local score, id, payload, due_before, how, unique = unpack(cjson.decode(found or '[]'))
+    if score ~= due then
+      return
+    end
+    call('DEL', queue .. ':old' .. ALIAS .. by)
+    local aside = queue .. ':aside' .. ALIAS .. id
+    if call('GET', aside) ~= 'aborted' then
+      call('DEL', aside)
+      if call('HEXISTS', queue .. ':job', id) == 0 then
+        call('HSET', queue .. ':job', id, payload)
+        call('ZADD', queue .. ':due', due_before, id)
+        add(queue, 'canceled', -1)
+        if call('HEXISTS', queue .. ':uniq', unique) == 0 then
+          call('HSET', queue .. ':uniq', unique, id)
+          call('HSET', queue .. ':own', id, how .. ' 0 ' .. unique)
+        end
+        wake(queue)
+      end
+      return
+    end
+    by, due = id, due_before
+  end
 end
 
 -- Return whether a task has a payload but is in no sorted set: its push failed in the middle.
@@ -35,7 +71,7 @@ local function is_orphan(queue, id)
   return true
 end
 
-local waiting = {}
+local waiting, replaced = {}, {}
 local taken = 0
 local at = 3
 
@@ -49,6 +85,8 @@ for k = 2, #KEYS do
     if arrived and not seen[id] and (not added or (added[queue] or {})[id]) then
       if is_untouched(queue, id) then
         table.insert(waiting[queue], id)
+      elseif was_replaced(queue, id) then
+        replaced[#replaced + 1] = { queue, id }
       elseif ARGV[2] == 'half' and is_orphan(queue, id) then
         call('HDEL', queue .. ':job', id)
         update_keys(queue, { id }, 'gone')
@@ -82,12 +120,20 @@ call('SET', marker, 'aborted', 'EX', ARGV[1])
 if batch then
   call('DEL', batch, batch .. ':queued', marker .. ':batch')
 end
+for _, each in ipairs(replaced) do
+  local queue, id = unpack(each)
+  call('SET', queue .. ':aside' .. ALIAS .. id, 'aborted', 'EX', ARGV[1])
+  add(queue, 'pushed', -1)
+  add(queue, 'canceled', -1)
+end
 for queue, ids in pairs(waiting) do
   for _, id in ipairs(ids) do
+    local due = call('ZSCORE', queue .. ':due', id)
     call('ZREM', queue .. ':due', id)
     update_keys(queue, { id }, 'gone')
     call('HDEL', queue .. ':job', id)
     call('HDEL', queue .. ':then', id)
+    restore(queue, id, due)
   end
   add(queue, 'pushed', -#ids)
 end

@@ -5,7 +5,8 @@
 -- ARGV  seconds to keep the marker; the deadline of the push (µs); 0 if the id was chosen, so that an
 --       abort of it is ignored, else 1; for each queue its name, how many tasks, and for each task its
 --       id, payload, delay (µs; with a + before it if its priority is high, a - if it is low; with a
---       unique key, ALIAS, how it is held, ALIAS, ms to hold it at least, ALIAS and the unique key follow)
+--       unique key, ALIAS, how it is held, or 'r' to replace the task that holds it, ALIAS, ms to hold it at
+--       least, ALIAS and the unique key follow)
 -- Returns 0 if the commit was aborted before, -1 if it arrives after its deadline, else 1, or the
 -- positions of its duplicates among its tasks if there are any; the positions of those whose unique key
 -- is held are lists, with the id of the task that holds it.
@@ -67,6 +68,27 @@ local function holder_of(queue, unique)
     or string.match(call('GET', cool) or '', '^%S+ (.*)$')
 end
 
+-- Remove the task that holds a unique key, if it waits and was never leased, for one that is being queued;
+-- return what has to be kept for an abort of the push, nothing if it stays.
+local function replace(queue, holder, unique)
+  local how, ticket, own = string.match(call('HGET', queue .. ':own', holder) or '', '^(%a) (%S+) (.*)$')
+  local score = call('ZSCORE', queue .. ':due', holder)
+  if own ~= unique or not score or call('HEXISTS', queue .. ':try', holder) == 1 then
+    return
+  end
+  local payload = call('HGET', queue .. ':job', holder)
+  call('ZREM', queue .. ':due', holder)
+  call('HDEL', queue .. ':job', holder)
+  call('HDEL', queue .. ':own', holder)
+  call('HDEL', queue .. ':uniq', unique)
+  if ticket ~= '0' then
+    call('DEL', queue .. ':cool' .. ALIAS .. unique)
+  end
+  add(queue, 'canceled', 1)
+  settle(queue, { holder }, 1, now)
+  return { holder, payload, score, how, unique }
+end
+
 -- Give a new task its unique key, which is free.
 local function hold_key(queue, id, how, ms, unique, ticket)
   if ms == '0' then
@@ -99,6 +121,15 @@ for k = 4, #KEYS do
   -- Those that are ready at once get different times, so that they keep their order: the microseconds
   -- from now on. These have passed when this script ends, because it needs more than one per task.
   local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
+
+  local function add_pending()
+    if #scores > 0 then
+      call('HSET', queue .. ':job', unpack(payloads))
+      call('ZADD', queue .. ':due', unpack(scores))
+      payloads, scores = {}, {}
+    end
+  end
+
   for i, id in ipairs(ids) do
     local is_taken = there[i] or (others and others[i])
     local place = at + 3 * i - 1
@@ -109,6 +140,16 @@ for k = 4, #KEYS do
     end
     local is_known = ours[id] or (is_taken and find_waiting(queue, id))
     local holder = unique and not is_known and holder_of(queue, unique)
+    local old
+    if holder and how == 'r' then
+      add_pending()  -- it may be of this push
+      old = replace(queue, holder, unique)
+    end
+    if old then
+      holder, how = nil, 's'
+    elseif how == 'r' then
+      how = 's'
+    end
     if holder then
       holders = holders or {}
       holders[whole(before + i - 1)] = holder
@@ -131,11 +172,16 @@ for k = 4, #KEYS do
         score = due - (sign == '+' and HIGH or (sign == '-' and LOW or NORMAL))
       end
       new = new + 1
-      payloads[2 * new - 1], payloads[2 * new] = id, ARGV[place + 1]
-      scores[2 * new - 1], scores[2 * new] = whole(score), id
-      ours[id] = scores[2 * new - 1]
+      local last = #scores
+      payloads[last + 1], payloads[last + 2] = id, ARGV[place + 1]
+      scores[last + 1], scores[last + 2] = whole(score), id
+      ours[id] = scores[last + 1]
       if due < first then
         first = due
+      end
+      if old then
+        call('SET', queue .. ':old' .. ALIAS .. id, cjson.encode({ whole(score), unpack(old) }), 'EX', 300)
+        call('SET', queue .. ':aside' .. ALIAS .. old[1], old[3], 'EX', 300)
       end
     end
   end
@@ -144,8 +190,7 @@ for k = 4, #KEYS do
   added[queue] = ours
 
   if new > 0 then
-    call('HSET', queue .. ':job', unpack(payloads))
-    call('ZADD', queue .. ':due', unpack(scores))
+    add_pending()
     if call('HINCRBY', queue .. ':cnt', 'pushed', new) == new then
       call('SADD', KEYS[3], name)
     end
