@@ -30,8 +30,11 @@ SCHEDULES = st.sampled_from(["nightly", "hourly"])
 PRIORITIES = st.sampled_from([0, 0, 1, -1])
 # One key most often: a history should come back to it.
 KEYS = st.sampled_from(
-    [None, *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR))]
-) | st.sampled_from([None, None, None, Unique("l", until_start=False)])
+    [
+        *(None, Unique("k", replace=True)),
+        *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR)),
+    ]
+) | st.sampled_from([None, None, Unique("l", until_start=False), Unique("l", replace=True)])
 # Half of the commits have no follow-ups.
 NO_FOLLOW_UPS: list[tuple[str, str, int]] = []
 FOLLOW_UPS = st.just(NO_FOLLOW_UPS) | st.lists(
@@ -78,6 +81,11 @@ class Entry:
     """Its key; None if it is dead, or was."""
     batch: Batch | None = None
     """What counts it; None if it is settled."""
+    replaced: "Entry | None" = None
+    """The task that it has replaced."""
+    replaced_by: "Entry | None" = None
+    before: str = ""
+    """Its state when it was replaced."""
     died: int = 0
     since: tuple[int, int] = (0, 0)
     """The call that made it ready, and its place in that call where there is one."""
@@ -111,10 +119,24 @@ class Queue:
             return None
         for entry in self.tasks:
             if entry.unique is not None and entry.unique.key == unique.key:
-                until_start, seconds = entry.unique[1:]
+                until_start, seconds = entry.unique[1:3]
                 if seconds or not until_start or not entry.was_leased:
                     return entry.task_id
         return self.done.get(unique.key)
+
+    def replaceable(self, unique: Unique | None) -> Entry | None:
+        """Find the task that one with that key replaces."""
+        if unique is None or not unique.replace:
+            return None
+        found = [
+            each
+            for each in self.tasks
+            if each.state in WAITING
+            and not each.was_leased
+            and each.unique is not None
+            and each.unique[:3] == unique[:3]
+        ]
+        return found[0] if found else None
 
     def waiting(self, task_id: str) -> Entry | None:
         """Find the newest that waits under that id."""
@@ -169,6 +191,9 @@ class Store(RuleBasedStateMachine):
     ) -> None:
         self.number += 1
         data = f"data {self.number}"
+        if any(unique and unique.replace for *_, unique in messages):
+            # Whether the id of a task that its own push has replaced is free is the store's affair.
+            messages = [*{each[:2]: each for each in reversed(messages)}.values()]
         sent = [
             Message(self.name(queue), task_id, data, delay, priority, unique)
             for queue, task_id, delay, priority, unique in messages
@@ -206,10 +231,12 @@ class Store(RuleBasedStateMachine):
             if queue.waiting(task_id):
                 expected[place] = ""
                 continue
-            if holder := queue.holder(unique):
+            old = queue.replaceable(unique)
+            if not old and (holder := queue.holder(unique)):
                 expected[place] = holder
                 continue
             entry = Entry(queue, task_id, data, self.number, priority, unique=unique)
+            self.replace(old, entry)
             queue.tasks.append(entry)
             queue.counts["pushed"] += 1
             self.put(entry, delay, place)
@@ -217,13 +244,31 @@ class Store(RuleBasedStateMachine):
         assert found == expected
         assert duplicates is None or expected
         batch = Batch([(queue, task_id, data, priority) for queue, task_id, priority in then])
-        batch.tasks = batch.left = len(added)
         for entry in added:
-            entry.batch = batch
-        if not added:
+            if entry.replaced_by is None:
+                entry.batch = batch
+                batch.tasks += 1
+        batch.left = batch.tasks
+        if not batch.left:
             self.queue_follow_ups(batch)
         if commit:
             self.commits[commit] = sent, added, expected, batch
+
+    def replace(self, old: Entry | None, entry: Entry) -> None:
+        if old is not None:
+            old.replaced_by, entry.replaced = entry, old
+            old.before = old.state
+            self.remove(old)
+            old.queue.counts["canceled"] += 1
+            self.settle(old, is_dead=True)
+
+    def bring_back(self, old: Entry | None) -> None:
+        if old is not None:
+            old.replaced_by = None
+            if not old.queue.waiting(old.task_id):
+                old.queue.counts["canceled"] -= 1
+                old.state = old.before
+                old.queue.tasks.append(old)
 
     def settle(self, entry: Entry, *, is_dead: bool) -> None:
         batch, entry.batch = entry.batch, None
@@ -253,9 +298,19 @@ class Store(RuleBasedStateMachine):
             self.aborted.add(commit)
             batch.follow_ups = []
             for entry in (*added, *batch.queued):
-                if entry.state in WAITING and not entry.was_leased:
+                if entry.replaced_by is not None:
+                    entry.queue.counts.update(
+                        pushed=entry.queue.counts["pushed"] - 1,
+                        canceled=entry.queue.counts["canceled"] - 1,
+                    )
+                    entry.replaced_by.replaced = entry.replaced
+                    if entry.replaced is not None:
+                        entry.replaced.replaced_by = entry.replaced_by
+                    entry.replaced_by = entry.replaced = None
+                elif entry.state in WAITING and not entry.was_leased:
                     entry.queue.counts["pushed"] -= 1
                     self.remove(entry)
+                    self.bring_back(entry.replaced)
 
     @rule(
         name=SCHEDULES,
@@ -284,8 +339,12 @@ class Store(RuleBasedStateMachine):
         if not is_new:
             return
         self.ticks[name] = moment, moment
-        if not self.queues[queue].waiting(task_id) and not self.queues[queue].holder(unique):
+        old = self.queues[queue].replaceable(unique)
+        if not self.queues[queue].waiting(task_id) and (
+            old or not self.queues[queue].holder(unique)
+        ):
             entry = Entry(self.queues[queue], task_id, data, self.number, priority, unique=unique)
+            self.replace(old, entry)
             entry.queue.tasks.append(entry)
             entry.queue.counts["pushed"] += 1
             self.put(entry)

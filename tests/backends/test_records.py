@@ -47,8 +47,8 @@ def test_delay_is_bounded(seconds: float, kept: float) -> None:
     [
         ((0, None, False), []),
         ((-1, None, False), [-1]),
-        ((0, Unique("k", until_start=False, seconds=7.0), False), [0, ["k", False, 7.0]]),
-        ((1, Unique("k"), False), [1, ["k", True, 0.0]]),
+        ((0, Unique("k", until_start=False, seconds=7.0), False), [0, ["k", False, 7.0, False]]),
+        ((1, Unique("k", replace=True), False), [1, ["k", True, 0.0, True]]),
         ((-1, None, True), [-1, None, True]),
     ],
 )

@@ -20,7 +20,7 @@ from rich.console import Console
 from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client, Commit, Message
 from alligator.backends.redis_backend import commits as redis_commits
-from alligator.backends.sqlite_backend import batches, keys, schema, writes
+from alligator.backends.sqlite_backend import batches, keys, replaced, schema, writes
 from tests.backends.contract import (
     test_follow_ups,
     test_ids,
@@ -66,6 +66,7 @@ MODULES: dict[str, ModuleType] = {
     "sqlite_backend/writes.py": writes,
     "sqlite_backend/keys.py": keys,
     "sqlite_backend/batches.py": batches,
+    "sqlite_backend/replaced.py": replaced,
     "sqlite_backend/schema.py": schema,
 }
 """The files that are Python."""
@@ -590,6 +591,7 @@ MUTANTS = [
         "abort.lua",
         "call('DEL', batch, batch .. ':queued', marker .. ':batch')",
         "call('DEL', marker .. ':batch')",
+        lambda client: test_follow_ups.test_aborted_push_leaves_no_follow_up(client, 2),
     ),
     Mutant(
         "an abort keeps a follow-up that was queued", "abort.lua", "batch .. ':queued')", "batch)"
@@ -652,6 +654,42 @@ MUTANTS = [
         "sqlite_backend/batches.py",
         "state IN ('ready', 'scheduled') AND token = 0\n",
         "state IN ('ready', 'scheduled')\n",
+        lambda client: test_follow_ups.test_abort_keeps_a_follow_up_that_a_worker_had(client, True),
+    ),
+    Mutant("a task replaces none", "push.lua", "holder and how == 'r'", "false"),
+    Mutant("a replaced task does not come back", "abort.lua", "restore(queue, id, due)", ""),
+    Mutant(
+        "an aborted task comes back",
+        "abort.lua",
+        "if call('GET', aside) ~= 'aborted' then",
+        "if true then",
+        test_unique.test_aborts_of_tasks_that_replaced_each_other_bring_back_the_first,
+    ),
+    Mutant(
+        "a task that is back has no key",
+        "abort.lua",
+        "call('HSET', queue .. ':uniq', unique, id)",
+        "",
+        lambda client: test_unique.test_aborted_push_brings_back_what_it_has_replaced(client, 0.0),
+    ),
+    Mutant(
+        "a replaced task does not come back",
+        "sqlite_backend/writes.py",
+        "replaced.restore(self.execute, self.count, seq, self.now)",
+        "pass",
+    ),
+    Mutant(
+        "an aborted task comes back",
+        "sqlite_backend/writes.py",
+        "replaced.abort(self.execute, self.count, after, last)",
+        "pass",
+    ),
+    Mutant(
+        "a task that was leased is replaced",
+        "sqlite_backend/replaced.py",
+        "IN ('ready', 'scheduled') AND token = 0",
+        "IN ('ready', 'scheduled')",
+        lambda client: test_unique.test_task_that_replaces_runs_beside_one_that_began(client, True),
     ),
 ]
 

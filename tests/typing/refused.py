@@ -51,6 +51,7 @@ gator.options(expires=60)
 gator.options(expires=datetime.now())
 gator.options(expires="tomorrow")  # refused
 gator.options(unique="invoice-7", unique_until="done", unique_for=timedelta(hours=1))
+gator.options(unique="invoice-7", replace=True, delay_by=60)
 gator.options(unique=7)  # refused
 gator.options(unique="invoice-7", unique_until="later")  # refused
 gator.options(on_start=lambda task: None, on_error=lambda task, error: None)

@@ -314,9 +314,8 @@ class Client(base.Client):
         if not follow_ups:
             return None
         batch = Batch([(self._queue(each.queue_name).push, each) for each in follow_ups])
-        for queue_name, number in pushed:
-            self._queue(queue_name).join(number, batch)
-        batch.begin(len(pushed), now)
+        joined = [self._queue(queue_name).join(number, batch) for queue_name, number in pushed]
+        batch.begin(sum(joined), now)
         return batch
 
     def _queue(self, name: str) -> Queue:

@@ -67,7 +67,7 @@ class Queue:
             return None
         unique, old, holder = message.unique, None, None
         if unique is not None and (holder := self._keys.holder(unique.key, now)) is not None:
-            old = self._find_replaceable(holder) if unique.replace else None
+            old = self._find_replaceable(holder, now) if unique.replace else None
             if old is None:
                 return holder
         self._counts["pushed"] += 1
@@ -80,9 +80,11 @@ class Queue:
         self._put_waiting(entry, now + bounded(message.delay))
         return entry.number
 
-    def join(self, number: int, batch: Batch) -> None:
-        """Let *batch* count a new task."""
-        self._entries[number].batch = batch
+    def join(self, number: int, batch: Batch) -> bool:
+        """Let *batch* count a new task; return False if the same push has replaced it."""
+        if number in self._entries:
+            self._entries[number].batch = batch
+        return number in self._entries
 
     def undo_push(self, number: int) -> None:
         """Remove a task, unless a worker has or had it."""
@@ -94,9 +96,9 @@ class Queue:
         elif self._replaced.forget(number):
             self._counts.update(pushed=-1, canceled=-1)
 
-    def _find_replaceable(self, holder: Hold) -> Entry | None:
-        """Return the task that holds a key, if it waits and was never leased."""
-        waiting = self._by_id.get(holder.task_id, ())
+    def _find_replaceable(self, holder: Hold, now: float) -> Entry | None:
+        """Return the task that holds a key only until its start, if it waits and was never leased."""
+        waiting = self._by_id.get(holder.task_id, ()) if holder.ends_with_start(now) else ()
         return next((each for each in waiting if each.hold is holder and not each.runs), None)
 
     def _replace(self, old: Replaced) -> None:
@@ -108,12 +110,12 @@ class Queue:
 
     def _restore(self, replaced: Replaced | None) -> None:
         """Put a task back whose replacement was aborted."""
-        if replaced is not None:
+        if replaced is not None and not self._find_waiting(replaced.entry.task_id):
             self._counts["canceled"] -= 1
             self._entries[replaced.entry.number] = replaced.entry
             self._put_back(replaced.entry)
-            if self._keys.restore(replaced.key, replaced.hold, replaced.at):
-                replaced.entry.hold = replaced.hold
+            replaced.entry.hold = replaced.hold
+            self._keys.restore(replaced.key, replaced.hold)
 
     # Running.
 

@@ -40,7 +40,7 @@ class ReplacedTasks:
         return None
 
     def forget(self, number: int) -> bool:
-        """Forget an aborted task, so that the one before it was replaced by the next; False if unknown."""
+        """Forget an aborted task: the next one has replaced the one before. Return False if unknown."""
         found = self._found.pop(number, None)
         if found is None:
             return False

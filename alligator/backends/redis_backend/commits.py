@@ -44,7 +44,7 @@ SIGNS: Final = {1: "+", -1: "-"}
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
-PUSH, ABORT = Script("push", "tasks", "batches"), Script("abort", "unique")
+PUSH, ABORT = Script("push", "tasks", "batches"), Script("abort", "tasks", "unique")
 FOLLOW = Script("follow", "tasks", "batches", "follow_begin", "push")
 """What pushes a commit with follow-ups."""
 

@@ -17,7 +17,7 @@ HAS_BATCHES = "SELECT EXISTS (SELECT 1 FROM batch)"
 BEGIN = "INSERT INTO batch (tasks, left, dead) VALUES (0, 0, 0)"
 
 # All tasks that were added since then are of the commit, because one transaction at a time writes.
-JOIN = "UPDATE task SET batch = ? WHERE seq > ?"
+JOIN = "UPDATE task SET batch = ? WHERE seq > ? AND state <> 'replaced'"
 
 SET_SIZE = "UPDATE batch SET tasks = ?, left = ? WHERE id = ?"
 

@@ -12,6 +12,7 @@ from .clock import micros
 FIND = """
     SELECT seq, state FROM task
     WHERE queue = ? AND unique_key = ? AND state IN ('ready', 'scheduled') AND token = 0
+        AND until_start AND key_until <= ?
 """
 
 # Its id is free for others.
@@ -29,16 +30,11 @@ FORGET = """
     )
 """
 
-REPLACED_BY = "SELECT seq, queue, due FROM task WHERE replaced_by = ?"
+REPLACED_BY = "SELECT seq, queue, alias_of, due FROM task WHERE replaced_by = ?"
 
 RESTORE = f"""
     UPDATE task SET state = :state, replaced_by = NULL,
-        at = :due - CASE :state WHEN 'ready' THEN priority * {sql.LEVEL} ELSE 0 END,
-        unique_key = CASE WHEN EXISTS (
-            SELECT 1 FROM task AS other
-            WHERE other.queue = task.queue AND other.unique_key = task.unique_key
-                AND other.state NOT IN ('dead', 'replaced')
-        ) THEN NULL ELSE unique_key END
+        at = :due - CASE :state WHEN 'ready' THEN priority * {sql.LEVEL} ELSE 0 END
     WHERE seq = :seq
 """  # noqa: S608 - our own number
 
@@ -53,8 +49,8 @@ Count = Callable[..., None]
 
 
 def put_aside(execute: Execute, count: Count, name: str, unique: Unique, now: int) -> int | None:
-    """Replace the task that holds a key, if it waits and was never leased; return its row for `LINK`."""
-    row = execute(FIND, (name, unique.key)).fetchone()
+    """Replace the task that holds a key until its start, if it waits; return its row for `LINK`."""
+    row = execute(FIND, (name, unique.key, now)).fetchone()
     if row is None:
         return None
     seq, state = row
@@ -68,7 +64,9 @@ def put_aside(execute: Execute, count: Count, name: str, unique: Unique, now: in
 
 def restore(execute: Execute, count: Count, by: int, now: int) -> None:
     """Put back the task that was replaced by an aborted one, which is deleted."""
-    for seq, name, due in execute(REPLACED_BY, (by,)).fetchall():
+    for seq, name, task_id, due in execute(REPLACED_BY, (by,)).fetchall():
+        if execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone() is not None:
+            continue
         state = SCHEDULED if due > now else READY
         execute(RESTORE, {"seq": seq, "due": due, "state": state})
         count(name, **{state: 1, "canceled": -1})

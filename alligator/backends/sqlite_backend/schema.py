@@ -58,7 +58,9 @@ PUSH = """
     ON CONFLICT (queue, id) DO NOTHING
 """
 
-HAS_ALIASES = "SELECT EXISTS (SELECT 1 FROM task WHERE alias_of IS NOT NULL)"
+HAS_ALIASES = """
+    SELECT EXISTS (SELECT 1 FROM task WHERE alias_of IS NOT NULL AND +state <> 'replaced')
+"""
 
 FIND_WAITING_ALIAS = """
     SELECT 1 FROM task WHERE queue = ? AND alias_of = ? AND state IN ('ready', 'scheduled')

@@ -280,14 +280,16 @@ def test_repeated_push_counts_its_tasks_once(client: Client) -> None:
     assert drain(client) == []
 
 
-def test_aborted_push_leaves_no_follow_up(client: Client) -> None:
+@pytest.mark.parametrize("begun", [1, 2])
+def test_aborted_push_leaves_no_follow_up(client: Client, begun: int) -> None:
     messages = push_batch(client, "a", "b", commit_id="c1")
-    running = take(client)
+    running = client.reserve("mail", limit=begun)
     client.abort("c1", messages)
 
-    client.ack(running)
+    for lease in running:
+        client.ack(lease)
     assert queued(client) == []
-    assert client.stats("mail").pushed == 1
+    assert client.stats("mail").pushed == begun
     with pytest.raises(BackendError):
         client.push_many(messages, commit_id="c1")
     assert queued(client) == []
@@ -304,10 +306,13 @@ def test_abort_removes_a_follow_up_that_was_queued(client: Client) -> None:
     assert client.stats("after").pushed == 0
 
 
-def test_abort_keeps_a_follow_up_that_a_worker_has(client: Client) -> None:
+@pytest.mark.parametrize("is_back", [False, True])
+def test_abort_keeps_a_follow_up_that_a_worker_had(client: Client, is_back: bool) -> None:
     messages = push_batch(client, "a", commit_id="c1")
     client.ack(take(client))
     running = take(client, "after")
+    if is_back:
+        client.nack(running)
     client.abort("c1", messages)
 
     client.nack(running)

@@ -390,7 +390,9 @@ def test_many_keys_come_and_go(client: Client) -> None:
 REPLACE = Unique("k", replace=True)
 
 
-def push_in_place(client: Client, task_id: str, commit_id: str | None = None, **more: float) -> None:
+def push_in_place(
+    client: Client, task_id: str, commit_id: str | None = None, **more: float
+) -> None:
     messages = [Message("mail", task_id, f"data of {task_id}", more.get("delay", 0.0), 0, REPLACE)]
     assert client.push_many(messages, commit_id=commit_id) is None
 
@@ -409,7 +411,7 @@ def waiting(client: Client) -> list[str]:
 
 
 @pytest.mark.parametrize("delay", [0.0, HOUR])
-@pytest.mark.parametrize("unique", [*UNIQUES, REPLACE])
+@pytest.mark.parametrize("unique", [START, REPLACE])
 def test_waiting_task_is_replaced(client: Client, unique: Unique, delay: float) -> None:
     push_with(client, "a", unique, delay=delay)
     push_in_place(client, "b", delay=HOUR)
@@ -450,9 +452,20 @@ def test_task_that_runs_or_ran_is_not_replaced(
     assert (stats.pushed, stats.canceled) == (1, 0)
 
 
-def test_task_that_replaces_runs_beside_one_that_runs(client: Client) -> None:
+@pytest.mark.parametrize("unique", [DONE, START_OR_HOUR, DONE_OR_HOUR])
+def test_task_that_holds_its_key_for_longer_is_not_replaced(client: Client, unique: Unique) -> None:
+    push_with(client, "a", unique, delay=HOUR)
+
+    assert push_with(client, "b", REPLACE) == "a"
+    assert waiting(client) == ["a"]
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_task_that_replaces_runs_beside_one_that_began(client: Client, is_back: bool) -> None:
     push_in_place(client, "a")
     running = take(client)
+    if is_back:
+        client.nack(running)
     push_in_place(client, "b")
     push_in_place(client, "c")
     client.nack(running)
@@ -570,6 +583,41 @@ def test_task_that_is_back_has_no_key_that_another_one_has(client: Client) -> No
 
     assert waiting(client) == ["d"]
     assert push_with(client, "e", START) == "d"
+
+
+def test_task_does_not_come_back_if_its_id_waits_again(client: Client) -> None:
+    push_in_place(client, "a")
+    push_in_place(client, "b", "c1")
+    client.push_many([Message("mail", "a", "newer")])
+    undo(client, "b", commit_id="c1")
+
+    assert waiting(client) == ["a"]
+    assert take(client).data == "newer"
+    assert push_with(client, "c", START) is None
+
+
+def test_task_comes_back_beside_a_newer_one_of_its_id_that_runs(client: Client) -> None:
+    push_in_place(client, "a")
+    push_in_place(client, "b", "c1", delay=HOUR)
+    client.push_many([Message("mail", "a", "newer")])
+    newer = take(client)
+    undo(client, "b", commit_id="c1")
+
+    assert push_with(client, "c", START) == "a"
+    older = take(client)
+    assert (newer.data, older.data) == ("newer", "data of a")
+    client.ack(older)
+    client.ack(newer)
+    assert client.stats("mail").succeeded == 2
+
+
+def test_task_that_its_own_push_replaces_is_in_no_batch(client: Client) -> None:
+    messages = [Message("mail", each, "{}", 0.0, 0, REPLACE) for each in "ab"]
+    assert client.push_many([*messages, Message("after", "f", "{}", 0.0, 0, None, True)]) is None
+
+    client.ack(take(client))
+
+    assert [lease.data for lease in client.reserve("after")] == ["batch:1,0 {}"]
 
 
 def test_replaced_task_counts_as_settled(client: Client) -> None:

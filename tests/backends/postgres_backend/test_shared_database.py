@@ -591,6 +591,21 @@ def test_follow_up_without_other_tasks_is_queued_by_the_transaction(
     assert names(client) == ["w", "f"]
 
 
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_task_is_replaced_by_the_transaction(
+    client: Client, database: SharedDatabase, connect: Application, ends: str
+) -> None:
+    replace = Unique("k", replace=True)
+    client.push_many([Message("mail", "a", "{}", 0.0, 0, replace)])
+    application = connect()
+    assert holders(write(database, application, Message("mail", "b", "{}", 0.0, 0, replace))) == {}
+    assert names(client) == []
+    getattr(application, ends)()
+
+    assert client.stats("mail").canceled == (ends == "commit")
+    assert names(client) == ["b" if ends == "commit" else "a"]
+
+
 def test_rollback_discards_follow_ups(
     client: Client, database: SharedDatabase, connect: Application
 ) -> None:

@@ -286,7 +286,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Replace the task that holds a key, if it waits and was never leased, by one of that seq, which is about to
+-- Replace the task that holds a key only until its start, if it waits, by one of that seq, which is about to
 -- be queued; return its seq and its batch. Call it after `holder` has locked it.
 CREATE FUNCTION {s}.put_aside(
     p_queue text, p_key text, p_id text, p_by bigint, OUT o_seq bigint, OUT o_batch bigint
@@ -294,7 +294,10 @@ CREATE FUNCTION {s}.put_aside(
 BEGIN
     WITH removed AS (
         DELETE FROM {s}.task
-        WHERE queue = p_queue AND id = p_id AND token = 0 AND unique_key = p_key
+        WHERE queue = p_queue AND id = p_id AND token = 0 AND unique_key = p_key AND EXISTS (
+            SELECT FROM {s}.held_key h
+            WHERE h.queue = p_queue AND h.unique_key = p_key AND h.until_start
+                AND h.until <= clock_timestamp())
         RETURNING *),
     kept AS (
         INSERT INTO {s}.replaced (seq, replaced_by, since, queue, id, delayed, priority, due, data, unique_key)
@@ -313,16 +316,13 @@ DECLARE
     r record;
 BEGIN
     FOR r IN DELETE FROM {s}.replaced WHERE replaced_by = ANY (p_by) RETURNING * LOOP
-        IF {s}.holder(r.queue, r.unique_key, false) IS NOT NULL THEN
-            r.unique_key := NULL;
-        ELSE
-            PERFORM {s}.hold_key(r.queue, r.unique_key, r.id, r.seq, true, 0);
-        END IF;
+        CONTINUE WHEN {s}.find_waiting(r.queue, r.id) IS NOT NULL;
         INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, unique_key)
         VALUES (r.queue, r.id, r.seq, 'w', r.delayed, r.due + {s}.shift(r.priority), r.due, r.data,
             r.priority, r.unique_key)
         ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
         IF FOUND THEN
+            PERFORM {s}.hold_key(r.queue, r.unique_key, r.id, r.seq, true, 0);
             INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
             VALUES (r.queue, 1, r.delayed::int, -1);
         END IF;
@@ -463,7 +463,11 @@ BEGIN
                     v_bases[t.of] * 1000 + t.place);
                 IF v_old IS NOT NULL THEN
                     v_holder := NULL;
-                    v_settled := v_settled || v_batch;
+                    IF v_batch = v_bases[t.of] THEN  -- it is of the same commit, and does not count
+                        v_sizes[t.of] := v_sizes[t.of] - 1;
+                    ELSE
+                        v_settled := v_settled || v_batch;
+                    END IF;
                 END IF;
             END IF;
             IF v_holder IS NULL THEN
@@ -491,9 +495,6 @@ BEGIN
             v_holders[t.of] := v_holders[t.of] || chr(31) || (t.place - 1) || ' ' || v_holder;
         END IF;
     END LOOP;
-    IF v_settled <> '{}' THEN
-        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
-    END IF;
     FOR t IN
         SELECT s.base, s.size FROM unnest(v_bases, v_sizes) AS s(base, size) WHERE s.size IS NOT NULL
     LOOP
@@ -502,6 +503,9 @@ BEGIN
             PERFORM {s}.queue_follow_ups(t.base, v_now);
         END IF;
     END LOOP;
+    IF v_settled <> '{}' THEN
+        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
+    END IF;
     UPDATE {s}.pushed p SET duplicates = d.places || d.holders
     FROM unnest(p_commits, v_bases, v_places, v_holders) AS d(id, base, places, holders)
     WHERE p.id = d.id AND d.base IS NOT NULL AND d.places <> '';
@@ -723,7 +727,11 @@ BEGIN
                     v_base * 1000 + t.place);
                 IF v_old IS NOT NULL THEN
                     v_holder := NULL;
-                    v_settled := v_settled || v_member;
+                    IF v_member = v_batch THEN
+                        v_size := v_size - 1;
+                    ELSE
+                        v_settled := v_settled || v_member;
+                    END IF;
                 END IF;
             END IF;
             IF v_holder IS NULL THEN
@@ -752,14 +760,14 @@ BEGIN
             v_holders := v_holders || chr(31) || t.place || ' ' || v_holder;
         END IF;
     END LOOP;
-    IF v_settled <> '{}' THEN
-        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
-    END IF;
     IF v_batch IS NOT NULL THEN
         INSERT INTO {s}.batch (id, tasks, remaining) VALUES (v_batch, v_size, v_size);
         IF v_size = 0 THEN
             PERFORM {s}.queue_follow_ups(v_batch, v_now);
         END IF;
+    END IF;
+    IF v_settled <> '{}' THEN
+        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
     END IF;
     RETURN pg_current_xact_id() || v_places || v_holders;
 END $$;

@@ -37,7 +37,7 @@ end
 local function restore(queue, by, due)
   while true do
     local found = call('GET', queue .. ':old' .. ALIAS .. by)
-    local score, id, payload, due_before, how, unique = unpack(cjson.decode(found or '[]'))
+    local score, id, payload, due_before, unique = unpack(cjson.decode(found or '[]'))
     if score ~= due then
       return
     end
@@ -45,14 +45,15 @@ local function restore(queue, by, due)
     local aside = queue .. ':aside' .. ALIAS .. id
     if call('GET', aside) ~= 'aborted' then
       call('DEL', aside)
-      if call('HEXISTS', queue .. ':job', id) == 0 then
+      if not find_waiting(queue, id) then
+        if call('HEXISTS', queue .. ':job', id) == 1 then
+          move_aside(queue, id)
+        end
         call('HSET', queue .. ':job', id, payload)
         call('ZADD', queue .. ':due', due_before, id)
+        call('HSET', queue .. ':uniq', unique, id)
+        call('HSET', queue .. ':own', id, 's 0 ' .. unique)
         add(queue, 'canceled', -1)
-        if call('HEXISTS', queue .. ':uniq', unique) == 0 then
-          call('HSET', queue .. ':uniq', unique, id)
-          call('HSET', queue .. ':own', id, how .. ' 0 ' .. unique)
-        end
         wake(queue)
       end
       return

@@ -10,9 +10,10 @@ if is_queued and (not before or before == 'aborted') then
   end
   for k = 4, #KEYS do
     for i = 1, tonumber(ARGV[at + 1]) do
-      if not is_known[place] then
+      local id = ARGV[at + 3 * i - 1]
+      if not is_known[place] and call('HEXISTS', KEYS[k] .. ':job', id) == 1 then  -- not replaced
         tasks = tasks + 1
-        call('HSET', KEYS[k] .. ':then', ARGV[at + 3 * i - 1], batch)
+        call('HSET', KEYS[k] .. ':then', id, batch)
       end
       place = place + 1
     end

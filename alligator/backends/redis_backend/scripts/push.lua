@@ -68,12 +68,13 @@ local function holder_of(queue, unique)
     or string.match(call('GET', cool) or '', '^%S+ (.*)$')
 end
 
--- Remove the task that holds a unique key, if it waits and was never leased, for one that is being queued;
+-- Remove the task that holds a unique key only until its start, if it waits, for one that is being queued;
 -- return what has to be kept for an abort of the push, nothing if it stays.
 local function replace(queue, holder, unique)
-  local how, ticket, own = string.match(call('HGET', queue .. ':own', holder) or '', '^(%a) (%S+) (.*)$')
+  local how, own = string.match(call('HGET', queue .. ':own', holder) or '', '^(%a) %S+ (.*)$')
   local score = call('ZSCORE', queue .. ':due', holder)
-  if own ~= unique or not score or call('HEXISTS', queue .. ':try', holder) == 1 then
+  if how ~= 's' or own ~= unique or not score or call('HEXISTS', queue .. ':try', holder) == 1
+    or call('EXISTS', queue .. ':cool' .. ALIAS .. unique) == 1 then
     return
   end
   local payload = call('HGET', queue .. ':job', holder)
@@ -81,12 +82,9 @@ local function replace(queue, holder, unique)
   call('HDEL', queue .. ':job', holder)
   call('HDEL', queue .. ':own', holder)
   call('HDEL', queue .. ':uniq', unique)
-  if ticket ~= '0' then
-    call('DEL', queue .. ':cool' .. ALIAS .. unique)
-  end
   add(queue, 'canceled', 1)
   settle(queue, { holder }, 1, now)
-  return { holder, payload, score, how, unique }
+  return { holder, payload, score, unique }
 end
 
 -- Give a new task its unique key, which is free.
