@@ -119,7 +119,7 @@ class Gator(Schedules, QueueControls):
         most = check_whole("max_task_bytes", max_task_bytes, least=1)
         self.guard: Guard = Guard(secret, allow, scope=self.client.scope, max_bytes=most)
         self.committer: Committer = Committer(self.client, breaker=breaker, spool=spool)
-        trace = sending if tracing else None
+        trace = sending if tracing else nullcontext
         self._delivery = Delivery(self.client, self.committer, trace=trace, run_inline=run_inline)
         self.breaker: Breaker | None = self.committer.breaker
         self.spool: Spool | None = self.committer.spool

@@ -21,6 +21,6 @@ Its public names, by module:
 - remote_errors: pack, unpack
 - signatures: signature
 - streams: escape_unencodable, exit_now, flush, is_terminal, open_missing
-- threads: run_all_to_end, run_in_thread, run_to_end, start_in_thread
+- threads: run_in_thread, run_to_end, start_in_thread
 - timeouts: call
 """

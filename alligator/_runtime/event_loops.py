@@ -40,7 +40,6 @@ class LoopOfCaller:
         self.loop = loop
 
     def run(self, awaitable: Awaitable[T], timeout: float | None = None) -> T:
-        """Return the result of *awaitable*; the calling thread waits for it."""
         return _run_on(self.loop, awaitable, timeout)
 
 
@@ -70,7 +69,6 @@ class BackgroundLoop:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop; None if it has not been needed yet, or has been closed."""
         return self._loop
 
     def start(self) -> asyncio.AbstractEventLoop:
@@ -96,7 +94,6 @@ class BackgroundLoop:
             return loop
 
     def run(self, awaitable: Awaitable[T], timeout: float | None = None) -> T:
-        """Return the result of *awaitable*; the calling thread waits for it."""
         return _run_on(self.start(), awaitable, timeout)
 
     def close(self, seconds: float = END_SECONDS) -> bool:
@@ -145,11 +142,9 @@ class LoopOfThread:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop; None if it has not been needed yet."""
         return None if self._runner is None else self._runner.get_loop()
 
     def run(self, awaitable: Awaitable[T], timeout: float | None = None) -> T:
-        """Return the result of *awaitable*, which runs in this thread."""
         self.start()
         assert self._runner is not None
         return self._runner.run(await_within(timeout, awaitable), context=copy_context())

@@ -13,7 +13,7 @@ class Runs(Protocol):
 
     @property
     def loop(self) -> "AbstractEventLoop | None":
-        """The event loop; None if it has not been needed yet."""
+        """The event loop; None if it has not been needed yet, or has been closed."""
         ...
 
     def run(self, awaitable: Any, timeout: float | None = None) -> Any:
@@ -33,11 +33,9 @@ class LazyLoop:
 
     @property
     def loop(self) -> "AbstractEventLoop | None":
-        """The event loop; None if it has not been needed yet."""
         return None if self._made is None else self._made.loop
 
     def run(self, awaitable: Any, timeout: float | None = None) -> Any:
-        """Return the result of *awaitable*; the calling thread waits for it."""
         if self._made is None:
             self._made = self._make()
         return self._made.run(awaitable, timeout)

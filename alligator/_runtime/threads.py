@@ -1,7 +1,7 @@
 """Run blocking calls in threads, so that the event loop continues."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -64,19 +64,11 @@ async def run_to_end(call: Callable[[], T]) -> T:
 
     For internal tasks whose outcome other coroutines wait for.
     """
-    [result] = await run_all_to_end([call])
-    return result
-
-
-async def run_all_to_end(calls: Iterable[Callable[[], T]]) -> list[T]:
-    """Return the results of *calls*, each run in a thread; a cancellation does not end the wait."""
-    waiters = [asyncio.wrap_future(start_in_thread(call)) for call in calls]
-    while not all(waiter.done() for waiter in waiters):
+    waiter = asyncio.wrap_future(start_in_thread(call))
+    while not waiter.done():
         with suppress(asyncio.CancelledError):
-            await asyncio.wait(waiters)
-    for waiter in waiters:
-        _take_error(waiter)
-    return [waiter.result() for waiter in waiters]
+            await asyncio.wait([waiter])
+    return waiter.result()
 
 
 def start_in_thread(call: Callable[[], T], *, own_thread: bool = False) -> "Future[T]":

@@ -12,7 +12,7 @@ from ..telemetry.logs import escape
 from .errors import F, Failure, report_errors
 from .letters import describe_letter, print_letter, print_letters, summarize
 from .selection import Selection
-from .source import IdsCommand, check_exists
+from .source import IdsCommand, existing
 from .suggest import CommandGroup
 from .worker import queues_option
 
@@ -50,14 +50,8 @@ def dead_commands(get_gator: Callable[[], Gator]) -> click.Group:
         "An ID may be shortened to its first digits if no other dead task's id begins with them.",
         short_help="List, retry or drop the tasks that failed permanently.",
     )
-
-    def open_gator() -> Gator:
-        gator = get_gator()
-        check_exists(gator.client)
-        return gator
-
     for make in (_make_list, _make_show, _make_retry, _make_drop):
-        group.add_command(make(open_gator))
+        group.add_command(make(existing(get_gator)))
     return group
 
 

@@ -12,7 +12,7 @@ from ..gator import Gator
 from ..telemetry.logs import escape
 from .errors import Failure, WrongCommand, beside, report_errors
 from .selection import queues_of
-from .source import IdsCommand, check_exists
+from .source import IdsCommand, existing
 from .suggest import nearest
 from .tables import age
 
@@ -48,13 +48,7 @@ _names_argument = click.argument("queue_words", nargs=-1, metavar="[QUEUE]...")
 
 def pausing_commands(get_gator: Callable[[], Gator]) -> list[click.Command]:
     """Return the commands ``pause``, ``resume`` and ``drain``; each calls *get_gator* once."""
-
-    def open_gator() -> Gator:
-        gator = get_gator()
-        check_exists(gator.client)
-        return gator
-
-    return [make(open_gator) for make in (_make_pause, _make_resume, _make_drain)]
+    return [make(existing(get_gator)) for make in (_make_pause, _make_resume, _make_drain)]
 
 
 def _make_pause(open_gator: Callable[[], Gator]) -> click.Command:

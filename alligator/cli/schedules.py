@@ -9,7 +9,7 @@ from ..gator import Gator
 from ..monitoring.stats import measure
 from ..telemetry.logs import escape
 from .errors import Failure, WrongCommand, beside, report_errors
-from .source import IdsCommand, check_exists
+from .source import IdsCommand, existing
 from .suggest import CommandGroup, nearest
 from .tables import age, print_table, since
 
@@ -23,12 +23,13 @@ def schedule_commands(get_gator: Callable[[], Gator]) -> click.Group:
         help="List schedules, run one now, or forget one that was removed from the program.",
         short_help="List schedules, or run one now.",
     )
-    for make in (_make_list, _make_run, _make_forget):
-        group.add_command(make(get_gator))
+    open_gator = existing(get_gator)
+    for command in (_make_list(open_gator), _make_run(get_gator), _make_forget(open_gator)):
+        group.add_command(command)
     return group
 
 
-def _make_list(get_gator: Callable[[], Gator]) -> click.Command:
+def _make_list(open_gator: Callable[[], Gator]) -> click.Command:
     @click.command(
         "list",
         help="List the schedules that workers keep in the store, and those of the program.",
@@ -37,8 +38,7 @@ def _make_list(get_gator: Callable[[], Gator]) -> click.Command:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @report_errors
     def list_(as_json: bool) -> None:
-        gator = get_gator()
-        check_exists(gator.client)
+        gator = open_gator()
         (store,) = measure(gator)["stores"]
         found = store["schedules"]
         if as_json:
@@ -92,7 +92,7 @@ def _make_run(get_gator: Callable[[], Gator]) -> click.Command:
     return run
 
 
-def _make_forget(get_gator: Callable[[], Gator]) -> click.Command:
+def _make_forget(open_gator: Callable[[], Gator]) -> click.Command:
     @click.command(
         "forget",
         cls=IdsCommand,
@@ -104,8 +104,7 @@ def _make_forget(get_gator: Callable[[], Gator]) -> click.Command:
     @_names_argument
     @report_errors
     def forget(schedule_names: Sequence[str]) -> None:
-        gator = get_gator()
-        check_exists(gator.client)
+        gator = open_gator()
         _check_names(schedule_names, [each.name for each in gator.client.schedules()])
         for name in schedule_names:
             gator.client.forget_schedule(name)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from traceback import extract_tb
 from typing import Any
@@ -215,6 +215,17 @@ def _line_of(error: Exception) -> str:
 def _shows_tracebacks() -> bool:
     level = click.get_current_context().params.get("log_level", "")
     return bool(_source_options().get("traceback")) or str(level).lower() == "debug"
+
+
+def existing(get_gator: Callable[[], Gator]) -> Callable[[], Gator]:
+    """Return a function that returns the gator of *get_gator*, after `check_exists`."""
+
+    def open_gator() -> Gator:
+        gator = get_gator()
+        check_exists(gator.client)
+        return gator
+
+    return open_gator
 
 
 def check_exists(*clients: Client) -> None:

@@ -17,7 +17,6 @@ OTHER_WORDS = {
     "info": "stats",
     "inspect": "stats",
     "ping": "health",
-    "check": "health",
     "run": "worker",
     "start": "worker",
     "work": "worker",

@@ -1,8 +1,8 @@
 """Push the commits of one process to a store."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .._runtime.coroutines import complete
 from .._runtime.forks import register_fork_hooks
@@ -50,15 +50,11 @@ class Committer:
         """
         return complete(self.commit(commit, awaits=False))
 
-    def apush(self, commit: Commit) -> Coroutine[Any, Any, Duplicates | None]:
-        """Asynchronous version of `push`.
+    async def commit(self, commit: Commit, *, awaits: bool) -> Duplicates | None:
+        """Push as `push` does; if the caller *awaits* it, it waits on the event loop.
 
         If its task is cancelled, it ends at once, and the commit is undone.
         """
-        return self.commit(commit, awaits=True)
-
-    async def commit(self, commit: Commit, *, awaits: bool) -> Duplicates | None:
-        """Push as `push` does; if the caller *awaits* it, as `apush` does."""
         spool, breaker, client = self.spool, self.breaker, self._client
         if awaits and not client.groups_commits:
             if client.blocking:

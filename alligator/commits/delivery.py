@@ -40,7 +40,8 @@ class Delivers(Protocol):
         """Push all tasks or none, in one round trip; then run those that run in this process.
 
         *commit* pushes them; without one, each delivery is a commit of its own. It waits on the event
-        loop if the caller *awaits* it; then none of the tasks may run in this process.
+        loop if the caller *awaits* it; then none of the tasks may run in this process. Raises
+        `BackendError`, or what a task raised that ran here.
         """
         ...
 
@@ -56,19 +57,22 @@ class Delivers(Protocol):
         ...
 
     def count(self, ending: Ending, tasks: Sequence[OutgoingTask]) -> None:
-        """Count the tasks of a transaction by how it ended."""
+        """Count the tasks of a transaction that were for the store, by how it ended."""
         ...
 
 
 class Delivery:
-    """Delivers the tasks of one gator; *trace* returns the context manager for pushes."""
+    """Delivers the tasks of one gator, as `Delivers` describes.
+
+    *trace* returns the context manager for pushes.
+    """
 
     def __init__(
         self,
         client: Client,
         committer: Committer,
         *,
-        trace: Trace | None,
+        trace: Trace,
         run_inline: RunInline,
     ) -> None:
         self.blocking: bool = client.blocking
@@ -81,10 +85,6 @@ class Delivery:
     async def deliver(
         self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
-        """Push all tasks or none, in one round trip; then run those that run in this process.
-
-        Raises `BackendError`, or what a task raised that ran here.
-        """
         messages = to_messages(tasks)
         duplicates = None
         if messages:
@@ -92,11 +92,8 @@ class Delivery:
                 commit = Commit(messages)
             commit.messages = messages
             try:
-                if self._trace is None:
+                with self._trace(tasks):
                     duplicates = await self.committer.commit(commit, awaits=awaits)
-                else:
-                    with self._trace(tasks):
-                        duplicates = await self.committer.commit(commit, awaits=awaits)
             except BaseException:
                 self.discard(tasks)
                 raise
@@ -113,10 +110,6 @@ class Delivery:
                 raise
 
     def withdraw(self, tasks: Sequence[OutgoingTask], commit_id: str) -> None:
-        """Remove the tasks of a commit from their queues, except those that a worker has begun.
-
-        Tasks with ``always=True`` are pushed again: they do not depend on the others.
-        """
         messages = to_messages(tasks)
         if messages:
             always = to_messages([each for each in tasks if each.always])
@@ -132,12 +125,10 @@ class Delivery:
         self.discard([each for each in tasks if each.run is None and not each.always])
 
     def discard(self, tasks: Sequence[OutgoingTask]) -> None:
-        """Cancel tasks that are not delivered."""
         for each in tasks:
             each.task.to_canceled()
 
     def count(self, ending: Ending, tasks: Sequence[OutgoingTask]) -> None:
-        """Count the tasks of a transaction that were for the store, by how it ended."""
         if number := sum([each.run is None for each in tasks]):
             self.counters.add(ending, number)
 

@@ -43,18 +43,15 @@ class InterceptedDelivery:
     async def deliver(
         self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
-        """Set the status of tasks that would be pushed."""
         for each in tasks:
             each.task.to_waiting()
 
     def withdraw(self, tasks: Sequence[OutgoingTask], commit_id: str) -> None:
-        """Discard the tasks of a commit that is undone."""
         self.discard([each for each in tasks if each.run is None and not each.always])
 
     def discard(self, tasks: Sequence[OutgoingTask]) -> None:
-        """Cancel tasks that are not delivered."""
         for each in tasks:
             each.task.to_canceled()
 
     def count(self, ending: Ending, tasks: Sequence[OutgoingTask]) -> None:
-        """Count nothing: the counters belong to the store."""
+        pass  # the counters belong to the store

@@ -1,7 +1,7 @@
 """Trips for coroutines: the commits of an event loop share a trip to the store."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextvars import Context
 from functools import partial
 from time import monotonic
@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from .._runtime.threads import start_in_thread
 from ..backends.base import Client, Commit
 from .breaker import Breaker
-from .trips import Outcome, Trips, log_not_undone, not_sent
+from .trips import Trips, log_not_undone
 
 
 class Loops:
@@ -90,31 +90,12 @@ class LoopTrips(Trips):
             commits = [commit for commit in self.take() if not commit.future.done()]
             if not commits:
                 continue
-            began = monotonic()
-            outcomes: Sequence[Outcome]
             try:
-                outcomes = await self.client.apush_commits(commits)
-            except Exception as error:
-                outcomes = await self._after(error, commits)
+                await self.make(commits, awaits=True)
             except BaseException as error:  # the event loop ends
-                self.fail(commits, f"the push was interrupted: {type(error).__name__}")
+                unsettled = [commit for commit in commits if not commit.is_settled]
+                self.fail(unsettled, f"the push was interrupted: {type(error).__name__}")
                 raise
-            self.settle(commits, outcomes, began)
-
-    async def _after(self, error: Exception, commits: Sequence[Commit]) -> list[Outcome]:
-        """Return the outcomes of a trip that failed with *error*."""
-        if isinstance(error, RuntimeError):  # no thread can be started
-            return [not_sent(f"the push was interrupted: RuntimeError: {error}") for _ in commits]
-        if len(commits) == 1:
-            return [error]
-        # Another commit may be the cause. So each is pushed alone, again under its id.
-        outcomes: list[Outcome] = []
-        for commit in commits:
-            try:
-                outcomes += await self.client.apush_commits([commit])
-            except Exception as its_own:
-                outcomes.append(its_own)
-        return outcomes
 
     def _end(self, driver: "asyncio.Task[None]") -> None:
         """Forget *driver*, which has ended; if commits still wait, the event loop ends: fail them."""

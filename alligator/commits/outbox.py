@@ -69,13 +69,11 @@ class Outbox:
         connect: Callable[[], Any],
         *,
         table: str = TABLE,
-        dialect: str = "",
-        paramstyle: str = "",
         run: Callable[[Callable[[], Any]], Any] | None = None,
     ) -> None:
         self.table = table
         self._connect = connect
-        self._dialect, self._paramstyle = dialect, paramstyle
+        self._dialect = self._paramstyle = ""
         self._run = run
         self._connection: Any = None
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from logging import Logger, getLogger
 from time import monotonic
 
+from .._runtime.coroutines import complete
 from ..backends.base import Client, Commit, Duplicates
 from ..constants import COMMITS_A_TRIP, MAX_COMMIT_BYTES
 from ..exceptions import AlligatorException, BackendUnavailable
@@ -48,22 +49,27 @@ class Trips:
             commits.append(waiting.popleft())
         return commits
 
-    def make(self, commits: Sequence[Commit]) -> None:
-        """Make a trip in this thread with *commits*, and settle them."""
+    async def make(self, commits: Sequence[Commit], *, awaits: bool) -> None:
+        """Make a trip with *commits*, and settle them; on the event loop if the caller *awaits* it."""
         began = monotonic()
-        outcomes: Sequence[Outcome]
-        try:
-            outcomes = self.client.push_commits(commits)
-        except Exception as error:
-            # Another commit may be the cause. So each is pushed alone, again under its id.
-            outcomes = [error] if len(commits) == 1 else [self._try_alone(each) for each in commits]
-        self.settle(commits, outcomes, began)
+        self.settle(commits, await self._push(commits, awaits=awaits), began)
 
-    def _try_alone(self, commit: Commit) -> Outcome:
+    async def _push(
+        self, commits: Sequence[Commit], *, awaits: bool, again: bool = False
+    ) -> Sequence[Outcome]:
         try:
-            return self.client.push_commits([commit])[0]
+            if awaits:
+                return await self.client.apush_commits(commits)
+            return self.client.push_commits(commits)
         except Exception as error:
-            return error
+            if awaits and not again and isinstance(error, RuntimeError):  # no thread can be started
+                why = f"the push was interrupted: RuntimeError: {error}"
+                return [not_sent(why) for _ in commits]
+            if len(commits) == 1:
+                return [error]
+        # Another commit may be the cause. So each is pushed alone, again under its id.
+        alone = [await self._push([commit], awaits=awaits, again=True) for commit in commits]
+        return [outcome for [outcome] in alone]
 
     def settle(self, commits: Sequence[Commit], outcomes: Sequence[Outcome], began: float) -> None:
         """Record the outcomes of a trip that began at *began*, and wake the callers."""
@@ -137,7 +143,7 @@ class ThreadTrips(Trips):
         """Make a trip with only the commit of this thread; release *trip_lock*, which it holds."""
         try:
             try:
-                self.make((commit,))
+                complete(self.make((commit,), awaits=False))
             finally:
                 if trip_lock is not None:
                     trip_lock.release()
@@ -221,7 +227,7 @@ class ThreadTrips(Trips):
             if not commits:
                 return
             try:
-                self.make(commits)
+                complete(self.make(commits, awaits=False))
             except BaseException as error:  # for example, all greenlets are killed
                 unsettled = [commit for commit in commits if not commit.is_settled]
                 for commit in unsettled:

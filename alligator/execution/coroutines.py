@@ -28,7 +28,7 @@ async def attempt_coroutine(
 
     Raises `Stopped` if *run* does.
     """
-    if (expired := expire(gator, lease, task)) is not None:
+    if task.expires is not None and (expired := expire(gator, lease, task)) is not None:
         return expired
     tries = task.attempt
     number = task.attempt = tries + lease.lost

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from importlib import import_module
 from sys import maxsize
 from time import monotonic
@@ -53,16 +53,6 @@ def locate(func: Callable[..., Any]) -> tuple[str, str]:
     >>> locate(choice)
     ('random', 'choice')
     """
-    try:
-        return _locate(func)
-    except TypeError as error:  # not hashable, so not cached
-        if isinstance(error, NotImportable):
-            raise
-        return _locate.__wrapped__(func)
-
-
-@lru_cache(maxsize=4096)
-def _locate(func: Callable[..., Any]) -> tuple[str, str]:
     module = getattr(func, "__module__", None)
     names = (getattr(func, "__qualname__", None), getattr(func, "__name__", None))
     owner = getattr(func, "__self__", None)
@@ -230,6 +220,11 @@ class Callee:
     def name(self) -> str:
         """The name of the function, as ``package.module.name``."""
         return _name(self.func)
+
+    @cached_property
+    def location(self) -> tuple[str, str]:
+        """What `locate` returns for the function."""
+        return locate(self.func)
 
     def name_at(self, place: int | str) -> str:
         """Return the name of the parameter at a position, or of that name."""

@@ -36,7 +36,7 @@ from ..payload.arguments import check_call, encoding_error, lower, restore
 from ..payload.batch import Batch
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
-from ..payload.functions import callee_of, find_function, locate
+from ..payload.functions import callee_of, find_function
 from .decisions import is_retried, pause_before_retry, snooze_in
 from .ids import new_id as new_id
 from .stored_options import prepare_options_of_retry, read_options, write_options
@@ -88,7 +88,7 @@ class Task:
     def __init__(
         self,
         task_id: str | None = None,
-        retries: int = 0,
+        retries: int | None = None,
         is_async: bool | str = True,
         on_start: StartHook | None = None,
         on_success: ResultHook | None = None,
@@ -229,7 +229,7 @@ class Task:
         """
         func = self.func or self._called()
         before = self._original[1] if self._is_retry and self._original else None
-        module, name = (before and self._found) or locate(func)
+        module, name = (before and self._found) or callee_of(func).location
         args, kwargs, typed = (
             lower(func, self.func_args, self.func_kwargs) if before is None else ([], {}, None)
         )

@@ -18,7 +18,7 @@ from ..options import (
 )
 from ..payload.arguments import check_plain
 from ..payload.envelope import NO_OPTIONS, EnvelopeOptions, FunctionName
-from ..payload.functions import find_function, locate
+from ..payload.functions import callee_of, find_function
 
 NOTHING = (None,) * 11
 
@@ -50,7 +50,7 @@ def write_options(task: HasOptions) -> EnvelopeOptions:
     if (*hooks, *rest, *added) == NOTHING:
         return NO_OPTIONS
     on_start, on_success, on_error = (
-        None if hook is None else FunctionName(*locate(hook)) for hook in hooks
+        None if hook is None else FunctionName(*callee_of(hook).location) for hook in hooks
     )
     depends_on = None if task.depends_on is None else list(task.depends_on)
     check_plain("depends_on", depends_on)

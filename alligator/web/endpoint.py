@@ -156,6 +156,8 @@ class Endpoint:
             response = problem(request, 405, "Method Not Allowed", f"Use {' or '.join(methods)}.")
             response.headers.append(("Allow", ", ".join(methods)))
             return response
+        if not request.allowed and path.removesuffix("/") not in PUBLIC:
+            page = self._closed
         try:
             return page(request)
         except MissingExtra as error:
@@ -217,13 +219,9 @@ class Endpoint:
     # Pages that need authorization.
 
     def _stats(self, request: Request) -> Response:
-        if not request.allowed:
-            return self._closed(request)
         return make_json_response(200, JSON, measure(self._gators))
 
     def _metrics(self, request: Request) -> Response:
-        if not request.allowed:
-            return self._closed(request)
         # It imports prometheus_client, which only this page needs.
         from ..monitoring.metrics import Metrics
 
@@ -235,22 +233,16 @@ class Endpoint:
         return response
 
     def _openapi(self, request: Request) -> Response:
-        if not request.allowed:
-            return self._closed(request)
         return make_response(
             200, JSON, files("alligator.web").joinpath("openapi.json").read_bytes()
         )
 
     def _show(self, request: Request) -> Response:
-        if not request.allowed:
-            return self._closed(request)
         verdict = self.health.verdict()
         has_session = self._sessions.accept(request.headers.get("cookie", ""))
         return self._dashboard.render(request, verdict, has_session=has_session)
 
     def _act(self, request: Request) -> Response:
-        if not request.allowed:
-            return self._closed(request)
         if self._actions is None:
             return problem(request, 403, "Forbidden", READ_ONLY)
         refusal = _refuse_form(request)

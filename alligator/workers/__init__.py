@@ -32,6 +32,7 @@ from .threads import WorkerThread
 from .timetable import timetable_kept
 
 if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
     from .isolation.parent import Isolation
     from .liveness import WorkerHealth
 
@@ -130,6 +131,7 @@ class Worker:
         self._local = local()
         self.loop_kind: str = check_loop_kind(loop)
         self._work_loop: WorkLoop | None = None
+        self.dispatcher: Dispatcher | None = None  # from its first coroutine on, to the end
         self._limit = TaskLimit(self)
         self._announcements = Announcements(self, host)
         self.progress_at: float = monotonic()
@@ -256,7 +258,7 @@ class Worker:
                 supervisor.stop()
                 heartbeat.stop()
                 loop.close(self.time_left())
-                self._work_loop = None
+                self._work_loop = self.dispatcher = None
                 for relay in self.gator.relays:
                     relay.close()
                 if self.isolation is not None:
@@ -266,25 +268,6 @@ class Worker:
                 self.stops = 0  # not at the start: `stop` may have been called before
         self.stopping()
         return status
-
-    def cancel_coroutines(self) -> None:
-        """Cancel the coroutines that run, and give them a moment to end; their tasks are released."""
-        if self._work_loop is not None:
-            self._work_loop.cancel_coroutines()
-
-    def wake(self) -> None:
-        """Make its threads look at `keep_running`, also those that wait for each other."""
-        if self._work_loop is not None:
-            self._work_loop.wake()
-
-    def watch_loop(self) -> None:
-        """Check whether a coroutine blocks the event loop."""
-        if self._work_loop is not None:
-            self._work_loop.watch()
-
-    def loop_lag(self) -> float | None:
-        """Return for how long the event loop was blocked since the last call; None without one."""
-        return None if self._work_loop is None else self._work_loop.take_lag()
 
     def time_left(self) -> float:
         """Return how many seconds it may still take to end, after a stop or if it is stopped now."""

@@ -2,13 +2,16 @@
 
 import os
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .._runtime.memory import memory_used
 from ..backends.base import WorkerInfo
 from ..gator import Gator
 from .reservations import Reservations
 from .timings import TimingReports
+
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
 
 
 class Announced(Protocol):
@@ -21,11 +24,10 @@ class Announced(Protocol):
     concurrency: int
     unrunnable: dict[str, str]
     threads: list[Reservations]
+    dispatcher: "Dispatcher | None"
 
     @property
     def queue_names(self) -> list[str]: ...
-
-    def loop_lag(self) -> float | None: ...
 
 
 class Announcements:
@@ -43,7 +45,7 @@ class Announcements:
     def make(self, *, alive: bool) -> None:
         """Report to the store that the worker is alive, or has ended, and its timings."""
         worker = self._worker
-        threads = list(worker.threads)
+        threads, dispatcher = list(worker.threads), worker.dispatcher
         info = WorkerInfo(
             name=worker.name,
             queues=worker.queue_names,
@@ -54,7 +56,7 @@ class Announcements:
             concurrency=worker.concurrency,
             memory=memory_used(),
             unrunnable=dict(worker.unrunnable),
-            loop_lag=worker.loop_lag(),
+            loop_lag=None if dispatcher is None else dispatcher.watch.take_lag(),
         )
         answers = False  # in a variable: another thread may read the attribute during the call
         try:

@@ -113,19 +113,22 @@ class CoroutineRunner:
             job.cancel()
 
     def _fill(self) -> None:
+        while self.waiting.tasks and not self.is_stopping and self._places.take_for_coroutine():
+            if not self._start_next():
+                break
+
+    def _start_next(self) -> bool:
+        """Start the next task in a place that was taken for it; give the place back if none waits."""
         self.is_filling = True
         try:
-            self._start_waiting()
-        finally:
-            self.is_filling = False
-
-    def _start_waiting(self) -> None:
-        while self.waiting.tasks and not self.is_stopping and self._places.take_for_coroutine():
             reserved = self.waiting.take()
             if reserved is None:  # another thread has released it
                 self._places.give_back_coroutine()
-                break
+                return False
             self._start(reserved)
+            return True
+        finally:
+            self.is_filling = False
 
     def _start(self, reserved: Reserved) -> None:
         lease = reserved.lease
@@ -176,21 +179,30 @@ class CoroutineRunner:
 
     def _finish(self, lease: Lease, waited: float, done: Attempt | None) -> None:
         self._running.pop(lease, None)
-        self._places.give_back_coroutine()
-        self._end(lease, waited, done)
+        try:
+            self._end(lease, waited, done)
+        finally:
+            self._pass_place_on()
         waiting = self.waiting
         waiting.moved_at = perf_counter()
         if self.is_stopping and not self._running:
             with self._changed:
                 self._changed.notify_all()
-        if waiting.tasks and not (self._places.total and self._plain_waits()):
-            self._fill()
         if not waiting.tasks:
             if not self._flushes_soon:  # once for all coroutines that end in this turn of the loop
                 self._flushes_soon = True
                 self._loop.call_soon(self._flush)
         elif self._flush_at is None:
             self._flush_at = self._loop.call_later(FLUSH_SECONDS, self._flush)
+
+    def _pass_place_on(self) -> None:
+        """Use the place of a coroutine that has ended for the next one, or give it back."""
+        places = self._places
+        may_start = not (self.is_stopping or (places.total and self._plain_waits()))
+        if not (self.waiting.tasks and may_start):
+            places.give_back_coroutine()
+        elif self._start_next() and places.total and places.free():
+            self._fill()  # plain tasks have left places, too
 
     def _flush(self) -> None:
         self._flushes_soon = False

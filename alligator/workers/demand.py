@@ -61,10 +61,8 @@ class Demand:
         """Return how many tasks to reserve if *plain* and *coroutines* are reserved, but not started."""
         places = self._places
         if places.total is not None:
-            waiting = plain + coroutines
-            room = max(0, places.free() - waiting)
-            if not waiting:
-                room = max(room, min(self.plain.surplus(places.total), 2 * self._last))
+            surplus = min(self.plain.surplus(places.total), 2 * self._last)
+            room = _room(places.free(), plain + coroutines, surplus)
         else:
             room = self._room_of_kinds(plain, coroutines)
         room = min(room, MAX_BATCH)
@@ -99,14 +97,16 @@ class Demand:
     def _room_of_kinds(self, plain: int, coroutines: int) -> int:
         places = self._places
         rooms = (
-            (self.plain, _room(places.free_for_plain(), plain, self.plain, places.most_plain)),
+            (
+                self.plain,
+                _room(places.free_for_plain(), plain, self.plain.surplus(places.most_plain)),
+            ),
             (
                 self.coroutines,
                 _room(
                     places.free_for_coroutines(),
                     coroutines,
-                    self.coroutines,
-                    places.most_coroutines,
+                    self.coroutines.surplus(places.most_coroutines),
                 ),
             ),
         )
@@ -125,6 +125,9 @@ class Demand:
         self._paused_until = monotonic() + pause_after(self._pauses, FIRST_PAUSE, MAX_PAUSE)
 
 
-def _room(free: int, waiting: int, kind: Kind, places: int) -> int:
-    room = max(0, free - waiting)
-    return room if waiting else max(room, kind.surplus(places))
+def _room(free: int, waiting: int, surplus: int) -> int:
+    """Return how many tasks to reserve for *free* places, so that up to *surplus* wait for one.
+
+    It is done when half of these have started, so that the others run meanwhile.
+    """
+    return max(0, free - waiting, surplus - waiting if 2 * waiting <= surplus else 0)

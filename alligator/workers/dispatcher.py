@@ -21,10 +21,7 @@ from .loop_watch import LoopWatch
 from .outcome_log import log_unfinished
 from .reservations import BATCH_SECONDS, DispatchingWorker, Reservations, can_run_on_loop
 from .task_limit import TaskLimit
-from .threads import MAX_WAIT, WorkerThread, taken_from
-
-BURST_WAIT = 0.5
-"""The longest wait at the store in a burst, in seconds."""
+from .threads import BURST_WAIT, MAX_WAIT, WorkerThread, taken_from
 
 
 class Dispatcher(Reservations):
@@ -89,7 +86,7 @@ class Dispatcher(Reservations):
         except RuntimeError as error:
             raise NotRunnable(f"no thread can be started: {error}") from error
 
-    # For the threads of the worker.
+    # For the threads of the worker: see `Feed`.
 
     def feed(self, thread: WorkerThread, *, is_running: bool) -> None:
         """Reserve the tasks of *thread* from now on; with *is_running* it may be running one."""
@@ -99,7 +96,6 @@ class Dispatcher(Reservations):
         thread.feed = self
 
     def accept(self, leases: Iterable[Lease], until: float, outcomes: Iterable[Outcome]) -> None:
-        """Take over the *leases* of a thread, which end at *until*, and its unreported *outcomes*."""
         self._handed_over.extend((lease, until) for lease in leases)
         self._outcomes.extend(outcomes)
         self._wake_up()
@@ -109,7 +105,6 @@ class Dispatcher(Reservations):
         self.runner.submit([Reserved(lease, task, perf_counter(), until)])
 
     def take(self, thread: WorkerThread) -> Reserved | None:
-        """Return a task for *thread* to run; None if there is none."""
         places = self._places
         if thread.has_place:
             thread.has_place = False
@@ -133,14 +128,12 @@ class Dispatcher(Reservations):
         return reserved
 
     def leave(self, thread: WorkerThread) -> None:
-        """Give back the place of *thread*, which ends."""
         if thread.has_place:
             thread.has_place = False
             self._places.give_back_plain()
         self._wake_up()
 
     def wait_for_plain(self, seconds: float) -> bool:
-        """Sleep until `take` may return a task; return False if it never will again."""
         with self._plain_changed:
             self._plain_changed.wait_for(
                 lambda: self._plain or self.has_ended or not self._worker.keep_running, seconds

@@ -25,18 +25,12 @@ from .supervisor import (
     Supervisor,
 )
 from .task_limit import TaskLimit
-from .threads import MAX_WAIT, WorkerThread
+from .threads import BURST_WAIT, MAX_WAIT, WorkerThread
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .event_loop import WorkerEventLoop
     from .isolation.parent import Isolation
-
-CANCEL_SECONDS = 2.0
-"""How long coroutines may take to end after they were cancelled because the worker ends."""
-
-BURST_WAIT = 0.5
-"""The longest wait of a thread in a burst, in seconds: running tasks may start new ones."""
 
 
 class LoopingWorker(DispatchingWorker, Protocol):
@@ -44,6 +38,7 @@ class LoopingWorker(DispatchingWorker, Protocol):
 
     loop_kind: str
     isolation: "Isolation | None"
+    dispatcher: "Dispatcher | None"
 
     @property
     def can_run_tasks(self) -> bool: ...
@@ -76,7 +71,6 @@ class WorkLoop:
         self._has_warned = False
         self._may_grow = worker.places.most_plain > 1
         self._event_loop: WorkerEventLoop | None = None
-        self._dispatcher: Dispatcher | None = None
 
     def run(self) -> int:
         """Run tasks until the worker stops, one plain task at once in the current thread.
@@ -121,18 +115,18 @@ class WorkLoop:
             if self._may_grow:
                 self.start_thread_if_needed()
             return False
-        if self._dispatcher is None:
+        if self._worker.dispatcher is None:
             self._start_dispatcher(lease)
         else:
-            self._dispatcher.take_over(lease, task, self._worker.this_thread().until)
+            self._worker.dispatcher.take_over(lease, task, self._worker.this_thread().until)
         return True
 
     def add(self, thread: WorkerThread) -> None:
         """Add a thread that begins to work."""
         with self._lock:
             self._worker.threads.append(thread)
-            if self._dispatcher is not None:
-                self._dispatcher.feed(thread, is_running=False)
+            if self._worker.dispatcher is not None:
+                self._worker.dispatcher.feed(thread, is_running=False)
 
     def start_thread_if_needed(self, tasks: int = 1) -> None:
         """Start another thread if fewer than *tasks* are idle, and there are places for more."""
@@ -147,25 +141,6 @@ class WorkLoop:
                 if not self._start_thread():
                     break
             self._may_grow = len(self._threads) < most
-
-    def cancel_coroutines(self) -> None:
-        """Cancel the coroutines that run, and give them a moment to end."""
-        if self._dispatcher is not None:
-            self._dispatcher.runner.cancel_all(CANCEL_SECONDS)
-
-    def watch(self) -> None:
-        """Check whether a task blocks the event loop."""
-        if self._dispatcher is not None:
-            self._dispatcher.watch.check()
-
-    def take_lag(self) -> float | None:
-        """Return the longest time for which the event loop was blocked since the last call."""
-        return None if self._dispatcher is None else self._dispatcher.watch.take_lag()
-
-    def wake(self) -> None:
-        """Make the threads that wait for each other look at the worker again."""
-        if self._dispatcher is not None:
-            self._dispatcher.wake()
 
     # Threads.
 
@@ -235,8 +210,8 @@ class WorkLoop:
         worker = self._worker
         with self._lock:
             this = worker.this_thread()
-            if self._dispatcher is not None:
-                self._dispatcher.accept([lease], this.until, ())
+            if worker.dispatcher is not None:
+                worker.dispatcher.accept([lease], this.until, ())
                 return
             dispatcher = Dispatcher(
                 worker,
@@ -247,7 +222,7 @@ class WorkLoop:
             )
             dispatcher.accept([lease], this.until, ())
             dispatcher.start()
-            self._dispatcher = dispatcher
+            worker.dispatcher = dispatcher
             for thread in list(worker.threads):
                 if isinstance(thread, WorkerThread):
                     dispatcher.feed(thread, is_running=thread is not this)
@@ -256,7 +231,7 @@ class WorkLoop:
 
     def _join_dispatcher(self) -> int:
         """Wait until the coroutines have ended, or were released; return the exit status."""
-        dispatcher = self._dispatcher
+        dispatcher = self._worker.dispatcher
         if dispatcher is None:
             return 0
         while dispatcher.thread.is_alive() and not self._supervisor.has_released:

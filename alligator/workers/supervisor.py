@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from threading import Thread, current_thread, main_thread
 from time import monotonic
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .._runtime import streams
 from .._runtime.backoff import pause_after
@@ -21,6 +21,9 @@ from ..payload.envelope import name_in
 from ..telemetry.logs import about
 from .reservations import Reservations
 
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+
 TICK = 0.05
 """Interval at which the supervisor checks the threads, in seconds."""
 
@@ -32,6 +35,9 @@ FIRST_PAUSE, MAX_PAUSE = 0.1, 5.0
 
 HANG_SECONDS = 5.0
 """How long after the deadline a worker without a running task may still wait for its store."""
+
+CANCEL_SECONDS = 2.0
+"""How long coroutines may take to end after they were cancelled because the worker ends."""
 
 LONG_SECONDS = 1.0
 """A task that runs longer than this is announced at once; also the interval of these announcements."""
@@ -50,14 +56,10 @@ class Supervised(Protocol):
     shutdown_timeout: float
     stops: int
     """How often `stop` was called: once means gracefully, twice means at once."""
+    dispatcher: "Dispatcher | None"
+    """What runs its coroutines; None before the first of them, and after the end."""
 
     def interrupt(self) -> None: ...
-
-    def wake(self) -> None: ...
-
-    def watch_loop(self) -> None: ...
-
-    def cancel_coroutines(self) -> None: ...
 
     def release_all(self) -> None: ...
 
@@ -182,7 +184,8 @@ class Supervisor:
                 break
             try:
                 self._apply_stops()
-                self._worker.watch_loop()
+                if self._worker.dispatcher is not None:
+                    self._worker.dispatcher.watch.check()
                 self._announce_long_tasks()
                 self._log_overruns()
                 if monotonic() >= retry_at:
@@ -216,7 +219,8 @@ class Supervisor:
             self._release_all()
         if not worker.keep_running:
             worker.gator.client.interrupt()
-            worker.wake()
+            if worker.dispatcher is not None:
+                worker.dispatcher.wake()
 
     def _announce_long_tasks(self) -> None:
         """Have the heartbeat announce soon that a long task has started or ended."""
@@ -260,7 +264,8 @@ class Supervisor:
 
     def _release_all(self) -> None:
         """Release what is unfinished, and end the process if this is its main program."""
-        self._worker.cancel_coroutines()
+        if self._worker.dispatcher is not None:
+            self._worker.dispatcher.runner.cancel_all(CANCEL_SECONDS)
         if not self._is_unfinished():
             return
         self._has_released = True

@@ -18,6 +18,9 @@ from .reservations import BATCH_SECONDS, Reservations
 MAX_WAIT = 5.0
 """The longest wait before the store is asked again. A process that dies can take a wake-up with it."""
 
+BURST_WAIT = 0.5
+"""The longest wait in a burst, in seconds: running tasks may start new ones."""
+
 OVERRUN_SECONDS = 30.0
 """How long a task may exceed its timeout before this is logged."""
 

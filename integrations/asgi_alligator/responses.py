@@ -94,37 +94,29 @@ class CommitAtStart(PendingResponse):
         """End the transactions, and start the response or send a replacement."""
         declared = _read(start)
         self._is_ending = True
+        self._replaced = replaced = ResponseReplaced(
+            "This response is not sent, because the tasks of its request could not be queued or run."
+        )
         try:
-            replacement = await self._end_transactions(*declared)
-            if self._replaced is None:
+            try:
+                replacement = await self._middleware.aend(self._transactions, *declared)
+            except Exception as error:
+                # The error of a task that ran inline. It is raised at the end, so that the
+                # application, which succeeded, does not handle it as its own.
+                self._error = error
+                raise replaced from None
+            if replacement is None:
+                self._replaced = None
                 await self._begin(start)
-            elif replacement is not None:
-                for message in _messages(replacement, self._scope["method"]):
-                    await self._send(message)
+                return
+            for message in _messages(replacement, self._scope["method"]):
+                await self._send(message)
         finally:
             self._is_ending = False
             self.is_over = self._replaced is None
             if self._ended is not None:
                 self._ended.set()
-        if self._replaced is not None:
-            raise self._replaced
-
-    async def _end_transactions(
-        self, status: int, headers: Sequence[tuple[str, str]]
-    ) -> Response | None:
-        self._replaced = ResponseReplaced(
-            "This response is not sent, because the tasks of its request could not be queued or run."
-        )
-        try:
-            replacement = await self._middleware.aend(self._transactions, status, headers)
-        except Exception as error:
-            # The error of a task that ran inline. It is raised at the end, so that the application,
-            # which succeeded, does not handle it as its own.
-            self._error = error
-            return None
-        if replacement is None:
-            self._replaced = None
-        return replacement
+        raise replaced
 
     async def _begin(self, start: Message) -> None:
         try:

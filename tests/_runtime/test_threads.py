@@ -7,7 +7,7 @@ from threading import Event, get_ident
 
 import pytest
 
-from alligator._runtime.threads import run_all_to_end, run_in_thread, run_to_end, start_in_thread
+from alligator._runtime.threads import run_in_thread, run_to_end, start_in_thread
 
 word: ContextVar[str] = ContextVar("word")
 
@@ -81,10 +81,6 @@ def test_cancellation_does_not_end_a_call_that_runs_to_its_end() -> None:
     assert asyncio.run(main()) == "done"
 
 
-def test_results_of_several_calls_have_their_order() -> None:
-    assert asyncio.run(run_all_to_end([lambda: 1, lambda: 2, lambda: 3])) == [1, 2, 3]
-
-
 def test_error_that_no_caller_waits_for_is_not_logged_by_asyncio(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -104,7 +100,7 @@ def test_error_that_no_caller_waits_for_is_not_logged_by_asyncio(
             await waiting
         may_end.set()
         with pytest.raises(ValueError, match="no"):
-            await run_all_to_end([fail, fail])
+            await run_to_end(fail)
 
     asyncio.run(main())
     gc.collect()

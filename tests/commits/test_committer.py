@@ -33,12 +33,12 @@ def test_breaker_counts_the_failures_of_threads_and_coroutines_together(store: T
         store.error = BackendUnavailable("gone fishing")
         with pytest.raises(BackendUnavailable, match="gone fishing"):
             if number % 2:
-                asyncio.run(committer.apush(Commit(MESSAGES, str(number))))
+                asyncio.run(committer.commit(Commit(MESSAGES, str(number)), awaits=True))
             else:
                 committer.push(Commit(MESSAGES, str(number)))
 
     with pytest.raises(BackendUnavailable, match="gone fishing"):
-        asyncio.run(committer.apush(Commit(MESSAGES, "last")))
+        asyncio.run(committer.commit(Commit(MESSAGES, "last"), awaits=True))
     assert len(store.trips) == FAILURES
 
 
@@ -58,9 +58,9 @@ def test_coroutines_share_trips_with_a_spool(store: TripStore, tmp_path: Path) -
     committer = Committer(store, spool=str(tmp_path / "spool.db"))
 
     async def main() -> None:
-        await committer.apush(Commit(MESSAGES, "wakes the spool"))
+        await committer.commit(Commit(MESSAGES, "wakes the spool"), awaits=True)
         await asyncio.gather(
-            *(committer.apush(Commit([Message("all", n, "{}")], n)) for n in "bcd")
+            *(committer.commit(Commit([Message("all", n, "{}")], n), awaits=True) for n in "bcd")
         )
 
     asyncio.run(main())
@@ -72,7 +72,7 @@ def test_spool_keeps_the_commit_of_a_coroutine(store: TripStore, tmp_path: Path)
     committer = Committer(store, spool=str(tmp_path / "spool.db"))
     store.error = BackendUnavailable("gone fishing")
 
-    assert asyncio.run(committer.apush(Commit(MESSAGES, "a"))) is None
+    assert asyncio.run(committer.commit(Commit(MESSAGES, "a"), awaits=True)) is None
 
     eventually(lambda: store.len("all") == 1)
     committer.close()
@@ -98,7 +98,7 @@ def test_commit_kept_for_a_cancelled_coroutine_is_undone(
     monkeypatch.setattr(spool, "keep", keep_slowly)
 
     async def main() -> None:
-        task = asyncio.create_task(committer.apush(Commit(MESSAGES, "a", undo=undo)))
+        task = asyncio.create_task(committer.commit(Commit(MESSAGES, "a", undo=undo), awaits=True))
         await asyncio.to_thread(keeping.wait, 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

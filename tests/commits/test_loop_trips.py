@@ -19,7 +19,7 @@ from tests.harness.trip_store import TripStore
 
 
 def in_loop(committer: Committer, name: str) -> "asyncio.Task[Duplicates | None]":
-    push = committer.apush(Commit([Message("all", name, "{}")], name))
+    push = committer.commit(Commit([Message("all", name, "{}")], name), awaits=True)
     return asyncio.get_running_loop().create_task(push)
 
 
@@ -133,7 +133,7 @@ def test_cancellation_does_not_undo_a_commit_under_a_chosen_id(
     async def main() -> None:
         store.free.clear()
         task = asyncio.create_task(
-            committer.apush(Commit([Message("all", "a", "{}")], "row-1", undo=False))
+            committer.commit(Commit([Message("all", "a", "{}")], "row-1", undo=False), awaits=True)
         )
         await wait_for_trip(store, "row-1")
         task.cancel()
@@ -219,7 +219,7 @@ def test_timeout_around_a_push_ends_it(store: TripStore, committer: Committer) -
         store.free.clear()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await committer.apush(Commit([Message("all", "a", "{}")], "a"))
+                await committer.commit(Commit([Message("all", "a", "{}")], "a"), awaits=True)
         await asyncio.sleep(0)  # nothing of it is left over
         store.free.set()
 
@@ -250,7 +250,7 @@ def test_trip_of_an_event_loop_that_ends_is_undone(store: TripStore, committer: 
     seen: list[str] = []
 
     async def request() -> None:
-        await committer.apush(Commit([Message("all", "a", "{}")], "a"))
+        await committer.commit(Commit([Message("all", "a", "{}")], "a"), awaits=True)
         seen.append("queued")
 
     async def main() -> None:

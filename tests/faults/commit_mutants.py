@@ -162,9 +162,9 @@ MUTANTS = [
     ),
     CommitMutant(
         "one error is that of all in its trip",
-        loop_trips,
-        "if len(commits) == 1:\n            return [error]",
-        "if commits:\n            return [error for _ in commits]",
+        trips,
+        "if len(commits) == 1:\n                return [error]",
+        "if commits:\n                return [error for _ in commits]",
         one_error,
     ),
     CommitMutant(

@@ -38,7 +38,15 @@ def test_short_tasks_are_reserved_ahead_in_growing_numbers() -> None:
 
     assert rooms[:4] == [2, 4, 8, 16]
     assert rooms[-1] == MAX_BATCH
-    assert demand.room(1, 0) == 0
+
+
+def test_short_tasks_are_reserved_again_when_half_of_them_have_started() -> None:
+    demand = fast(Demand(Places(1)))
+    for _ in range(10):
+        demand.room(0, 0)
+
+    assert demand.room(MAX_BATCH // 2 + 1, 0) == 0
+    assert demand.room(MAX_BATCH // 2, 0) == MAX_BATCH // 2
 
 
 def test_never_more_than_a_batch_is_reserved_at_once() -> None:

@@ -22,9 +22,6 @@ from .wire import Lost, Row, ServerError, TimedOut, message_of, read_results
 
 Loop: TypeAlias = asyncio.AbstractEventLoop
 
-PREPARE_SECONDS: Final = 1.0
-"""How long preparing a statement may take, which happens once for each connection."""
-
 LAST_READ_SECONDS: Final = 0.01
 """How long a call that has timed out waits for a reply that has arrived and was not read yet."""
 

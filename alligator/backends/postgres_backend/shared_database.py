@@ -47,17 +47,14 @@ class SharedDatabase:
         self._probe = Query(PROBE.format(schema=sessions.schema))
 
     def identify(self) -> str:
-        """Ask the server of the store for its identity; raises `BackendError`."""
         statements, seconds = self._sessions.statements, self._sessions.timeout
         [(identity,)] = self._sessions.call(statements.server, [], seconds=seconds)
         return str(identity)
 
     def probe(self) -> Query:
-        """Return a query that asks a connection where it leads; the query never fails."""
         return self._probe
 
     def why_not(self, answer: str, identity: str) -> str:
-        """Return why a connection cannot write to the tables of the store; empty if it can."""
         access, database, started, role = answer.split(" ", 3)
         if identity.split(" ")[:2] != [database, started] or access == "missing":
             return "the store is in another database"
@@ -69,7 +66,6 @@ class SharedDatabase:
         return ""
 
     def enqueue(self, identity: str, messages: Sequence[Message]) -> Query:
-        """Return a query that queues *messages* if it runs in the server with that *identity*."""
         # In base64, the payload does not depend on the encoding of the database.
         tasks = [
             (
@@ -90,7 +86,6 @@ class SharedDatabase:
         return Query(sql, (identity, json.dumps(tasks, separators=(",", ":"))))
 
     def read(self, answer: str, messages: Sequence[Message]) -> Written | None:
-        """Return what `enqueue` has written; None if the connection leads to another server."""
         if answer == ELSEWHERE:
             return None
         transaction, _, places = answer.partition(" ")
@@ -103,7 +98,6 @@ class SharedDatabase:
         return Written(transaction, numbers, duplicates or None)
 
     def wake(self, written: Sequence[Written]) -> list[int]:
-        """Wake workers for transactions that have ended; return the places of those that have not."""
         queues = [
             (of, queue, number)
             for of, each in enumerate(written, 1)

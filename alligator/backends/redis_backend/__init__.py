@@ -18,7 +18,6 @@ from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
-    Announcement,
     Commit,
     DeadLetter,
     Duplicates,
@@ -31,7 +30,6 @@ from ..base import (
     QueueStats,
     Sample,
     Scheduled,
-    ScheduleRecord,
     Step,
     WorkerInfo,
 )
@@ -75,7 +73,7 @@ PEEKED = 100
 log: Logger = getLogger("alligator")
 
 
-class Client(base.Client):
+class Client(Schedules, base.Client):
     """Tasks in Redis 6.2 or later, or Valkey.
 
     ``redis://[user:password@]host[:port][/db]``; ``unix:///path/to/redis.sock``;
@@ -100,7 +98,6 @@ class Client(base.Client):
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     keeps_follow_ups: ClassVar[bool] = True
-    remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -108,7 +105,6 @@ class Client(base.Client):
         self.scope: str = self._connections.scope
         self._prefix = f"{{{self._connections.namespace}}}:"
         self._pusher = Pusher(self._connections, self._prefix)
-        self._schedules = Schedules(self._connections, self._prefix)
         self._interrupted = InterruptFlag()
 
     def _call(
@@ -364,18 +360,6 @@ class Client(base.Client):
     def history(self, queue_name: str) -> list[Sample]:
         args = [microseconds(SAMPLE_SECONDS * SAMPLES)]
         return read_history(self._call(HISTORY, [self._prefix + queue_name], args))
-
-    def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
-        return self._schedules.announce(schedules, now)
-
-    def push_tick(self, name: str, moment: int, message: Message) -> bool:
-        return self._schedules.push_tick(name, moment, message)
-
-    def schedules(self) -> list[ScheduleRecord]:
-        return self._schedules.records()
-
-    def forget_schedule(self, name: str) -> bool:
-        return self._schedules.forget(name)
 
     def ping(self) -> None:
         self._call(PING, [f"{self._prefix}ping"])

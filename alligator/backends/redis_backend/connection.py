@@ -14,7 +14,6 @@ from .blocking import TIME, Connection
 from .dsn import read_dsn
 from .error_messages import explain, text_of
 from .protocol import Call, packed
-from .server import seconds_left
 from .topology import Cluster, Standalone, choose_topology
 
 CLOCK_SECONDS = 10.0
@@ -84,35 +83,18 @@ class Connections:
             self._note_clock(connection, connection.first_reply)
         return connection
 
-    def exchange(self, connection: Connection, command: Sequence[Any], timeout: float) -> Any:
-        """Send *command* and return its reply; *connection* is released, or closed after a failure."""
-        try:
-            reply = self._request(connection, command, timeout)
-        except ResponseError:
-            self.release(connection)
-            raise
-        self.release(connection)
-        return reply
-
-    def _request(self, connection: Connection, command: Sequence[Any], timeout: float) -> Any:
-        """Send *command* and return its reply; *connection* is closed if there is none."""
-        deadline = monotonic() + timeout
-        try:
-            connection.send(packed(command), deadline)
-            reply = connection.receive(deadline)
-        except BaseException:
-            self.discard(connection)
-            raise
-        if isinstance(reply, ResponseError):
-            raise reply
-        return reply
-
-    def _request_all(
-        self, connection: Connection, commands: Sequence[Sequence[Any]], deadline: float
+    def exchange(
+        self,
+        connection: Connection,
+        commands: Sequence[Sequence[Any]],
+        deadline: float,
+        *,
+        keep: bool = False,
     ) -> list[Any]:
         """Send *commands* at once and return their replies; an error of the server is a reply.
 
-        If the connection is lost, it is closed, and that error stands in place of each missing reply.
+        Then *connection* is released, unless the caller wants to *keep* it. If it is lost, it is
+        closed, and that error stands in place of each missing reply.
         """
         replies: list[Any] = []
         try:
@@ -121,10 +103,12 @@ class Connections:
                 replies.append(connection.receive(deadline))
         except RedisError as error:
             self.discard(connection)
-            replies += [error] * (len(commands) - len(replies))
+            return replies + [error] * (len(commands) - len(replies))
         except BaseException:
             self.discard(connection)
             raise
+        if not keep:
+            self.release(connection)
         return replies
 
     def release(self, connection: Any) -> None:
@@ -141,21 +125,18 @@ class Connections:
         self.topology.forget_master()
         self.close()
 
-    def server_time(
-        self, connection: Connection, moment: float, deadline: float = 0.0, *, refresh: bool = False
-    ) -> int:
+    def server_time(self, connection: Connection, moment: float, *, refresh: bool = False) -> int:
         """Return a lower bound of the server's clock at the local *moment*, in microseconds.
 
-        Asks the server if the last answer is too old, or to *refresh* it; waits for that until
-        *deadline*, or until *moment*.
+        Asks the server if the last answer is too old, or to *refresh* it; waits for that until *moment*.
         """
         offset, measured = self._clocks.get(connection, (0.0, 0.0))
         if refresh or not measured or monotonic() - measured > CLOCK_SECONDS:
-            try:
-                reply = self._request(connection, TIME, seconds_left(deadline or moment))
-            except ResponseError:
+            [reply] = self.exchange(connection, [TIME], moment, keep=True)
+            if isinstance(reply, ResponseError):
                 self.release(connection)
-                raise
+            if isinstance(reply, RedisError):
+                raise reply
             offset = self._note_clock(connection, reply)
         return int((moment + offset) * 1e6)
 
@@ -167,26 +148,24 @@ class Connections:
 
     def run(self, connection: Connection, call: Call, deadline: float) -> Any:
         """Run a script; send its source if the server lacks it; follow a queue that moves."""
-        command: Sequence[Any] = call.command
+        command = call.command
         while True:
-            try:
-                return self.exchange(connection, command, seconds_left(deadline))
-            except NoScriptError:
+            [reply] = self.exchange(connection, [command], deadline)
+            if not isinstance(reply, RedisError):
+                return reply
+            if isinstance(reply, NoScriptError):
                 command = call.with_source
-            except ResponseError as error:
-                if not self._has_moved(error, deadline):
-                    raise
+            elif not isinstance(reply, ResponseError) or not self._has_moved(reply, deadline):
+                raise reply
             connection = self.acquire(deadline)
 
     def run_all(self, connection: Connection, calls: Sequence[Call], deadline: float) -> list[Any]:
         """Run scripts in one round trip; return for each its reply or its error."""
-        replies = self._request_all(connection, [call.command for call in calls], deadline)
-        if not is_lost(replies):
-            self.release(connection)
+        replies = self.exchange(connection, [call.command for call in calls], deadline)
         for place, reply in enumerate(replies):
             # It was not run, and can be if it is sent again separately.
-            if isinstance(reply, NoScriptError) or (
-                isinstance(reply, ResponseError) and self._has_moved(reply, deadline)
+            if isinstance(reply, ResponseError) and (
+                isinstance(reply, NoScriptError) or self._has_moved(reply, deadline)
             ):
                 try:
                     replies[place] = self.run(self.acquire(deadline), calls[place], deadline)
@@ -217,16 +196,7 @@ class Connections:
 
     def command(self, *words: str) -> Any:
         """Run a read-only command; raise `BackendError` if that fails."""
-        deadline = monotonic() + self.timeout
-        try:
-            while True:
-                try:
-                    return self.exchange(self.acquire(deadline), words, seconds_left(deadline))
-                except ResponseError as error:
-                    if not self._has_moved(error, deadline):
-                        raise
-        except RedisError as error:
-            raise self.explain(error) from error
+        return self.call(Call(None, [*words]))
 
     def wait(
         self,
@@ -249,11 +219,11 @@ class Connections:
         try:
             was_sent = is_wanted()
             if was_sent:
-                replies = self._request_all(
-                    connection, commands, monotonic() + timeout + self.timeout
-                )
-                if is_lost(replies):
-                    raise replies[-1]
+                until = monotonic() + timeout + self.timeout
+                replies = self.exchange(connection, commands, until, keep=True)
+                last = replies[-1]
+                if isinstance(last, RedisError) and not isinstance(last, ResponseError):
+                    raise last  # the connection is lost
         except RedisError:
             if is_wanted() and not interrupts:
                 raise
@@ -295,8 +265,3 @@ def clock_offset(reply: Sequence[str], measured: float) -> float:
     """Return the least by which the server's clock is ahead; *reply* came at the local *measured*."""
     seconds, micros = reply
     return int(seconds) + int(micros) / 1e6 - measured - DRIFT_SECONDS
-
-
-def is_lost(replies: Sequence[Any]) -> bool:
-    """Return whether the connection was lost before the last reply came."""
-    return isinstance(replies[-1], RedisError) and not isinstance(replies[-1], ResponseError)

@@ -52,15 +52,16 @@ class Script:
 
 
 class Call(NamedTuple):
-    """A call of a script."""
+    """A call of a script, or without one a command."""
 
-    script: Script
+    script: Script | None
     command: list[str | int]
     """The words of the command, for a server that knows the script."""
 
     @property
     def with_source(self) -> list[str | int]:
         """The words of the command, for a server that does not know the script."""
+        assert self.script is not None
         return ["EVAL", self.script.source, *self.command[2:]]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from functools import partial
 from time import monotonic, sleep
 from typing import ClassVar, NoReturn
 
@@ -104,9 +103,7 @@ class Client(base.Client):
         return self._push(Commit(messages, commit_id, undo=undo), monotonic() + self.commit_seconds)
 
     def push_commits(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
-        return self._push_all(commits, self.deadline_of(commits))
-
-    def _push_all(self, commits: Sequence[Commit], deadline: float) -> Sequence[Pushed]:
+        deadline = self.deadline_of(commits)
         outcomes: list[Pushed] = []
         for commit in commits:
             try:
@@ -117,15 +114,6 @@ class Client(base.Client):
 
     def _push(self, commit: Commit, deadline: float) -> Duplicates | None:
         return self._commits.push(commit, deadline) if commit.messages else None
-
-    async def apush_commits(self, commits: Sequence[Commit]) -> Sequence[Pushed]:
-        # Imported here, because it imports asyncio, which a program without coroutines does not need.
-        from ..._runtime.threads import run_all_to_end
-
-        deadline = self.deadline_of(commits)  # the threads may start late
-        # In parallel, because SQS gains nothing from several commits in one call.
-        pushes = [partial(self._push_all, [commit], deadline) for commit in commits]
-        return [outcome for [outcome] in await run_all_to_end(pushes)]
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         self._commits.abort(commit_id)

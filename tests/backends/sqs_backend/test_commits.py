@@ -12,6 +12,7 @@ import pytest
 from alligator.backends.base import Commit, Message
 from alligator.backends.sqs_backend import Client
 from alligator.backends.sqs_backend.errors import Unanswered
+from alligator.commits.committer import Committer
 from alligator.exceptions import BackendError, BackendUnavailable, TaskTooLarge, TooManyTasks
 from tests.backends.conftest import PATIENCE
 from tests.harness.programs import SLACK
@@ -181,10 +182,15 @@ def test_commits_of_an_event_loop_run_in_parallel(
     hasty.commit_seconds = 2.0
     never = Event()
     commits = [Commit([Message("mail", f"c{n}", "data")], f"c{n}") for n in range(10)]
+    committer = Committer(hasty, breaker=False)
+
+    async def push_all() -> list[object]:
+        pushes = [committer.commit(each, awaits=True) for each in commits]
+        return await asyncio.gather(*pushes, return_exceptions=True)
 
     with proxy.rule(lambda r: Hold(never, 5.0) if r.operation == "SendMessage" else None):
         began = time.monotonic()
-        outcomes = asyncio.run(hasty.apush_commits(commits))
+        outcomes = asyncio.run(push_all())
         took = time.monotonic() - began
 
     assert [type(outcome) for outcome in outcomes] == [Unanswered] * 10
