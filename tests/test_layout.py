@@ -47,28 +47,28 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "backends": (
-            "base controls follow_ups legacy locmem_backend locmem_backend.batches locmem_backend.entry "
-            "locmem_backend.keys locmem_backend.queue locmem_backend.schedules "
-            "pending_aborts postgres_backend "
-            "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
-            "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
-            "postgres_backend.marks postgres_backend.outcomes postgres_backend.schema "
-            "postgres_backend.sessions postgres_backend.shared_database postgres_backend.statements "
-            "postgres_backend.waiting postgres_backend.wire records redaction redis_backend "
-            "redis_backend.blocking redis_backend.checks redis_backend.commits "
-            "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
-            "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
-            "redis_backend.replies redis_backend.schedules redis_backend.server "
-            "redis_backend.topology schedules shared_database sqlite_backend sqlite_backend.batches "
-            "sqlite_backend.clock sqlite_backend.database sqlite_backend.dsn "
+            "base controls follow_ups legacy locmem_backend locmem_backend.batches "
+            "locmem_backend.entry locmem_backend.keys locmem_backend.listing locmem_backend.queue "
+            "locmem_backend.replaced locmem_backend.samples locmem_backend.schedules pending_aborts "
+            "postgres_backend postgres_backend.checks postgres_backend.codec "
+            "postgres_backend.commits postgres_backend.dsn postgres_backend.errors "
+            "postgres_backend.event_loop postgres_backend.marks postgres_backend.outcomes "
+            "postgres_backend.schema postgres_backend.sessions postgres_backend.shared_database "
+            "postgres_backend.statements postgres_backend.waiting postgres_backend.wire records "
+            "redaction redis_backend redis_backend.blocking redis_backend.checks "
+            "redis_backend.commits redis_backend.connection redis_backend.dsn "
+            "redis_backend.error_messages redis_backend.event_loop redis_backend.outcomes "
+            "redis_backend.protocol redis_backend.replies redis_backend.schedules "
+            "redis_backend.server redis_backend.topology schedules shared_database sqlite_backend "
+            "sqlite_backend.batches sqlite_backend.clock sqlite_backend.database sqlite_backend.dsn "
             "sqlite_backend.errors sqlite_backend.figures sqlite_backend.files sqlite_backend.forks "
-            "sqlite_backend.keys sqlite_backend.migration sqlite_backend.schedules "
-            "sqlite_backend.schema sqlite_backend.tables sqlite_backend.wakeup "
-            "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
-            "sqs_backend.connection sqs_backend.credentials sqs_backend.dead_letters "
-            "sqs_backend.dsn sqs_backend.envelope sqs_backend.errors sqs_backend.outcomes "
-            "sqs_backend.prefetched sqs_backend.queue_stats sqs_backend.receiver "
-            "sqs_backend.reservation sqs_backend.unbatching stats unique"
+            "sqlite_backend.keys sqlite_backend.migration sqlite_backend.replaced "
+            "sqlite_backend.schedules sqlite_backend.schema sqlite_backend.tables "
+            "sqlite_backend.wakeup sqlite_backend.writes sqs_backend sqs_backend.checks "
+            "sqs_backend.commits sqs_backend.connection sqs_backend.credentials "
+            "sqs_backend.dead_letters sqs_backend.dsn sqs_backend.envelope sqs_backend.errors "
+            "sqs_backend.outcomes sqs_backend.prefetched sqs_backend.queue_stats "
+            "sqs_backend.receiver sqs_backend.reservation sqs_backend.unbatching stats unique"
         ),
     },
     {
@@ -137,6 +137,10 @@ TESTED_BY = {
     "constants": "test_layout.py",
     "backends.follow_ups": "backends/contract/test_follow_ups.py",
     "backends.locmem_backend.batches": "backends/contract/test_follow_ups.py",
+    "backends.locmem_backend.listing": "backends/contract/test_inspection.py",
+    "backends.locmem_backend.replaced": "backends/contract/test_unique.py",
+    "backends.locmem_backend.samples": "backends/contract/test_inspection.py",
+    "backends.sqlite_backend.replaced": "backends/contract/test_unique.py",
     "backends.sqlite_backend.figures": "backends/contract/test_inspection.py",
     "transaction.vetoes": "transaction/test_transaction.py",
     "backends.schedules": "backends/contract/test_schedules.py",
