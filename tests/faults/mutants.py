@@ -118,6 +118,11 @@ def undone(client: Client) -> None:
     test_unique.test_aborted_task_holds_no_key(client, test_unique.DONE)
 
 
+def brought_back(client: Client) -> None:
+    """Check that an aborted push brings back the task that it has replaced."""
+    test_unique.test_aborted_push_brings_back_what_it_has_replaced(client, 0.0)
+
+
 MUTANTS = [
     Mutant("a late ack is not heard", "step.lua", "if done < count then", "if false then"),
     Mutant(
@@ -657,7 +662,7 @@ MUTANTS = [
         lambda client: test_follow_ups.test_abort_keeps_a_follow_up_that_a_worker_had(client, True),
     ),
     Mutant("a task replaces none", "push.lua", "holder and how == 'r'", "false"),
-    Mutant("a replaced task does not come back", "abort.lua", "restore(queue, id, due)", ""),
+    Mutant("a replaced task is lost", "abort.lua", "restore(queue, id, due)", "", brought_back),
     Mutant(
         "an aborted task comes back",
         "abort.lua",
@@ -670,13 +675,14 @@ MUTANTS = [
         "abort.lua",
         "call('HSET', queue .. ':uniq', unique, id)",
         "",
-        lambda client: test_unique.test_aborted_push_brings_back_what_it_has_replaced(client, 0.0),
+        brought_back,
     ),
     Mutant(
-        "a replaced task does not come back",
+        "a replaced task is lost",
         "sqlite_backend/writes.py",
         "replaced.restore(self.execute, self.count, seq, self.now)",
         "pass",
+        brought_back,
     ),
     Mutant(
         "an aborted task comes back",
