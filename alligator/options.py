@@ -30,7 +30,7 @@ KEY_DETAILS = ("unique_until", "unique_for", "replace")  # of use only with "uni
 SENDING = ("is_async", "immediate", "always", "follows")
 """The options that say how a task is sent; the others are options of the task itself."""
 
-FOLLOW_UP = {"follows": True, "immediate": False, "delay_by": None}
+FOLLOW_UP: dict[str, Any] = {"follows": True, "immediate": False, "delay_by": None}
 """The options of a follow-up; nothing else has the first."""
 
 

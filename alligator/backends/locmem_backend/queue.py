@@ -57,7 +57,7 @@ class Queue:
         """How many have died since `limit_dead` was last called."""
         self._keys = Keys()
         self._replaced = ReplacedTasks()
-        self.samples = Samples()
+        self.samples: Samples = Samples()
 
     # Pushing.
 
