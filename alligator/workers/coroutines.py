@@ -102,7 +102,8 @@ class CoroutineRunner:
         """Cancel what runs, and wait up to *seconds* for it; any other thread may call this."""
         self.is_stopping = True
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._cancel_all)
+            # In the next turn: a coroutine that is cancelled before it begins would not end by `run`.
+            self._loop.call_soon_threadsafe(self._loop.call_soon, self._cancel_all)
         with self._changed:
             self._changed.wait_for(lambda: not self._running, seconds)
 
@@ -167,12 +168,19 @@ class CoroutineRunner:
 
     async def _run_inside(self, task: Task, span: AbstractContextManager[object]) -> Task:
         context = self._gator.task_context()
-        if isinstance(context, AbstractAsyncContextManager):
-            async with context:
-                with span:
-                    return await run_coroutine(task, self._stops)
-        with context, span:
-            return await run_coroutine(task, self._stops)
+        try:
+            if isinstance(context, AbstractAsyncContextManager):
+                async with context:
+                    with span:
+                        return await run_coroutine(task, self._stops)
+            with context, span:
+                return await run_coroutine(task, self._stops)
+        except Stopped:
+            raise
+        except BaseException as error:
+            if self.is_stopping:  # the context was cancelled; the task has not failed
+                raise Stopped from error
+            raise
 
     def _stops(self) -> bool:
         return self.is_stopping

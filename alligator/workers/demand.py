@@ -85,8 +85,8 @@ class Demand:
 
     def note_overflow(self, plain: int, coroutines: int) -> None:
         """Note how many tasks of each kind had to be released."""
-        self.plain.overflows = plain > 0 or (self.plain.overflows and coroutines > 0)
-        self.coroutines.overflows = coroutines > 0 or (self.coroutines.overflows and plain > 0)
+        self.plain.overflows = plain > 0
+        self.coroutines.overflows = coroutines > 0
         if plain or coroutines:
             self._pause()
 

@@ -38,11 +38,16 @@ def loop_maker(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
 class WorkerEventLoop(BackgroundLoop):
     """The event loop on which a worker runs its coroutines, from its first task to its last."""
 
-    def __init__(self, gator: Gator, log: logging.Logger, kind: str = "asyncio") -> None:
+    def __init__(
+        self, gator: Gator, log: logging.Logger, kind: str, stop_worker: Callable[[], None]
+    ) -> None:
         super().__init__("alligator-worker-loop", loop_maker(kind))
         self._gator = gator
         self._log = log
+        self._stop_worker = stop_worker
         self._lifespan: _Lifespan | None = None
+        self.has_lost_lifespan: bool = False
+        """Whether the lifespan has ended although the worker had not left it."""
 
     def enter(self, go_on: Callable[[], bool]) -> bool:
         """Enter the lifespan; return False if that failed, or if *go_on* returned False meanwhile."""
@@ -66,7 +71,20 @@ class WorkerEventLoop(BackgroundLoop):
             )
             return False
         self._lifespan = lifespan
+        lifespan.left.add_done_callback(lambda _: self._note_end(lifespan))
         return True
+
+    def _note_end(self, lifespan: "_Lifespan") -> None:
+        """Stop the worker if the lifespan has ended before `leave`: its clients are closed."""
+        if self._lifespan is lifespan and (error := lifespan.failure()) is not None:
+            self._lifespan = None
+            self.has_lost_lifespan = True
+            self._log.error(
+                "the lifespan of this worker has ended: %s. This worker takes no more tasks, and stops",
+                describe(error),
+                exc_info=error,
+            )
+            self._stop_worker()
 
     def leave(self, seconds: float) -> None:
         """Leave the lifespan, which may take *seconds*; then close the loop."""
@@ -116,6 +134,10 @@ class IsolatedLoop(LoopOfThread):
             self.run(asyncio.wrap_future(self._lifespan.entered, loop=self.start()))
             lifespan_state.set(self._lifespan.entered.result())
 
+    def lifespan_failure(self) -> BaseException | None:
+        """Return why the lifespan has ended although it was not left; None as long as it lasts."""
+        return None if self._lifespan is None else self._lifespan.failure()
+
     def leave(self) -> None:
         """Leave the lifespan, and close the loop."""
         lifespan, self._lifespan = self._lifespan, None
@@ -143,6 +165,15 @@ class _Lifespan:
             self._task = loop.create_task(self._run())
 
         loop.call_soon_threadsafe(start)
+
+    def failure(self) -> BaseException | None:
+        """Return why it has ended although it was not left; None as long as it lasts.
+
+        For example, a task group in it ends it when one of its tasks fails.
+        """
+        if not self.left.done():
+            return None
+        return self.left.exception() or RuntimeError("it was cancelled")
 
     def leave(self) -> None:
         """Leave it; only for the thread of the loop."""

@@ -75,7 +75,7 @@ class WorkLoop:
     def run(self) -> int:
         """Run tasks until the worker stops, one plain task at once in the current thread.
 
-        Returns the exit status: 1 if the lifespan of the gator could not be entered.
+        Returns the exit status: 1 if the lifespan of the gator could not be entered, or has ended.
         """
         worker = self._worker
         if worker.gator.lifespan is not None:
@@ -87,7 +87,9 @@ class WorkLoop:
             copy_context().run(self._work)
         else:
             self._work_in_threads()
-        return self._join_dispatcher()
+        status = self._join_dispatcher()
+        loop = self._event_loop
+        return EXIT_UNFINISHED if loop is not None and loop.has_lost_lifespan else status
 
     def join_threads(self) -> None:
         """Wait for the threads, at most `HANG_SECONDS` for each."""
@@ -200,8 +202,13 @@ class WorkLoop:
                 from .event_loop import WorkerEventLoop
 
                 worker = self._worker
-                self._event_loop = WorkerEventLoop(worker.gator, worker.log, worker.loop_kind)
+                self._event_loop = WorkerEventLoop(
+                    worker.gator, worker.log, worker.loop_kind, self._take_no_more
+                )
             return self._event_loop
+
+    def _take_no_more(self) -> None:
+        self._worker.keep_running = False
 
     def _start_dispatcher(self, lease: Lease) -> None:
         """Start the dispatcher, which reserves tasks from now on, and give it the task of *lease*."""

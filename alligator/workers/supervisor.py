@@ -235,15 +235,15 @@ class Supervisor:
     def _log_overruns(self) -> None:
         """Log the tasks that have exceeded their timeout by far.
 
-        Their leases are kept, because a thread cannot be ended: a second worker would run the same
-        task at the same time, and hang in it, too.
+        Their leases are kept, because neither a thread nor a coroutine can be ended: a second worker
+        would run the same task at the same time, and hang in it, too.
         """
         for thread in list(self._worker.threads):
             if (lease := thread.overrun()) is not None:
                 name = name_in(lease.data)
                 event = (
-                    "task exceeded its timeout and still occupies a thread of this worker; consider "
-                    "--isolate, which ends such tasks"
+                    "task exceeded its timeout and still runs in this worker; consider --isolate, which "
+                    "ends such tasks"
                 )
                 self._worker.log.error(
                     "%s",

@@ -49,7 +49,7 @@ class EngineOutbox(Outbox):
             return function()
         if self._runner is None:
             # With a factory, Runner does not change the current loop of the thread.
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            self._runner = asyncio.Runner(loop_factory=_new_loop)
         return self._runner.run(_spawn(function))
 
     def _prepare(self) -> None:
@@ -91,6 +91,26 @@ class EngineOutbox(Outbox):
 
 _of_parent: list[object] = []
 """What belongs to the parent of a forked process. If it were collected, it would be closed."""
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop that ignores what threads report to it after it was closed.
+
+    A thread of aiosqlite does so if its database could not be opened; no code waits for that.
+    """
+    loop = asyncio.new_event_loop()
+    schedule = loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        try:
+            return schedule(callback, *args, context=context)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            return asyncio.Handle(callback, args, loop)
+
+    loop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[assignment, method-assign]
+    return loop
 
 
 async def _spawn(function: Callable[[], Any]) -> Any:

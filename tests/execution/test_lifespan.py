@@ -1,6 +1,7 @@
 """A lifespan is a function, which each worker process calls."""
 
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 
@@ -16,3 +17,15 @@ def test_function_is_accepted() -> None:
 def test_context_manager_itself_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="Pass the function itself"):
         check_lifespan(nullcontext())  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def lifespan_of_an_app(app: object) -> AsyncIterator[None]:
+    yield
+
+
+def test_function_that_needs_arguments_is_rejected() -> None:
+    with pytest.raises(ConfigurationError, match=r"'app'.*lambda: lifespan\(app\)"):
+        check_lifespan(lifespan_of_an_app)  # type: ignore[arg-type]
+
+    assert check_lifespan(lambda: lifespan_of_an_app("shop"))

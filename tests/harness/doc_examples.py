@@ -132,7 +132,7 @@ def run(page: Path, tab: str = "") -> None:
 
 def run_pytest(files: list[str]) -> None:
     """Run pytest on *files*, as in the reader's project."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"]
     command += [word for option in sys.warnoptions for word in ("-W", option)]
     if not entry_points(group="pytest11", name="alligator"):  # a checkout that is not installed
         command += ["-p", "pytest_alligator.plugin"]

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from alligator import Gator, Worker
 from alligator.backends import locmem_backend
-from alligator.backends.base import Announcement, Message, QueueStats
+from alligator.backends.base import Announcement, Message, QueueStats, WorkerInfo
 from alligator.exceptions import BackendError
 from alligator.monitoring import stats
 from alligator.monitoring.health import Health
@@ -107,6 +107,15 @@ def test_times_are_histograms(gator: Gator) -> None:
         assert found[f"{metric}_count", "locmem", "all"] == 2
         assert found[f"{metric}_bucket", "locmem", "+Inf", "all"] == 2
         assert 0 <= found[f"{metric}_sum", "locmem", "all"] < 60
+
+
+def test_lag_of_event_loops_is_that_of_the_slowest_worker(gator: Gator) -> None:
+    for name, lag in (("a", 0.2), ("b", 1.5), ("plain", None)):
+        gator.client.beat(WorkerInfo(name, loop_lag=lag), 60)
+
+    found = samples(read_text(Metrics(gator).write()[1].decode()))
+
+    assert found["alligator_worker_loop_lag_seconds", "locmem"] == 1.5
 
 
 def test_openmetrics_is_sent_to_those_who_accept_it(gator: Gator) -> None:

@@ -16,7 +16,7 @@ from tests.harness.programs import Program, environment, eventually, lines, run,
 from tests.harness.sample_tasks import add_later, record, record_later
 
 SHOP = """
-import asyncio, os, time
+import asyncio, os, threading, time
 from contextlib import asynccontextmanager
 from alligator import Gator, current_task
 
@@ -29,8 +29,10 @@ def record(line):
 @asynccontextmanager
 async def clients():
     record(f"opened {os.getpid()}")
-    yield {"lock": asyncio.Lock(), "loop": asyncio.get_running_loop()}
-    record(f"closed {os.getpid()}")
+    try:
+        yield {"lock": asyncio.Lock(), "loop": asyncio.get_running_loop()}
+    finally:
+        record(f"closed {os.getpid()}")
 
 @asynccontextmanager
 async def broken():
@@ -43,12 +45,39 @@ async def endless():
     await asyncio.sleep(600)
     yield
 
+@asynccontextmanager
+async def fickle():
+    async with clients() as state:
+        yield state
+    raise OSError("it cannot be closed")
+
+@asynccontextmanager
+async def listens():
+    async with clients() as state, asyncio.TaskGroup() as group:
+        state["broken"] = asyncio.Event()
+        listening = group.create_task(listen(state["broken"]))
+        yield state
+        listening.cancel()
+
+async def listen(broken):
+    await broken.wait()
+    raise OSError("the connection was closed")
+
+async def end_lifespan():
+    current_task().state["broken"].set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+
 async def use():
     state = current_task().state
     async with state["lock"]:
         await asyncio.sleep(0.001)
     assert state["loop"] is asyncio.get_running_loop()
     record(f"used {os.getpid()} {type(state['loop']).__module__.partition('.')[0]}")
+
+async def hook(task, about=None):
+    await asyncio.sleep(0)
+    record(f"hook {asyncio.get_running_loop() is current_task().state['loop']}")
 
 async def wait():
     record("began")
@@ -66,8 +95,14 @@ async def swallow():
         except asyncio.CancelledError:
             record("swallowed")
 
-async def sleep(seconds):
-    await asyncio.sleep(seconds)
+arrived, everyone = [], asyncio.Event()
+
+async def meet(number):
+    arrived.append(1)
+    if len(arrived) == number:
+        record(f"{len(os.listdir('/proc/self/fd'))} {threading.active_count()}")
+        everyone.set()
+    await everyone.wait()
 """
 
 
@@ -76,6 +111,8 @@ def shop(tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """Write an application, and return its gator."""
     made = f"gator = Gator({dsn!r}, lifespan=clients)\nsick = Gator({dsn!r}, lifespan=broken)\n"
     made += f"slow = Gator({dsn!r}, lifespan=endless)\n"
+    made += f"odd = Gator({dsn!r}, lifespan=fickle)\n"
+    made += f"busy = Gator({dsn!r}, lifespan=listens)\n"
     (tmp_path / "shop.py").write_text(SHOP + made)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -180,6 +217,48 @@ def test_isolated_tasks_share_a_loop_and_a_lifespan(shop: Gator, tmp_path: Path)
     assert len({line.split()[1] for line in found}) == 1
 
 
+def test_hooks_of_isolated_coroutines_run_on_their_loop(shop: Gator, tmp_path: Path) -> None:
+    module = sys.modules["shop"]
+    shop.options(on_start=module.hook, on_success=module.hook).task(module.use)
+
+    with work(tmp_path, "--burst", "--isolate") as worker:
+        assert worker.wait(60) == 0
+
+    found = lines(tmp_path / "out")
+    assert [line.split()[0] for line in found] == ["opened", "hook", "used", "hook", "closed"]
+    assert found.count("hook True") == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--isolate"]])
+def test_lifespan_that_fails_at_the_end_is_reported(
+    shop: Gator, tmp_path: Path, options: list[str]
+) -> None:
+    push(shop, "use")
+
+    ended = run("--app", "shop:odd", "--burst", *options, cwd=tmp_path)
+
+    assert ended.returncode == 0
+    assert "did not end as it should" in ended.stderr
+    assert "OSError: it cannot be closed" in ended.stderr
+    assert shop.stats().succeeded == 1
+
+
+def test_isolated_task_has_a_new_process_once_its_lifespan_has_ended(
+    shop: Gator, tmp_path: Path
+) -> None:
+    push(shop, "end_lifespan")
+    push(shop, "use")
+
+    ended = run("--app", "shop:busy", "--burst", "--isolate", cwd=tmp_path)
+
+    assert ended.returncode == 0
+    assert "OSError: the connection was closed" in ended.stderr
+    found = [line.split()[:2] for line in lines(tmp_path / "out")]
+    assert [word for word, _ in found] == ["opened", "closed", "opened", "used", "closed"]
+    assert len({pid for _, pid in found}) == 2
+    assert shop.stats().succeeded == 2
+
+
 def test_isolated_tasks_use_uvloop_if_that_was_asked_for(shop: Gator, tmp_path: Path) -> None:
     pytest.importorskip("uvloop")
     push(shop, "use", times=2)
@@ -241,13 +320,13 @@ def test_worker_process_waits_for_new_coroutines(dsn: str, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs limits of descriptors")
-def test_ten_thousand_coroutines_need_few_descriptors(shop: Gator, tmp_path: Path) -> None:
-    for _ in range(3):
-        push(shop, "sleep", 0.5, times=1000)
+def test_ten_thousand_coroutines_at_once_need_few_descriptors(shop: Gator, tmp_path: Path) -> None:
+    for _ in range(10):
+        push(shop, "meet", 10_000, times=1000)
     command = f"ulimit -n 256; exec {sys.executable} -m alligator --app shop:gator -c 10000 --burst"
 
     ended = subprocess.run(
-        ["bash", "-c", f"{command} --log-level warning"],
+        ["bash", "-c", f"{command} --log-level warning --blocking-after 60"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -257,7 +336,10 @@ def test_ten_thousand_coroutines_need_few_descriptors(shop: Gator, tmp_path: Pat
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert shop.stats().succeeded == 3000
+    assert shop.stats().succeeded == 10_000
+    descriptors, threads = map(int, lines(tmp_path / "out")[1].split())
+    assert descriptors < 30
+    assert threads < 10
 
 
 @pytest.mark.parametrize("concurrency", ["1", "4", "200"])

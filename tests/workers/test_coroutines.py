@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from threading import Event, Lock, get_ident
 from typing import Any
@@ -205,6 +205,38 @@ def test_coroutine_is_retried_and_then_dead(gator: Gator, caplog: pytest.LogCapt
     assert gator.stats().retried == 1
     told = [record.levelname for record in caplog.records if hasattr(record, "alligator_event")]
     assert told == ["WARNING", "ERROR"]
+
+
+@contextmanager
+def task_context() -> Iterator[None]:
+    ran.append("entered")
+    yield
+    ran.append("left")
+
+
+async def fail_in_time() -> None:
+    async with asyncio.timeout(60):
+        await fail_later()
+
+
+async def take_too_long() -> None:
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("func", [fail_later, fail_in_time, take_too_long])
+@pytest.mark.parametrize("settings", [{}, {"task_context": task_context}, {"isolate": True}])
+def test_traceback_of_a_coroutine_begins_with_its_own_code(
+    func: Any, settings: dict[str, Any], dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gator = Gator(dsn, task_context=settings.get("task_context", nullcontext))
+    gator.options(timeout=0.05 if func is take_too_long else 60).task(func)
+
+    burst(gator, isolate=settings.get("isolate", False))
+
+    [letter] = gator.dead_letters()
+    for text in (letter.traceback, caplog.text):
+        frames = [line for line in text.splitlines() if line.startswith("  File")]
+        assert frames[0].endswith(f"in {func.__name__}")
 
 
 def test_log_line_of_a_coroutine_is_that_of_any_task(
@@ -460,13 +492,6 @@ def test_run_of_a_subclass_is_called_for_coroutines_too() -> None:
     loops = [each for each in ran if each != "own run"]
     assert ran.count("own run") == 2
     assert loops[0] == loops[1]
-
-
-@contextmanager
-def task_context() -> Iterator[None]:
-    ran.append("entered")
-    yield
-    ran.append("left")
 
 
 def test_context_of_tasks_surrounds_coroutines() -> None:

@@ -95,6 +95,16 @@ def test_one_kind_alone_is_looked_for_seldom(monkeypatch: pytest.MonkeyPatch) ->
     assert looks == [LOOK_AHEAD, 0, LOOK_AHEAD]
 
 
+def test_kind_that_was_not_found_is_not_reserved_before_the_next_look() -> None:
+    demand = slow(Demand(Places()))
+    demand.note_overflow(18, 19)
+    assert demand.room(0, 0) == 101
+
+    demand.note_overflow(0, 1)  # for the place of a plain task, a coroutine was found
+
+    assert demand.room(0, 0) == 100
+
+
 def test_keep_is_what_has_a_place_or_will_have_one_soon() -> None:
     places = Places()
 

@@ -88,6 +88,20 @@ def test_no_more_is_reserved_than_there_are_places() -> None:
         eventually(lambda: gator.stats().succeeded == 50)
 
 
+def test_tasks_of_a_kind_without_a_place_are_rarely_reserved() -> None:
+    gator = Gator("locmem://", backend_class=Stepping)
+    gates["long"] = Event()
+    for _ in range(120):  # more than there are places for coroutines
+        gator.task(wait_at_gate, "long")
+    for number in range(20):
+        gator.task(note, number)
+
+    with workers_running(Worker(gator)):
+        eventually(lambda: 19 in ran)
+
+    assert len(gator.backend.steps) < 1000  # a step takes much less than a millisecond
+
+
 def test_invalid_payload_among_coroutines_is_dead(gator: Gator) -> None:
     gator.task(note_later, 1)
     gator.client.push("all", "bad", "garbage")

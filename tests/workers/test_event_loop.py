@@ -1,14 +1,18 @@
 """The event loop of a worker, of the kind that was asked for."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import copy_context
+from threading import Event, Thread
 
 import pytest
 
 from alligator import Gator, Worker
 from alligator.exceptions import ConfigurationError, MissingExtra
 from alligator.workers.event_loop import IsolatedLoop, loop_maker
-from tests.harness.workers import ran
+from tests.harness.programs import eventually
+from tests.harness.workers import gates, note, ran
 from tests.workers.test_coroutines import clients, use_lock
 
 
@@ -59,3 +63,37 @@ def test_use_lock_is_for_workers_with_a_lifespan(gator: Gator) -> None:
     Worker(gator, burst=True).run_forever()
 
     assert gator.stats().dead == 1
+
+
+@asynccontextmanager
+async def listens() -> AsyncIterator[None]:
+    """Have a task in the background, as applications do in their lifespan."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listen())
+        yield
+
+
+async def listen() -> None:
+    while not gates["broken"].is_set():
+        await asyncio.sleep(0.01)
+    raise OSError("the connection was closed")
+
+
+@pytest.mark.parametrize("concurrency", [None, 3])
+def test_worker_ends_when_its_lifespan_has_ended(
+    caplog: pytest.LogCaptureFixture, concurrency: int | None
+) -> None:
+    gates["broken"] = Event()
+    gator = Gator("locmem://", lifespan=listens)
+    gator.task(note, "ran")
+    worker, status = Worker(gator, concurrency=concurrency), list[int]()
+    thread = Thread(target=lambda: status.append(worker.run_forever()))
+
+    thread.start()
+    eventually(lambda: ran == ["ran"])
+    gates["broken"].set()
+    thread.join(30)
+
+    assert status == [1]
+    assert "OSError: the connection was closed" in caplog.text
+    assert caplog.text.count("the lifespan of this worker") == 1

@@ -1,20 +1,24 @@
 """A task that a worker cannot run goes back to its queue and costs the task nothing."""
 
+import asyncio
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from errno import EMFILE
 from pathlib import Path
 from textwrap import dedent
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from alligator import Gator, Worker
+from alligator import Gator, Task, Worker
 from alligator.backends.base import WorkerInfo
 from alligator.exceptions import InvalidOption
 from alligator.monitoring.stats import measure
 from alligator.tasks import new_id
 from tests.harness.programs import eventually, lines, running
+from tests.harness.workers import workers_running
 
 UNKNOWN = (
     '{{"task_id":"{0}","retries":0,"is_async":true,"module":"{1}","callable":"record",'
@@ -38,6 +42,14 @@ def gator() -> Gator:
 
 def record() -> None:
     ran.append("ran")
+
+
+async def record_later() -> None:
+    ran.append("ran")
+
+
+def note_error(task: Task, error: BaseException) -> None:
+    ran.append(error)
 
 
 def push_unknown(gator: Gator, module: str = "no_such_module") -> None:
@@ -188,6 +200,69 @@ def test_numbers_of_a_worker_are_checked(gator: Gator, settings: dict[str, Any])
 
     with pytest.raises(InvalidOption, match=f"^{name} is a"):
         Worker(gator, **settings)
+
+
+# Trouble of the worker itself.
+
+
+class NotAtFirst:
+    """Calls *func*, but raises *error* in place of the first call."""
+
+    def __init__(self, func: Any, error: BaseException) -> None:
+        self.func, self.error = func, error
+        self.calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise self.error
+        return self.func(*args, **kwargs)
+
+
+def no_descriptor() -> Any:
+    make = NotAtFirst(asyncio.new_event_loop, OSError(EMFILE, "Too many open files"))
+    return lambda kind: make
+
+
+def no_thread() -> Any:
+    start = NotAtFirst(Thread.start, RuntimeError("can't start new thread"))
+
+    class Started(Thread):
+        def start(self) -> None:
+            start(self)
+
+    return Started
+
+
+def no_memory() -> Any:
+    return NotAtFirst(asyncio.Task, MemoryError())
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("alligator.workers.event_loop.loop_maker", no_descriptor),
+        ("alligator._runtime.event_loops.Thread", no_thread),
+        ("alligator.workers.dispatcher.Thread", no_thread),
+        ("alligator.workers.coroutines.asyncio.Task", no_memory),
+    ],
+)
+def test_trouble_of_the_worker_releases_a_coroutine_uncounted(
+    gator: Gator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    make: Callable[[], Any],
+) -> None:
+    monkeypatch.setattr(name, make())
+    gator.options(on_error=note_error).task(record_later)
+
+    with workers_running(Worker(gator)):
+        eventually(lambda: gator.stats().succeeded == 1)
+
+    stats = gator.stats()
+    assert "cannot run" in caplog.text
+    assert (ran, stats.failed, stats.retried, stats.lost, stats.dead) == (["ran"], 0, 0, 0, 0)
 
 
 # Real processes.

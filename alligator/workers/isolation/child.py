@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from math import inf
@@ -58,14 +58,17 @@ def serve(
         channel.close()
         faulthandler.disable()
 
-    with suppress(ConnectionError), _loop_running(gator, loop_kind):
-        _serve_all(gator, channel, trace)
+    with suppress(ConnectionError), _loop_running(gator, loop_kind) as lasts:
+        _serve_all(gator, channel, trace, lasts)
     flush_spans()
 
 
 @contextmanager
-def _loop_running(gator: Gator, kind: str) -> Iterator[None]:
-    """Run coroutines on one event loop in the block; inside the lifespan of *gator*, if it has one."""
+def _loop_running(gator: Gator, kind: str) -> Iterator[Callable[[], bool]]:
+    """Run coroutines on one event loop in the block; inside the lifespan of *gator*, if it has one.
+
+    Yields a function that returns whether that lifespan lasts.
+    """
     made: list[IsolatedLoop] = []
 
     def make() -> "IsolatedLoop":
@@ -90,15 +93,25 @@ def _loop_running(gator: Gator, kind: str) -> Iterator[None]:
             )
             raise SystemExit(1) from error
     try:
-        yield
+        yield lambda: all(loop.lifespan_failure() is None for loop in made)
     finally:
         for loop in made:
-            loop.leave()
+            try:
+                loop.leave()
+            except BaseException as error:
+                log.error(
+                    "the lifespan did not end as it should in a process for isolated tasks: %s",
+                    describe(error),
+                    exc_info=error,
+                )
 
 
-def _serve_all(gator: TaskRunner, channel: socket.socket, trace: int) -> None:
+def _serve_all(
+    gator: TaskRunner, channel: socket.socket, trace: int, lasts: Callable[[], bool]
+) -> None:
     pid = os.getpid()
-    while (request := receive(channel)) is not None:
+    # Once the lifespan has ended, another process with a new one runs the next task.
+    while lasts() and (request := receive(channel)) is not None:
         nonce = {"nonce": request["nonce"]}
         send(channel, nonce)
         if "lease" not in request:  # the worker only waits until the lifespan was entered

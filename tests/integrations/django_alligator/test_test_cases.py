@@ -45,13 +45,8 @@ def test_fixtures_of_pytest_django_work(tmp_path: Path) -> None:
     settings.write_text("[pytest]\nfilterwarnings = error\n")
     done = run(
         *("-m", "pytest", str(PROJECT / "pytest_cases.py"), "-c", str(settings), "-q"),
-        *(
-            "--import-mode=importlib",
-            f"--rootdir={ROOT}",
-            f"--confcutdir={PROJECT}",
-            "-p",
-            "no:cacheprovider",
-        ),
+        *("--import-mode=importlib", f"--rootdir={ROOT}", f"--confcutdir={PROJECT}"),
+        *("-p", "no:cacheprovider", "-p", "no:asyncio"),
     )
 
     number = (PROJECT / "pytest_cases.py").read_text().count("def test_")

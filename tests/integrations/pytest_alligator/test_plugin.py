@@ -349,11 +349,10 @@ def test_2(recorded):
     run(pytester, tests).assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize("plugin", ["anyio.pytest_plugin", "pytest_asyncio"])
+@pytest.mark.parametrize("plugin", ["anyio.pytest_plugin", "pytest_asyncio.plugin"])
 def test_coroutine_tasks_run_on_the_loop_of_an_async_test(
     pytester: pytest.Pytester, plugin: str
 ) -> None:
-    pytest.importorskip(plugin.partition(".")[0])
     pytester.makepyfile(
         my_tasks="import asyncio\nloops = []\n"
         "async def note_loop():\n    loops.append(asyncio.get_running_loop())\n"

@@ -1,6 +1,8 @@
 """Tasks follow the transactions of an AsyncSession."""
 
 import asyncio
+import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from sqlalchemy.ext.asyncio import (
 
 from alligator.testing import sync
 from sqlalchemy_alligator import enlist
+from sqlalchemy_alligator.engines import EngineOutbox
 from starlette_alligator import AlligatorMiddleware
 from tests.harness.databases import Order, Shop, note
 from tests.integrations.sqlalchemy_alligator.conftest import (
@@ -255,3 +258,17 @@ def test_fastapi_with_coroutines(
         client.portal.call(engine.dispose)  # type: ignore[union-attr]
 
     assert shop.state() == (rows, tasks)
+
+
+# A thread that fails is an error of the test.
+def test_outbox_that_cannot_be_opened_leaves_no_failing_thread(tmp_path: Path) -> None:
+    pytest.importorskip("aiosqlite")
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/missing/shop.db")
+    outbox = EngineOutbox(lambda: engine.sync_engine, "alligator_outbox")
+    before = set(threading.enumerate())
+
+    with pytest.raises(sqlite3.OperationalError):
+        outbox.check()
+
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
