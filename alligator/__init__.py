@@ -18,6 +18,7 @@ from .constants import WAITING as WAITING
 from .exceptions import AlligatorException as AlligatorException
 from .gator import Gator as Gator
 from .options import Options as Options
+from .payload.batch import Batch as Batch
 from .tasks import Task as Task
 from .tasks import current_task as current_task
 from .tasks.decisions import GiveUp as GiveUp

@@ -37,6 +37,7 @@ from .options import (
 from .payload.signing import Guard
 from .schedules import Schedules
 from .tasks import Task
+from .tasks.follow_ups import check_keeps_follow_ups
 from .tasks.stored_options import level_of
 from .tasks.unique import check_keeps_keys
 from .telemetry.propagation import NOTHING, carry, running, sending
@@ -316,7 +317,10 @@ class Gator(Schedules, QueueControls):
         priority = 0 if task.priority == "normal" else level_of(task.priority, self.client)
         if task.unique is not None:
             check_keeps_keys(self.client)
-        outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, priority, task.unique)
+        follows = sending.get("follows", False)
+        if follows:
+            check_keeps_follow_ups(self.client)
+        outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, priority, task.unique, follows)
         outgoing.task, outgoing.due = task, task.delay_until
         if not is_async:
             task.round_trip()

@@ -25,10 +25,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-KEY_DETAILS = ("unique_until", "unique_for")  # of use only with "unique"
+KEY_DETAILS = ("unique_until", "unique_for", "replace")  # of use only with "unique"
 
-SENDING = ("is_async", "immediate", "always")
+SENDING = ("is_async", "immediate", "always", "follows")
 """The options that say how a task is sent; the others are options of the task itself."""
+
+FOLLOW_UP: dict[str, Any] = {"follows": True, "immediate": False, "delay_by": None}
+"""The options of a follow-up; nothing else has the first."""
 
 
 class TaskOptions(TypedDict, total=False):
@@ -68,6 +71,8 @@ class TaskOptions(TypedDict, total=False):
     """Whether the key is free when the task starts, which is the default, or when it is done."""
     unique_for: Seconds | None
     """For how many seconds the key is held at least, also after that."""
+    replace: bool
+    """True to take the key from a task that waits, in place of which this one is queued."""
     retry_on: ErrorTypes | None
     """The exceptions after which the task is retried, with their subclasses; any by default."""
     give_up_on: ErrorTypes | None
@@ -152,7 +157,7 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
         return checked
     if "async" in checked:
         checked["is_async"] = checked.pop("async")
-    for name in ("is_async", "immediate", "always"):
+    for name in ("is_async", "immediate", "always", "replace"):
         if name in checked:
             checked[name] = to_bool(name, checked[name])
     known = {*_parameters(task_class), "immediate", "always"}
@@ -166,7 +171,7 @@ def check_options(options: Mapping[str, Any], task_class: Callable[..., Any]) ->
             )
             raise UnknownOption(f"A task takes no option {name!r}: {hint}")
     if checked.get("unique") is None and any(checked.get(name) for name in KEY_DETAILS):
-        raise InvalidOption("unique_until and unique_for need a key: give unique=, too.")
+        raise InvalidOption("unique_until, unique_for and replace need a key: give unique=, too.")
     if checked.get("delay_by") is not None and checked.get("delay_until") is not None:
         raise MultipleDelayError("Give delay_by or delay_until, not both.")
     for name, check in CHECKS.items():

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .backends.base import Commit, Lease
 from .commits.deferred import OutgoingTask
+from .commits.follow_ups import batch_of, run_follow_ups_last
 from .commits.interception import InterceptedDelivery, set_interceptor
 from .constants import ALL
 from .exceptions import ConfigurationError, TooManyTasks
@@ -128,7 +129,7 @@ class _InlineDelivery(InterceptedDelivery):
         self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
         await super().deliver(tasks)
-        run_inline(self._run, [each.task for each in tasks])
+        run_follow_ups_last(run_inline, self._run, tasks)
 
 
 class _Captured(NamedTuple):
@@ -141,6 +142,8 @@ class _Captured(NamedTuple):
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     """The arguments as they were at the call, even if a list among them has changed since."""
+    others: Sequence[Task] | None = None
+    """The other tasks of its commit, if it is a follow-up."""
 
 
 class CapturedTasks:
@@ -302,27 +305,35 @@ class _Recording(InterceptedDelivery):
         self, tasks: Sequence[OutgoingTask], commit: Commit | None = None, *, awaits: bool = False
     ) -> None:
         await super().deliver(tasks)
-        self._captured.add([_written(self.gator, each) for each in tasks])
+        others = [each.task for each in tasks if not each.follows]
+        in_order = sorted(tasks, key=lambda each: each.follows)
+        self._captured.add([_written(self.gator, each, others) for each in in_order])
 
     def discard(self, tasks: Sequence[OutgoingTask]) -> None:
         super().discard(tasks)
         self._captured.discard([each.task for each in tasks])
 
 
-def _written(gator: Gator, outgoing: OutgoingTask) -> _Captured:
+def _written(gator: Gator, outgoing: OutgoingTask, others: Sequence[Task]) -> _Captured:
     task, queue_name = outgoing.task, outgoing.queue_name
     # Empty if the task was held before the block of capture(), for a run in this process.
     message = outgoing.data or gator.guard.write(task, queue_name)
     copy = gator.task_class.deserialize(gator.guard.open(queue_name, task.task_id, message))
-    return _Captured(gator, queue_name, task, message, copy.func_args, copy.func_kwargs)
+    call = copy.func_args, copy.func_kwargs
+    waits_for = others if outgoing.follows else None
+    return _Captured(gator, queue_name, task, message, *call, waits_for)
 
 
 def _run(captured: _Captured, propagate: bool) -> Task:
     gator, pushed = captured.gator, captured.task
     task = gator.read(Lease(captured.queue_name, pushed.task_id, captured.message))
-    (gator.execute if propagate else _logged(gator.execute))(task)
-    # The caller has the task that was pushed, not the one that was read.
-    pushed.status, pushed.result = task.status, task.result
+    if captured.others is not None:
+        task.batch = batch_of(captured.others)
+    try:
+        (gator.execute if propagate else _logged(gator.execute))(task)
+    finally:
+        # The caller has the task that was pushed, not the one that was read.
+        pushed.status, pushed.result = task.status, task.result
     return task
 
 

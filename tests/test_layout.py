@@ -42,50 +42,52 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "payload": (
-            "arguments conversion encoding envelope equality functions hints signing suggestions"
+            "arguments batch conversion encoding envelope equality functions hints signing suggestions"
         ),
     },
     {
         "backends": (
-            "base controls legacy limits locmem_backend locmem_backend.entry "
-            "locmem_backend.keys locmem_backend.limits locmem_backend.queue "
-            "locmem_backend.samples locmem_backend.schedules "
-            "pending_aborts postgres_backend "
-            "postgres_backend.checks postgres_backend.codec postgres_backend.commits "
-            "postgres_backend.dsn postgres_backend.errors postgres_backend.event_loop "
-            "postgres_backend.marks postgres_backend.outcomes postgres_backend.schema "
-            "postgres_backend.sessions postgres_backend.shared_database postgres_backend.statements "
+            "base controls follow_ups legacy limits locmem_backend locmem_backend.batches "
+            "locmem_backend.dead_tasks locmem_backend.entry locmem_backend.keys "
+            "locmem_backend.limits locmem_backend.listing locmem_backend.queue "
+            "locmem_backend.replaced locmem_backend.samples locmem_backend.schedules "
+            "pending_aborts postgres_backend postgres_backend.checks postgres_backend.codec "
+            "postgres_backend.commits postgres_backend.dsn postgres_backend.errors "
+            "postgres_backend.event_loop postgres_backend.marks postgres_backend.outcomes "
+            "postgres_backend.schema postgres_backend.sessions "
+            "postgres_backend.shared_database postgres_backend.statements "
             "postgres_backend.waiting postgres_backend.wire records redaction redis_backend "
             "redis_backend.blocking redis_backend.checks redis_backend.commits "
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
             "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
             "redis_backend.replies redis_backend.schedules redis_backend.server "
-            "redis_backend.topology schedules shared_database sqlite_backend sqlite_backend.clock "
-            "sqlite_backend.database sqlite_backend.dsn "
-            "sqlite_backend.errors sqlite_backend.files sqlite_backend.forks "
-            "sqlite_backend.keys sqlite_backend.limits sqlite_backend.measures "
-            "sqlite_backend.migration sqlite_backend.schedules "
-            "sqlite_backend.schema sqlite_backend.tables sqlite_backend.wakeup "
-            "sqlite_backend.writes sqs_backend sqs_backend.checks sqs_backend.commits "
-            "sqs_backend.connection sqs_backend.credentials sqs_backend.dead_letters "
-            "sqs_backend.dsn sqs_backend.envelope sqs_backend.errors sqs_backend.outcomes "
-            "sqs_backend.prefetched sqs_backend.queue_stats sqs_backend.receiver "
-            "sqs_backend.reservation sqs_backend.unbatching stats unique"
+            "redis_backend.topology schedules shared_database sqlite_backend "
+            "sqlite_backend.batches sqlite_backend.clock sqlite_backend.database "
+            "sqlite_backend.dsn sqlite_backend.errors sqlite_backend.files "
+            "sqlite_backend.forks sqlite_backend.keys sqlite_backend.limits "
+            "sqlite_backend.measures sqlite_backend.migration sqlite_backend.replaced "
+            "sqlite_backend.schedules sqlite_backend.schema sqlite_backend.tables "
+            "sqlite_backend.wakeup sqlite_backend.writes sqs_backend sqs_backend.checks "
+            "sqs_backend.commits sqs_backend.connection sqs_backend.credentials "
+            "sqs_backend.dead_letters sqs_backend.dsn sqs_backend.envelope "
+            "sqs_backend.errors sqs_backend.outcomes sqs_backend.prefetched "
+            "sqs_backend.queue_stats sqs_backend.receiver sqs_backend.reservation "
+            "sqs_backend.unbatching stats unique"
         ),
     },
     {
-        "tasks": "decisions ids stored_options times unique",
+        "tasks": "decisions follow_ups ids stored_options times unique",
         "utils": "",
     },
     {
         "commits": (
-            "breaker committer counters databases deferred delivery interception loop_trips outbox "
-            "relay same_server spool trips wakeups"
+            "breaker committer counters databases deferred delivery follow_ups interception "
+            "loop_trips outbox relay same_server spool trips wakeups"
         ),
         "execution": "attempt coroutines direct heartbeat inline lease_ends lifespan",
     },
     {
-        "transaction": "connection enlistment scope",
+        "transaction": "connection enlistment scope vetoes",
     },
     {
         "telemetry": "histogram logs opentelemetry propagation",
@@ -137,10 +139,17 @@ TESTED_BY = {
     "__main__": "cli/test_latergator.py",
     "backends.shared_database": "backends/postgres_backend/test_shared_database.py",
     "constants": "test_layout.py",
+    "backends.follow_ups": "backends/contract/test_follow_ups.py",
+    "backends.locmem_backend.batches": "backends/contract/test_follow_ups.py",
+    "backends.locmem_backend.dead_tasks": "backends/contract/test_dead_letters.py",
+    "backends.locmem_backend.listing": "backends/contract/test_inspection.py",
+    "backends.locmem_backend.replaced": "backends/contract/test_unique.py",
+    "backends.locmem_backend.samples": "backends/contract/test_inspection.py",
+    "backends.sqlite_backend.replaced": "backends/contract/test_unique.py",
+    "transaction.vetoes": "transaction/test_transaction.py",
     "backends.schedules": "backends/contract/test_schedules.py",
     "backends.limits": "backends/contract/test_limits.py",
     "backends.locmem_backend.limits": "backends/contract/test_limits.py",
-    "backends.locmem_backend.samples": "backends/test_stats.py",
     "backends.sqlite_backend.limits": "backends/contract/test_limits.py",
     "backends.sqlite_backend.measures": "backends/sqlite_backend/test_writes.py",
     "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",

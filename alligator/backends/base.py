@@ -103,11 +103,10 @@ class Client(ScheduleStore, LimitStore, ABC):
     """Whether a late ``release`` does nothing if another worker has the task, or has run it."""
     blocking: ClassVar[bool] = True
     """Whether a push may wait for a disk or a network, so that an event loop must not call it."""
-    has_priorities: ClassVar[bool] = False
-    """Whether `step` reserves the ready tasks of a queue by their priorities."""
-    can_peek: ClassVar[bool] = False
-    """Whether `peek` can list the tasks."""
+    has_priorities: ClassVar[bool] = False  # whether `step` reserves by the priorities of tasks
+    can_peek: ClassVar[bool] = False  # whether `peek` can list the tasks
     keeps_keys: ClassVar[bool] = False  # whether messages may have unique keys
+    keeps_follow_ups: ClassVar[bool] = False  # whether messages may follow the others of a commit
     lists_workers: ClassVar[bool] = True
     """Whether `workers` lists the workers that called `beat`; if not, an empty list means nothing."""
     known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", "paused", "limited", *COUNTERS)
@@ -135,7 +134,8 @@ class Client(ScheduleStore, LimitStore, ABC):
         """Put *messages* on their queues: all of them or none, in one round trip.
 
         Returns the positions in *messages* of duplicates, None for none: tasks that were not queued,
-        because their id waits on their queue, or a task there holds their `Unique` key.
+        because their id waits on their queue, or a task there holds their `Unique` key. Those with
+        `Message.follows` are queued later: see `alligator.backends.follow_ups`.
 
         The tasks of one call, at most `MAX_TASKS`, are reserved in their order if all are ready at
         once. With a *commit_id* the call is idempotent: a repetition within five minutes does nothing

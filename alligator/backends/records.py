@@ -20,24 +20,31 @@ class Message(NamedTuple):
     priority: int = 0
     """One of the values of `LEVELS`. The task keeps it until it is done, also while it is dead."""
     unique: Unique | None = None
+    follows: bool = False
+    """Whether it is a follow-up, which is queued when the other tasks of its commit are settled."""
 
     @property
-    def more(self) -> tuple[int | Unique, ...]:
+    def more(self) -> tuple[int | Unique | bool | None, ...]:
         """What follows the delay where a message is kept; nothing if an older version can read it."""
+        if self.follows:
+            return (self.priority, self.unique, True)
         if self.unique is not None:
             return (self.priority, self.unique)
         return (self.priority,) if self.priority else ()
 
 
-def read_more(priority: Any = 0, unique: Any = None) -> tuple[int, Unique | None]:
+def read_more(
+    priority: Any = 0, unique: Any = None, follows: Any = False
+) -> tuple[int, Unique | None, bool]:
     """Return the fields of a message that follow its delay, from `Message.more` as JSON keeps it.
 
     Raises `TypeError` or `ValueError` if they cannot be read.
     """
     if unique is None:
-        return int(priority), None
-    key, until_start, seconds = unique
-    return int(priority), Unique(str(key), bool(until_start), float(seconds))
+        return int(priority), None, bool(follows)
+    key, until_start, seconds, *replace = unique
+    held = Unique(str(key), bool(until_start), float(seconds), bool(any(replace)))
+    return int(priority), held, bool(follows)
 
 
 Duplicates = Sequence[int]

@@ -7,6 +7,11 @@ call reports which task holds it.
 A task that dies, is canceled, dropped or aborted does not hold its key any more, from that moment, and
 does not get it back: a dead task that is made ready again has no key. A task that waits for its retry,
 or whose lease was lost, has its key as before.
+
+A push with `Unique.replace` replaces the task that holds the key, if that waits, was never leased, and
+holds the key only until then: it is removed, and counts as canceled. If the push is aborted before a
+worker has had its task, the replaced one is back in its place, with the key, unless its id waits again.
+If it was aborted as well, the one that it had replaced is back, and so on.
 """
 
 from collections.abc import Sequence
@@ -21,6 +26,8 @@ class Unique(NamedTuple):
     """Whether the key is free when the task is leased for the first time; if not, when it is done."""
     seconds: float = 0.0
     """For how long after the push the key is held at least, also by a task that is done."""
+    replace: bool = False
+    """Whether it replaces a task that holds the key only until its start. Then it does so, too."""
 
 
 class Held(int):

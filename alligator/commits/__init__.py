@@ -8,6 +8,7 @@ Its public names, by module:
 - databases: check_dialect, ddl, execute, fetch, is_in_transaction, kind_of, with_parameters
 - deferred: DeferredTasks, Enlists, OutgoingTask, hold, to_messages
 - delivery: Delivers, Delivery, report_duplicates
+- follow_ups: batch_of, run_follow_ups_last
 - interception: InterceptedDelivery, set_interceptor
 - outbox: Content, Outbox, new_commit
 - relay: Relay

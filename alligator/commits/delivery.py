@@ -12,6 +12,7 @@ from ..tasks import Task
 from .committer import Committer
 from .counters import CommitCounters, Ending
 from .deferred import OutgoingTask, to_messages
+from .follow_ups import run_follow_ups_last
 
 Trace = Callable[[Sequence[OutgoingTask]], AbstractContextManager[Any]]
 """Returns the context manager in which tasks are pushed."""
@@ -140,7 +141,7 @@ class Delivery:
         inline = [each for each in tasks if each.run is not None]
         run = inline[0].run  # a method of the gator, so the same for all tasks
         assert run is not None
-        self._run_in_order(run, [each.task for each in inline])
+        run_follow_ups_last(self._run_in_order, run, inline)
 
 
 def report_duplicates(duplicates: Duplicates, tasks: Sequence[OutgoingTask]) -> None:

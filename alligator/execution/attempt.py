@@ -20,6 +20,7 @@ from ..exceptions import (
     UnknownCallableError,
     UnknownModuleError,
 )
+from ..payload.batch import with_batch_of
 from ..payload.envelope import released_in
 from ..payload.signing import Guard
 from ..tasks import Task
@@ -275,6 +276,7 @@ def _retry_or_bury(
     except TaskTooLarge:  # because of the last error
         again.last_error = ""
         data = gator.guard.write(again, lease.queue_name)
+    data = with_batch_of(lease.data, data)
     task.retries, task.attempt = again.retries, again.attempt
     task.to_retrying()
     return Outcome("retry", lease, pause, data)

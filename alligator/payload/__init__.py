@@ -3,6 +3,7 @@
 Its public names, by module:
 
 - arguments: check_call, check_plain, encoding_error, lower, misfit, restore
+- batch: Batch, batch_in, with_batch_of
 - encoding: encode
 - envelope: Content, Envelope, EnvelopeOptions, FunctionName, content_in, last_error_in, name_in,
   released_in, task_id_in, timeout_in

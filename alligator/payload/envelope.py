@@ -8,6 +8,7 @@ import msgspec
 
 from ..exceptions import PayloadError
 from ..options import check_seconds, check_timeout, check_whole
+from .batch import without_batch
 from .encoding import DECODING_ERRORS, decode, encode, encode_any
 
 UNREADABLE = (*DECODING_ERRORS, LookupError, TypeError, AttributeError)
@@ -163,13 +164,16 @@ def join(signature: str, data: str) -> str:
 
 
 def split(sealed: str) -> tuple[str, str]:
-    """Return the signature of a payload and its data; an empty signature if it has none.
+    """Return the signature of a payload and its data, without the numbers of its batch.
+
+    The signature is empty if it has none.
 
     >>> split('hmac-sha256:00ff {"task_id": "5f1c"}')
     ('00ff', '{"task_id": "5f1c"}')
     >>> split('{"task_id": "a b"}')
     ('', '{"task_id": "a b"}')
     """
+    sealed = without_batch(sealed)
     if not sealed.startswith(SCHEME):
         return "", sealed
     signature, _, data = sealed.removeprefix(SCHEME).partition(" ")

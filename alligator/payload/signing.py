@@ -8,6 +8,7 @@ from .._runtime.environment import check_list
 from ..constants import MAX_TASK_BYTES
 from ..exceptions import BadSignature, NotAllowed, TaskTooLarge
 from . import envelope
+from .batch import batch_in, with_batch_of
 
 
 class Readable(Protocol):
@@ -18,6 +19,7 @@ class Readable(Protocol):
     on_success: Any
     on_error: Any
     queue_name: str | None
+    batch: Any
 
     @classmethod
     def deserialize(cls, data: str) -> Self:
@@ -85,12 +87,12 @@ class Guard:
     ) -> tuple[str, envelope.Released]:
         """Return the payload of a released task with one more release noted, and that note."""
         data, released = envelope.note_release(self.open(queue_name, task_id, sealed))
-        return self.seal(queue_name, task_id, data), released
+        return with_batch_of(sealed, self.seal(queue_name, task_id, data)), released
 
     def without_expiry(self, queue_name: str, task_id: str, sealed: str) -> str:
         """Return the payload of a task that does not expire any more."""
         data = envelope.without_expiry(self.open(queue_name, task_id, sealed))
-        return self.seal(queue_name, task_id, data)
+        return with_batch_of(sealed, self.seal(queue_name, task_id, data))
 
     def seal(self, queue_name: str, task_id: str, data: str) -> str:
         """Return *data*, signed for its queue and id if there is a secret."""
@@ -125,6 +127,8 @@ class Guard:
                 if func is not None:
                     self._check(_own_name(func))
         task.queue_name = queue_name
+        if (batch := batch_in(sealed)) is not None:
+            task.batch = batch
         return task
 
     def _sign(self, secret: bytes, queue_name: str, task_id: str, data: str) -> str:

@@ -33,6 +33,7 @@ from ..options import (
 )
 from ..payload import envelope
 from ..payload.arguments import check_call, encoding_error, lower, restore
+from ..payload.batch import Batch
 from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function
@@ -67,22 +68,22 @@ class Task:
     *unique* is a key: while another task of the queue holds it, this one is not queued, but gets the
     status `DUPLICATE` and the id of the other. The key is free when its task starts, or with
     *unique_until* ``"done"`` when it has succeeded, but not before *unique_for* seconds have passed. A
-    task that is dead or was canceled holds no key.
+    task that is dead or was canceled holds no key. With *replace*, it replaces a task that waits.
 
     *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
     task itself may raise `Snooze` or `GiveUp`.
 
-    The hooks are functions like that of the task, which the worker imports by name:
-    ``on_start(task)``, ``on_success(task, result)``, ``on_error(task, error)``. `on_error` is called
-    after each failed attempt and may change ``task.retries``. If `on_start` raises, the attempt fails;
-    exceptions of the other two are only logged.
+    The worker imports the hooks by name, like the function: ``on_start(task)``, ``on_success(task,
+    result)``, ``on_error(task, error)``. `on_error` follows each failed attempt and may change
+    ``task.retries``. If `on_start` raises, the attempt fails; exceptions of the others are only logged.
 
     *headers* is a small mapping of strings that is stored with the task. So is *depends_on*, as in
     Alligator 1.0, for the task to read; the task does not wait for those ids.
     """
 
     unique: Unique | None = None  # a worker does not know it
+    batch: Batch | None = None  # what a follow-up has waited for, see `Transaction.then`
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class Task:
         unique: str | None = None,
         unique_until: Literal["start", "done"] | None = None,
         unique_for: Seconds | None = None,
+        replace: bool = False,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -129,7 +131,6 @@ class Task:
         self.retry_on: list[str] | None = (
             None if retry_on is None else check_errors("retry_on", retry_on)
         )
-        """The names of exceptions, as ``package.module.Name``."""
         self.give_up_on: list[str] | None = (
             None if give_up_on is None else check_errors("give_up_on", give_up_on)
         )
@@ -139,8 +140,7 @@ class Task:
         """The error of the previous attempt, shortened; empty at the first."""
         self.result: Any = None
         self.func: Callable[..., Any] | None = None
-        self.func_args: Sequence[Any] = []
-        """A tuple after `to_call`."""
+        self.func_args: Sequence[Any] = []  # a tuple after `to_call`
         self.func_kwargs: Mapping[str, Any] = {}
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""
@@ -154,8 +154,8 @@ class Task:
             self.delay_until = due_at(delay_by, delay_until)
         if expires is not None:
             self.expires = expiry_after("expires", expires, self.delay_until)
-        if unique is not None or unique_until is not None or unique_for is not None:
-            self.unique = to_unique(unique, unique_until, unique_for)
+        if unique is not None or unique_until is not None or unique_for is not None or replace:
+            self.unique = to_unique(unique, unique_until, unique_for, replace)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"

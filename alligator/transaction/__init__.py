@@ -12,10 +12,11 @@ from ..backends.base import Commit
 from ..commits.counters import Ending
 from ..commits.deferred import ENDED, OutgoingTask
 from ..constants import COMMIT_MEMORY
-from ..exceptions import TooManyTasks
-from ..options import merge_options
+from ..exceptions import AlligatorException, TooManyTasks
+from ..options import FOLLOW_UP, merge_options
 from ..tasks import Task
-from .scope import Scope, innermost
+from .scope import P, Scope, innermost
+from .vetoes import veto_errors as veto_errors
 
 log: Logger = getLogger("alligator")
 
@@ -104,6 +105,17 @@ class Transaction(Scope):
                 return
         if self._ending == "committed" or (self._ending is None and not self.doomed):
             self._call(callback)
+
+    def then(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Task:
+        """Push a follow-up, which is queued when all other tasks of the commit are done or dead.
+
+        It has the options of the transaction, without a delay; ``current_task().batch`` tells it how
+        many tasks there were. Raises what `Gator.task` does, also if the store cannot count them.
+        """
+        if self._deferred.closed:
+            raise AlligatorException("The transaction has ended: call then() before its end.")
+        with self.active():
+            return self.gator.enqueue(FOLLOW_UP, func, args, kwargs)
 
     def hold(self, outgoing: OutgoingTask) -> bool:
         """Hold a task until the end; return False if it has ended, so that the task is pushed."""
@@ -210,13 +222,8 @@ class Transaction(Scope):
     def is_one_push(self) -> bool:
         """Whether its commit only pushes tasks, so that it needs no thread."""
         deferred = self._deferred
-        return not (
-            deferred.runs_some
-            or deferred.keeps_some
-            or self._callbacks
-            or self.doomed
-            or self.gator.delivery.runs_inline
-        )
+        more = deferred.runs_some or deferred.keeps_some or self._callbacks or self.doomed
+        return not (more or self.gator.delivery.runs_inline)
 
     def commit(self) -> None:
         """End it and push its tasks; discard them if it is doomed.
@@ -389,12 +396,3 @@ def current(gator: object) -> Transaction | None:
     """Return the transaction of *gator* that tasks started in this context belong to."""
     transaction: Transaction | None = innermost()
     return transaction.of(gator) if transaction is not None else None
-
-
-def veto_errors(status: int, headers: Sequence[tuple[str, str]] = ()) -> bool:
-    """Veto the commit of a response that reports an error; true means do not commit.
-
-    >>> veto_errors(201), veto_errors(302), veto_errors(404), veto_errors(500)
-    (False, False, True, True)
-    """
-    return status >= 400

@@ -10,6 +10,7 @@ from ..commits.deferred import DeferredTasks
 from ..commits.delivery import Delivers
 from ..exceptions import AlligatorException
 from ..options import merge_options
+from ..tasks import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +23,14 @@ class Owner(Protocol):
     def delivery(self) -> Delivers: ...
 
     def check_shared(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def enqueue(
+        self,
+        options: Mapping[str, Any],
+        func: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Task: ...
 
 
 class _Tasks:

@@ -30,11 +30,31 @@ SCHEDULES = st.sampled_from(["nightly", "hourly"])
 PRIORITIES = st.sampled_from([0, 0, 1, -1])
 # One key most often: a history should come back to it.
 KEYS = st.sampled_from(
-    [None, *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR))]
-) | st.sampled_from([None, None, None, Unique("l", until_start=False)])
+    [
+        *(None, Unique("k", replace=True)),
+        *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR)),
+    ]
+) | st.sampled_from([None, None, Unique("l", until_start=False), Unique("l", replace=True)])
+# Half of the commits have no follow-ups.
+NO_FOLLOW_UPS: list[tuple[str, str, int]] = []
+FOLLOW_UPS = st.just(NO_FOLLOW_UPS) | st.lists(
+    st.tuples(QUEUES, st.sampled_from("ef"), PRIORITIES), min_size=1, max_size=2
+)
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
+
+
+@dataclass
+class Batch:
+    """What the model knows of the tasks of a commit with follow-ups."""
+
+    follow_ups: list[tuple[str, str, str, int]]
+    """The queue, id, data and priority of each."""
+    tasks: int = 0
+    left: int = 0
+    dead: int = 0
+    queued: list["Entry"] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -59,6 +79,13 @@ class Entry:
     anywhere: bool = False
     unique: Unique | None = None
     """Its key; None if it is dead, or was."""
+    batch: Batch | None = None
+    """What counts it; None if it is settled."""
+    replaced: "Entry | None" = None
+    """The task that it has replaced."""
+    replaced_by: "Entry | None" = None
+    before: str = ""
+    """Its state when it was replaced."""
     died: int = 0
     since: tuple[int, int] = (0, 0)
     """The call that made it ready, and its place in that call where there is one."""
@@ -103,10 +130,24 @@ class Queue:
             return None
         for entry in self.tasks:
             if entry.unique is not None and entry.unique.key == unique.key:
-                until_start, seconds = entry.unique[1:]
+                until_start, seconds = entry.unique[1:3]
                 if seconds or not until_start or not entry.was_leased:
                     return entry.task_id
         return self.done.get(unique.key)
+
+    def replaceable(self, unique: Unique | None) -> Entry | None:
+        """Find the task that one with that key replaces."""
+        if unique is None or not unique.replace:
+            return None
+        found = [
+            each
+            for each in self.tasks
+            if each.state in WAITING
+            and not each.was_leased
+            and each.unique is not None
+            and each.unique[:3] == unique[:3]
+        ]
+        return found[0] if found else None
 
     def waiting(self, task_id: str) -> Entry | None:
         """Find the newest that waits under that id."""
@@ -129,7 +170,7 @@ class Store(RuleBasedStateMachine):
         self.queues = {"one": Queue(), "two": Queue()}
         self.leases: list[tuple[Lease, Entry]] = []
         self.tokens: set[tuple[str, str, int]] = set()
-        self.commits: dict[str, tuple[list[Message], list[Entry], dict[int, str]]] = {}
+        self.commits: dict[str, tuple[list[Message], list[Entry], dict[int, str], Batch]] = {}
         self.aborted: set[str] = set()
         self.ticks: dict[str, tuple[int, int]] = {}
         """For each schedule the last tick, and the last that was queued."""
@@ -150,18 +191,29 @@ class Store(RuleBasedStateMachine):
         ),
         commit=st.none() | COMMITS,
         undo=st.booleans(),
+        then=FOLLOW_UPS,
     )
     def push(
         self,
         messages: list[tuple[str, str, float, int, Unique | None]],
         commit: str | None,
         undo: bool,
+        then: list[tuple[str, str, int]],
     ) -> None:
         self.number += 1
         data = f"data {self.number}"
+        if any(unique and unique.replace for *_, unique in messages):
+            # Whether the id of a task that its own push has replaced is free is the store's affair.
+            messages = [*{each[:2]: each for each in reversed(messages)}.values()]
         sent = [
             Message(self.name(queue), task_id, data, delay, priority, unique)
             for queue, task_id, delay, priority, unique in messages
+        ]
+        # Ids of their own: if an outcome of the same step let such a task wait, either may be first.
+        then = [(queue, f"{task_id}{self.number}", priority) for queue, task_id, priority in then]
+        sent += [
+            Message(self.name(queue), task_id, data, HOUR, priority, None, True)
+            for queue, task_id, priority in then
         ]
         if commit in self.aborted and not undo:
             self.aborted.remove(commit)  # an abort does not refuse an id that somebody chose
@@ -190,29 +242,86 @@ class Store(RuleBasedStateMachine):
             if queue.waiting(task_id):
                 expected[place] = ""
                 continue
-            if holder := queue.holder(unique):
+            old = queue.replaceable(unique)
+            if not old and (holder := queue.holder(unique)):
                 expected[place] = holder
                 continue
             entry = Entry(queue, task_id, data, self.number, priority, unique=unique)
+            self.replace(old, entry)
             queue.tasks.append(entry)
             queue.counts["pushed"] += 1
             self.put(entry, delay, place)
             added.append(entry)
         assert found == expected
         assert duplicates is None or expected
+        batch = Batch([(queue, task_id, data, priority) for queue, task_id, priority in then])
+        for entry in added:
+            if entry.replaced_by is None:
+                entry.batch = batch
+                batch.tasks += 1
+        batch.left = batch.tasks
+        if not batch.left:
+            self.queue_follow_ups(batch)
         if commit:
-            self.commits[commit] = sent, added, expected
+            self.commits[commit] = sent, added, expected, batch
+
+    def replace(self, old: Entry | None, entry: Entry) -> None:
+        if old is not None:
+            old.replaced_by, entry.replaced = entry, old
+            old.before = old.state
+            self.remove(old)
+            old.queue.counts["canceled"] += 1
+            self.settle(old, is_dead=True)
+
+    def bring_back(self, old: Entry | None) -> None:
+        if old is not None:
+            old.replaced_by = None
+            if not old.queue.waiting(old.task_id):
+                old.queue.counts["canceled"] -= 1
+                old.state = old.before
+                old.queue.tasks.append(old)
+
+    def settle(self, entry: Entry, *, is_dead: bool) -> None:
+        batch, entry.batch = entry.batch, None
+        if batch is not None:
+            batch.left -= 1
+            batch.dead += is_dead
+            if not batch.left:
+                self.queue_follow_ups(batch)
+
+    def queue_follow_ups(self, batch: Batch) -> None:
+        for name, task_id, data, priority in batch.follow_ups:
+            queue = self.queues[name]
+            if queue.waiting(task_id):
+                continue
+            data = f"batch:{batch.tasks},{batch.dead} {data}"
+            entry = Entry(queue, task_id, data, self.number, priority)
+            queue.tasks.append(entry)
+            queue.counts["pushed"] += 1
+            self.put(entry)
+            batch.queued.append(entry)
 
     @rule(commit=COMMITS)
     def abort(self, commit: str) -> None:
-        sent, added, _ = self.commits.get(commit, ([], [], []))
+        sent, added, _, batch = self.commits.get(commit, ([], [], {}, Batch([])))
         self.client.abort(commit + self.run, sent)
         if commit not in self.aborted:
             self.aborted.add(commit)
-            for entry in added:
-                if entry.state in WAITING and not entry.was_leased:
+            batch.follow_ups = []
+            for entry in (*added, *batch.queued):
+                if entry.replaced_by is not None:
+                    entry.queue.counts.update(
+                        pushed=entry.queue.counts["pushed"] - 1,
+                        canceled=entry.queue.counts["canceled"] - 1,
+                    )
+                    entry.replaced_by.replaced = entry.replaced
+                    if entry.replaced is not None:
+                        entry.replaced.replaced_by = entry.replaced_by
+                    entry.replaced_by = entry.replaced = None
+                elif entry.state in WAITING and not entry.was_leased:
                     entry.queue.counts["pushed"] -= 1
                     self.remove(entry)
+                    self.bring_back(entry.replaced)
 
     @rule(
         name=SCHEDULES,
@@ -241,8 +350,12 @@ class Store(RuleBasedStateMachine):
         if not is_new:
             return
         self.ticks[name] = moment, moment
-        if not self.queues[queue].waiting(task_id) and not self.queues[queue].holder(unique):
+        old = self.queues[queue].replaceable(unique)
+        if not self.queues[queue].waiting(task_id) and (
+            old or not self.queues[queue].holder(unique)
+        ):
             entry = Entry(self.queues[queue], task_id, data, self.number, priority, unique=unique)
+            self.replace(old, entry)
             entry.queue.tasks.append(entry)
             entry.queue.counts["pushed"] += 1
             self.put(entry)
@@ -337,6 +450,7 @@ class Store(RuleBasedStateMachine):
                 if entry.alone and entry.lost >= MAX_LOST:
                     entry.state, entry.died, entry.unique = "dead", self.number, None
                     queue.counts["died"] += 1
+                    self.settle(entry, is_dead=True)
 
     def check_reserved(self, order: list[str], leases: Sequence[Lease], limit: int) -> None:
         found = [self.ready_of(lease) for lease in leases]
@@ -417,6 +531,7 @@ class Store(RuleBasedStateMachine):
                 entry.queue.done[entry.unique.key] = entry.task_id
             self.remove(entry)
             counts["succeeded"] += 1
+            self.settle(entry, is_dead=False)
         elif entry.lease != outcome.lease:
             return
         elif outcome.verdict in ("dead", "expired"):
@@ -425,6 +540,7 @@ class Store(RuleBasedStateMachine):
             entry.state, entry.died, entry.unique = "dead", self.number, None
             counts["failed" if outcome.verdict == "dead" else "expired"] += 1
             counts["died"] += 1
+            self.settle(entry, is_dead=True)
         elif outcome.verdict == "retry":
             entry.data = outcome.data or entry.data
             counts["retried"] += 1
@@ -490,13 +606,17 @@ class Store(RuleBasedStateMachine):
         if entry:
             self.remove(entry)
             entry.queue.counts["canceled"] += 1
+            self.settle(entry, is_dead=True)
 
     def drop_all(self, name: str, _: str) -> None:
         self.client.drop_all(self.name(name))
         queue = self.queues[name]
-        for entry in [each for each in queue.tasks if each.state in WAITING]:
+        waiting = [each for each in queue.tasks if each.state in WAITING]
+        for entry in waiting:
             self.remove(entry)
             queue.counts["dropped"] += 1
+        for entry in waiting:
+            self.settle(entry, is_dead=True)
 
     def retry_dead(self, name: str, task_id: str) -> None:
         self.decide_on_the_dead(name, task_id, keep=True)

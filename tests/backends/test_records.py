@@ -43,24 +43,25 @@ def test_delay_is_bounded(seconds: float, kept: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("priority", "unique", "kept"),
+    ("more", "kept"),
     [
-        (0, None, []),
-        (-1, None, [-1]),
-        (0, Unique("k", until_start=False, seconds=7.0), [0, ["k", False, 7.0]]),
-        (1, Unique("k"), [1, ["k", True, 0.0]]),
+        ((0, None, False), []),
+        ((-1, None, False), [-1]),
+        ((0, Unique("k", until_start=False, seconds=7.0), False), [0, ["k", False, 7.0, False]]),
+        ((1, Unique("k", replace=True), False), [1, ["k", True, 0.0, True]]),
+        ((-1, None, True), [-1, None, True]),
     ],
 )
-def test_priority_and_key_of_a_message_are_kept_only_if_it_has_them(
-    priority: int, unique: Unique | None, kept: list[object]
+def test_rest_of_a_message_is_kept_only_if_it_has_it(
+    more: tuple[int, Unique | None, bool], kept: list[object]
 ) -> None:
-    message = Message("mail", "a", "{}", 0.0, priority, unique)
+    message = Message("mail", "a", "{}", 0.0, *more)
 
     assert json.loads(json.dumps(message.more)) == kept
-    assert read_more(*kept) == (priority, unique)
+    assert read_more(*kept) == more
 
 
-@pytest.mark.parametrize("kept", [["high"], [0, ["k"]], [0, 7], [0, None, 3], [None, None]])
+@pytest.mark.parametrize("kept", [["high"], [0, ["k"]], [0, 7], [0, None, True, 3], [None, None]])
 def test_priority_or_key_that_cannot_be_read_is_an_error(kept: list[object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         read_more(*kept)

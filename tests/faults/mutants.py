@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha1
 from pathlib import Path
-from time import monotonic
 from types import ModuleType
 from typing import NamedTuple
 from uuid import uuid4
@@ -18,14 +17,14 @@ import pytest
 from rich.console import Console
 
 from alligator.backends import open_client, redis_backend, sqlite_backend
-from alligator.backends.base import Client, Commit, Message
+from alligator.backends.base import Client
 from alligator.backends.redis_backend import commits as redis_commits
-from alligator.backends.sqlite_backend import keys, limits, schema, writes
+from alligator.backends.sqlite_backend import batches, keys, limits, replaced, schema, writes
 from tests.backends.contract import (
+    test_follow_ups,
     test_ids,
     test_leases,
     test_limits,
-    test_outcomes,
     test_pausing,
     test_priorities,
     test_suspects,
@@ -33,7 +32,24 @@ from tests.backends.contract import (
     test_unique,
 )
 from tests.backends.test_model import compare
-from tests.harness.redis_network import LossyNetwork
+from tests.faults.judges import (
+    at_once,
+    begun_then_undone,
+    brought_back,
+    canceled,
+    chosen,
+    chosen_and_cut_twice,
+    cut_in_both_attempts,
+    expired,
+    held,
+    newer,
+    paused,
+    released_then_undone,
+    returned,
+    started,
+    starts,
+    undone,
+)
 from tests.harness.store_servers import valkey_server
 
 Judge = Callable[[Client], object]
@@ -66,65 +82,11 @@ MODULES: dict[str, ModuleType] = {
     "sqlite_backend/writes.py": writes,
     "sqlite_backend/keys.py": keys,
     "sqlite_backend/limits.py": limits,
+    "sqlite_backend/batches.py": batches,
+    "sqlite_backend/replaced.py": replaced,
     "sqlite_backend/schema.py": schema,
 }
 """The files that are Python."""
-
-
-def newer(client: Client) -> None:
-    """Check that undoing a push keeps a newer task with the same id."""
-    test_undoing.test_newer_task_of_the_same_id_survives_an_abort(client, None, 0.0)
-
-
-def returned(client: Client) -> None:
-    """Check that an id refers to the newer of two tasks."""
-    test_ids.test_returned_task_runs_beside_a_newer_one_of_its_id(client, "retry")
-
-
-def chosen(client: Client) -> None:
-    """Check that an aborted id is pushed once if somebody chose it."""
-    test_undoing.test_push_under_a_chosen_id_is_queued_again_after_its_abort(client, 0.0)
-
-
-def expired(client: Client) -> None:
-    """Check that an expired task is counted, and not as a failure."""
-    test_outcomes.test_expired_task_is_a_dead_letter_that_counts_as_no_failure(client)
-
-
-def paused(client: Client) -> None:
-    """Check that a step serves the other queues, and not the paused one."""
-    test_pausing.test_other_queues_of_the_step_are_served(client)
-
-
-def at_once(client: Client) -> None:
-    """Check that no more tasks run at once than the limit."""
-    test_limits.test_no_more_tasks_run_at_once_than_the_limit(client)
-
-
-def starts(client: Client) -> None:
-    """Check that no more tasks begin than the limit."""
-    test_limits.test_no_more_tasks_begin_than_the_limit(client)
-
-
-def started(client: Client) -> None:
-    """Check that the first lease frees a key."""
-    test_unique.test_first_lease_frees_a_key_that_is_held_until_the_start(client)
-
-
-def held(client: Client) -> None:
-    """Check that a key is held for its time by a task that is done."""
-    unique = test_unique.DONE_OR_HOUR
-    test_unique.test_key_is_held_for_its_time_by_tasks_that_run_or_are_done(client, unique)
-
-
-def canceled(client: Client) -> None:
-    """Check that a canceled task frees its key."""
-    test_unique.test_canceled_and_dropped_tasks_hold_no_key(client, test_unique.DONE)
-
-
-def undone(client: Client) -> None:
-    """Check that an aborted push frees its key."""
-    test_unique.test_aborted_task_holds_no_key(client, test_unique.DONE)
 
 
 MUTANTS = [
@@ -317,7 +279,7 @@ MUTANTS = [
         "abort.lua",
         "call('HEXISTS', queue .. ':try', id) == 1",
         "false",
-        lambda client: released_then_undone(client),
+        released_then_undone,
     ),
     Mutant(
         "undoing takes a newer task",
@@ -331,21 +293,21 @@ MUTANTS = [
         "abort.lua",
         "if taken > 0 and",
         "if taken > 1 and",
-        lambda client: begun_then_undone(client),
+        begun_then_undone,
     ),
     Mutant(
         "a lost reply is taken for success",
         "redis_backend/commits.py",
         "return not isinstance(self.reply, REFUSED)",
         "self.reply, self.is_in_doubt = QUEUED, False",
-        lambda client: cut_in_both_attempts(client),
+        cut_in_both_attempts,
     ),
     Mutant(
         "only the first push of a trip is undone",
         "redis_backend/commits.py",
         "for push in pushes:\n                if push.is_in_doubt and",
         "for push in pushes[:1]:\n                if push.is_in_doubt and",
-        lambda client: cut_in_both_attempts(client),
+        cut_in_both_attempts,
     ),
     Mutant(
         "an abort refuses a chosen id",
@@ -373,7 +335,7 @@ MUTANTS = [
         "redis_backend/commits.py",
         'and (self.commit.undo or self.extent == "half")',
         "",
-        lambda client: chosen_and_cut_twice(client),
+        chosen_and_cut_twice,
     ),
     Mutant(
         "an abort refuses a chosen id",
@@ -539,7 +501,7 @@ MUTANTS = [
         "sqlite_backend/schema.py",
         " AND token = 0",
         "",
-        lambda client: released_then_undone(client),
+        released_then_undone,
     ),
     Mutant(
         "the older of two that wait is meant",
@@ -578,7 +540,7 @@ MUTANTS = [
     Mutant(
         "a key does not follow its task to an alias",
         "push.lua",
-        "call('HSET', queue .. ':own', alias, held)",
+        "call('HSET', queue .. kept, alias, found)",
         "",
         lambda client: test_unique.test_running_task_keeps_its_key_beside_a_newer_one_of_its_id(
             client
@@ -597,8 +559,8 @@ MUTANTS = [
     Mutant(
         "a dead task has its key",
         "step.lua",
-        "update_keys(queue, { key }, 'gone')\n  call('ZADD'",
-        "call('ZADD'",
+        "update_keys(queue, { key }, 'gone')\n  settle",
+        "settle",
     ),
     Mutant(
         "a canceled task has its key",
@@ -644,55 +606,137 @@ MUTANTS = [
         "(true OR",
         started,
     ),
+    Mutant("an ack settles nothing", "step.lua", "settle(queue, ids, 0, now)", ""),
+    Mutant(
+        "a dead task settles nothing",
+        "step.lua",
+        "settle(queue, { key }, 1, now)\n  call('ZADD'",
+        "call('ZADD'",
+    ),
+    Mutant(
+        "a task that dies counts as one that succeeds",
+        "step.lua",
+        "settle(queue, { key }, 1, now)\n  call('ZADD'",
+        "settle(queue, { key }, 0, now)\n  call('ZADD'",
+    ),
+    Mutant(
+        "a task counts twice",
+        "step.lua",
+        "call('HDEL', queue .. ':then', key)",
+        "",
+        test_follow_ups.test_dead_task_that_runs_again_counts_once,
+    ),
+    Mutant(
+        "a canceled task settles nothing", "cancel.lua", "settle(queue, { key }, 1, clock())", ""
+    ),
+    Mutant("a dropped task settles nothing", "drop_some.lua", "settle(queue, ids, 1, clock())", ""),
+    Mutant(
+        "an aborted batch queues its follow-up",
+        "abort.lua",
+        "call('DEL', batch, batch .. ':queued', marker .. ':batch')",
+        "call('DEL', marker .. ':batch')",
+        lambda client: test_follow_ups.test_aborted_push_leaves_no_follow_up(client, 2),
+    ),
+    Mutant(
+        "an abort keeps a follow-up that was queued", "abort.lua", "batch .. ':queued')", "batch)"
+    ),
+    Mutant(
+        "duplicates are waited for", "follow.lua", "if not is_known[place] then", "if true then"
+    ),
+    Mutant(
+        "a repeated push counts its tasks again",
+        "follow.lua",
+        "if is_queued and (not before or before == 'aborted') then",
+        "if is_queued then",
+    ),
+    Mutant(
+        "a batch does not follow its task to an alias",
+        "follow.lua",
+        "{ ':own', ':then' }",
+        "{ ':own' }",
+        test_follow_ups.test_task_of_an_older_batch_is_not_counted_by_a_newer_one,
+    ),
+    Mutant(
+        "an ack settles nothing",
+        "sqlite_backend/writes.py",
+        "self._settle(*run, is_dead=False)",
+        "pass",
+    ),
+    Mutant(
+        "a lost task settles nothing",
+        "sqlite_backend/writes.py",
+        "self._settle(seq, is_dead=True)\n                self.execute",
+        "self.execute",
+    ),
+    Mutant(
+        "dropped tasks settle nothing",
+        "sqlite_backend/writes.py",
+        "for (batch,) in settled",
+        "for (batch,) in ()",
+    ),
+    Mutant(
+        "a task counts twice",
+        "sqlite_backend/batches.py",
+        "SET batch = NULL WHERE seq = ?",
+        "SET batch = batch WHERE seq = ?",
+        test_follow_ups.test_dead_task_that_runs_again_counts_once,
+    ),
+    Mutant(
+        "a task of another commit is counted",
+        "sqlite_backend/batches.py",
+        "SET batch = ? WHERE seq > ?",
+        "SET batch = ? WHERE seq >= ?",
+    ),
+    Mutant(
+        "a task is not counted as dead",
+        "sqlite_backend/batches.py",
+        "dead = dead + ?",
+        "dead = dead * ?",
+    ),
+    Mutant(
+        "an abort takes a follow-up from its worker",
+        "sqlite_backend/batches.py",
+        "state IN ('ready', 'scheduled') AND token = 0\n",
+        "state IN ('ready', 'scheduled')\n",
+        lambda client: test_follow_ups.test_abort_keeps_a_follow_up_that_a_worker_had(client, True),
+    ),
+    Mutant("a task replaces none", "push.lua", "holder and how == 'r'", "false"),
+    Mutant("a replaced task is lost", "abort.lua", "restore(queue, id, due)", "", brought_back),
+    Mutant(
+        "an aborted task comes back",
+        "abort.lua",
+        "if call('GET', aside) ~= 'aborted' then",
+        "if true then",
+        test_unique.test_aborts_of_tasks_that_replaced_each_other_bring_back_the_first,
+    ),
+    Mutant(
+        "a task that is back has no key",
+        "abort.lua",
+        "call('HSET', queue .. ':uniq', unique, id)",
+        "",
+        brought_back,
+    ),
+    Mutant(
+        "a replaced task is lost",
+        "sqlite_backend/writes.py",
+        "replaced.restore(self.execute, self.count, seq, self.now)",
+        "pass",
+        brought_back,
+    ),
+    Mutant(
+        "an aborted task comes back",
+        "sqlite_backend/writes.py",
+        "replaced.abort(self.execute, self.count, after, last)",
+        "pass",
+    ),
+    Mutant(
+        "a task that was leased is replaced",
+        "sqlite_backend/replaced.py",
+        "IN ('ready', 'scheduled') AND token = 0",
+        "IN ('ready', 'scheduled')",
+        lambda client: test_unique.test_task_that_replaces_runs_beside_one_that_began(client, True),
+    ),
 ]
-
-
-def released_then_undone(client: Client) -> None:
-    """Check that a task that a worker released stays on the queue."""
-    messages = [Message("all", name, "{}") for name in "ab"]
-    client.push_many(messages, commit_id="c")
-    client.release(client.reserve("all")[0])
-    client.abort("c", messages)
-    assert [lease.task_id for lease in client.reserve("all", limit=2)] == ["a"]
-
-
-def begun_then_undone(client: Client) -> None:
-    """Check that a push is kept as a whole if a worker has one of its tasks."""
-    assert isinstance(client, redis_backend.Client)
-    messages = [Message("all", name, "{}") for name in "ab"]
-    client.push_many(messages, commit_id="c")
-    client.reserve("all")
-    push = client._pusher._prepare(Commit(messages, "c"))
-    assert not client._pusher._undo(push, monotonic() + 2)
-    assert client.len("all") == 1
-
-
-def cut_in_both_attempts(client: Client) -> None:
-    """Check that after a trip was lost twice exactly the commits that succeeded are queued."""
-    client.push_many([Message("all", "x", "{}")], commit_id="x")
-    client.abort("x", [Message("all", "x", "{}")])  # now the server knows both scripts
-    server, _, options = client.conn_string.partition("?")
-    for lost in ("request", "reply"):
-        commits = [Commit([Message("all", lost + name, "{}")], lost + name) for name in "abc"]
-        with closing(LossyNetwork(server)) as network:
-            network.lose.extend([lost, lost])
-            with closing(open_client(f"{network.dsn}?{options}")) as pusher:
-                errors = pusher.push_commits(commits)
-        assert client.len("all") == [*errors].count(None)
-
-
-def chosen_and_cut_twice(client: Client) -> None:
-    """Check that a push under a chosen id stays after two lost replies, and can be repeated."""
-    server, _, options = client.conn_string.partition("?")
-    messages = [Message("all", "a", "{}")]
-    with closing(LossyNetwork(server)) as network:
-        network.lose.extend(["reply", "reply"])
-        with closing(open_client(f"{network.dsn}?{options}")) as pusher:
-            [error] = pusher.push_commits([Commit(messages, "row-1", undo=False)])
-    assert error is not None
-    assert client.len("all") == 1
-    client.push_many(messages, commit_id="row-1", undo=False)
-    assert client.stats("all").pushed == 1
 
 
 @contextmanager

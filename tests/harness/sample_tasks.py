@@ -193,3 +193,11 @@ def say(text: str) -> None:
     """Print to both streams."""
     print(text)
     print(text, file=sys.stderr)
+
+
+def record_batch(path: str) -> None:
+    """Append the numbers of the batch that this task has waited for."""
+    task = current_task()
+    assert task is not None
+    assert task.batch is not None
+    record(path, f"{task.batch.tasks} tasks, {task.batch.dead} dead")

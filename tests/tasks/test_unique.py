@@ -149,6 +149,67 @@ def test_retried_dead_letter_has_no_key(gator: Gator) -> None:
     assert once(gator, 2).status == WAITING
 
 
+# Replacing.
+
+
+def test_last_call_replaces_those_before(gator: Gator) -> None:
+    tasks = [once(gator, number, delay_by=HOUR, replace=True) for number in range(3)]
+    last = once(gator, 3, replace=True)
+
+    assert {task.status for task in (*tasks, last)} == {WAITING}
+    assert gator.stats().canceled == 3
+    workers.burst(gator)
+    assert workers.ran == [3]
+
+
+def test_call_without_replace_is_a_duplicate_of_one_with_it(gator: Gator) -> None:
+    first = once(gator, 1, replace=True)
+
+    assert once(gator, 2).task_id == first.task_id
+    once(gator, 3, replace=True)
+    workers.burst(gator)
+    assert workers.ran == [3]
+
+
+def test_rollback_replaces_nothing(gator: Gator) -> None:
+    once(gator, 1, replace=True)
+    with pytest.raises(Boom), gator.transaction():
+        once(gator, 2, replace=True)
+        raise Boom
+
+    workers.burst(gator)
+    assert workers.ran == [1]
+
+
+def test_undone_commit_brings_back_what_it_has_replaced(gator: Gator) -> None:
+    first = once(gator, 1, replace=True)
+    with gator.transaction() as transaction:
+        second = once(gator, 2, replace=True)
+    transaction.undo()
+
+    assert second.status == CANCELED
+    assert once(gator, 3).task_id == first.task_id
+    workers.burst(gator)
+    assert workers.ran == [1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"replace": True},
+        {"unique": "k", "replace": True, "unique_until": "start"},
+        {"unique": "k", "replace": True, "unique_until": "done"},
+        {"unique": "k", "replace": True, "unique_for": 60},
+        {"unique": "k", "replace": "perhaps"},
+    ],
+)
+def test_invalid_replacing_is_an_error_at_the_call(gator: Gator, options: Any) -> None:
+    with pytest.raises(InvalidOption, match="replace"):
+        gator.options(**options).task(note, 1)
+    with pytest.raises(InvalidOption, match="replace"):
+        Task(**options)
+
+
 # Transactions.
 
 
@@ -278,7 +339,7 @@ def test_invalid_key_is_an_error_at_the_call(gator: Gator, options: Any) -> None
         Task(**options)
 
 
-@pytest.mark.parametrize("name", ["unique", "unique_until", "unique_for"])
+@pytest.mark.parametrize("name", ["unique", "unique_until", "unique_for", "replace"])
 def test_several_tasks_share_no_key(gator: Gator, name: str) -> None:
     options: Any = {name: "k"}
     with pytest.raises(InvalidOption, match=rf"gator.options\({name}="):
@@ -292,6 +353,7 @@ def test_options_describe_the_key() -> None:
     assert to_unique("k", None, None) == Unique("k", True, 0.0)
     assert to_unique("k", "start", 5) == Unique("k", True, 5.0)
     assert Task(unique="k", unique_until="done").unique == Unique("k", False, 0.0)
+    assert Task(unique="k", replace=True).unique == Unique("k", True, 0.0, True)
 
 
 def open_sqs() -> Gator:

@@ -51,6 +51,7 @@ gator.options(expires=60)
 gator.options(expires=datetime.now())
 gator.options(expires="tomorrow")  # refused
 gator.options(unique="invoice-7", unique_until="done", unique_for=timedelta(hours=1))
+gator.options(unique="invoice-7", replace=True, delay_by=60)
 gator.options(unique=7)  # refused
 gator.options(unique="invoice-7", unique_until="later")  # refused
 gator.options(on_start=lambda task: None, on_error=lambda task, error: None)
@@ -89,6 +90,8 @@ name: str = gator.cron("0 3 * * *", send_receipt, 7).name
 # Transactions.
 with gator.transaction(retries=3) as tx:
     transaction: Transaction = tx
+    follow_up: Task = tx.then(send_receipt, 7)
+    tx.then(send_receipt, "seven")  # refused
     tx.on_commit(lambda: print("queued"))
     tx.on_commit(print("queued"))  # refused
 gator.transaction(retrys=3)  # refused

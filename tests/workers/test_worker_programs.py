@@ -19,6 +19,7 @@ from tests.harness.sample_tasks import (
     record,
     record_and_die,
     record_and_wait,
+    record_batch,
     record_both_ends,
     sleep_for,
     sleep_until,
@@ -145,6 +146,33 @@ def test_task_of_a_killed_worker_keeps_its_unique_key(
     assert run_once("after it").status == WAITING
     eventually(lambda: gator.stats().succeeded == 2)
     assert lines(out) == ["first", "first", "after it"]
+
+
+def test_follow_up_is_queued_once_although_workers_are_killed(
+    dsn: str, tmp_path: Path, start: Start
+) -> None:
+    gator, out = Gator(dsn), tmp_path / "out"
+    with gator.transaction() as tx:
+        for _ in range(3):
+            gator.task(record_and_die, str(tmp_path / "others"), "dies")
+        for _ in range(20):
+            gator.task(record, str(tmp_path / "others"), "other")
+        tx.then(record_batch, str(out))
+
+    workers = [start(lease_for=2, max_lost=1)]
+
+    def has_run() -> bool:
+        if workers[-1].process.poll() is not None:
+            workers.append(start(lease_for=2, max_lost=1))
+        return bool(lines(out))
+
+    eventually(has_run, 180)
+    assert len(workers) > 3
+    stats = gator.stats()
+    # On a busy machine, the lease of another task may have ended, too.
+    assert stats.dead >= 3
+    assert lines(out) == [f"23 tasks, {stats.dead} dead"]
+    assert stats.pushed == 24
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

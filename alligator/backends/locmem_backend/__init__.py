@@ -36,6 +36,7 @@ from ..base import (
     memory_of,
 )
 from ..unique import Held
+from .batches import Batch
 from .queue import Queue
 from .schedules import Schedules
 
@@ -48,6 +49,7 @@ class _Commit:
     pushed: Sequence[tuple[str, int]] = ()
     duplicates: Duplicates | None = None
     undone: bool = False
+    batch: Batch | None = None
 
 
 class _Store:
@@ -79,6 +81,7 @@ class Client(base.Client):
     can_peek: ClassVar[bool] = True
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
+    keeps_follow_ups: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -98,25 +101,32 @@ class Client(base.Client):
                 raise BackendError(f"commit {commit_id} was aborted: its tasks are not queued")
             if known is not None and not known.undone:
                 return known.duplicates
-            names = [message.queue_name for message in messages]
-            results = [self._queue(each.queue_name).push(each, now) for each in messages]
-            duplicates = [
-                place if result is None else Held(place, result.task_id)
-                for place, result in enumerate(results)
-                if not isinstance(result, int)
-            ] or None
+            pushed: list[tuple[str, int]] = []
+            found: list[int] = []
+            for place, message in enumerate(messages):
+                if message.follows:
+                    continue
+                result = self._queue(message.queue_name).push(message, now)
+                if isinstance(result, int):
+                    pushed.append((message.queue_name, result))
+                else:
+                    found.append(place if result is None else Held(place, result.task_id))
+            batch = self._begin_batch([each for each in messages if each.follows], pushed, now)
+            duplicates = found or None
             if commit_id:
-                found = zip(names, results, strict=True)
-                pushed = [(name, result) for name, result in found if isinstance(result, int)]
                 until = now + (COMMIT_MEMORY if undo else memory_of(commit_id))
-                self._remember(commit_id, _Commit(until, pushed, duplicates))
+                self._remember(commit_id, _Commit(until, pushed, duplicates, batch=batch))
             self._store.changed.notify_all()
             return duplicates
 
     def abort(self, commit_id: str, messages: Sequence[Message]) -> None:
         with self._store.changed:
-            known = self._store.commits.pop(commit_id, None)
-            for queue_name, number in known.pushed if known is not None else ():
+            known = self._store.commits.pop(commit_id, None) or _Commit(0.0)
+            pushed = [*known.pushed]
+            if known.batch is not None:
+                known.batch.abort()
+                pushed += known.batch.queued
+            for queue_name, number in pushed:
                 self._queue(queue_name).undo_push(number)
             self._remember(commit_id, _Commit(monotonic() + COMMIT_MEMORY, undone=True))
 
@@ -189,7 +199,9 @@ class Client(base.Client):
 
     def cancel(self, queue_name: str, task_id: str) -> str | None:
         with self._store.changed:
-            return self._queue(queue_name).cancel(task_id)
+            data = self._queue(queue_name).cancel(task_id, monotonic())
+            self._store.changed.notify_all()
+            return data
 
     def len(self, queue_name: str) -> int:
         stats = self.stats(queue_name)
@@ -197,7 +209,8 @@ class Client(base.Client):
 
     def drop_all(self, queue_name: str) -> None:
         with self._store.changed:
-            self._queue(queue_name).drop_all()
+            self._queue(queue_name).drop_all(monotonic())
+            self._store.changed.notify_all()
 
     def queue_names(self) -> list[str]:
         with self._store.changed:
@@ -228,7 +241,8 @@ class Client(base.Client):
             for name, numbers in figures.items() if is_new else ():
                 self._queue(name).figures.update(numbers)
             for name in queue_names:
-                self._queue(name).sample(monotonic())
+                queue = self._queue(name)
+                queue.samples.take(queue.stats, monotonic())
 
     def figures(self, queue_name: str) -> dict[str, int]:
         with self._store.changed:
@@ -300,6 +314,16 @@ class Client(base.Client):
         return ["locmem:// keeps tasks in memory: they are lost when the process ends."]
 
     # All of these except the last are called while the lock is held.
+
+    def _begin_batch(
+        self, follow_ups: Sequence[Message], pushed: Sequence[tuple[str, int]], now: float
+    ) -> Batch | None:
+        if not follow_ups:
+            return None
+        batch = Batch([(self._queue(each.queue_name).push, each) for each in follow_ups])
+        joined = [self._queue(queue_name).join(number, batch) for queue_name, number in pushed]
+        batch.begin(sum(joined), now)
+        return batch
 
     def _queue(self, name: str) -> Queue:
         queue = self._store.queues.get(name)

@@ -3,6 +3,7 @@
 from itertools import count
 from typing import Final
 
+from .batches import Batch
 from .keys import Hold
 
 RUNS: Final = 2**32
@@ -15,7 +16,7 @@ class Entry:
     """One push of a task, in any state."""
 
     __slots__ = (
-        *("alone", "data", "due", "hold", "leased", "lost", "number", "order", "position"),
+        *("alone", "batch", "data", "due", "hold", "leased", "lost", "number", "order", "position"),
         *("priority", "runs", "suspect", "task_id"),
     )
 
@@ -40,6 +41,8 @@ class Entry:
         """When it is ready, and its rank among those of that moment; a release restores both."""
         self.hold: Hold | None = None
         """Its unique key; None if it has none."""
+        self.batch: Batch | None = None
+        """What counts it until it is settled; None if nothing does."""
 
     @property
     def token(self) -> int:

@@ -21,6 +21,10 @@ class Hold:
         self.till: float = now + unique.seconds
         """Until when it holds its key at least."""
 
+    def ends_with_start(self, now: float) -> bool:
+        """Return whether the key is free when the task is leased for the first time."""
+        return self.until_start and self.till <= now
+
     def start(self) -> None:
         """Record that the task was leased."""
         self.is_held = self.is_held and not self.until_start
@@ -47,6 +51,10 @@ class Keys:
         """Return who holds *key*; None if it is free."""
         hold = self._holds.get(key)
         return hold if hold is not None and (hold.is_held or now < hold.till) else None
+
+    def restore(self, key: str, hold: Hold) -> None:
+        """Give a key, which is free, back to a task that had it."""
+        self._holds[key] = hold
 
     def add(self, task_id: str, unique: Unique, now: float) -> Hold:
         """Give a new task its key, which is free."""

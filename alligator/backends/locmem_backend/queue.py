@@ -2,10 +2,9 @@
 
 import heapq
 from collections import Counter
-from itertools import count, islice
+from itertools import count
 from math import inf
 from operator import attrgetter
-from time import time
 from typing import Any, Final
 
 from ...constants import LEVELS
@@ -20,9 +19,13 @@ from ..base import (
     Scheduled,
     bounded,
 )
+from . import listing
+from .batches import Batch
+from .dead_tasks import DeadTasks
 from .entry import RUNS, Entry
 from .keys import Hold, Keys
 from .limits import Limiter
+from .replaced import Replaced, ReplacedTasks
 from .samples import Samples
 
 HeapItem = tuple[float, int, int, int]
@@ -50,14 +53,10 @@ class Queue:
         """Those that are ready or scheduled; more than one of an id if a leased one returned."""
         self._waiting: dict[int, list[HeapItem]] = {level: [] for level in LEVELS.values()}
         self._leases: list[HeapItem] = []
-        self._leased: set[int] = set()
-        """The numbers of those that are leased."""
+        self._leased: set[int] = set()  # their numbers
         self._orders = count()
-        self._dead: dict[int, tuple[DeadLetter, Entry]] = {}
-        """By their numbers, in the order in which they died."""
-        self._new_dead = 0
-        """How many have died since `limit_dead` was last called."""
-        self._keys = Keys()
+        self._dead = DeadTasks(name)
+        self._keys, self._replaced = Keys(), ReplacedTasks()
         self.samples: Samples = Samples()
 
     # Pushing.
@@ -66,16 +65,26 @@ class Queue:
         """Add a task and return its number; None if one of its id waits, or who has its unique key."""
         if message.task_id in self._by_id:
             return None
-        unique = message.unique
+        unique, old, holder = message.unique, None, None
         if unique is not None and (holder := self._keys.holder(unique.key, now)) is not None:
-            return holder
+            old = self._find_replaceable(holder, now) if unique.replace else None
+            if old is None:
+                return holder
         self._counts["pushed"] += 1
         entry = Entry(message.task_id, message.data, message.priority)
         if unique is not None:
+            if old is not None and holder is not None:
+                self._replace(Replaced(old, unique.key, holder, entry.number, now))
             entry.hold = self._keys.add(message.task_id, unique, now)
         self._entries[entry.number] = entry
         self._put_waiting(entry, now + bounded(message.delay))
         return entry.number
+
+    def join(self, number: int, batch: Batch) -> bool:
+        """Let *batch* count a new task; return False if the same push has replaced it."""
+        if number in self._entries:
+            self._entries[number].batch = batch
+        return number in self._entries
 
     def undo_push(self, number: int) -> None:
         """Remove a task, unless a worker has or had it."""
@@ -83,6 +92,30 @@ class Queue:
         if entry is not None and not entry.runs:
             self._remove(entry)
             self._counts["pushed"] -= 1
+            self._restore(self._replaced.take(number))
+        elif self._replaced.forget(number):
+            self._counts.update(pushed=-1, canceled=-1)
+
+    def _find_replaceable(self, holder: Hold, now: float) -> Entry | None:
+        """Return the task that holds a key only until its start, if it waits and was never leased."""
+        waiting = self._by_id.get(holder.task_id, ()) if holder.ends_with_start(now) else ()
+        return next((each for each in waiting if each.hold is holder and not each.runs), None)
+
+    def _replace(self, old: Replaced) -> None:
+        old.entry.hold = None  # the key remains held, by another task
+        self._remove(old.entry)
+        self._settle(old.entry, old.at, is_dead=True)
+        self._counts["canceled"] += 1
+        self._replaced.add(old)
+
+    def _restore(self, replaced: Replaced | None) -> None:
+        """Put a task back whose replacement was aborted."""
+        if replaced is not None and not self._find_waiting(replaced.entry.task_id):
+            self._counts["canceled"] -= 1
+            self._entries[replaced.entry.number] = replaced.entry
+            self._put_back(replaced.entry)
+            replaced.entry.hold = replaced.hold
+            self._keys.restore(replaced.key, replaced.hold)
 
     # Running.
 
@@ -90,7 +123,7 @@ class Queue:
         """Apply an outcome to its task; ignore it if the lease is outdated (except an ack)."""
         lease = outcome.lease
         if outcome.verdict == "ack":
-            self._finish(lease.token // RUNS)
+            self._finish(lease.token // RUNS, now)
             return
         entry = self._find_leased(lease)
         if entry is None:
@@ -105,12 +138,12 @@ class Queue:
             return
         self._counts["expired" if outcome.verdict == "expired" else "failed"] += 1
         if outcome.verdict in ("dead", "expired"):
-            self._dead_letter(entry, outcome.reason, outcome.traceback)
+            self._dead_letter(entry, outcome.reason, outcome.traceback, now)
         else:
             self._counts["retried"] += 1
             self._put_waiting(entry, now + bounded(outcome.delay))
 
-    def _finish(self, number: int) -> None:
+    def _finish(self, number: int, now: float) -> None:
         """Remove a task that is done, even if it waits again or has died in the meantime."""
         entry = self._entries.get(number)
         if entry is not None:
@@ -118,7 +151,8 @@ class Queue:
                 entry.hold.finish()
                 entry.hold = None
             self._remove(entry)
-        elif self._dead.pop(number, None) is None:
+            self._settle(entry, now, is_dead=False)
+        elif not self._dead.remove(number):
             return
         self._counts["succeeded"] += 1
 
@@ -133,21 +167,15 @@ class Queue:
             self._counts["lost"] += 1
             if entry.alone and entry.lost >= max_lost:
                 reason = f"lost {entry.lost} times: its worker died or froze while it ran"
-                self._dead_letter(entry, reason, "")
+                self._dead_letter(entry, reason, "", now)
             else:
                 self._put_waiting(entry, now)
         return found
 
     def limit_dead(self, limit: int | None, seconds: float) -> None:
         """Drop old dead letters: at most two for each new one, so that their number shrinks."""
-        if not self._new_dead:
-            return
-        maximum = inf if limit is None else limit
-        for number, (letter, _) in list(islice(self._dead.items(), 2 * self._new_dead)):
-            if len(self._dead) > maximum or letter.died_at + seconds < time():
-                del self._dead[number]
-                self._counts["dropped"] += 1
-        self._new_dead = 0
+        if dropped := self._dead.bound(limit, seconds):
+            self._counts["dropped"] += dropped
 
     def reserve(
         self, limit: int, now: float, lease_for: float, *, is_first: bool
@@ -199,10 +227,9 @@ class Queue:
     def extend(self, lease: Lease, until: float) -> bool:
         """Extend *lease*; return False if it is lost."""
         entry = self._find_leased(lease)
-        if entry is None:
-            return False
-        self._put_leased(entry, until)
-        return True
+        if entry is not None:
+            self._put_leased(entry, until)
+        return entry is not None
 
     def pause(self, now: float) -> float:
         """Return the seconds until a task is due or a lease ends."""
@@ -222,28 +249,30 @@ class Queue:
 
     # Canceling, dropping, retrying.
 
-    def cancel(self, task_id: str) -> str | None:
+    def cancel(self, task_id: str, now: float) -> str | None:
         """Remove a ready or scheduled task and return its data; None if there is none."""
         entry = self._find_waiting(task_id)
         if entry is None:
             return None
         self._remove(entry)
+        self._settle(entry, now, is_dead=True)
         self._counts["canceled"] += 1
         return entry.data
 
-    def drop_all(self) -> None:
+    def drop_all(self, now: float) -> None:
         """Drop the ready and scheduled tasks."""
         dropped = [entry for entry in self._entries.values() if not entry.leased]
         for entry in dropped:
             self._remove(entry)
+        for entry in dropped:  # after all, because this may queue a follow-up, which stays
+            self._settle(entry, now, is_dead=True)
         self._counts["dropped"] += len(dropped)
 
     def retry_dead(self, task_id: str, now: float) -> bool:
         """Make the latest dead task of that id ready again; False if there is none."""
-        entry = self._find_dead(task_id)
+        entry = self._dead.take(task_id)
         if entry is None:
             return False
-        del self._dead[entry.number]
         entry.lost, entry.suspect = 0, False
         self._entries[entry.number] = entry
         self._put_waiting(entry, now)
@@ -251,10 +280,8 @@ class Queue:
 
     def drop_dead(self, task_id: str) -> bool:
         """Drop the latest dead task of that id; False if there is none."""
-        entry = self._find_dead(task_id)
-        if entry is None:
+        if self._dead.take(task_id) is None:
             return False
-        del self._dead[entry.number]
         self._counts["dropped"] += 1
         return True
 
@@ -268,7 +295,6 @@ class Queue:
         """Return the numbers of the queue."""
         waiting = [entry.due for entry in self._entries.values() if not entry.leased]
         ready = [due for due in waiting if due <= now]
-        numbers: dict[str, Any] = {**self._counts}
         return QueueStats(
             ready=len(ready),
             scheduled=len(waiting) - len(ready),
@@ -278,38 +304,20 @@ class Queue:
             paused=max(0.0, self.paused_until - now),
             limit=None if self.limiter is None else self.limiter.limit,
             limited=len(ready) if self._begins(now) > now else 0,
-            **numbers,
+            **dict[str, Any](self._counts),
         )
-
-    def sample(self, now: float) -> None:
-        """Take a sample, unless the current ten seconds have one."""
-        if self.samples.is_due(now):
-            self.samples.add(self.stats(now), now)
 
     def scheduled(self, limit: int, now: float) -> list[Scheduled]:
         """Return the scheduled tasks, the next first."""
-        waiting = (
-            (*entry.position, entry.number)
-            for entry in self._entries.values()
-            if not entry.leased and entry.due > now
-        )
-        found = heapq.nsmallest(limit, waiting)
-        return [
-            Scheduled(self.name, entry.task_id, entry.data, due - now)
-            for due, _, number in found
-            for entry in [self._entries[number]]
-        ]
+        return listing.scheduled(self.name, self._entries, limit, now)
 
     def peek(self, now: float) -> list[Peeked]:
         """Return the tasks that are not leased."""
-        found = [(entry, "dead") for _, entry in self._dead.values()]
-        waiting = (entry for entry in self._entries.values() if not entry.leased)
-        found += [(entry, "scheduled" if entry.due > now else "ready") for entry in waiting]
-        return [Peeked(self.name, entry.task_id, entry.data, state) for entry, state in found]
+        return listing.peek(self.name, self._entries.values(), self._dead.entries(), now)
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the dead letters, the latest first."""
-        return [letter for letter, _ in islice(reversed(self._dead.values()), limit)]
+        return self._dead.latest(limit)
 
     # From state to state.
 
@@ -317,16 +325,10 @@ class Queue:
         """Return the newest waiting task of that id."""
         return max(self._by_id.get(task_id, ()), key=attrgetter("number"), default=None)
 
-    def _find_dead(self, task_id: str) -> Entry | None:
-        """Return the task of that id that died last."""
-        dead = (entry for _, entry in reversed(self._dead.values()))
-        return next((entry for entry in dead if entry.task_id == task_id), None)
-
     def _find_leased(self, lease: Lease) -> Entry | None:
         """Return the task of *lease*; None if the lease is outdated."""
         entry = self._entries.get(lease.token // RUNS)
-        current = entry is not None and entry.leased and entry.token == lease.token
-        return entry if current else None
+        return entry if entry and entry.leased and entry.token == lease.token else None
 
     def _remove(self, entry: Entry) -> None:
         """Remove a waiting or leased task."""
@@ -336,6 +338,12 @@ class Queue:
         if not entry.leased:
             self._remove_waiting(entry)
             self._compact_heap(self._waiting[entry.priority])
+
+    def _settle(self, entry: Entry, now: float, *, is_dead: bool) -> None:
+        """Count a task as settled, the first time."""
+        if entry.batch is not None:
+            batch, entry.batch = entry.batch, None
+            batch.settle(is_dead=is_dead, now=now)
 
     def _free(self, entry: Entry) -> None:
         """Free the unique key of a task that is not done, if it has one."""
@@ -371,14 +379,13 @@ class Queue:
         if not alike:
             del self._by_id[entry.task_id]
 
-    def _dead_letter(self, entry: Entry, reason: str, traceback: str) -> None:
+    def _dead_letter(self, entry: Entry, reason: str, traceback: str, now: float) -> None:
         del self._entries[entry.number]
         self._leased.discard(entry.number)
         self._free(entry)
-        letter = DeadLetter(self.name, entry.task_id, entry.data, reason, traceback, time())
-        self._dead[entry.number] = letter, entry
+        self._settle(entry, now, is_dead=True)
+        self._dead.add(entry, reason, traceback)
         self._counts["died"] += 1
-        self._new_dead += 1
 
     def _head(self, heap: list[HeapItem]) -> HeapItem | None:
         """Return the first item of *heap* that is not stale; remove the stale ones before it."""

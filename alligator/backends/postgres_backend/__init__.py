@@ -5,6 +5,7 @@ server's clock counts.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import ClassVar
@@ -43,6 +44,7 @@ from .outcomes import (
     pack_acks,
     pack_leases,
     pack_outcomes,
+    pack_wake,
     read_data,
     read_lease,
     read_stats,
@@ -52,6 +54,7 @@ from .schema import script
 from .sessions import CALL_SECONDS, Session, Sessions
 from .shared_database import SharedDatabase
 from .waiting import Sleepers
+from .wire import Lost, ServerError
 
 PEEKED = 100
 """How many tasks `peek` reads at a time."""
@@ -76,6 +79,7 @@ class Client(base.Client):
     can_peek: ClassVar[bool] = True
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
+    keeps_follow_ups: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -161,7 +165,7 @@ class Client(base.Client):
             *pack_outcomes(outcomes),
         ]
         *rows, last = session.wire.call(self._statements.step, values, until)
-        now, pause, took, is_complete, is_reclaimed = last[6:11]
+        now, pause, took, is_complete, is_reclaimed, _, woken = last[6:]
         if limit > 0:
             self._marks.record(
                 *(names, scan, [((row[0], row[11]), row[6]) for row in rows]),
@@ -170,6 +174,9 @@ class Client(base.Client):
                 is_complete=is_complete,
                 is_reclaimed=is_reclaimed,
             )
+        if woken:
+            with suppress(Lost, ServerError):  # the step counts; a worker finds the follow-up later
+                session.wire.call(self._statements.wake_after, pack_wake(woken), until)
         leases = [read_lease(row, token) for row in rows]
         return Step(leases, inf if leases else pause)
 
@@ -233,8 +240,14 @@ class Client(base.Client):
         return None
 
     def cancel(self, queue_name: str, task_id: str) -> str | None:
-        [(data,)] = self._call(self._statements.cancel, [queue_name, task_id])
+        [(data, woken)] = self._call(self._statements.cancel, [queue_name, task_id])
+        self._wake(woken)
         return None if data is None else read_data(data)
+
+    def _wake(self, queue_names: Sequence[str] | None) -> None:
+        """Wake workers for follow-ups that were queued."""
+        if queue_names:
+            self._call(self._statements.wake_after, pack_wake(queue_names))
 
     # Inspecting and changing queues.
 
@@ -245,7 +258,9 @@ class Client(base.Client):
     def drop_all(self, queue_name: str) -> None:
         dropped = DROP_AT_ONCE
         while dropped == DROP_AT_ONCE:
-            [(dropped,)] = self._call(self._statements.drop_some, [queue_name, DROP_AT_ONCE])
+            values = [queue_name, DROP_AT_ONCE]
+            [(dropped, woken)] = self._call(self._statements.drop_some, values)
+            self._wake(woken)
 
     def queue_names(self) -> list[str]:
         return sorted(name for (name,) in self._call(self._statements.queue_names, []))
@@ -328,9 +343,9 @@ class Client(base.Client):
         return [last for (last,) in rows]
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
-        queue_name, task_id, data, delay, priority, unique = message
+        queue_name, task_id, data, delay, priority, *_ = message
         values = [name, moment, UNANNOUNCED_SECONDS, queue_name, task_id, bounded(delay)]
-        values += data.encode(), priority, pack_keys([unique])
+        values += data.encode(), priority, pack_keys([message])
         [(queued,)] = self._call(self._statements.push_tick, values)
         return bool(queued)
 

@@ -23,7 +23,7 @@ from ...constants import MAX_TASKS
 from ...exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
 from ..base import Commit, Message, Pushed, bounded
 from ..pending_aborts import FIRST_PAUSE, LONGEST_PAUSE, PendingAborts
-from ..unique import Unique, read_duplicates
+from ..unique import read_duplicates
 from .codec import Value
 from .errors import explain, is_definite, is_repeatable
 from .event_loop import LoopSessions
@@ -68,7 +68,7 @@ class Batch:
             [bounded(message.delay) for *_, message in tasks],
             [message.data.encode() for *_, message in tasks],
             [message.priority for *_, message in tasks],
-            pack_keys([message.unique for *_, message in tasks]),
+            pack_keys([message for *_, message in tasks]),
         ]
 
     def values(self, latest: float) -> list[Value]:
@@ -247,11 +247,18 @@ class Pusher:
         self.pending.close()
 
 
-def pack_keys(uniques: Sequence[Unique | None]) -> str | None:
-    """Return the parameter for the unique keys of tasks; None if none of them has one."""
-    if not any(uniques):
+def pack_keys(messages: Sequence[Message]) -> str | None:
+    """Return the parameter for unique keys and follow-ups; None if there are none."""
+    if not any(message.unique or message.follows for message in messages):
         return None
-    return json.dumps([each and (*each[:2], bounded(each.seconds)) for each in uniques])
+    return json.dumps([_pack_key(message) for message in messages])
+
+
+def _pack_key(message: Message) -> tuple[object, ...] | None:
+    if message.follows:
+        return (None, None, None, None, True)
+    unique = message.unique
+    return unique and (*unique[:2], bounded(unique.seconds), unique.replace)
 
 
 def _names(messages: Sequence[Message]) -> list[Any]:

@@ -63,6 +63,12 @@ def pack_leases(leases: Sequence[Lease]) -> list[Value]:
     ]
 
 
+def pack_wake(queue_names: Sequence[str]) -> list[Value]:
+    """Return the parameters that wake a worker for a task of each of these queues, at once."""
+    number = len(queue_names)
+    return [[], [1] * number, [*queue_names], [1] * number]
+
+
 def read_lease(row: Row, token: int) -> Lease:
     """Return the lease of a row of a step."""
     queue, task_id, data, seq, lost, waited, *_ = row

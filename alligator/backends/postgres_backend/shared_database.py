@@ -76,11 +76,12 @@ class SharedDatabase:
                 b64encode(message.data.encode()).decode(),
                 message.priority,
                 *(message.unique or ()),
+                *((None, None, None, None, True) if message.follows else ()),
             )
             for place, message in enumerate(messages, 1)
         ]
         tasks.sort(key=lambda task: (task[1].encode(), task[2].encode()))  # see `push` in the SQL
-        has_keys = any(message.unique for message in messages)
+        has_keys = any(message.unique or message.follows for message in messages)
         sql = f"SELECT {self._schema}.enqueue{'_with_keys' if has_keys else ''}(?, ?)"
         return Query(sql, (identity, json.dumps(tasks, separators=(",", ":"))))
 

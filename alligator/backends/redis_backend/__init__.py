@@ -56,8 +56,9 @@ STEP_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: it bounds the delay if the worker that took a wake-up died."""
 
-STEP, LEASE = (Script(name, "tasks", "priorities", "unique") for name in ("step", "lease"))
-CANCEL, DROP_SOME = (Script(name, "tasks", "unique") for name in ("cancel", "drop_some"))
+STEP = Script("step", "tasks", "priorities", "unique", "batches")
+LEASE = Script("lease", "tasks", "priorities", "unique")
+CANCEL, DROP_SOME = (Script(name, "tasks", "unique", "batches") for name in ("cancel", "drop_some"))
 RETRY_DEAD = Script("retry_dead", "tasks", "priorities")
 EXTEND, DROP_DEAD = (Script(name, "tasks") for name in ("extend", "drop_dead"))
 STATS, NOTE, SCHEDULED, PEEK = (
@@ -97,6 +98,7 @@ class Client(Schedules, base.Client):
     can_peek: ClassVar[bool] = True
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
+    keeps_follow_ups: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)

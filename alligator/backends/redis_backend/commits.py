@@ -28,7 +28,7 @@ from ..unique import Held
 from .blocking import Connection
 from .connection import Connections
 from .event_loop import LoopConnection, LoopConnections
-from .outcomes import with_key
+from .outcomes import pack_follow_ups, with_key
 from .protocol import Call, Script
 
 MARKER_SECONDS = int(COMMIT_MEMORY)
@@ -44,7 +44,9 @@ SIGNS: Final = {1: "+", -1: "-"}
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
-PUSH, ABORT = Script("push", "tasks"), Script("abort", "unique")
+PUSH, ABORT = Script("push", "tasks", "batches"), Script("abort", "tasks", "unique")
+FOLLOW = Script("follow", "tasks", "batches", "follow_begin", "push")
+"""What pushes a commit with follow-ups."""
 
 Extent = Literal["whole", "part", "half"]
 """What an abort removes. "whole": all tasks, or none if a worker has had one of them. "part": the tasks
@@ -176,8 +178,10 @@ class Pusher:
         if reply == ABORTED:
             return BackendError(f"{store}: the commit was aborted before; its tasks are not queued")
         # The positions are those of the arguments, where the tasks are grouped by queue.
-        names = [message.queue_name for message in push.commit.messages]
-        positions = sorted(range(len(names)), key=lambda position: names.index(names[position]))
+        messages = push.commit.messages
+        groups = [*_by_queue(messages)]
+        positions = [place for place, each in enumerate(messages) if not each.follows]
+        positions.sort(key=lambda place: groups.index(messages[place].queue_name))
         return sorted(
             Held(positions[place[0]], place[1]) if isinstance(place, list) else positions[place]
             for place in reply
@@ -193,17 +197,24 @@ class Pusher:
         keys = [marker, settled, f"{self._prefix}queues"]
         memory = int(MARKER_SECONDS if commit.undo else memory_of(commit.commit_id or ""))
         args: list[str | int] = [memory, 0, int(commit.undo)]
-        messages = commit.messages
-        groups = {messages[0].queue_name: messages} if len(messages) == 1 else _by_queue(messages)
+        messages, script, at = commit.messages, PUSH, 1
+        is_one = len(messages) == 1 and not messages[0].follows
+        groups = {messages[0].queue_name: messages} if is_one else _by_queue(messages)
         for name, group in groups.items():
             keys.append(self._prefix + name)
             args += name, len(group)
-            for _, task_id, data, delay, priority, unique in group:
+            for _, task_id, data, delay, priority, unique, _ in group:
                 span = round(bounded(delay) * 1e6) if delay > 0 else 0
                 when = f"{SIGNS[priority]}{span}" if priority else span
                 args += task_id, data, when if unique is None else with_key(when, unique)
-        push = _Push(PUSH, ["EVALSHA", PUSH.sha, len(keys), *keys, *args])
-        push.commit, push.marker, push.latest_at = commit, marker, 4 + len(keys)
+        follow_ups = [each for each in messages if each.follows]
+        if follow_ups:
+            script, at = FOLLOW, at + 1 + 4 * len(follow_ups)
+            queues = [self._prefix + each.queue_name for each in follow_ups]
+            keys = [f"{self._prefix}{os.urandom(12).hex()}:batch", *queues, *keys]
+            args = [len(follow_ups), *pack_follow_ups(follow_ups), *args]
+        push = _Push(script, ["EVALSHA", script.sha, len(keys), *keys, *args])
+        push.commit, push.marker, push.latest_at = commit, marker, 3 + len(keys) + at
         if len(messages) > MAX_TASKS:
             push.reply = TooManyTasks(
                 f"{len(messages)} tasks in one push; the maximum is {MAX_TASKS}"
@@ -314,7 +325,9 @@ def _failed_halfway(reply: Any) -> bool:
 
 
 def _by_queue(messages: Iterable[Message]) -> dict[str, list[Message]]:
+    """Return the messages of each queue, without follow-ups."""
     groups: dict[str, list[Message]] = {}
     for message in messages:
-        groups.setdefault(message.queue_name, []).append(message)
+        if not message.follows:
+            groups.setdefault(message.queue_name, []).append(message)
     return groups

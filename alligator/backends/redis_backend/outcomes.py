@@ -5,15 +5,24 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from ...constants import MAX_TASKS
-from ..base import Lease, Limit, Outcome, bounded
+from ..base import Lease, Limit, Message, Outcome, bounded
 from ..unique import Unique
 
 
 def with_key(delay: int | str, unique: Unique) -> str:
     """Return *delay*, as the script of a push reads it, with the unique key of the task."""
-    how = "s" if unique.until_start else "d"
+    how = "r" if unique.replace else "s" if unique.until_start else "d"
     least = max(1, round(bounded(unique.seconds) * 1e3)) if unique.seconds > 0 else 0
     return f"{delay}\x1f{how}\x1f{least}\x1f{unique.key}"
+
+
+def pack_follow_ups(messages: Iterable[Message]) -> list[str | int]:
+    """Return follow-ups as arguments of the script of their push."""
+    return [
+        word
+        for each in messages
+        for word in (each.queue_name, each.task_id, each.data, each.priority)
+    ]
 
 
 def pack_outcomes(outcomes: Iterable[Outcome], names: list[str]) -> list[str | int]:

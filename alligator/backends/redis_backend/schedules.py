@@ -14,7 +14,7 @@ from .protocol import Script
 ANNOUNCE, SCHEDULES, FORGET = (
     Script(name, "records") for name in ("announce", "schedules", "forget")
 )
-TICK = Script("tick", "records", "tasks", "tick_begin", "push")
+TICK = Script("tick", "records", "tasks", "batches", "tick_begin", "push")
 
 MARKER_SECONDS, NO_DEADLINE = 1, 2**53
 """How long the marker of the push is kept, and its deadline. Neither matters here: the record of the
@@ -35,7 +35,7 @@ class Schedules(ScheduleStore):
         return [int(last) for last in self._run(ANNOUNCE, args)]
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
-        queue_name, task_id, data, delay, priority, unique = message
+        queue_name, task_id, data, delay, priority, unique, _ = message
         when = f"{SIGNS.get(priority, '')}{microseconds(delay)}"
         prefix, marker = self._prefix, f"{self._prefix}{os.urandom(12).hex()}:commit"
         keys = [f"{prefix}schedules", marker, marker, f"{prefix}queues", prefix + queue_name]

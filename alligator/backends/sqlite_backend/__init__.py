@@ -44,9 +44,9 @@ from .clock import SECOND, is_set_back, micros, now
 from .database import Database
 from .dsn import absolute_path_hint, read_dsn
 from .limits import begins
-from .measures import measure
+from .measures import SAMPLE_GAP, measure, sample
 from .wakeup import Notifier
-from .writes import SAMPLE_GAP, WriteTransaction
+from .writes import WriteTransaction
 
 PEEKED = 100
 """How many tasks `peek` reads at a time."""
@@ -59,6 +59,7 @@ class Client(base.Client):
     can_peek: ClassVar[bool] = True
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
+    keeps_follow_ups: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -183,7 +184,7 @@ class Client(base.Client):
         with self._write(durable=False) as write:
             write.note(figures, report_id)
             for name in queue_names:
-                write.sample(name)
+                sample(write.execute, name, write.now)
 
     def announce_schedules(self, schedules: Sequence[Announcement], now: int) -> list[int]:
         with self._write(durable=False) as write:

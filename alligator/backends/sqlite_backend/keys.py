@@ -6,12 +6,13 @@ from sqlite3 import Cursor
 from ...constants import READY, SCHEDULED
 from ..base import Duplicates, Message
 from ..unique import Held, Unique
+from . import replaced
 from . import schema as sql
 from .clock import micros
 
 FIND_HOLDER = """
     SELECT ifnull(alias_of, id) FROM task
-    WHERE queue = :queue AND unique_key = :key AND state <> 'dead'
+    WHERE queue = :queue AND unique_key = :key AND state NOT IN ('dead', 'replaced')
         AND (token = 0 OR NOT until_start OR key_until > :now)
     UNION ALL
     SELECT id FROM held_key WHERE queue = :queue AND unique_key = :key AND until > :now
@@ -45,19 +46,26 @@ def push_each(
 ) -> Duplicates | None:
     """Push *messages* one by one, because some have unique keys; return the duplicates."""
     duplicates: list[int] = []
-    for place, (name, task_id, data, delay, level, unique) in enumerate(messages):
+    for place, (name, task_id, data, delay, level, unique, follows) in enumerate(messages):
+        if follows:
+            continue
         if execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone() is not None:
             duplicates.append(place)
             continue
+        old = None
         if unique is not None and (holder := _holder(execute, name, unique, now)) is not None:
-            duplicates.append(Held(place, holder))
-            continue
+            old = replaced.put_aside(execute, count, name, unique, now) if unique.replace else None
+            if old is None:
+                duplicates.append(Held(place, holder))
+                continue
         due = now + micros(delay)
         state = SCHEDULED if due > now else READY
         if (found := execute(sql.FIND_ID, (name, task_id)).fetchone()) is not None:
             execute(sql.GIVE_ALIAS, found[:1])
         at = due - level * sql.LEVEL if state == READY else due
-        execute(sql.PUSH, (name, task_id, state, at, due, data, level))
+        by = execute(sql.PUSH, (name, task_id, state, at, due, data, level)).lastrowid
+        if old is not None:
+            execute(replaced.LINK, (by, old))
         if unique is not None:
             until = now + micros(unique.seconds) if unique.seconds > 0 else 0
             execute(SET_KEY, (unique.key, unique.until_start, until, name, task_id))

@@ -1,14 +1,29 @@
-"""The numbers of a queue in a SQLite file."""
+"""The numbers of a queue in a SQLite file, and its samples."""
 
 from collections.abc import Callable
 from math import inf
 from sqlite3 import Cursor
+from typing import Final
 
 from ..base import QueueStats
-from ..stats import read_numbers
+from ..stats import SAMPLE_SECONDS, SAMPLES, read_numbers
 from . import limits
 from . import schema as sql
 from .clock import SECOND
+
+SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
+"""Microseconds between two samples of a queue."""
+
+
+def sample(execute: Callable[..., Cursor], name: str, moment: int) -> None:
+    """Store a sample of the queue, unless there is one for the current ten seconds."""
+    place = moment // SAMPLE_GAP % SAMPLES
+    (last,) = execute(sql.FIND_SAMPLE, (name, place)).fetchone() or (0,)
+    if isinstance(last, int) and 0 <= moment - last < SAMPLE_GAP:
+        return
+    stats = measure(execute, name, moment)
+    figures = (getattr(stats, column) for column in sql.SAMPLED)
+    execute(sql.SAMPLE, (name, place, moment, *figures))
 
 
 def measure(execute: Callable[..., Cursor], name: str, moment: int) -> QueueStats:

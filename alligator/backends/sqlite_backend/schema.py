@@ -59,7 +59,9 @@ PUSH = """
     ON CONFLICT (queue, id) DO NOTHING
 """
 
-HAS_ALIASES = "SELECT EXISTS (SELECT 1 FROM task WHERE alias_of IS NOT NULL)"
+HAS_ALIASES = """
+    SELECT EXISTS (SELECT 1 FROM task WHERE alias_of IS NOT NULL AND +state <> 'replaced')
+"""
 
 FIND_WAITING_ALIAS = """
     SELECT 1 FROM task WHERE queue = ? AND alias_of = ? AND state IN ('ready', 'scheduled')
@@ -74,10 +76,10 @@ UNDO_PUSH = "DELETE FROM task WHERE seq > ? AND +queue = ? AND +state = ?"
 
 LAST_SEQ = "SELECT ifnull(max(seq), 0) FROM task"
 
-FIND_COMMIT = "SELECT after, last, duplicates FROM pushed WHERE id = ?"
+FIND_COMMIT = "SELECT after, last, duplicates, batch FROM pushed WHERE id = ?"
 
 REMEMBER_COMMIT = """
-    REPLACE INTO pushed (id, at, after, last, duplicates) VALUES (?, ?, ?, ?, ?)
+    REPLACE INTO pushed (id, at, after, last, duplicates, batch) VALUES (?, ?, ?, ?, ?, ?)
 """
 
 FORGET_COMMITS = """
@@ -222,7 +224,7 @@ SCHEDULED_TASKS = """
 
 PEEK = """
     SELECT seq, ifnull(alias_of, id), data, state FROM task
-    WHERE queue = ? AND state <> 'leased' AND seq > ? ORDER BY seq LIMIT ?
+    WHERE queue = ? AND state NOT IN ('leased', 'replaced') AND seq > ? ORDER BY seq LIMIT ?
 """
 
 DEAD_LETTERS = """

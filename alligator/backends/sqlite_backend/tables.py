@@ -176,8 +176,39 @@ VERSION_9: Final = (
     """,
 )
 
+VERSION_10: Final = (
+    # Which batch counts the task until it is settled, and which batch it was the follow-up of.
+    "ALTER TABLE task ADD COLUMN batch INTEGER",
+    "ALTER TABLE task ADD COLUMN follows INTEGER",
+    "CREATE INDEX task_follows ON task (follows) WHERE follows IS NOT NULL",
+    # The tasks of a commit that has follow-ups: how many there were, are not settled, did not succeed.
+    """
+    CREATE TABLE batch (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        tasks INTEGER NOT NULL,
+        left INTEGER NOT NULL,
+        dead INTEGER NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE follow_up (
+        batch INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        queue TEXT NOT NULL,
+        id TEXT NOT NULL,
+        data TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        PRIMARY KEY (batch, place)
+    ) WITHOUT ROWID
+    """,
+    "ALTER TABLE pushed ADD COLUMN batch INTEGER",
+    # The row of the task that has replaced this one, whose state is 'replaced'.
+    "ALTER TABLE task ADD COLUMN replaced_by INTEGER",
+    "CREATE INDEX task_replaced ON task (replaced_by) WHERE replaced_by IS NOT NULL",
+)
+
 VERSIONS: Final = (
     *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8),
-    VERSION_9,
+    *(VERSION_9, VERSION_10),
 )
 """The statements for each version of the tables. To change the tables, add an entry."""

@@ -9,25 +9,11 @@ from typing import Final
 
 from ...constants import COMMIT_MEMORY, LEASED, READY, SCHEDULED
 from ...exceptions import BackendError
-from ..base import (
-    Commit,
-    Duplicates,
-    Figures,
-    Lease,
-    Limit,
-    Message,
-    Outcome,
-    memory_of,
-)
-from ..stats import SAMPLE_SECONDS, SAMPLES
+from ..base import Commit, Duplicates, Figures, Lease, Limit, Message, Outcome, memory_of
 from ..unique import read_duplicates, write_duplicates
-from . import keys, limits
+from . import batches, keys, limits, replaced
 from . import schema as sql
 from .clock import SECOND, is_set_back, micros, now
-from .measures import measure
-
-SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
-"""Microseconds between two samples of a queue."""
 
 TOKEN_BASE: Final = 2**64
 """A lease's token is the row number of its task times this, plus the number of the write."""
@@ -38,6 +24,9 @@ SWEEP: Final = 250
 
 _Row = tuple[str, str, str, int, int, str, int]
 """Queue, id, state, at, due, data, priority."""
+
+_Known = tuple[int, int, str, int | None]
+"""What is remembered of a commit: after, last, duplicates, batch."""
 
 
 class WriteTransaction:
@@ -80,10 +69,11 @@ class WriteTransaction:
             return read_duplicates(row[2])
         (after,) = self.execute(sql.LAST_SEQ).fetchone()
         duplicates = self._push(commit.messages, after)
+        batch = batches.begin(self.execute, self.count, commit.messages, after, self.now)
         if commit_id is not None:
             (last,) = self.execute(sql.LAST_SEQ).fetchone()
             memory = COMMIT_MEMORY if commit.undo else memory_of(commit_id)
-            self._remember(commit_id, after, last, duplicates or (), memory=memory)
+            self._remember(commit_id, after, last, duplicates or (), memory=memory, batch=batch)
         return duplicates
 
     def _push(self, messages: Sequence[Message], after: int) -> Duplicates | None:
@@ -91,7 +81,9 @@ class WriteTransaction:
         first: dict[tuple[str, str], int] = {}
         batches: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
         duplicates: list[int] = []
-        for place, (name, task_id, data, delay, level, unique) in enumerate(messages):
+        for place, (name, task_id, data, delay, level, unique, follows) in enumerate(messages):
+            if follows:
+                continue
             if unique is not None:
                 return keys.push_each(self.execute, self.count, messages, self.now)
             if first.setdefault((name, task_id), place) != place:
@@ -112,7 +104,9 @@ class WriteTransaction:
         """Add *rows* of one queue and state; return the ids that are waiting already."""
         known: list[str] = []
         if self._has_aliases:
-            known = [task_id for name, task_id, *_ in rows if self._alias_waits(name, task_id)]
+            known = [
+                row[1] for row in rows if self.execute(sql.FIND_WAITING_ALIAS, row[:2]).fetchone()
+            ]
             rows = [row for row in rows if row[1] not in known]
         if not rows or self._executemany(sql.PUSH, rows).rowcount == len(rows):
             return known
@@ -132,15 +126,12 @@ class WriteTransaction:
     def _has_aliases(self) -> bool:
         return bool(self.execute(sql.HAS_ALIASES).fetchone()[0])
 
-    def _alias_waits(self, name: str, task_id: str) -> bool:
-        return self.execute(sql.FIND_WAITING_ALIAS, (name, task_id)).fetchone() is not None
-
-    def _find_commit(self, commit_id: str, undo: bool) -> tuple[int, int, str] | None:
+    def _find_commit(self, commit_id: str, undo: bool) -> "_Known | None":
         """Return the record of a commit, if it was pushed before; raise if it was aborted.
 
         The abort of an id that somebody chose (*undo* False) is ignored.
         """
-        row: tuple[int, int, str] | None = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone()
+        row: _Known | None = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone()
         if row is not None and row[:2] == (0, 0):
             if undo:
                 raise BackendError(f"commit {commit_id} was aborted; its tasks are not queued")
@@ -155,19 +146,24 @@ class WriteTransaction:
         duplicates: Duplicates = (),
         *,
         memory: float = COMMIT_MEMORY,
+        batch: int | None = None,
     ) -> None:
         places = write_duplicates(duplicates)
         # An id that is remembered for longer counts as newer, so that one index serves all.
         at = self.now if memory == COMMIT_MEMORY else self.now + micros(memory - COMMIT_MEMORY)
-        self.execute(sql.REMEMBER_COMMIT, (commit_id, at, after, last, places))
+        self.execute(sql.REMEMBER_COMMIT, (commit_id, at, after, last, places, batch))
         # A few at a time: more than are added, but few enough that a push is not delayed.
         self.execute(sql.FORGET_COMMITS, (self.now - micros(COMMIT_MEMORY),))
 
     def abort(self, commit_id: str) -> None:
-        span = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone() or (0, 0)
-        for seq, queue_name, state in self.execute(sql.FIND_PUSHED, span[:2]).fetchall():
+        after, last, _, batch = self.execute(sql.FIND_COMMIT, (commit_id,)).fetchone() or (0,) * 4
+        if batch:
+            batches.abort(self.execute, self.count, batch)
+        replaced.abort(self.execute, self.count, after, last)
+        for seq, queue_name, state in self.execute(sql.FIND_PUSHED, (after, last)).fetchall():
             self.execute(sql.DELETE, (seq,))
             self.count(queue_name, **{"pushed": -1, state: -1})
+            replaced.restore(self.execute, self.count, seq, self.now)
         self._remember(commit_id, 0, 0)
 
     # Apply outcomes and reserve.
@@ -185,6 +181,8 @@ class WriteTransaction:
     def _ack(self, name: str, runs: Sequence[tuple[int, int]]) -> None:
         """Delete finished tasks, also those that are waiting again or dead since their lease ended."""
         keys.keep(self.execute, self._executemany, runs, self.now)
+        for run in runs if self._has_batches else ():
+            self._settle(*run, is_dead=False)
         deleted = self._executemany(sql.DELETE_LEASED, runs).rowcount
         self.count(name, succeeded=deleted, leased=-deleted)
         if deleted == len(runs):
@@ -206,6 +204,7 @@ class WriteTransaction:
         if (state, token) != (LEASED, number):
             return
         if verdict in ("dead", "expired"):
+            self._settle(seq, is_dead=True)
             self.execute(sql.MAKE_DEAD, (self.now, lost, reason, traceback, data, seq))
             why = "expired" if verdict == "expired" else "failed"
             self.count(name, **{"leased": -1, "dead": 1, "died": 1, why: 1})
@@ -217,14 +216,23 @@ class WriteTransaction:
             self._put_back(name, seq, due, lost, data)
             self.count(name, leased=-1)
 
+    @cached_property
+    def _has_batches(self) -> bool:
+        return bool(self.execute(batches.HAS_BATCHES).fetchone()[0])
+
+    def _settle(self, seq: int, token: int = 0, *, is_dead: bool) -> None:
+        """Count a task as settled the first time, if it belongs to a batch."""
+        if self._has_batches and (batch := batches.leave(self.execute, seq, token)):
+            batches.settle(self.execute, self.count, batch, self.now, is_dead=is_dead)
+
     def reclaim(self, name: str, max_lost: int) -> None:
-        for seq, before, alone in self.execute(
-            sql.FIND_EXPIRED, (name, self.now, SWEEP)
-        ).fetchall():
+        expired = self.execute(sql.FIND_EXPIRED, (name, self.now, SWEEP)).fetchall()
+        for seq, before, alone in expired:
             self.count(name, leased=-1, lost=1)
             lost = before + alone
             if alone and lost >= max_lost:
                 reason = f"lost {lost} times: its worker died or froze while it ran"
+                self._settle(seq, is_dead=True)
                 self.execute(sql.MAKE_DEAD, (self.now, lost, reason, "", None, seq))
                 self.count(name, dead=1, died=1)
             else:
@@ -251,7 +259,9 @@ class WriteTransaction:
         found: list[tuple[str, int, int]] = []
         for name in names:
             until, is_limited = self.execute(sql.HELD_BACK, (name,)).fetchone() or (0, False)
-            if until > self.now or (is_limited and self._begins(name) > self.now):
+            if is_limited:
+                until = max(until, limits.begins(self.execute, name, self.now))
+            if until > self.now:
                 continue
             room = min(limit - len(leases), 1 if is_limited else limit)
             # Make ready at least as many as are reserved. Otherwise a task that was due later could
@@ -335,23 +345,23 @@ class WriteTransaction:
     def _has_limits(self) -> bool:
         return bool(self.execute(limits.HAS_LIMITS).fetchone()[0])
 
-    def _begins(self, name: str) -> float:
-        """Return until when the limit of a queue lets no task begin."""
-        return limits.begins(self.execute, name, self.now)
-
     def cancel(self, name: str, task_id: str) -> str | None:
         row = self.execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone()
         if row is None:
             return None
         seq, state, data, _ = row
+        self._settle(seq, is_dead=True)
         self.execute(sql.DELETE, (seq,))
         self.count(name, **{state: -1, "canceled": 1})
         return str(data)
 
     def drop_all(self, name: str) -> None:
+        settled = self.execute(batches.WAITING, (name,)).fetchall() if self._has_batches else ()
         for state in (READY, SCHEDULED):
             dropped = self.execute(sql.DROP_ALL, (name, state)).rowcount
             self.count(name, **{state: -dropped, "dropped": dropped})
+        for (batch,) in settled:
+            batches.settle(self.execute, self.count, batch, self.now, is_dead=True)
 
     def retry_dead(self, name: str, task_id: str) -> bool:
         seq = self._find_dead(name, task_id)
@@ -373,7 +383,7 @@ class WriteTransaction:
         row = self.execute(sql.FIND_DEAD, {"queue": name, "id": task_id}).fetchone()
         return None if row is None else int(row[0])
 
-    # Figures and samples.
+    # Figures.
 
     def note(self, figures: Figures, report_id: str | None) -> None:
         """Add *figures* to the stored ones, once for each report."""
@@ -384,13 +394,3 @@ class WriteTransaction:
             self._remember(marker, 0, 0)
         rows = [(q, name, n) for q, numbers in figures.items() for name, n in numbers.items()]
         self._executemany(sql.NOTE, rows)
-
-    def sample(self, name: str) -> None:
-        """Store a sample of the queue, unless there is one for the current ten seconds."""
-        place = self.now // SAMPLE_GAP % SAMPLES
-        (last,) = self.execute(sql.FIND_SAMPLE, (name, place)).fetchone() or (0,)
-        if isinstance(last, int) and 0 <= self.now - last < SAMPLE_GAP:
-            return
-        stats = measure(self.execute, name, self.now)
-        figures = (getattr(stats, column) for column in sql.SAMPLED)
-        self.execute(sql.SAMPLE, (name, place, self.now, *figures))

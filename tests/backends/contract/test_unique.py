@@ -383,3 +383,271 @@ def test_many_keys_come_and_go(client: Client) -> None:
         for lease in client.reserve("mail", limit=150):
             client.ack(lease)
     assert client.stats("mail").succeeded == 450
+
+
+# Replacing.
+
+REPLACE = Unique("k", replace=True)
+
+
+def push_in_place(
+    client: Client, task_id: str, commit_id: str | None = None, **more: float
+) -> None:
+    messages = [Message("mail", task_id, f"data of {task_id}", more.get("delay", 0.0), 0, REPLACE)]
+    assert client.push_many(messages, commit_id=commit_id) is None
+
+
+def undo(client: Client, *task_ids: str, commit_id: str) -> None:
+    client.abort(commit_id, [Message("mail", each, "{}", 0.0, 0, REPLACE) for each in task_ids])
+
+
+def waiting(client: Client) -> list[str]:
+    """Name those that wait, without reserving them; check that the numbers agree."""
+    stats = client.stats("mail")
+    found = sorted(each.task_id for each in client.peek("mail"))
+    assert stats.ready + stats.scheduled == len(found)
+    assert balance(stats)
+    return found
+
+
+@pytest.mark.parametrize("delay", [0.0, HOUR])
+@pytest.mark.parametrize("unique", [START, REPLACE])
+def test_waiting_task_is_replaced(client: Client, unique: Unique, delay: float) -> None:
+    push_with(client, "a", unique, delay=delay)
+    push_in_place(client, "b", delay=HOUR)
+    push_in_place(client, "c")
+
+    stats = client.stats("mail")
+    assert (stats.pushed, stats.canceled, stats.ready, stats.scheduled) == (3, 2, 1, 0)
+    assert client.cancel("mail", "a") is None
+    assert client.cancel("mail", "b") is None
+    assert push_with(client, "d", START) == "c"
+    assert client.scheduled("mail") == []
+    assert client.dead_letters("mail") == []
+    assert drain(client) == ["c"]
+    assert push_with(client, "d", START) is None
+
+
+def test_task_that_replaces_none_is_queued(client: Client) -> None:
+    push_with(client, "a", START, queue="print")
+    push_with(client, "b", Unique("other"))
+    push_in_place(client, "c")
+
+    assert waiting(client) == ["b", "c"]
+    assert push_with(client, "d", START) == "c"
+
+
+@pytest.mark.parametrize("unique", [DONE, START_OR_HOUR])
+@pytest.mark.parametrize("is_back", [False, True])
+def test_task_that_runs_or_ran_is_not_replaced(
+    client: Client, unique: Unique, is_back: bool
+) -> None:
+    push_with(client, "a", unique)
+    running = take(client)
+    if is_back:
+        client.nack(running, delay=HOUR)
+
+    assert push_with(client, "b", REPLACE) == "a"
+    stats = client.stats("mail")
+    assert (stats.pushed, stats.canceled) == (1, 0)
+
+
+@pytest.mark.parametrize("unique", [DONE, START_OR_HOUR, DONE_OR_HOUR])
+def test_task_that_holds_its_key_for_longer_is_not_replaced(client: Client, unique: Unique) -> None:
+    push_with(client, "a", unique, delay=HOUR)
+
+    assert push_with(client, "b", REPLACE) == "a"
+    assert waiting(client) == ["a"]
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_task_that_replaces_runs_beside_one_that_began(client: Client, is_back: bool) -> None:
+    push_in_place(client, "a")
+    running = take(client)
+    if is_back:
+        client.nack(running)
+    push_in_place(client, "b")
+    push_in_place(client, "c")
+    client.nack(running)
+
+    assert sorted(drain(client)) == ["a", "c"]
+
+
+def test_task_whose_id_waits_replaces_none(client: Client) -> None:
+    push_in_place(client, "a")
+    client.push_many([Message("mail", "w", "{}")])
+
+    assert client.push_many([Message("mail", "w", "{}", 0.0, 0, REPLACE)]) == [0]
+    assert client.push_many([Message("mail", "a", "{}", HOUR, 0, REPLACE)]) == [0]
+    assert waiting(client) == ["a", "w"]
+
+
+def test_id_of_a_replaced_task_is_free(client: Client) -> None:
+    push_in_place(client, "a")
+    push_in_place(client, "b")
+    client.push_many([Message("mail", "a", "newer")])
+
+    assert sorted(drain(client)) == ["a", "b"]
+
+
+def test_commit_replaces_its_own_tasks_in_their_order(client: Client) -> None:
+    push_in_place(client, "old")
+    messages = [
+        Message("mail", "a", "1", HOUR, 0, REPLACE),
+        Message("mail", "x", "2"),
+        Message("mail", "b", "3", 0.0, 0, REPLACE),
+        Message("mail", "c", "4", 0.0, 0, START),
+    ]
+
+    for _ in range(2):  # a repeated commit replaces nothing
+        [place] = client.push_many(messages, commit_id="c1") or ()
+        assert isinstance(place, Held)
+        assert (place, place.task_id) == (3, "b")
+        assert waiting(client) == ["b", "x"]
+    client.abort("c1", messages)
+    assert waiting(client) == ["old"]
+    assert push_with(client, "d", START) == "old"
+
+
+@pytest.mark.parametrize("delay", [0.0, HOUR])
+def test_aborted_push_brings_back_what_it_has_replaced(client: Client, delay: float) -> None:
+    client.push_many([Message("mail", "a", "data of a", delay, 1, START)])
+    client.push_many([Message("mail", "x", "{}", delay)])
+    push_in_place(client, "b", "c1")
+    undo(client, "b", commit_id="c1")
+
+    stats = client.stats("mail")
+    assert (stats.pushed, stats.canceled) == (2, 0)
+    assert (stats.ready, stats.scheduled) == ((0, 2) if delay else (2, 0))
+    assert waiting(client) == ["a", "x"]
+    assert push_with(client, "d", START) == "a"
+    push_in_place(client, "e")
+    assert waiting(client) == ["e", "x"]
+
+
+def test_task_that_is_back_has_its_data_and_its_place(client: Client) -> None:
+    push_in_place(client, "a")
+    client.push_many([Message("mail", "x", "{}")])
+    push_in_place(client, "b", "c1")
+    undo(client, "b", commit_id="c1")
+
+    assert [(lease.task_id, lease.data) for lease in client.reserve("mail", limit=5)] == [
+        *(("a", "data of a"), ("x", "{}"))
+    ]
+    assert push_with(client, "d", START) is None
+
+
+def test_aborts_of_tasks_that_replaced_each_other_bring_back_the_first(client: Client) -> None:
+    for order in ("bcd", "dcb", "cbd", "cdb"):
+        push_in_place(client, "a")
+        for each in "bcd":
+            push_in_place(client, each, each + order)
+        for each in order[:2]:
+            undo(client, each, commit_id=each + order)
+        left = order[2]
+        assert waiting(client) == [left]
+        undo(client, left, commit_id=left + order)
+        assert waiting(client) == ["a"]
+        assert push_with(client, "e", START) == "a"
+        client.drop_all("mail")
+
+
+def test_aborted_push_brings_nothing_back_if_a_worker_has_its_task(client: Client) -> None:
+    push_in_place(client, "a")
+    push_in_place(client, "b", "c1")
+    running = take(client)
+    undo(client, "b", commit_id="c1")
+
+    assert waiting(client) == []
+    client.nack(running)
+    assert drain(client) == ["b"]
+
+
+def test_abort_of_another_task_brings_nothing_back(client: Client) -> None:
+    push_in_place(client, "a")
+    push_in_place(client, "b")
+    client.ack(take(client))
+    push_in_place(client, "b", "c1")
+    undo(client, "b", commit_id="c1")
+
+    assert waiting(client) == []
+
+
+def test_task_that_is_back_has_no_key_that_another_one_has(client: Client) -> None:
+    push_in_place(client, "a")
+    messages = [Message("mail", "b", "{}", 0.0, 0, REPLACE), Message("mail", "x", "{}")]
+    client.push_many(messages, commit_id="c1")
+    client.cancel("mail", "b")
+    push_in_place(client, "d")
+    client.abort("c1", messages)
+
+    assert waiting(client) == ["d"]
+    assert push_with(client, "e", START) == "d"
+
+
+def test_task_does_not_come_back_if_its_id_waits_again(client: Client) -> None:
+    push_in_place(client, "a")
+    push_in_place(client, "b", "c1")
+    client.push_many([Message("mail", "a", "newer")])
+    undo(client, "b", commit_id="c1")
+
+    assert waiting(client) == ["a"]
+    assert take(client).data == "newer"
+    assert push_with(client, "c", START) is None
+
+
+def test_task_comes_back_beside_a_newer_one_of_its_id_that_runs(client: Client) -> None:
+    push_in_place(client, "a")
+    push_in_place(client, "b", "c1", delay=HOUR)
+    client.push_many([Message("mail", "a", "newer")])
+    newer = take(client)
+    undo(client, "b", commit_id="c1")
+
+    assert push_with(client, "c", START) == "a"
+    older = take(client)
+    assert (newer.data, older.data) == ("newer", "data of a")
+    client.ack(older)
+    client.ack(newer)
+    assert client.stats("mail").succeeded == 2
+
+
+def test_task_that_its_own_push_replaces_is_in_no_batch(client: Client) -> None:
+    messages = [Message("mail", each, "{}", 0.0, 0, REPLACE) for each in "ab"]
+    assert client.push_many([*messages, Message("after", "f", "{}", 0.0, 0, None, True)]) is None
+
+    client.ack(take(client))
+
+    assert [lease.data for lease in client.reserve("after")] == ["batch:1,0 {}"]
+
+
+def test_replaced_task_counts_as_settled(client: Client) -> None:
+    client.push_many(
+        [
+            Message("mail", "a", "{}", 0.0, 0, START),
+            Message("after", "f", "{}", 0.0, 0, None, True),
+        ]
+    )
+    push_in_place(client, "b")
+
+    assert [lease.data for lease in client.reserve("after")] == ["batch:1,1 {}"]
+
+
+def test_threads_replace_each_other(client: Client) -> None:
+    start = threading.Barrier(4)
+
+    def push_some(name: str) -> None:
+        start.wait(20)
+        for number in range(10):
+            push_in_place(client, f"{name}{number}", delay=HOUR)
+
+    with (
+        elsewhere(lambda: push_some("a")),
+        elsewhere(lambda: push_some("b")),
+        elsewhere(lambda: push_some("c")),
+    ):
+        push_some("d")
+
+    [left] = waiting(client)
+    assert left[1] == "9"
+    stats = client.stats("mail")
+    assert (stats.pushed, stats.canceled) == (40, 39)

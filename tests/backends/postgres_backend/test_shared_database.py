@@ -558,6 +558,65 @@ def test_unique_keys_are_decided_in_the_transaction(
     assert client.push_many([keyed("f"), keyed("g", "other")]) == [1]
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_follow_up_is_queued_when_the_tasks_of_the_transaction_are_done(
+    client: Client, database: SharedDatabase, connect: Application, isolation: str
+) -> None:
+    client.push_many([task("w")])
+    application = connect(isolation=isolation)
+    follow_up = Message("mail", "f", "{}", 0.0, 1, None, True)
+    write(database, application, follow_up, task("a"), task("w"), keyed("b"))
+    assert client.stats("mail").pushed == 1
+    application.commit()
+
+    leases = {lease.task_id: lease for lease in client.reserve("mail", limit=5)}
+    assert sorted(leases) == ["a", "b", "w"]
+    client.ack(leases["a"])
+    assert names(client) == []
+    client.ack(leases["b"])
+    [found] = client.reserve("mail")
+    assert (found.task_id, found.data) == ("f", "batch:2,0 {}")
+
+
+def test_follow_up_without_other_tasks_is_queued_by_the_transaction(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    client.push_many([task("w")])
+    application = connect()
+    follow_up = Message("mail", "f", "{}", 0.0, 0, None, True)
+    write(database, application, follow_up, task("w"))
+    assert client.stats("mail").pushed == 1
+    application.commit()
+
+    assert names(client) == ["w", "f"]
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_task_is_replaced_by_the_transaction(
+    client: Client, database: SharedDatabase, connect: Application, ends: str
+) -> None:
+    replace = Unique("k", replace=True)
+    client.push_many([Message("mail", "a", "{}", 0.0, 0, replace)])
+    application = connect()
+    assert holders(write(database, application, Message("mail", "b", "{}", 0.0, 0, replace))) == {}
+    assert names(client) == []
+    getattr(application, ends)()
+
+    assert client.stats("mail").canceled == (ends == "commit")
+    assert names(client) == ["b" if ends == "commit" else "a"]
+
+
+def test_rollback_discards_follow_ups(
+    client: Client, database: SharedDatabase, connect: Application
+) -> None:
+    application = connect()
+    write(database, application, task("a"), Message("mail", "f", "{}", 0.0, 0, None, True))
+    application.rollback()
+
+    assert names(client) == []
+    assert client.stats("mail").pushed == 0
+
+
 def test_rollback_frees_unique_keys(
     client: Client, database: SharedDatabase, connect: Application
 ) -> None:

@@ -212,3 +212,19 @@ def test_unique_keys_leave_nothing_behind(client: Client) -> None:
     kept = [key for part in ("own", "uniq", "cool") for key in conn.keys(f"*:{part}*")]
     assert sorted(kept) == [f"{{alligator}}:ack:cool\x1f{key}" for key in ("ack2", "ack3")]
     assert all(3_500_000 < conn.pttl(key) <= 3_600_000 for key in kept)
+
+
+def test_batches_leave_nothing_behind(client: Client) -> None:
+    for name in ("ack", "dead", "cancel", "drop", "abort"):
+        messages = [Message(name, "a", "{}"), Message(name, "f", "{}", 0.0, 0, None, True)]
+        client.push_many(messages, commit_id=name)
+    client.ack(client.reserve("ack")[0])
+    client.dead_letter(client.reserve("dead")[0], reason="no luck")
+    client.cancel("cancel", "a")
+    client.drop_all("drop")
+    client.abort("abort", messages)
+
+    conn: Any = client.conn
+    kept = [key for part in ("then", "batch") for key in conn.keys(f"*:{part}*")]
+    assert len(kept) == 8  # two for each commit, for an abort that may come later
+    assert all(290_000 < conn.pttl(key) <= 300_000 for key in kept)

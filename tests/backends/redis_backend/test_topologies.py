@@ -31,6 +31,7 @@ from alligator.exceptions import BackendError, BackendUnavailable
 # All that a store must do, over a cluster: see `dsn` below.
 from tests.backends.contract.test_dead_letters import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_ids import *  # noqa: F403  # isort: skip
+from tests.backends.contract.test_follow_ups import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_inspection import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_leases import *  # noqa: F403  # isort: skip
 from tests.backends.contract.test_limits import *  # noqa: F403  # isort: skip

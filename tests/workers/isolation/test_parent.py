@@ -26,6 +26,7 @@ from tests.harness.sample_tasks import (
     hog,
     push_another,
     record,
+    record_batch,
     record_both_ends,
     record_error,
     record_pid,
@@ -118,6 +119,16 @@ def test_isolated_task_knows_itself_and_its_headers(gator: Gator, out: Path) -> 
     burst(gator)
 
     assert lines(out) == ["attempt 1 {'request_id': 'r-1'}"]
+
+
+def test_isolated_follow_up_knows_its_batch(gator: Gator, out: Path) -> None:
+    with gator.transaction() as tx:
+        tx.then(record_batch, str(out))
+        gator.task(fail, str(out))
+
+    burst(gator)
+
+    assert lines(out) == ["1 tasks, 1 dead"]
 
 
 def test_isolated_task_has_retries_hooks_and_dead_letters(gator: Gator, out: Path) -> None:

@@ -80,8 +80,8 @@ END $$;
 -- chose its id: then an earlier abort is ignored. The tasks are sorted by queue and id, byte by
 -- byte: all transactions take the locks of the index in one order, and none waits for another in a
 -- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
--- Returns NULL if all tasks are queued, or else the `results`. If some have unique keys, p_keys is JSON with
--- [key, until_start, seconds] or null for each task.
+-- Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are follow-ups,
+-- p_keys is JSON with [key, until_start, seconds, replace, follows] or null for each task.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[],
@@ -188,6 +188,57 @@ BEGIN
     RETURN {s}.results(p_commits);
 END $$;
 
+-- Batches.
+
+-- Queue the follow-ups of a batch of which no task remains; return their queues.
+CREATE FUNCTION {s}.queue_follow_ups(p_batch bigint, p_now timestamptz) RETURNS text[] LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_queues text[] := '{}';
+    v_numbers bytea;
+    f record;
+BEGIN
+    DELETE FROM {s}.batch WHERE id = p_batch
+    RETURNING convert_to('batch:' || tasks || ',' || dead || ' ', 'UTF8') INTO v_numbers;
+    FOR f IN SELECT * FROM {s}.follow_up WHERE batch = p_batch ORDER BY place LOOP
+        PERFORM FROM {s}.task
+        WHERE queue = f.queue AND id = f.id AND token <> 0 AND state <> 'l' AND state <> 'd' LIMIT 1;
+        CONTINUE WHEN FOUND;
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority)
+        VALUES (f.queue, f.id, p_batch * 1000 + f.place, 'w', false, p_now + {s}.shift(f.priority), p_now,
+            v_numbers || f.data, f.priority)
+        ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
+        CONTINUE WHEN NOT FOUND;
+        INSERT INTO {s}.tally (queue, waiting, pushed) VALUES (f.queue, 1, 1);
+        v_queues := v_queues || f.queue;
+    END LOOP;
+    DELETE FROM {s}.follow_up WHERE batch = p_batch;
+    RETURN v_queues;
+END $$;
+
+-- Count tasks as settled, each with the batch that counts it; return the queues of the follow-ups that
+-- were queued. All batches are locked here, in one order, so that no two wait for each other in a circle.
+CREATE FUNCTION {s}.settle_batches(p_batches bigint[], p_dead boolean[], p_now timestamptz)
+RETURNS text[] LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_queues text[] := '{}';
+    v_remaining int;
+    b record;
+BEGIN
+    FOR b IN
+        SELECT s.id, count(*) AS settled, count(*) FILTER (WHERE s.dead) AS dead
+        FROM unnest(p_batches, p_dead) AS s(id, dead) WHERE s.id > 0 GROUP BY s.id ORDER BY s.id
+    LOOP
+        UPDATE {s}.batch SET remaining = remaining - b.settled, dead = dead + b.dead WHERE id = b.id
+        RETURNING remaining INTO v_remaining;
+        IF FOUND AND v_remaining = 0 THEN
+            v_queues := v_queues || {s}.queue_follow_ups(b.id, p_now);
+        END IF;
+    END LOOP;
+    RETURN v_queues;
+END $$;
+
 -- Unique keys.
 
 -- Let no other transaction decide on these keys before this one ends.
@@ -235,6 +286,66 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Replace the task that holds a key only until its start, if it waits, by one of that seq, which is about to
+-- be queued; return its seq and its batch. Call it after `holder` has locked it.
+CREATE FUNCTION {s}.put_aside(
+    p_queue text, p_key text, p_id text, p_by bigint, OUT o_seq bigint, OUT o_batch bigint
+) LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    WITH removed AS (
+        DELETE FROM {s}.task
+        WHERE queue = p_queue AND id = p_id AND token = 0 AND unique_key = p_key AND EXISTS (
+            SELECT FROM {s}.held_key h
+            WHERE h.queue = p_queue AND h.unique_key = p_key AND h.until_start
+                AND h.until <= clock_timestamp())
+        RETURNING *),
+    kept AS (
+        INSERT INTO {s}.replaced (seq, replaced_by, since, queue, id, delayed, priority, due, data, unique_key)
+        SELECT seq, p_by, clock_timestamp(), queue, id, delayed, priority, due, data, unique_key
+        FROM removed),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
+        SELECT queue, -1, -delayed::int, 1 FROM removed)
+    SELECT seq, batch INTO o_seq, o_batch FROM removed;
+END $$;
+
+-- Put back the tasks that were replaced by aborted ones, which are removed by now. Their keys are locked.
+CREATE FUNCTION {s}.put_back(p_by bigint[]) RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN DELETE FROM {s}.replaced WHERE replaced_by = ANY (p_by) RETURNING * LOOP
+        CONTINUE WHEN {s}.find_waiting(r.queue, r.id) IS NOT NULL;
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, unique_key)
+        VALUES (r.queue, r.id, r.seq, 'w', r.delayed, r.due + {s}.shift(r.priority), r.due, r.data,
+            r.priority, r.unique_key)
+        ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
+        IF FOUND THEN
+            PERFORM {s}.hold_key(r.queue, r.unique_key, r.id, r.seq, true, 0);
+            INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
+            VALUES (r.queue, 1, r.delayed::int, -1);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Forget the tasks of an aborted commit that were replaced.
+CREATE FUNCTION {s}.forget_replaced(p_base bigint) RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN
+        WITH gone AS (
+            DELETE FROM {s}.replaced WHERE seq > p_base * 1000 AND seq <= p_base * 1000 + 1000
+            RETURNING *)
+        SELECT * FROM gone ORDER BY seq
+    LOOP
+        UPDATE {s}.replaced SET replaced_by = r.replaced_by WHERE replaced_by = r.seq;
+        INSERT INTO {s}.tally (queue, pushed, canceled) VALUES (r.queue, -1, -1);
+    END LOOP;
+END $$;
+
 -- Give a key to a task that is being queued.
 CREATE FUNCTION {s}.hold_key(
     p_queue text, p_key text, p_id text, p_seq bigint, p_until_start boolean, p_seconds float8
@@ -272,7 +383,7 @@ END $$;
 CREATE TRIGGER task_done AFTER DELETE ON {s}.task FOR EACH ROW WHEN (OLD.unique_key IS NOT NULL)
 EXECUTE FUNCTION {s}.finish_key();
 
--- The same as `push`, one task after the other, where some have unique keys.
+-- The same as `push`, one task after the other, where some have unique keys or are follow-ups.
 CREATE FUNCTION {s}.push_with_keys(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[], p_keys json
@@ -284,6 +395,12 @@ DECLARE
     v_keys text[];
     v_until_start boolean[];
     v_seconds float8[];
+    v_replace boolean[];
+    v_follows boolean[];
+    v_old bigint;
+    v_batch bigint;
+    v_settled bigint[] := '{}';
+    v_sizes int[] := array_fill(NULL::int, ARRAY[cardinality(p_commits)]);
     v_bases bigint[];
     v_places text[] := array_fill(''::text, ARRAY[cardinality(p_commits)]);
     v_holders text[] := array_fill(''::text, ARRAY[cardinality(p_commits)]);
@@ -293,8 +410,9 @@ DECLARE
 BEGIN
     -- First of all, in one order in all transactions, so that no two wait for each other in a circle.
     SELECT array_agg(k->>0 ORDER BY n), array_agg((k->>1)::boolean ORDER BY n),
-        array_agg((k->>2)::float8 ORDER BY n)
-    INTO v_keys, v_until_start, v_seconds
+        array_agg((k->>2)::float8 ORDER BY n), array_agg((k->>3)::boolean ORDER BY n),
+        array_agg((k->>4)::boolean ORDER BY n)
+    INTO v_keys, v_until_start, v_seconds, v_replace, v_follows
     FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n);
     PERFORM {s}.lock_keys(p_queues, v_keys);
     v_now := clock_timestamp();
@@ -312,12 +430,23 @@ BEGIN
         SELECT CASE WHEN p.base = c.base THEN c.base END
         FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
         LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
+    FOR t IN  -- of those with follow-ups, the number of queued tasks
+        SELECT DISTINCT s.of FROM unnest(p_of, v_follows) AS s(of, follows)
+        WHERE s.follows AND v_bases[s.of] IS NOT NULL
+    LOOP
+        v_sizes[t.of] := 0;
+    END LOOP;
     FOR t IN
         SELECT * FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities, v_keys,
-            v_until_start, v_seconds)
-            AS s(of, place, queue, id, delay, data, priority, key, until_start, seconds)
+            v_until_start, v_seconds, v_replace, v_follows)
+            AS s(of, place, queue, id, delay, data, priority, key, until_start, seconds, replace, follows)
         WHERE v_bases[s.of] IS NOT NULL ORDER BY s.of, s.place
     LOOP
+        IF t.follows THEN
+            INSERT INTO {s}.follow_up (batch, place, queue, id, priority, data)
+            VALUES (v_bases[t.of], t.place, t.queue, t.id, t.priority, t.data);
+            CONTINUE;
+        END IF;
         v_holder := NULL;
         PERFORM FROM {s}.task
         WHERE queue = t.queue AND id = t.id AND token = 0 LIMIT 1;
@@ -327,14 +456,27 @@ BEGIN
         END IF;
         IF NOT FOUND THEN
             IF t.key IS NOT NULL THEN
-                v_holder := {s}.holder(t.queue, t.key, false);
+                v_holder := {s}.holder(t.queue, t.key, t.replace);
+            END IF;
+            IF v_holder IS NOT NULL AND t.replace THEN
+                SELECT * INTO v_old, v_batch FROM {s}.put_aside(t.queue, t.key, v_holder,
+                    v_bases[t.of] * 1000 + t.place);
+                IF v_old IS NOT NULL THEN
+                    v_holder := NULL;
+                    IF v_batch = v_bases[t.of] THEN  -- it is of the same commit, and does not count
+                        v_sizes[t.of] := v_sizes[t.of] - 1;
+                    ELSE
+                        v_settled := v_settled || v_batch;
+                    END IF;
+                END IF;
             END IF;
             IF v_holder IS NULL THEN
                 v_due := v_now + t.delay * interval '1 s';
                 INSERT INTO {s}.task
-                    (queue, id, seq, state, delayed, at, due, data, priority, unique_key)
+                    (queue, id, seq, state, delayed, at, due, data, priority, unique_key, batch)
                 VALUES (t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0,
-                    v_due + {s}.shift(t.priority), v_due, t.data, t.priority, t.key)
+                    v_due + {s}.shift(t.priority), v_due, t.data, t.priority, t.key,
+                    CASE WHEN v_sizes[t.of] IS NOT NULL THEN v_bases[t.of] END)
                 ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
                 IF FOUND THEN
                     IF t.key IS NOT NULL THEN
@@ -343,6 +485,7 @@ BEGIN
                     END IF;
                     INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
                     VALUES (t.queue, 1, (t.delay > 0)::int, 1);
+                    v_sizes[t.of] := v_sizes[t.of] + 1;  -- NULL remains NULL
                     CONTINUE;
                 END IF;
             END IF;
@@ -352,6 +495,17 @@ BEGIN
             v_holders[t.of] := v_holders[t.of] || chr(31) || (t.place - 1) || ' ' || v_holder;
         END IF;
     END LOOP;
+    FOR t IN
+        SELECT s.base, s.size FROM unnest(v_bases, v_sizes) AS s(base, size) WHERE s.size IS NOT NULL
+    LOOP
+        INSERT INTO {s}.batch (id, tasks, remaining) VALUES (t.base, t.size, t.size);
+        IF t.size = 0 THEN
+            PERFORM {s}.queue_follow_ups(t.base, v_now);
+        END IF;
+    END LOOP;
+    IF v_settled <> '{}' THEN
+        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
+    END IF;
     UPDATE {s}.pushed p SET duplicates = d.places || d.holders
     FROM unnest(p_commits, v_bases, v_places, v_holders) AS d(id, base, places, holders)
     WHERE p.id = d.id AND d.base IS NOT NULL AND d.places <> '';
@@ -410,7 +564,8 @@ BEGIN
 END $$;
 
 -- The elements of p_tasks are [place, queue, id, delay, data in base64, priority], sorted by queue and id, byte
--- by byte: see `push`. Places begin at 1. Of those with a unique key, [key, until_start, seconds] follow.
+-- by byte: see `push`. Places begin at 1. Of those with a unique key, [key, until_start, seconds, replace] follow;
+-- of follow-ups, [null, null, null, null, true].
 CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
     place int, queue text, id text, delay float8, data bytea, priority int, key text
 ) LANGUAGE sql IMMUTABLE AS
@@ -432,17 +587,19 @@ END $$;
 -- Queue those of the tasks whose id does not wait, and lock the others; return the places of the former.
 -- With a p_token that is not 0, a task may wait beside another one of its id.
 CREATE FUNCTION {s}.enqueue_or_keep(
-    p_base bigint, p_now timestamptz, p_token bigint, p_tasks json, p_except int[]
+    p_base bigint, p_now timestamptz, p_token bigint, p_tasks json, p_except int[],
+    p_batch bigint DEFAULT NULL
 ) RETURNS int[] LANGUAGE plpgsql AS $$
 DECLARE
     v_places int[];
 BEGIN
     WITH queued AS (
-        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, priority, unique_key)
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, priority, unique_key,
+            batch)
         SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
             t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
             p_now + t.delay * interval '1 s' + {s}.shift(t.priority), p_now + t.delay * interval '1 s',
-            p_token, t.data, t.priority, t.key
+            p_token, t.data, t.priority, t.key, p_batch
         FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
         ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
         ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
@@ -512,7 +669,7 @@ BEGIN
         WHERE (t->>0)::int <> ALL (v_queued)));
 END $$;
 
--- The same, one task after the other, where some have unique keys. A task that holds the key of one of
+-- The same, one task after the other, where some have unique keys or are follow-ups. A task that holds the key of one of
 -- them stays where it is, too. If that is newer than the snapshot of a transaction that is not READ
 -- COMMITTED, both run, and the key remains with the other one. With keys, SERIALIZABLE transactions read
 -- what others write, so they may conflict with each other.
@@ -531,6 +688,11 @@ DECLARE
     v_holders text := '';
     v_holder text;
     v_detail text;
+    v_batch bigint;
+    v_size int := 0;
+    v_old bigint;
+    v_member bigint;
+    v_settled bigint[] := '{}';
     t record;
 BEGIN
     IF p_server IS DISTINCT FROM {s}.server() THEN
@@ -540,10 +702,17 @@ BEGIN
     PERFORM {s}.lock_keys(array_agg(r.queue), array_agg(r.key)) FROM {s}.read_tasks(v_tasks) r;
     v_now := clock_timestamp();
     v_base := nextval('{s}.base');
+    INSERT INTO {s}.follow_up (batch, place, queue, id, priority, data)
+    SELECT v_base, (e->>0)::int, e->>1, e->>2, (e->>5)::int, decode(e->>4, 'base64')
+    FROM json_array_elements(v_tasks) e WHERE (e->>10)::boolean;
+    IF FOUND THEN
+        v_batch := v_base;
+    END IF;
     FOR t IN
         SELECT (e->>0)::int AS place, e->>1 AS queue, e->>2 AS id, e->>6 AS key,
-            (e->>7)::boolean AS until_start, (e->>8)::float8 AS seconds, e AS task
-        FROM json_array_elements(v_tasks) e ORDER BY 1
+            (e->>7)::boolean AS until_start, (e->>8)::float8 AS seconds,
+            (e->>9)::boolean AS replace, e AS task
+        FROM json_array_elements(v_tasks) e WHERE (e->>10)::boolean IS NOT TRUE ORDER BY 1
     LOOP
         v_task := json_build_array(t.task);
         v_holder := NULL;
@@ -553,11 +722,23 @@ BEGIN
             IF t.key IS NOT NULL THEN
                 v_holder := {s}.holder(t.queue, t.key, true);
             END IF;
+            IF v_holder IS NOT NULL AND t.replace THEN  -- a rollback brings it back
+                SELECT * INTO v_old, v_member FROM {s}.put_aside(t.queue, t.key, v_holder,
+                    v_base * 1000 + t.place);
+                IF v_old IS NOT NULL THEN
+                    v_holder := NULL;
+                    IF v_member = v_batch THEN
+                        v_size := v_size - 1;
+                    ELSE
+                        v_settled := v_settled || v_member;
+                    END IF;
+                END IF;
+            END IF;
             IF v_holder IS NULL THEN
                 IF v_isolation <> 'serializable' THEN
                     v_returned := {s}.keep_returned(v_task);
                 END IF;
-                v_queued := {s}.enqueue_or_keep(v_base, v_now, 0, v_task, v_returned);
+                v_queued := {s}.enqueue_or_keep(v_base, v_now, 0, v_task, v_returned, v_batch);
                 IF t.key IS NOT NULL AND v_queued <> '{}' THEN
                     PERFORM {s}.hold_key(t.queue, t.key, t.id, v_base * 1000 + t.place, t.until_start,
                         t.seconds);
@@ -568,15 +749,26 @@ BEGIN
             IF v_detail <> '' THEN  -- between transactions of the application
                 RAISE;
             END IF;
-            v_queued := {s}.enqueue_or_keep(v_base, v_now, 1, v_task, '{}');
+            v_queued := {s}.enqueue_or_keep(v_base, v_now, 1, v_task, '{}', v_batch);
         END;
         IF v_queued = '{}' THEN
             v_places := v_places || ' ' || t.place;
+        ELSE
+            v_size := v_size + 1;
         END IF;
         IF v_holder IS NOT NULL THEN
             v_holders := v_holders || chr(31) || t.place || ' ' || v_holder;
         END IF;
     END LOOP;
+    IF v_batch IS NOT NULL THEN
+        INSERT INTO {s}.batch (id, tasks, remaining) VALUES (v_batch, v_size, v_size);
+        IF v_size = 0 THEN
+            PERFORM {s}.queue_follow_ups(v_batch, v_now);
+        END IF;
+    END IF;
+    IF v_settled <> '{}' THEN
+        PERFORM {s}.settle_batches(v_settled, array_fill(true, ARRAY[cardinality(v_settled)]), v_now);
+    END IF;
     RETURN pg_current_xact_id() || v_places || v_holders;
 END $$;
 
@@ -613,9 +805,33 @@ BEGIN
     RETURN {s}.results(p_commits);
 END $$;
 
+-- Remove those of these tasks that the commit of that base has pushed, and that were never leased.
+CREATE FUNCTION {s}.remove_pushed(p_base bigint, p_queues text[], p_ids text[]) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_removed bigint[];
+BEGIN
+    WITH removed AS (
+        DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
+            SELECT (SELECT k.ctid FROM {s}.task k
+                WHERE k.queue = a.queue AND k.id = a.id AND k.token = 0
+                    AND k.seq > p_base * 1000 AND k.seq <= p_base * 1000 + 1000 LIMIT 1 FOR UPDATE)
+            FROM unnest(p_queues, p_ids) AS a(queue, id)))
+        RETURNING queue, delayed, unique_key, seq),
+    freed AS (
+        DELETE FROM {s}.held_key h USING removed r
+        WHERE h.queue = r.queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
+    counted AS (
+        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+        SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue)
+    SELECT array_agg(seq) INTO v_removed FROM removed;
+    PERFORM {s}.forget_replaced(p_base);
+    PERFORM {s}.put_back(v_removed);
+END $$;
+
 -- Refuse a commit, or remove those of its tasks that were never leased.
 CREATE FUNCTION {s}.abort(p_commit text, p_queues text[], p_ids text[]) RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_seqscan = off AS $$
 DECLARE
     v_base bigint;
 BEGIN
@@ -626,18 +842,15 @@ BEGIN
         RETURN;
     END IF;
     UPDATE {s}.pushed SET base = 0, at = clock_timestamp() WHERE id = p_commit;
-    WITH removed AS (
-        DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
-            SELECT (SELECT k.ctid FROM {s}.task k
-                WHERE k.queue = a.queue AND k.id = a.id AND k.token = 0
-                    AND k.seq > v_base * 1000 AND k.seq <= v_base * 1000 + 1000 LIMIT 1 FOR UPDATE)
-            FROM unnest(p_queues, p_ids) AS a(queue, id)))
-        RETURNING queue, delayed, unique_key, seq),
-    freed AS (
-        DELETE FROM {s}.held_key h USING removed r
-        WHERE h.queue = r.queue AND h.unique_key = r.unique_key AND h.seq = r.seq)
-    INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
-    SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), -count(*) FROM removed GROUP BY queue;
+    PERFORM {s}.lock_keys(array_agg(queue), array_agg(unique_key)) FROM {s}.replaced
+    WHERE replaced_by > v_base * 1000 AND replaced_by <= v_base * 1000 + 1000;
+    PERFORM {s}.remove_pushed(v_base, p_queues, p_ids);
+    DELETE FROM {s}.batch WHERE id = v_base;
+    IF FOUND THEN
+        DELETE FROM {s}.follow_up WHERE batch = v_base;
+    ELSE  -- a step may have queued the follow-ups meanwhile
+        PERFORM {s}.remove_pushed(v_base, p_queues, p_ids);
+    END IF;
 END $$;
 
 -- Limits.
@@ -792,20 +1005,23 @@ BEGIN
     RETURN {s}.pause(p_queues, p_after, p_since);
 END $$;
 
--- Apply the outcomes of tasks other than 'ack'; return the queues of those that died. Databases have this
--- function under its old name.
+-- Apply the outcomes of tasks other than 'ack'; return the queues of those that died, and their batches.
+-- Databases have this function under its old name.
 CREATE FUNCTION {s}.settle_outcomes(
     p_verdicts text[], p_queues text[], p_ids text[], p_seqs bigint[], p_tokens bigint[],
-    p_delays float8[], p_datas bytea[], p_reasons text[], p_tracebacks text[]
-) RETURNS text[] LANGUAGE plpgsql
+    p_delays float8[], p_datas bytea[], p_reasons text[], p_tracebacks text[],
+    OUT o_deaths text[], OUT o_batches bigint[]
+) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_due timestamptz;
-    v_deaths text[] := '{}';
     v_key text;
+    v_batch bigint;
     o record;
 BEGIN
+    o_deaths := '{}';
+    o_batches := '{}';
     FOR o IN
         SELECT * FROM unnest(
             p_verdicts, p_queues, p_ids, p_seqs, p_tokens, p_delays, p_datas, p_reasons, p_tracebacks)
@@ -815,17 +1031,18 @@ BEGIN
             THEN v_now + o.delay * interval '1 s' END;
         IF o.verdict IN ('dead', 'expired') THEN
             UPDATE {s}.task t SET state = 'd', at = v_now, delayed = false, reason = o.reason,
-                traceback = o.traceback, data = coalesce(o.data, t.data)
+                traceback = o.traceback, data = coalesce(o.data, t.data), batch = -t.batch
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
                 AND t.token = o.token AND state <> 'w' AND state <> 'd'
-            RETURNING unique_key INTO v_key;
+            RETURNING unique_key, -t.batch INTO v_key, v_batch;
             IF FOUND THEN
                 IF v_key IS NOT NULL THEN
                     PERFORM {s}.free_key(o.queue, v_key, o.seq);
                 END IF;
                 INSERT INTO {s}.tally (queue, leased, dead, died, failed, expired)
                 VALUES (o.queue, -1, 1, 1, (o.verdict = 'dead')::int, (o.verdict = 'expired')::int);
-                v_deaths := v_deaths || o.queue;
+                o_deaths := o_deaths || o.queue;
+                o_batches := o_batches || v_batch;
             END IF;
         ELSE
             UPDATE {s}.task t SET state = 'w',
@@ -841,14 +1058,14 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
-    RETURN v_deaths;
 END $$;
 
 -- Apply outcomes, reclaim and reserve. The first row of the result has no queue: `o_pause` is the seconds
 -- until there is something to do, `o_took` those that the scans took, `o_at` the time by this
--- server's clock. `o_complete` tells whether all tasks that wait after the given marks were found; it is
--- NULL if those of a queue that is paused or has a limit were not looked for. `o_reclaimed` tells whether
--- all expired leases were found. The other rows are leases.
+-- server's clock, `o_wake` the queues of follow-ups that were queued: their workers have to be woken after
+-- the commit. `o_complete` tells whether all tasks that wait after the given marks were found; it is NULL
+-- if those of a queue that is paused or has a limit were not looked for. `o_reclaimed` tells whether all
+-- expired leases were found. The other rows are leases.
 CREATE FUNCTION {s}.step(
     p_queues text[], p_after timestamptz[], p_since timestamptz,
     p_limit int, p_lease float8, p_max_lost int, p_token bigint,
@@ -859,7 +1076,7 @@ CREATE FUNCTION {s}.step(
 ) RETURNS TABLE (
     o_queue text, o_id text, o_data bytea, o_seq bigint, o_lost int, o_waited float8,
     o_at timestamptz, o_pause float8, o_took float8, o_complete boolean,
-    o_reclaimed boolean, o_priority int
+    o_reclaimed boolean, o_priority int, o_wake text[]
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -886,6 +1103,10 @@ DECLARE
     v_changed text[] := p_ack_queues || p_out_queues;  -- where tasks have begun or ended
     v_left_out boolean := false;
     v_most int;
+    v_settled bigint[] := '{}';
+    v_done int;
+    v_died bigint[];
+    v_wake text[];
 BEGIN
     IF p_slept THEN
         PERFORM pg_advisory_unlock_all();
@@ -901,16 +1122,20 @@ BEGIN
             FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq));
         WITH done AS (
             DELETE FROM {s}.task WHERE ctid = ANY (v_found)
-            RETURNING queue, state, delayed)
-        INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
-        SELECT queue, -count(*) FILTER (WHERE state = 'w'),
-            -count(*) FILTER (WHERE state = 'w' AND delayed),
-            -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
-        FROM done GROUP BY queue;
+            RETURNING queue, state, delayed, batch),
+        counted AS (
+            INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
+            SELECT queue, -count(*) FILTER (WHERE state = 'w'),
+                -count(*) FILTER (WHERE state = 'w' AND delayed),
+                -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
+            FROM done GROUP BY queue)
+        SELECT coalesce(array_agg(batch), '{}') INTO v_settled FROM done WHERE batch > 0;
     END IF;
+    v_done := cardinality(v_settled);
     IF p_verdicts IS NOT NULL THEN
-        v_deaths := {s}.settle_outcomes(p_verdicts, p_out_queues, p_out_ids, p_out_seqs, p_out_tokens,
-            p_delays, p_datas, p_reasons, p_tracebacks);
+        SELECT * INTO v_deaths, v_died FROM {s}.settle_outcomes(p_verdicts, p_out_queues, p_out_ids,
+            p_out_seqs, p_out_tokens, p_delays, p_datas, p_reasons, p_tracebacks);
+        v_settled := v_settled || v_died;
     END IF;
     IF EXISTS (SELECT FROM {s}.queue_limit) THEN
         v_limited := {s}.lock_limits(p_queues || p_ack_queues || p_out_queues);
@@ -929,19 +1154,23 @@ BEGIN
                         || ' times: its worker died or froze while it ran' END,
                     traceback = NULL,
                     unique_key = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN NULL
-                        ELSE t.unique_key END
+                        ELSE t.unique_key END,
+                    batch = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN -t.batch
+                        ELSE t.batch END
                 WHERE t.ctid = ANY (ARRAY(
                     SELECT ctid FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'l' AND at >= p_since AND at <= v_now
                     ORDER BY at, seq LIMIT 250 FOR UPDATE SKIP LOCKED))
-                RETURNING t.state),
+                RETURNING t.state, t.batch),
             counted AS (
                 INSERT INTO {s}.tally (queue, leased, waiting, lost, dead, died)
                 SELECT p_queues[n], -count(*), count(*) FILTER (WHERE state = 'w'), count(*),
                     count(*) FILTER (WHERE state = 'd'), count(*) FILTER (WHERE state = 'd')
                 FROM ended HAVING count(*) > 0
                 RETURNING lost, dead)
-            SELECT lost, dead INTO v_ended, v_dead FROM counted;
+            SELECT lost, dead, (SELECT array_agg(-batch) FROM ended WHERE state = 'd' AND batch < 0)
+            INTO v_ended, v_dead, v_died FROM counted;
+            v_settled := v_settled || v_died;
             IF v_ended = 250 THEN
                 v_reclaimed := false;
             END IF;
@@ -949,6 +1178,12 @@ BEGIN
                 v_deaths := v_deaths || array_fill(p_queues[n], ARRAY[v_dead]);
             END IF;
         END LOOP;
+    END IF;
+    IF v_settled <> '{}' THEN
+        v_wake := {s}.settle_batches(v_settled, ARRAY(
+            SELECT n > v_done FROM generate_series(1, cardinality(v_settled)) n ORDER BY n), v_now);
+    END IF;
+    IF p_limit > 0 THEN
         v_paused := ARRAY(SELECT queue FROM {s}.paused WHERE queue = ANY (p_queues) AND until > v_now);
         -- A suspect is leased alone: the step ends after it, if it is the first, or else before it.
         FOR n IN 1 .. cardinality(p_queues) LOOP
@@ -1016,7 +1251,7 @@ BEGIN
                 SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), count(*)
                 FROM taken GROUP BY queue)
             SELECT queue, id, data, seq, lost, extract(epoch FROM v_now - due)::float8, due,
-                NULL::float8, NULL::float8, NULL::boolean, NULL::boolean, priority::int
+                NULL::float8, NULL::float8, NULL::boolean, NULL::boolean, priority::int, NULL::text[]
             FROM taken ORDER BY array_position(p_queues, queue), priority DESC, due, seq;
         IF v_room = 0 THEN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
@@ -1046,7 +1281,7 @@ BEGIN
         PERFORM {s}.fold();
     END IF;
     RETURN QUERY SELECT NULL::text, NULL::text, NULL::bytea, NULL::bigint, NULL::int, NULL::float8,
-        v_now, v_pause, v_took, CASE WHEN NOT v_left_out THEN v_complete END, v_reclaimed, NULL::int;
+        v_now, v_pause, v_took, CASE WHEN NOT v_left_out THEN v_complete END, v_reclaimed, NULL::int, v_wake;
 END $$;
 
 -- For each task that died, drop up to two of the oldest dead letters that are too many or too old.
@@ -1089,6 +1324,9 @@ BEGIN
     DELETE FROM {s}.pushed WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.pushed WHERE at < clock_timestamp() - interval '300 s'
         ORDER BY at LIMIT 5000 FOR UPDATE SKIP LOCKED));
+    DELETE FROM {s}.replaced WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {s}.replaced WHERE since < clock_timestamp() - interval '300 s'
+        ORDER BY since LIMIT 5000 FOR UPDATE SKIP LOCKED));
     DELETE FROM {s}.held_key WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.held_key WHERE done AND until < clock_timestamp()
         ORDER BY until LIMIT 5000 FOR UPDATE SKIP LOCKED));
@@ -1149,44 +1387,52 @@ BEGIN
         SELECT data, seq, lost FROM taken;
 END $$;
 
-CREATE FUNCTION {s}.cancel(p_queue text, p_id text) RETURNS bytea LANGUAGE plpgsql AS $$
+-- Also return the queues of follow-ups that were queued, as `step` does.
+CREATE FUNCTION {s}.cancel(p_queue text, p_id text, OUT o_data bytea, OUT o_wake text[])
+LANGUAGE plpgsql AS $$
 DECLARE
     v_tid tid := {s}.find_waiting(p_queue, p_id);
-    v_data bytea;
+    v_batch bigint;
 BEGIN
     WITH removed AS (
-        DELETE FROM {s}.task t WHERE t.ctid = v_tid RETURNING t.data, t.delayed, t.unique_key, t.seq),
+        DELETE FROM {s}.task t WHERE t.ctid = v_tid
+        RETURNING t.data, t.delayed, t.unique_key, t.seq, t.batch),
     freed AS (
         DELETE FROM {s}.held_key h USING removed r
         WHERE h.queue = p_queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
     counted AS (
         INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
         SELECT p_queue, -1, -delayed::int, 1 FROM removed)
-    SELECT data INTO v_data FROM removed;
-    RETURN v_data;
+    SELECT data, batch INTO o_data, v_batch FROM removed;
+    IF v_batch > 0 THEN
+        o_wake := {s}.settle_batches(ARRAY[v_batch], ARRAY[true], clock_timestamp());
+    END IF;
 END $$;
 
--- Return how many tasks it dropped: fewer than p_limit if none is left.
-CREATE FUNCTION {s}.drop_some(p_queue text, p_limit int) RETURNS bigint LANGUAGE plpgsql
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+-- Return how many tasks it dropped, fewer than p_limit if none is left; and the queues of follow-ups that
+-- were queued, as `step` does.
+CREATE FUNCTION {s}.drop_some(p_queue text, p_limit int, OUT o_dropped bigint, OUT o_wake text[])
+LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-    v_dropped bigint;
+    v_batches bigint[];
 BEGIN
     WITH removed AS (
         DELETE FROM {s}.task WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM {s}.task WHERE queue = p_queue AND state = 'w'
             ORDER BY at, seq LIMIT p_limit FOR UPDATE))
-        RETURNING delayed, unique_key, seq),
+        RETURNING delayed, unique_key, seq, batch),
     freed AS (
         DELETE FROM {s}.held_key h USING removed r
         WHERE h.queue = p_queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
     counted AS (
         INSERT INTO {s}.tally (queue, waiting, delayed, dropped)
         SELECT p_queue, -count(*), -count(*) FILTER (WHERE delayed), count(*)
-        FROM removed HAVING count(*) > 0
-        RETURNING dropped)
-    SELECT coalesce(sum(dropped), 0) INTO v_dropped FROM counted;
-    RETURN v_dropped;
+        FROM removed HAVING count(*) > 0)
+    SELECT count(*), array_agg(batch) FILTER (WHERE batch > 0) INTO o_dropped, v_batches FROM removed;
+    IF v_batches IS NOT NULL THEN
+        o_wake := {s}.settle_batches(v_batches, array_fill(true, ARRAY[cardinality(v_batches)]),
+            clock_timestamp());
+    END IF;
 END $$;
 
 CREATE FUNCTION {s}.find_dead(p_queue text, p_id text) RETURNS tid LANGUAGE plpgsql
@@ -1205,6 +1451,7 @@ DECLARE
     v_tid tid := {s}.find_dead(p_queue, p_id);
 BEGIN
     UPDATE {s}.task SET state = 'w', lost = 0, suspect = false, delayed = false, unique_key = NULL,
+        batch = NULL,
         at = clock_timestamp() + {s}.shift(priority), due = clock_timestamp(), reason = NULL,
         traceback = NULL
     WHERE ctid = v_tid;

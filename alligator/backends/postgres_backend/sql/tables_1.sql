@@ -18,6 +18,7 @@ CREATE TABLE {s}.store (
 -- -1), so that each priority is a range of the primary key: see `shift`. `due` is not.
 -- `token` is 0 until the first lease.
 -- `unique_key` is NULL if the task has none any more: it was dead. See held_key.
+-- `batch` is NULL if no batch counts the task; it is negative if it has counted the task, which is dead.
 CREATE TABLE {s}.task (
     queue text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -35,6 +36,7 @@ CREATE TABLE {s}.task (
     traceback text,
     data bytea NOT NULL,
     unique_key text COLLATE "C",
+    batch bigint,
     PRIMARY KEY (queue, state, at, seq)
 ) WITH (
     fillfactor = 90,
@@ -69,6 +71,22 @@ CREATE TABLE {s}.held_key (
 );
 CREATE INDEX held_key_done ON {s}.held_key (until) WHERE done;
 
+-- The tasks that others have replaced, for as long as these may be aborted. `replaced_by` is a seq.
+CREATE TABLE {s}.replaced (
+    seq bigint PRIMARY KEY,
+    replaced_by bigint NOT NULL,
+    since timestamptz NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    delayed boolean NOT NULL,
+    priority smallint NOT NULL,
+    due timestamptz NOT NULL,
+    data bytea NOT NULL,
+    unique_key text COLLATE "C" NOT NULL
+);
+CREATE INDEX replaced_by ON {s}.replaced (replaced_by);
+CREATE INDEX replaced_order ON {s}.replaced (since);
+
 -- The commits of the last five minutes, or of a day: see `push`. The tasks of a commit have a `seq` of
 -- base * 1000 + position, from 1. A base of 0 means that the commit was aborted.
 CREATE SEQUENCE {s}.base;
@@ -82,6 +100,26 @@ CREATE TABLE {s}.pushed (
     autovacuum_vacuum_cost_delay = 0
 );
 CREATE INDEX pushed_order ON {s}.pushed (at);
+
+-- The tasks of a commit that has follow-ups: how many were queued, how many of them are not settled, and
+-- how many did not succeed. The id is the base of the commit.
+CREATE TABLE {s}.batch (
+    id bigint PRIMARY KEY,
+    tasks int NOT NULL,
+    remaining int NOT NULL,
+    dead int NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+-- Their `place` is that in their commit: once queued, a follow-up has a `seq` of its commit.
+CREATE TABLE {s}.follow_up (
+    batch bigint NOT NULL,
+    place int NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    priority smallint NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (batch, place)
+);
 
 -- The counters are a ledger: each transaction adds rows of differences, so that no two wait for the
 -- same row. `fold` adds up old rows.

@@ -15,4 +15,5 @@ local payload = call('HGET', queue .. ':job', key)
 update_keys(queue, { key }, 'gone')
 forget(queue, key)
 add(queue, 'canceled', 1)
+settle(queue, { key }, 1, clock())
 return payload

@@ -18,9 +18,11 @@
 --          has none
 --   :begun ZSET  when (µs) -> the same: when its last tasks began, as many as the limit lets begin
 --   :own, :uniq, :cool  the unique keys: see unique.lua
+--   :then  HASH  key -> the key of the batch that counts the task until it is settled: see batches.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
--- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls.
+-- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, and the
+-- batches ID:batch of commits with follow-ups.
 --
 -- A task is in exactly one of the three sorted sets. Its key is its id. If a newer task has the same id,
 -- the key of the older one, which is leased or dead, becomes its id, ALIAS and its generation.

@@ -16,5 +16,6 @@ if #ids > 0 then
     forget_alias(queue, key)
   end
   add(queue, 'dropped', #ids)
+  settle(queue, ids, 1, clock())
 end
 return #ids

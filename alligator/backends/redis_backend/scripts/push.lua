@@ -5,7 +5,8 @@
 -- ARGV  seconds to keep the marker; the deadline of the push (µs); 0 if the id was chosen, so that an
 --       abort of it is ignored, else 1; for each queue its name, how many tasks, and for each task its
 --       id, payload, delay (µs; with a + before it if its priority is high, a - if it is low; with a
---       unique key, ALIAS, how it is held, ALIAS, ms to hold it at least, ALIAS and the unique key follow)
+--       unique key, ALIAS, how it is held, or 'r' to replace the task that holds it, ALIAS, ms to hold it at
+--       least, ALIAS and the unique key follow)
 -- Returns 0 if the commit was aborted before, -1 if it arrives after its deadline, else 1, or the
 -- positions of its duplicates among its tasks if there are any; the positions of those whose unique key
 -- is held are lists, with the id of the task that holds it.
@@ -60,40 +61,30 @@ if KEYS[2] ~= marker then
   call('DEL', KEYS[2])
 end
 
--- Move a leased or dead task to an alias, because a newer one takes its id.
-local function move_aside(queue, id)
-  local fence = modern(call('HGET', queue .. ':try', id), whole(now))
-  local generation = string.sub(fence, 1, 16)
-  local alias = id .. ALIAS .. generation
-  for _, state in ipairs({ ':run', ':dead' }) do
-    local score = call('ZSCORE', queue .. state, id)
-    if score then
-      call('ZREM', queue .. state, id)
-      call('ZADD', queue .. state, score, alias)
-      call('HSET', queue .. ':job', alias, call('HGET', queue .. ':job', id))
-      call('HSET', queue .. ':try', alias, fence)
-      local why = call('HGET', queue .. ':why', id)
-      if why then
-        call('HSET', queue .. ':why', alias, why)
-      end
-      local held = call('HGET', queue .. ':own', id)
-      if held then
-        call('HDEL', queue .. ':own', id)
-        call('HSET', queue .. ':own', alias, held)
-      end
-      local others = call('HGET', queue .. ':alt', id)
-      call('HSET', queue .. ':alt', id, others and others .. ' ' .. generation or generation)
-    end
-  end
-  call('HDEL', queue .. ':try', id)
-  call('HDEL', queue .. ':why', id)
-end
-
 -- Return the id of the task that holds a unique key; nothing if it is free.
 local function holder_of(queue, unique)
   local cool = queue .. ':cool' .. ALIAS .. unique
   return call('HGET', queue .. ':uniq', unique)
     or string.match(call('GET', cool) or '', '^%S+ (.*)$')
+end
+
+-- Remove the task that holds a unique key only until its start, if it waits, for one that is being queued;
+-- return what has to be kept for an abort of the push, nothing if it stays.
+local function replace(queue, holder, unique)
+  local how, own = string.match(call('HGET', queue .. ':own', holder) or '', '^(%a) %S+ (.*)$')
+  local score = call('ZSCORE', queue .. ':due', holder)
+  if how ~= 's' or own ~= unique or not score or call('HEXISTS', queue .. ':try', holder) == 1
+    or call('EXISTS', queue .. ':cool' .. ALIAS .. unique) == 1 then
+    return
+  end
+  local payload = call('HGET', queue .. ':job', holder)
+  call('ZREM', queue .. ':due', holder)
+  call('HDEL', queue .. ':job', holder)
+  call('HDEL', queue .. ':own', holder)
+  call('HDEL', queue .. ':uniq', unique)
+  add(queue, 'canceled', 1)
+  settle(queue, { holder }, 1, now)
+  return { holder, payload, score, unique }
 end
 
 -- Give a new task its unique key, which is free.
@@ -128,6 +119,15 @@ for k = 4, #KEYS do
   -- Those that are ready at once get different times, so that they keep their order: the microseconds
   -- from now on. These have passed when this script ends, because it needs more than one per task.
   local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
+
+  local function add_pending()
+    if #scores > 0 then
+      call('HSET', queue .. ':job', unpack(payloads))
+      call('ZADD', queue .. ':due', unpack(scores))
+      payloads, scores = {}, {}
+    end
+  end
+
   for i, id in ipairs(ids) do
     local is_taken = there[i] or (others and others[i])
     local place = at + 3 * i - 1
@@ -138,6 +138,16 @@ for k = 4, #KEYS do
     end
     local is_known = ours[id] or (is_taken and find_waiting(queue, id))
     local holder = unique and not is_known and holder_of(queue, unique)
+    local old
+    if holder and how == 'r' then
+      add_pending()  -- it may be of this push
+      old = replace(queue, holder, unique)
+    end
+    if old then
+      holder, how = nil, 's'
+    elseif how == 'r' then
+      how = 's'
+    end
     if holder then
       holders = holders or {}
       holders[whole(before + i - 1)] = holder
@@ -160,11 +170,16 @@ for k = 4, #KEYS do
         score = due - (sign == '+' and HIGH or (sign == '-' and LOW or NORMAL))
       end
       new = new + 1
-      payloads[2 * new - 1], payloads[2 * new] = id, ARGV[place + 1]
-      scores[2 * new - 1], scores[2 * new] = whole(score), id
-      ours[id] = scores[2 * new - 1]
+      local last = #scores
+      payloads[last + 1], payloads[last + 2] = id, ARGV[place + 1]
+      scores[last + 1], scores[last + 2] = whole(score), id
+      ours[id] = scores[last + 1]
       if due < first then
         first = due
+      end
+      if old then
+        call('SET', queue .. ':old' .. ALIAS .. id, cjson.encode({ whole(score), unpack(old) }), 'EX', 300)
+        call('SET', queue .. ':aside' .. ALIAS .. old[1], old[3], 'EX', 300)
       end
     end
   end
@@ -173,8 +188,7 @@ for k = 4, #KEYS do
   added[queue] = ours
 
   if new > 0 then
-    call('HSET', queue .. ':job', unpack(payloads))
-    call('ZADD', queue .. ':due', unpack(scores))
+    add_pending()
     if call('HINCRBY', queue .. ':cnt', 'pushed', new) == new then
       call('SADD', KEYS[3], name)
     end

@@ -24,6 +24,7 @@ local stamp = whole(now)
 -- at most two, so that their number shrinks and the script stays short.
 local function bury(queue, key, why)
   update_keys(queue, { key }, 'gone')
+  settle(queue, { key }, 1, now)
   call('ZADD', queue .. ':dead', now, key)
   call('HSET', queue .. ':why', key, why)
   add(queue, 'died', 1)
@@ -67,6 +68,7 @@ function apply.ack(queue, at)
   end
   local done = call('ZREM', queue .. ':run', unpack(ids))
   update_keys(queue, ids, 'done')
+  settle(queue, ids, 0, now)
   call('HDEL', queue .. ':job', unpack(ids))
   call('HDEL', queue .. ':try', unpack(ids))
   if done < count then
@@ -335,6 +337,7 @@ for i = 2, #reply do
     fences[k] = fence
     if not payloads[k] then
       update_keys(KEYS[place], { keys[k] }, 'gone')
+      settle(KEYS[place], { keys[k] }, 1, now)
     else
       words[#words + 1] = keys[k]
       words[#words + 1] = fence

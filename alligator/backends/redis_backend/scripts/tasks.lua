@@ -70,6 +70,37 @@ local function find_dead(queue, id)
   return found
 end
 
+-- Move a leased or dead task to an alias, because a newer one takes its id.
+local function move_aside(queue, id)
+  local fence = modern(call('HGET', queue .. ':try', id), whole(clock()))
+  local generation = string.sub(fence, 1, 16)
+  local alias = id .. ALIAS .. generation
+  for _, state in ipairs({ ':run', ':dead' }) do
+    local score = call('ZSCORE', queue .. state, id)
+    if score then
+      call('ZREM', queue .. state, id)
+      call('ZADD', queue .. state, score, alias)
+      call('HSET', queue .. ':job', alias, call('HGET', queue .. ':job', id))
+      call('HSET', queue .. ':try', alias, fence)
+      local why = call('HGET', queue .. ':why', id)
+      if why then
+        call('HSET', queue .. ':why', alias, why)
+      end
+      for _, kept in ipairs({ ':own', ':then' }) do
+        local found = call('HGET', queue .. kept, id)
+        if found then
+          call('HDEL', queue .. kept, id)
+          call('HSET', queue .. kept, alias, found)
+        end
+      end
+      local others = call('HGET', queue .. ':alt', id)
+      call('HSET', queue .. ':alt', id, others and others .. ' ' .. generation or generation)
+    end
+  end
+  call('HDEL', queue .. ':try', id)
+  call('HDEL', queue .. ':why', id)
+end
+
 -- Remove the generation of a deleted task; only an alias has one.
 local function forget_alias(queue, key)
   local id, generation = string.match(key, '^(.*)' .. ALIAS .. '(%d+)$')

@@ -5,6 +5,9 @@
 --   :cool, ALIAS and a unique key: ticket, id; until it expires, the key is held also by a task that has
 --          started or is done
 --
+--   :old, ALIAS and id   the task that the one of this id has replaced, for an abort: see push and abort
+--   :aside, ALIAS and id  the score of a task that was replaced, or 'aborted'
+--
 -- How: 's' until its first lease, 'd' until it is done, 'c' only for as long as :cool. The ticket, which
 -- no other push has, is '0' if there is no :cool.
 

@@ -1,0 +1,29 @@
+"""The tasks of a queue in memory, listed for people who look at them."""
+
+from collections.abc import Iterable, Mapping
+from heapq import nsmallest
+
+from ..base import Peeked, Scheduled
+from .entry import Entry
+
+
+def scheduled(name: str, entries: Mapping[int, Entry], limit: int, now: float) -> list[Scheduled]:
+    """Return the scheduled ones of *entries*, by their numbers, the next first."""
+    waiting = (
+        (*entry.position, entry.number)
+        for entry in entries.values()
+        if not entry.leased and entry.due > now
+    )
+    return [
+        Scheduled(name, entry.task_id, entry.data, due - now)
+        for due, _, number in nsmallest(limit, waiting)
+        for entry in [entries[number]]
+    ]
+
+
+def peek(name: str, entries: Iterable[Entry], dead: Iterable[Entry], now: float) -> list[Peeked]:
+    """Return the tasks that are not leased."""
+    found = [(entry, "dead") for entry in dead]
+    waiting = (entry for entry in entries if not entry.leased)
+    found += [(entry, "scheduled" if entry.due > now else "ready") for entry in waiting]
+    return [Peeked(name, entry.task_id, entry.data, state) for entry, state in found]
