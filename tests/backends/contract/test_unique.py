@@ -500,7 +500,7 @@ def test_commit_replaces_its_own_tasks_in_their_order(client: Client) -> None:
     ]
 
     for _ in range(2):  # a repeated commit replaces nothing
-        [place] = client.push_many(messages, commit_id="c1") or ()
+        [place] = list(client.push_many(messages, commit_id="c1") or ())
         assert isinstance(place, Held)
         assert (place, place.task_id) == (3, "b")
         assert waiting(client) == ["b", "x"]
