@@ -15,9 +15,11 @@ from tests.harness.programs import eventually
 
 
 def sleepers(query: Query) -> int:
+    """Return how many locks show a worker that sleeps; it looks for tasks once more before that."""
     [(number,)] = query(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1634494569"
-        " AND mode = 'ShareLock' AND granted"
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND classid = 1634494569 AND mode = 'ShareLock' AND granted"
+        " AND state = 'idle'"
     )
     return int(number)
 
