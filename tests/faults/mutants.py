@@ -277,8 +277,8 @@ MUTANTS = [
     Mutant(
         "undoing takes what a worker has had",
         "abort.lua",
-        "call('HEXISTS', queue .. ':try', id) == 1",
-        "false",
+        "return due and call('HEXISTS', queue .. ':try', id) == 0 and is_of_push",
+        "return due and is_of_push",
         released_then_undone,
     ),
     Mutant(
@@ -360,8 +360,8 @@ MUTANTS = [
     Mutant(
         "a paused queue is reserved from",
         "sqlite_backend/writes.py",
-        "until > self.now or (is_limited",
-        "(is_limited",
+        "            if until > self.now:\n                continue\n",
+        "            if is_limited and until > self.now:\n                continue\n",
         paused,
     ),
     Mutant(
