@@ -6,6 +6,7 @@ from time import monotonic
 from alligator.backends import open_client, redis_backend
 from alligator.backends.base import Client, Commit, Message
 from tests.backends.contract import (
+    test_follow_ups,
     test_ids,
     test_limits,
     test_outcomes,
@@ -70,6 +71,16 @@ def canceled(client: Client) -> None:
 def undone(client: Client) -> None:
     """Check that an aborted push frees its key."""
     test_unique.test_aborted_task_holds_no_key(client, test_unique.DONE)
+
+
+def dead(client: Client) -> None:
+    """Check that a follow-up learns how many tasks died."""
+    test_follow_ups.test_dead_task_counts_as_settled(client, "dead")
+
+
+def dropped(client: Client) -> None:
+    """Check that a follow-up waits for no canceled or dropped task."""
+    test_follow_ups.test_canceled_and_dropped_tasks_count_as_settled(client, 0.0)
 
 
 def brought_back(client: Client) -> None:

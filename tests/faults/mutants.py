@@ -5,21 +5,10 @@ made in memory; the model of `tests.backends.test_model`, or a test of the contr
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from hashlib import sha1
-from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 from uuid import uuid4
 
-import pytest
 from rich.console import Console
 
-from alligator.backends import open_client, redis_backend, sqlite_backend
-from alligator.backends.base import Client
-from alligator.backends.redis_backend import commits as redis_commits
-from alligator.backends.sqlite_backend import batches, keys, limits, replaced, schema, writes
 from tests.backends.contract import (
     test_follow_ups,
     test_ids,
@@ -31,7 +20,6 @@ from tests.backends.contract import (
     test_undoing,
     test_unique,
 )
-from tests.backends.test_model import compare
 from tests.faults.judges import (
     at_once,
     begun_then_undone,
@@ -40,6 +28,8 @@ from tests.faults.judges import (
     chosen,
     chosen_and_cut_twice,
     cut_in_both_attempts,
+    dead,
+    dropped,
     expired,
     held,
     newer,
@@ -50,44 +40,8 @@ from tests.faults.judges import (
     starts,
     undone,
 )
+from tests.faults.mutant import Mutant, survives
 from tests.harness.store_servers import valkey_server
-
-Judge = Callable[[Client], object]
-
-
-def model(client: Client) -> None:
-    """Compare the store with the model, always over the same histories.
-
-    They are more than in the test of the model: a mistake may show only in few of them.
-    """
-    compare(client, examples=400, derandomize=True)
-
-
-class Mutant(NamedTuple):
-    """A mistake: in this file, *right* is replaced by *wrong*."""
-
-    name: str
-    file: str
-    right: str
-    wrong: str
-    judge: Judge = model
-
-    @property
-    def is_of_sqlite(self) -> bool:
-        return self.file.startswith("sqlite_")
-
-
-MODULES: dict[str, ModuleType] = {
-    "redis_backend/commits.py": redis_commits,
-    "sqlite_backend/writes.py": writes,
-    "sqlite_backend/keys.py": keys,
-    "sqlite_backend/limits.py": limits,
-    "sqlite_backend/batches.py": batches,
-    "sqlite_backend/replaced.py": replaced,
-    "sqlite_backend/schema.py": schema,
-}
-"""The files that are Python."""
-
 
 MUTANTS = [
     Mutant("a late ack is not heard", "step.lua", "if done < count then", "if false then"),
@@ -606,18 +560,26 @@ MUTANTS = [
         "(true OR",
         started,
     ),
-    Mutant("an ack settles nothing", "step.lua", "settle(queue, ids, 0, now)", ""),
+    Mutant(
+        "an ack settles nothing",
+        "step.lua",
+        "settle(queue, ids, 0, now)",
+        "",
+        test_follow_ups.test_follow_up_is_queued_when_all_tasks_are_done,
+    ),
     Mutant(
         "a dead task settles nothing",
         "step.lua",
         "settle(queue, { key }, 1, now)\n  call('ZADD'",
         "call('ZADD'",
+        dead,
     ),
     Mutant(
         "a task that dies counts as one that succeeds",
         "step.lua",
         "settle(queue, { key }, 1, now)\n  call('ZADD'",
         "settle(queue, { key }, 0, now)\n  call('ZADD'",
+        dead,
     ),
     Mutant(
         "a task counts twice",
@@ -627,9 +589,19 @@ MUTANTS = [
         test_follow_ups.test_dead_task_that_runs_again_counts_once,
     ),
     Mutant(
-        "a canceled task settles nothing", "cancel.lua", "settle(queue, { key }, 1, clock())", ""
+        "a canceled task settles nothing",
+        "cancel.lua",
+        "settle(queue, { key }, 1, clock())",
+        "",
+        test_follow_ups.test_canceled_retry_counts_as_settled,
     ),
-    Mutant("a dropped task settles nothing", "drop_some.lua", "settle(queue, ids, 1, clock())", ""),
+    Mutant(
+        "a dropped task settles nothing",
+        "drop_some.lua",
+        "settle(queue, ids, 1, clock())",
+        "",
+        dropped,
+    ),
     Mutant(
         "an aborted batch queues its follow-up",
         "abort.lua",
@@ -638,10 +610,18 @@ MUTANTS = [
         lambda client: test_follow_ups.test_aborted_push_leaves_no_follow_up(client, 2),
     ),
     Mutant(
-        "an abort keeps a follow-up that was queued", "abort.lua", "batch .. ':queued')", "batch)"
+        "an abort keeps a follow-up that was queued",
+        "abort.lua",
+        "batch .. ':queued')",
+        "batch)",
+        test_follow_ups.test_abort_removes_a_follow_up_that_was_queued,
     ),
     Mutant(
-        "duplicates are waited for", "follow.lua", "if not is_known[place] then", "if true then"
+        "duplicates are waited for",
+        "follow.lua",
+        "if not is_known[place] then",
+        "if true then",
+        test_follow_ups.test_duplicates_are_not_waited_for,
     ),
     Mutant(
         "a repeated push counts its tasks again",
@@ -661,18 +641,21 @@ MUTANTS = [
         "sqlite_backend/writes.py",
         "self._settle(*run, is_dead=False)",
         "pass",
+        test_follow_ups.test_follow_up_is_queued_when_all_tasks_are_done,
     ),
     Mutant(
         "a lost task settles nothing",
         "sqlite_backend/writes.py",
         "self._settle(seq, is_dead=True)\n                self.execute",
         "self.execute",
+        test_follow_ups.test_task_that_was_lost_too_often_counts_as_settled,
     ),
     Mutant(
         "dropped tasks settle nothing",
         "sqlite_backend/writes.py",
         "for (batch,) in settled",
         "for (batch,) in ()",
+        dropped,
     ),
     Mutant(
         "a task counts twice",
@@ -686,12 +669,14 @@ MUTANTS = [
         "sqlite_backend/batches.py",
         "SET batch = ? WHERE seq > ?",
         "SET batch = ? WHERE seq >= ?",
+        test_follow_ups.test_commits_of_one_call_have_batches_of_their_own,
     ),
     Mutant(
         "a task is not counted as dead",
         "sqlite_backend/batches.py",
         "dead = dead + ?",
         "dead = dead * ?",
+        dead,
     ),
     Mutant(
         "an abort takes a follow-up from its worker",
@@ -728,6 +713,7 @@ MUTANTS = [
         "sqlite_backend/writes.py",
         "replaced.abort(self.execute, self.count, after, last)",
         "pass",
+        test_unique.test_aborts_of_tasks_that_replaced_each_other_bring_back_the_first,
     ),
     Mutant(
         "a task that was leased is replaced",
@@ -737,49 +723,6 @@ MUTANTS = [
         lambda client: test_unique.test_task_that_replaces_runs_beside_one_that_began(client, True),
     ),
 ]
-
-
-@contextmanager
-def applied(mutant: Mutant) -> Iterator[None]:
-    """Apply the mistake during the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        if mutant.file.endswith(".lua"):
-            name = mutant.file.removesuffix(".lua").upper()
-            module = redis_commits if hasattr(redis_commits, name) else redis_backend
-            script = getattr(module, name)
-            patch.setattr(script, "source", changed(mutant, script.source))
-            patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
-        else:
-            module = MODULES[mutant.file]
-            assert module.__file__ is not None
-            mistaken: dict[str, object] = {
-                "__name__": module.__name__,
-                "__package__": module.__package__,
-            }
-            exec(changed(mutant, Path(module.__file__).read_text("utf-8")), mistaken)
-            for name in mistaken.keys() & vars(module).keys():
-                if name.isupper():
-                    patch.setattr(module, name, mistaken[name])
-            for backend, name in ((sqlite_backend, "WriteTransaction"), (redis_backend, "Pusher")):
-                if name in mistaken and hasattr(module, name):
-                    patch.setattr(backend, name, mistaken[name])
-        yield
-
-
-def changed(mutant: Mutant, source: str) -> str:
-    """Return *source* with the mistake."""
-    assert source.count(mutant.right) == 1, f"{mutant.file} does not have it once: {mutant.right}"
-    return source.replace(mutant.right, mutant.wrong)
-
-
-def survives(mutant: Mutant, dsn: str) -> bool:
-    """Return whether no test detects the mistake, in a new, empty store."""
-    with applied(mutant), closing(open_client(dsn)) as client:
-        try:
-            mutant.judge(client)
-        except (Exception, pytest.fail.Exception):
-            return False
-    return True
 
 
 def try_all(console: Console) -> int:

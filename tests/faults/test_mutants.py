@@ -5,7 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.faults.mutants import MUTANTS, Mutant, survives
+from tests.faults.mutant import Mutant, survives
+from tests.faults.mutants import MUTANTS
 
 SOME = [
     mutant if number % 3 == 0 else pytest.param(mutant, marks=pytest.mark.slow)

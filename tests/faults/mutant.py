@@ -1,0 +1,95 @@
+"""One mistake in the code of a store, made in memory, and whether a test detects it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha1
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+from alligator.backends import open_client, redis_backend, sqlite_backend
+from alligator.backends.base import Client
+from alligator.backends.redis_backend import commits as redis_commits
+from alligator.backends.sqlite_backend import batches, keys, limits, replaced, schema, writes
+from tests.backends.test_model import compare
+
+Judge = Callable[[Client], object]
+
+
+def model(client: Client) -> None:
+    """Compare the store with the model, always over the same histories.
+
+    They are more than in the test of the model: a mistake may show only in few of them.
+    """
+    compare(client, examples=400, derandomize=True)
+
+
+class Mutant(NamedTuple):
+    """A mistake: in this file, *right* is replaced by *wrong*."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    judge: Judge = model
+
+    @property
+    def is_of_sqlite(self) -> bool:
+        return self.file.startswith("sqlite_")
+
+
+MODULES: dict[str, ModuleType] = {
+    "redis_backend/commits.py": redis_commits,
+    "sqlite_backend/writes.py": writes,
+    "sqlite_backend/keys.py": keys,
+    "sqlite_backend/limits.py": limits,
+    "sqlite_backend/batches.py": batches,
+    "sqlite_backend/replaced.py": replaced,
+    "sqlite_backend/schema.py": schema,
+}
+"""The files that are Python."""
+
+
+@contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    """Apply the mistake during the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mutant.file.endswith(".lua"):
+            name = mutant.file.removesuffix(".lua").upper()
+            module = redis_commits if hasattr(redis_commits, name) else redis_backend
+            script = getattr(module, name)
+            patch.setattr(script, "source", changed(mutant, script.source))
+            patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
+        else:
+            module = MODULES[mutant.file]
+            assert module.__file__ is not None
+            mistaken: dict[str, object] = {
+                "__name__": module.__name__,
+                "__package__": module.__package__,
+            }
+            exec(changed(mutant, Path(module.__file__).read_text("utf-8")), mistaken)
+            for name in mistaken.keys() & vars(module).keys():
+                if name.isupper():
+                    patch.setattr(module, name, mistaken[name])
+            for backend, name in ((sqlite_backend, "WriteTransaction"), (redis_backend, "Pusher")):
+                if name in mistaken and hasattr(module, name):
+                    patch.setattr(backend, name, mistaken[name])
+        yield
+
+
+def changed(mutant: Mutant, source: str) -> str:
+    """Return *source* with the mistake."""
+    assert source.count(mutant.right) == 1, f"{mutant.file} does not have it once: {mutant.right}"
+    return source.replace(mutant.right, mutant.wrong)
+
+
+def survives(mutant: Mutant, dsn: str) -> bool:
+    """Return whether no test detects the mistake, in a new, empty store."""
+    with applied(mutant), closing(open_client(dsn)) as client:
+        try:
+            mutant.judge(client)
+        except (Exception, pytest.fail.Exception):
+            return False
+    return True
