@@ -619,8 +619,8 @@ MUTANTS = [
     Mutant(
         "duplicates are waited for",
         "follow.lua",
-        "if not is_known[place] then",
-        "if true then",
+        "if not is_known[place] and call(",
+        "if call(",
         test_follow_ups.test_duplicates_are_not_waited_for,
     ),
     Mutant(
