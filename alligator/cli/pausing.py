@@ -10,7 +10,7 @@ import click
 from ..constants import MAX_SECONDS
 from ..gator import Gator
 from ..telemetry.logs import escape
-from .errors import Failure, WrongCommand, beside, report_errors
+from .errors import F, Failure, WrongCommand, beside, report_errors
 from .selection import queues_of
 from .source import IdsCommand, existing
 from .suggest import nearest
@@ -43,7 +43,9 @@ class SecondsRange(click.FloatRange):
         return number
 
 
-names_argument = click.argument("queue_words", nargs=-1, metavar="[QUEUE]...")
+def names_argument(command: F) -> F:
+    """Add the argument of names of queues to *command*, as `queue_words`."""
+    return click.argument("queue_words", nargs=-1, metavar="[QUEUE]...")(command)
 
 
 def pausing_commands(get_gator: Callable[[], Gator]) -> list[click.Command]:
