@@ -228,12 +228,11 @@ def test_commit_that_the_store_rejects_does_not_block_others(
         eventually(lambda: store.pushed == kept[1:])
         eventually(lambda: depth(gator) == 1)
 
-        content = spool_of(gator).content()
-        assert content.failing == 1
-        assert content.error == "BackendError: it is too large"
+        eventually(lambda: spool_of(gator).content().failing == 1)
+        assert spool_of(gator).content().error == "BackendError: it is too large"
 
     eventually(lambda: store.pushed == [*kept[1:], kept[0]])
-    assert spool_of(gator).content().failing == 0
+    eventually(lambda: spool_of(gator).content().failing == 0)
 
 
 @pytest.mark.parametrize("fails", [1, 1_000])
