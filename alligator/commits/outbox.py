@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from threading import RLock
 from time import time
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ from .databases import NOW, SQLITE, TABLE, ddl, insert, kind_of, with_parameters
 
 CLAIM_SECONDS = 10.0
 """For how long the rows that a relay reads are reserved for it in SQLite, which cannot lock rows."""
+
+FORK_SECONDS = 1.0
+"""For how long a fork waits at most until the outbox in a SQLite file is not in use."""
 
 MAX_COUNTED = 10_000
 """How many rows are counted at most: counting a million takes long."""
@@ -62,6 +66,8 @@ class Outbox:
 
     *connect* opens a connection of the DB-API. *run* calls a function that uses it, for a driver
     that needs an event loop. One thread at a time may use an outbox.
+
+    In SQLite it has no connection while the process forks: see `sqlite_backend.forks`.
     """
 
     def __init__(
@@ -76,6 +82,11 @@ class Outbox:
         self._dialect = self._paramstyle = ""
         self._run = run
         self._connection: Any = None
+        self._in_use = RLock()
+        """Held while a thread is in the driver, but not during a push."""
+        self._is_locked = False
+        """Whether the thread that forks has this lock."""
+        self._changes: list[tuple[str, Sequence[Any]]] = []
 
     def statement(self, commit_id: str, messages: Sequence[Message], dialect: str) -> "Statement":
         """Return what writes a commit, for a connection of the application."""
@@ -146,14 +157,18 @@ class Outbox:
         """
         rows: list[Row] = []
         try:
-            rows = self.call(lambda: self._claim(limit, grace))
+            with self._in_use:
+                rows = self.call(lambda: self._claim(limit, grace))
             yield rows
-            self.call(self._commit)
+            self._end_claim()
         except BaseException:
             with suppress(Exception):
-                self.call(lambda: self._connection.rollback())
-                self.release(rows)
-                self.call(self._commit)
+                self._changes.clear()
+                if self._dialect == SQLITE:
+                    self.release(rows)
+                    self._end_claim()
+                else:
+                    self.call(lambda: self._connection.rollback())
             self.close()
             raise
 
@@ -161,14 +176,12 @@ class Outbox:
         """Free claimed rows for the next attempt, of any relay."""
         if rows and self._dialect == SQLITE:  # others free them at the end of the transaction
             ids = _listed([row.id for row in rows])
-            sql = f"UPDATE {self.table} SET not_before = 0 WHERE id IN ({ids})"  # noqa: S608
-            self.call(lambda: self._execute(sql))
+            self._change(f"UPDATE {self.table} SET not_before = 0 WHERE id IN ({ids})")  # noqa: S608
 
     def remove(self, ids: Sequence[int]) -> None:
         """Delete claimed rows."""
         if ids:
-            sql = f"DELETE FROM {self.table} WHERE id IN ({_listed(ids)})"  # noqa: S608
-            self.call(lambda: self._execute(sql))
+            self._change(f"DELETE FROM {self.table} WHERE id IN ({_listed(ids)})")  # noqa: S608
 
     def remove_commits(self, commit_ids: Sequence[str]) -> None:
         """Delete the rows of these commits, in a transaction of its own."""
@@ -189,7 +202,7 @@ class Outbox:
             f"UPDATE {self.table} SET failures = failures + 1, "  # noqa: S608
             f"not_before = {now} + {delay:.3f}, error = ? WHERE id = {row.id:d}"
         )
-        self.call(lambda: self._execute(sql, (error[:500],)))
+        self._change(sql, (error[:500],))
 
     def content(self) -> Content:
         """Return what it holds."""
@@ -205,15 +218,34 @@ class Outbox:
 
     def close(self) -> None:
         """Close the connection; a later use opens another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(Exception):  # it is of no use any more
-                self.call(connection.close)
+        with self._in_use:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with suppress(Exception):  # it is of no use any more
+                    self.call(connection.close)
 
     def forget(self) -> None:
         """Drop the connection without closing it: it belongs to the parent of a forked process."""
         _of_parent.append(self._connection)
         self._connection = None
+        self._in_use = RLock()
+
+    # Registered as `Forkable`, if it is in SQLite.
+
+    def before_fork(self) -> None:
+        """Wait until no thread is in SQLite, whose locks a child would inherit; then close the file."""
+        self._is_locked = self._in_use.acquire(timeout=FORK_SECONDS)
+        if self._is_locked:
+            self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the relay continue; it opens the file again."""
+        if self._is_locked:
+            self._in_use.release()
+
+    def after_fork_in_child(self) -> None:
+        """Drop what belongs to the parent."""
+        self.forget()
 
     # Inside a transaction of the relay.
 
@@ -228,17 +260,37 @@ class Outbox:
             self._commit()
             return result
 
-        try:
-            return self.call(run)
-        except BaseException:
-            self.close()
-            raise
+        with self._in_use:
+            try:
+                return self.call(run)
+            except BaseException:
+                self.close()
+                raise
+
+    def _change(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Change claimed rows, at the latest when the claim ends."""
+        if self._dialect == SQLITE:  # the push must not happen inside a transaction
+            self._changes.append((sql, parameters))
+        else:
+            self.call(lambda: self._execute(sql, parameters))
+
+    def _end_claim(self) -> None:
+        if self._dialect == SQLITE:
+            changes, self._changes = self._changes, []
+            if changes:
+                self._in_transaction(lambda: [self._execute(*change) for change in changes])
+        else:
+            self.call(self._commit)
 
     def _begin(self) -> None:
         if self._connection is None:
             self._connection = self._connect()
             if not self._dialect:
                 self._dialect, self._paramstyle = kind_of(self._connection)[1:3]
+            if self._dialect == SQLITE:
+                from ..backends.sqlite_backend import forks  # only then
+
+                forks.register(self)
         if self._dialect != SQLITE:
             # Under REPEATABLE READ, MySQL's locks on rows would block the inserts of the application.
             self._execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")

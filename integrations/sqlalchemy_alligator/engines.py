@@ -67,14 +67,15 @@ class EngineOutbox(Outbox):
 
     def close(self) -> None:
         """Close the connection, and the event loop that it needs."""
-        super().close()
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            with suppress(Exception):  # it is of no use any more
-                self._dispose(pool)
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.close()
+        with self._in_use:
+            super().close()
+            pool, self._pool = self._pool, None
+            if pool is not None:
+                with suppress(Exception):  # it is of no use any more
+                    self._dispose(pool)
+            runner, self._runner = self._runner, None
+            if runner is not None:
+                runner.close()
 
     def _dispose(self, pool: Pool) -> None:
         if self._runner is None:

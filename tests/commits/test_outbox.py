@@ -1,10 +1,13 @@
 """The outbox keeps commits until a relay has pushed them."""
 
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -196,3 +199,33 @@ def test_other_errors_of_the_database_are_not_about_the_table(tmp_path: Path) ->
 
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
         outbox.check()
+
+
+def test_fork_beside_a_relay_leaves_the_child_a_usable_file(path: Path, outbox: Outbox) -> None:
+    """A child that inherits a lock inside of SQLite waits for ever, or finds its file locked."""
+    outbox.close()
+    is_over = Event()
+
+    def relay() -> None:
+        while not is_over.is_set():
+            with outbox.claimed(10, 0.0) as rows:
+                outbox.remove([row.id for row in rows])
+            outbox.content()
+            outbox.close()
+
+    thread = Thread(target=relay)
+    thread.start()
+    try:
+        for _ in range(100):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                try:
+                    write(path, outbox)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        is_over.set()
+        thread.join()
