@@ -9,28 +9,20 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 from ..commits.deferred import DeferredTasks
 from ..commits.delivery import Delivers
 from ..exceptions import AlligatorException
-from ..options import merge_options
+from ..options import Enqueues, merge_options
 from ..tasks import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Owner(Protocol):
+class Owner(Enqueues[Task], Protocol):
     """What a transaction needs of its gator."""
 
     @property
     def delivery(self) -> Delivers: ...
 
     def check_shared(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
-
-    def enqueue(
-        self,
-        options: Mapping[str, Any],
-        func: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-    ) -> Task: ...
 
 
 class _Tasks:

@@ -21,30 +21,30 @@ def crowd(bench: Bench, waiting: int) -> Metrics:
         return found
 
 
+def figure(number: str, metric: str, what: str) -> Figure:
+    """Return the figure of an operation beside many waiting tasks, and beside few."""
+    return Figure(
+        number=number,
+        title=f"{what}, with many tasks waiting",
+        metric=metric,
+        unit="µs",
+        case="many",
+        raw="few",
+        raw_title="with 100 waiting",
+        peers=False,
+        less_is_better=True,
+        goals=[Goal(at_most=1.25, to=RAW)],
+    )
+
+
 @experiment(
     "growth",
-    *(
-        Figure(
-            number=f"12{letter}",
-            title=f"{what}, with many tasks waiting",
-            metric=metric,
-            unit="µs",
-            case="many",
-            raw="few",
-            raw_title="with 100 waiting",
-            peers=False,
-            less_is_better=True,
-            goals=[Goal(at_most=1.25, to=RAW)],
-        )
-        for letter, metric, what in (
-            ("a", "push", "push"),
-            ("b", "step", "step of 10"),
-            ("c", "stats", "stats"),
-            ("d", "health", "health"),
-            ("e", "document", "the document for operators"),
-            ("f", "scrape", "a scrape by Prometheus"),
-        )
-    ),
+    figure("12a", "push", "push"),
+    figure("12b", "step", "step of 10"),
+    figure("12c", "stats", "stats"),
+    figure("12d", "health", "health"),
+    figure("12e", "document", "the document for operators"),
+    figure("12f", "scrape", "a scrape by Prometheus"),
 )
 def growth(bench: Bench) -> Sequence[Shot]:
     """Use a queue with few waiting tasks, and with the largest number."""
