@@ -107,6 +107,7 @@ class Client(ScheduleStore, LimitStore, ABC):
     can_peek: ClassVar[bool] = False  # whether `peek` can list the tasks
     keeps_keys: ClassVar[bool] = False  # whether messages may have unique keys
     keeps_follow_ups: ClassVar[bool] = False  # whether messages may follow the others of a commit
+    keeps_limit_keys: ClassVar[bool] = False  # whether messages may have limit keys
     lists_workers: ClassVar[bool] = True
     """Whether `workers` lists the workers that called `beat`; if not, an empty list means nothing."""
     known_stats: ClassVar[Collection[str]] = (*STATES, "oldest", "paused", "limited", *COUNTERS)
@@ -170,8 +171,9 @@ class Client(ScheduleStore, LimitStore, ABC):
         In this order: the outcomes are applied, on any queues. Expired leases of *queue_names* are
         reclaimed: their tasks are ready again, or dead if reserved alone and lost *max_lost* times.
         Tasks are reserved from the first of *queue_names* that has ready ones, then from the next; in a
-        queue by priority, then the one due for longest first; a suspect alone. *limit* 0 reserves none.
-        A paused queue gives none, one with a `Limit` what that allows.
+        queue by priority, then by turns of `Message.limit_key`, then the one due for longest first; a
+        suspect alone. *limit* 0 reserves none. A paused queue gives none, one with a `Limit` what that
+        allows.
 
         For each task that dies, up to two of the oldest dead letters of its queue are dropped if
         there are more than `dead_limit`, or if they are older than `dead_seconds`.

@@ -9,15 +9,33 @@ operators use, ignores limits and is no start.
 A step reserves at most one task of a queue with a limit, so that no worker holds places for tasks which
 it has not begun. It serves the other queues as always. A queue whose limit is reached ends neither
 `Step.pause` nor `wait`, until a place or a start is free.
+
+**Keys.** A message may have a `Message.limit_key`, such as that of a tenant. The ready tasks of one queue,
+priority and key are a *line*, in the order of the queue; those without a key are one, too. The lines of
+a priority take turns, one task each: a line that has had its turn goes to the end, where a new one
+begins. A higher priority goes before a lower one, whatever the keys are.
+
+A key may have a `Limit`: its own, or that of `EACH`, which is for every key without one of its own. It
+counts like that of a queue, for the tasks of that key on that queue, and both apply. A step reserves
+at most one task of a key with a limit. A line whose key may not begin has no turns until a lease of a
+task of that key ends, or until a start is free. It holds up no other line, at no cost. A start is
+remembered for the time of the limit that counted it, whatever that limit becomes.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..exceptions import BackendError
 
 
+EACH: Final = "*"
+"""In place of a key: every key of the queue that has no limit of its own. No task has this key."""
+
+MOST_KEYS: Final = 1000
+"""How many limits of keys are listed at most."""
+
+
 class Limit(NamedTuple):
-    """The limit of a queue, over all workers."""
+    """The limit of a queue, or of a key on a queue, over all workers."""
 
     at_once: int | None = None
     """How many of its tasks may be leased at one time; None for any number."""
@@ -50,8 +68,8 @@ class LimitStore:
         """
         raise BackendError(f"{self.address} cannot pause a queue.")
 
-    def limit(self, queue_name: str, limit: Limit | None) -> None:
-        """Give the queue this limit in place of the one that it has; None for no limit.
+    def limit(self, queue_name: str, limit: Limit | None, limit_key: str | None = None) -> None:
+        """Give the queue, or that key on it, this limit in place of the one that it has; None for none.
 
         It applies from the next step on, and leases that are above it continue. A new number of starts
         counts those before, too. The queue counts as used from now on. Workers wake up.
@@ -59,3 +77,7 @@ class LimitStore:
         raise BackendError(
             f"{self.address} cannot limit a queue: start fewer workers with a lower --concurrency."
         )
+
+    def key_limits(self, queue_name: str) -> dict[str, Limit]:
+        """Return the limits of keys of the queue, sorted by key: `MOST_KEYS` of them at most."""
+        return {}

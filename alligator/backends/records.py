@@ -22,10 +22,15 @@ class Message(NamedTuple):
     unique: Unique | None = None
     follows: bool = False
     """Whether it is a follow-up, which is queued when the other tasks of its commit are settled."""
+    limit_key: str | None = None
+    """Whose turns and limit it has: see `alligator.backends.limits`. The task keeps it, like its
+    priority."""
 
     @property
-    def more(self) -> tuple[int | Unique | bool | None, ...]:
+    def more(self) -> tuple[int | Unique | bool | str | None, ...]:
         """What follows the delay where a message is kept; nothing if an older version can read it."""
+        if self.limit_key is not None:
+            return (self.priority, self.unique, self.follows, self.limit_key)
         if self.follows:
             return (self.priority, self.unique, True)
         if self.unique is not None:
@@ -34,17 +39,18 @@ class Message(NamedTuple):
 
 
 def read_more(
-    priority: Any = 0, unique: Any = None, follows: Any = False
-) -> tuple[int, Unique | None, bool]:
+    priority: Any = 0, unique: Any = None, follows: Any = False, limit_key: Any = None
+) -> tuple[int, Unique | None, bool, str | None]:
     """Return the fields of a message that follow its delay, from `Message.more` as JSON keeps it.
 
     Raises `TypeError` or `ValueError` if they cannot be read.
     """
+    line = None if limit_key is None else str(limit_key)
     if unique is None:
-        return int(priority), None, bool(follows)
+        return int(priority), None, bool(follows), line
     key, until_start, seconds, *replace = unique
     held = Unique(str(key), bool(until_start), float(seconds), bool(any(replace)))
-    return int(priority), held, bool(follows)
+    return int(priority), held, bool(follows), line
 
 
 Duplicates = Sequence[int]
