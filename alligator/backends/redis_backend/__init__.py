@@ -34,15 +34,17 @@ from ..base import (
     Step,
     WorkerInfo,
 )
+from ..limits import EACH, MOST_KEYS
 from ..stats import COUNTERS, SAMPLE_SECONDS, SAMPLES, read_numbers
 from .checks import configuration_warnings
-from .commits import Pusher
+from .commits import LINES, TASKS, Pusher
 from .connection import Connections
 from .outcomes import microseconds, pack_limit, pack_outcomes
 from .protocol import Call, Script
 from .replies import (
     read_dead_letters,
     read_history,
+    read_key_limits,
     read_lease,
     read_peeked,
     read_scheduled,
@@ -56,17 +58,20 @@ STEP_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: it bounds the delay if the worker that took a wake-up died."""
 
-STEP = Script("step", "tasks", "priorities", "unique", "batches")
-LEASE = Script("lease", "tasks", "priorities", "unique")
-CANCEL, DROP_SOME = (Script(name, "tasks", "unique", "batches") for name in ("cancel", "drop_some"))
-RETRY_DEAD = Script("retry_dead", "tasks", "priorities")
-EXTEND, DROP_DEAD = (Script(name, "tasks") for name in ("extend", "drop_dead"))
-STATS, NOTE, SCHEDULED, PEEK = (
-    Script(name, "priorities") for name in ("stats", "note", "scheduled", "peek")
+STEP, CANCEL, DROP_SOME = (
+    Script(name, *TASKS, "unique", "batches") for name in ("step", "cancel", "drop_some")
 )
+LEASE = Script("lease", *TASKS, "unique")
+RETRY_DEAD, EXTEND, DROP_DEAD = (
+    Script(name, *TASKS) for name in ("retry_dead", "extend", "drop_dead")
+)
+PEEK, PAUSE, LIMIT, LIMIT_KEY, REOPEN = (
+    Script(name, *LINES) for name in ("peek", "pause", "limit", "limit_key", "reopen")
+)
+SHIFT = Script("shift", *LINES, "records")
+STATS, NOTE, SCHEDULED = (Script(name, "priorities") for name in ("stats", "note", "scheduled"))
 BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
-PING, PAUSE, LIMIT = map(Script, ("ping", "pause", "limit"))
-SHIFT = Script("shift", "records")
+PING, LEN = map(Script, ("ping", "len"))
 
 PEEKED = 100
 """About how many tasks `peek` reads at a time."""
@@ -99,6 +104,7 @@ class Client(Schedules, base.Client):
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     keeps_follow_ups: ClassVar[bool] = True
+    keeps_limit_keys: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
         super().__init__(conn_string)
@@ -253,7 +259,7 @@ class Client(Schedules, base.Client):
     # Inspecting and changing queues.
 
     def len(self, queue_name: str) -> int:
-        return int(self._connections.command("ZCARD", f"{self._prefix}{queue_name}:due"))
+        return int(self._call(LEN, [self._prefix + queue_name]))
 
     def drop_all(self, queue_name: str) -> None:
         while self._call(DROP_SOME, [self._prefix + queue_name], [MAX_TASKS]) == MAX_TASKS:
@@ -263,9 +269,23 @@ class Client(Schedules, base.Client):
         span = -1 if seconds == inf else microseconds(seconds)
         self._call(PAUSE, [self._prefix + queue_name, f"{self._prefix}queues"], [span, queue_name])
 
-    def limit(self, queue_name: str, limit: Limit | None) -> None:
-        keys = [self._prefix + queue_name, f"{self._prefix}queues"]
-        self._call(LIMIT, keys, [pack_limit(limit), queue_name])
+    def limit(self, queue_name: str, limit: Limit | None, limit_key: str | None = None) -> None:
+        keys, packed = [self._prefix + queue_name, f"{self._prefix}queues"], pack_limit(limit)
+        if limit_key is None:
+            self._call(LIMIT, keys, [packed, queue_name])
+            return
+        self._call(LIMIT_KEY, keys, [limit_key, packed, queue_name])
+        looked = 0
+        while limit_key == EACH and (more := int(self._call(REOPEN, keys[:1], [looked, MAX_TASKS]))):
+            looked += more
+
+    def key_limits(self, queue_name: str) -> dict[str, Limit]:
+        cursor, words, key = "0", list[str](), f"{self._prefix}{queue_name}:klim"
+        while True:
+            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", MOST_KEYS)
+            words += some
+            if cursor == "0":
+                return read_key_limits(words)
 
     def queue_names(self) -> list[str]:
         return sorted(self._connections.command("SMEMBERS", f"{self._prefix}queues"))

@@ -28,7 +28,7 @@ from ..unique import Held
 from .blocking import Connection
 from .connection import Connections
 from .event_loop import LoopConnection, LoopConnections
-from .outcomes import pack_follow_ups, with_key
+from .outcomes import pack_follow_ups, with_keys
 from .protocol import Call, Script
 
 MARKER_SECONDS = int(COMMIT_MEMORY)
@@ -44,8 +44,12 @@ SIGNS: Final = {1: "+", -1: "-"}
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
-PUSH, ABORT = Script("push", "tasks", "batches"), Script("abort", "tasks", "unique")
-FOLLOW = Script("follow", "tasks", "batches", "follow_begin", "push")
+LINES = ("priorities", "lines")
+TASKS = (*LINES, "tasks")
+"""The parts of scripts that add or remove tasks, without and with those that find them by ids and leases."""
+
+PUSH, ABORT = Script("push", *TASKS, "batches"), Script("abort", *TASKS, "unique")
+FOLLOW = Script("follow", *TASKS, "batches", "follow_begin", "push")
 """What pushes a commit with follow-ups."""
 
 Extent = Literal["whole", "part", "half"]
@@ -203,13 +207,15 @@ class Pusher:
         for name, group in groups.items():
             keys.append(self._prefix + name)
             args += name, len(group)
-            for _, task_id, data, delay, priority, unique, _ in group:
+            for _, task_id, data, delay, priority, unique, _, limit_key in group:
                 span = round(bounded(delay) * 1e6) if delay > 0 else 0
-                when = f"{SIGNS[priority]}{span}" if priority else span
-                args += task_id, data, when if unique is None else with_key(when, unique)
+                when: str | int = f"{SIGNS[priority]}{span}" if priority else span
+                if unique is not None or limit_key is not None:
+                    when = with_keys(when, unique, limit_key)
+                args += task_id, data, when
         follow_ups = [each for each in messages if each.follows]
         if follow_ups:
-            script, at = FOLLOW, at + 1 + 4 * len(follow_ups)
+            script, at = FOLLOW, at + 1 + 5 * len(follow_ups)
             queues = [self._prefix + each.queue_name for each in follow_ups]
             keys = [f"{self._prefix}{os.urandom(12).hex()}:batch", *queues, *keys]
             args = [len(follow_ups), *pack_follow_ups(follow_ups), *args]

@@ -9,11 +9,16 @@ from ..base import Lease, Limit, Message, Outcome, bounded
 from ..unique import Unique
 
 
-def with_key(delay: int | str, unique: Unique) -> str:
-    """Return *delay*, as the script of a push reads it, with the unique key of the task."""
-    how = "r" if unique.replace else "s" if unique.until_start else "d"
-    least = max(1, round(bounded(unique.seconds) * 1e3)) if unique.seconds > 0 else 0
-    return f"{delay}\x1f{how}\x1f{least}\x1f{unique.key}"
+def with_keys(delay: int | str, unique: Unique | None, limit_key: str | None) -> str:
+    """Return *delay*, as the script of a push reads it, with the keys that the task has."""
+    words = [str(delay)]
+    if limit_key is not None:
+        words += "k", limit_key
+    if unique is not None:
+        how = "r" if unique.replace else "s" if unique.until_start else "d"
+        least = max(1, round(bounded(unique.seconds) * 1e3)) if unique.seconds > 0 else 0
+        words += how, str(least), unique.key
+    return "\x1f".join(words)
 
 
 def pack_follow_ups(messages: Iterable[Message]) -> list[str | int]:
@@ -21,7 +26,10 @@ def pack_follow_ups(messages: Iterable[Message]) -> list[str | int]:
     return [
         word
         for each in messages
-        for word in (each.queue_name, each.task_id, each.data, each.priority)
+        for word in (
+            *(each.queue_name, each.task_id, each.data, each.priority),
+            each.limit_key or "",
+        )
     ]
 
 

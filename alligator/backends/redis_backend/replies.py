@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 from ..base import DeadLetter, Lease, Limit, Peeked, QueueStats, Sample, Scheduled, Step
+from ..limits import MOST_KEYS
 from ..stats import COUNTERS, read_numbers, read_text
 
 ALIAS = "\x1f"
@@ -53,6 +54,13 @@ def read_stats(reply: Sequence[Any]) -> QueueStats:
         limit=_read_limit(limit),
         limited=ready if is_reached else 0,
     )
+
+
+def read_key_limits(words: Sequence[str]) -> dict[str, Limit]:
+    """Return the limits of keys, without malformed ones."""
+    found = ((key, _read_limit(text)) for key, text in zip(words[::2], words[1::2], strict=True))
+    limits = sorted((key, limit) for key, limit in found if limit is not None)
+    return dict(limits[:MOST_KEYS])
 
 
 def _read_limit(text: str) -> Limit | None:

@@ -6,15 +6,15 @@ from typing import Any, ClassVar
 
 from ..base import Announcement, Message, ScheduleRecord
 from ..schedules import UNANNOUNCED_SECONDS, ScheduleStore
-from .commits import SIGNS
+from .commits import SIGNS, TASKS
 from .connection import Connections
-from .outcomes import microseconds, with_key
+from .outcomes import microseconds, with_keys
 from .protocol import Script
 
 ANNOUNCE, SCHEDULES, FORGET = (
     Script(name, "records") for name in ("announce", "schedules", "forget")
 )
-TICK = Script("tick", "records", "tasks", "batches", "tick_begin", "push")
+TICK = Script("tick", *TASKS, "records", "batches", "tick_begin", "push")
 
 MARKER_SECONDS, NO_DEADLINE = 1, 2**53
 """How long the marker of the push is kept, and its deadline. Neither matters here: the record of the
@@ -35,13 +35,13 @@ class Schedules(ScheduleStore):
         return [int(last) for last in self._run(ANNOUNCE, args)]
 
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
-        queue_name, task_id, data, delay, priority, unique, _ = message
+        queue_name, task_id, data, delay, priority, unique, _, limit_key = message
         when = f"{SIGNS.get(priority, '')}{microseconds(delay)}"
         prefix, marker = self._prefix, f"{self._prefix}{os.urandom(12).hex()}:commit"
         keys = [f"{prefix}schedules", marker, marker, f"{prefix}queues", prefix + queue_name]
         args: list[str | int] = [name, moment, microseconds(UNANNOUNCED_SECONDS)]
         args += MARKER_SECONDS, NO_DEADLINE, 0
-        args += queue_name, 1, task_id, data, when if unique is None else with_key(when, unique)
+        args += queue_name, 1, task_id, data, with_keys(when, unique, limit_key)
         return bool(self._connections.call(TICK.call(keys, args)))
 
     def schedules(self) -> list[ScheduleRecord]:

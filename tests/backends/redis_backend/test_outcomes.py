@@ -1,7 +1,7 @@
 """Outcomes of tasks, as arguments of the step script."""
 
 from alligator.backends.base import Lease, Outcome
-from alligator.backends.redis_backend.outcomes import microseconds, pack_outcomes, with_key
+from alligator.backends.redis_backend.outcomes import microseconds, pack_outcomes, with_keys
 from alligator.backends.unique import Unique
 from alligator.constants import MAX_TASKS
 
@@ -42,9 +42,10 @@ def test_acks_of_a_queue_are_packed_together_up_to_a_limit() -> None:
 
 
 def test_key_follows_the_delay() -> None:
-    assert with_key(0, Unique("a b")) == "0\x1fs\x1f0\x1fa b"
-    assert with_key(7, Unique("k", until_start=False, seconds=1.5)) == "7\x1fd\x1f1500\x1fk"
-    assert with_key(7, Unique("k", seconds=0.0001)) == "7\x1fs\x1f1\x1fk"
+    assert with_keys(0, Unique("a b"), None) == "0\x1fs\x1f0\x1fa b"
+    assert with_keys(7, Unique("k", until_start=False, seconds=1.5), None) == "7\x1fd\x1f1500\x1fk"
+    assert with_keys(7, Unique("k", seconds=0.0001), "t 7") == "7\x1fk\x1ft 7\x1fs\x1f1\x1fk"
+    assert with_keys("+7", None, "s") == "+7\x1fk\x1fs"
 
 
 def test_microseconds_are_never_negative() -> None:

@@ -6,7 +6,7 @@
 --       each queue how many tasks, and their ids
 -- Returns 1 if the push stays, else 0.
 
-local marker = KEYS[1]
+local marker, now = KEYS[1], clock()
 local found = call('GET', marker)
 local arrived = found and found ~= 'aborted'
 -- As push writes it; an older Alligator wrote 'done', or JSON with true in place of the times.
@@ -23,7 +23,7 @@ local function is_of_push(queue, id, due)
 end
 
 local function is_untouched(queue, id)
-  local due = tonumber(call('ZSCORE', queue .. ':due', id) or nil)
+  local due = waiting_score(queue, id)
   return due and call('HEXISTS', queue .. ':try', id) == 0 and is_of_push(queue, id, due)
 end
 
@@ -37,8 +37,8 @@ end
 local function restore(queue, by, due)
   while true do
     local found = call('GET', queue .. ':old' .. ALIAS .. by)
-    local score, id, payload, due_before, unique = unpack(cjson.decode(found or '[]'))
-    if score ~= due then
+    local score, id, payload, due_before, unique, limit_key = unpack(cjson.decode(found or '[]'))
+    if tonumber(score or nil) ~= due then
       return
     end
     call('DEL', queue .. ':old' .. ALIAS .. by)
@@ -50,7 +50,8 @@ local function restore(queue, by, due)
           move_aside(queue, id)
         end
         call('HSET', queue .. ':job', id, payload)
-        call('ZADD', queue .. ':due', due_before, id)
+        set_limit_key(queue, id, limit_key)
+        add_waiting(queue, id, due_before, now)
         call('HSET', queue .. ':uniq', unique, id)
         call('HSET', queue .. ':own', id, 's 0 ' .. unique)
         add(queue, 'canceled', -1)
@@ -58,13 +59,13 @@ local function restore(queue, by, due)
       end
       return
     end
-    by, due = id, due_before
+    by, due = id, tonumber(due_before)
   end
 end
 
 -- Return whether a task has a payload but is in no sorted set: its push failed in the middle.
 local function is_orphan(queue, id)
-  for _, state in ipairs({ ':due', ':run', ':dead' }) do
+  for _, state in ipairs({ ':due', ':lined', ':run', ':dead' }) do
     if call('ZSCORE', queue .. state, id) then
       return false
     end
@@ -90,6 +91,7 @@ for k = 2, #KEYS do
         replaced[#replaced + 1] = { queue, id }
       elseif ARGV[2] == 'half' and is_orphan(queue, id) then
         call('HDEL', queue .. ':job', id)
+        drop_limit_keys(queue, { id })
         update_keys(queue, { id }, 'gone')
       else
         taken = taken + 1
@@ -104,7 +106,7 @@ end
 local batch = call('GET', marker .. ':batch')
 for _, each in ipairs(cjson.decode(batch and call('GET', batch .. ':queued') or '[]')) do
   local queue, id, score = unpack(each)
-  if call('ZSCORE', queue .. ':due', id) == score and call('HEXISTS', queue .. ':try', id) == 0 then
+  if waiting_score(queue, id) == tonumber(score) and call('HEXISTS', queue .. ':try', id) == 0 then
     waiting[queue] = waiting[queue] or {}
     table.insert(waiting[queue], id)
   else
@@ -129,11 +131,12 @@ for _, each in ipairs(replaced) do
 end
 for queue, ids in pairs(waiting) do
   for _, id in ipairs(ids) do
-    local due = call('ZSCORE', queue .. ':due', id)
-    call('ZREM', queue .. ':due', id)
+    local due = waiting_score(queue, id)
+    remove_waiting(queue, id, now)
     update_keys(queue, { id }, 'gone')
     call('HDEL', queue .. ':job', id)
     call('HDEL', queue .. ':then', id)
+    drop_limit_keys(queue, { id })
     restore(queue, id, due)
   end
   add(queue, 'pushed', -#ids)

@@ -2,14 +2,14 @@
 --
 -- A batch is a HASH, ID:batch: how many 'tasks' a commit has queued, how many of them are 'left', how many
 -- 'dead' are among the others, the set of all 'queues', and as JSON the 'next': the follow-ups, each with
--- the key of its queue, name of the queue, id, payload, shift of its priority. When no task is left, there is
+-- the key of its queue, name of the queue, id, payload, shift of its priority, limit key. When no task is left, there is
 -- only ID:batch:queued for some time, for an abort: the queue, id and score of each follow-up, as JSON.
 
 local BATCH_SECONDS = 300  -- as long as the marker of a commit
 local counted = {}
 
 -- Queue a follow-up and return its score; nothing if its id waits.
-local function queue_follow_up(queues, queue, name, id, payload, shift, now)
+local function queue_follow_up(queues, queue, name, id, payload, shift, limit_key, now)
   if find_waiting(queue, id) then
     return
   end
@@ -18,7 +18,8 @@ local function queue_follow_up(queues, queue, name, id, payload, shift, now)
   end
   local score = whole(now - shift)
   call('HSET', queue .. ':job', id, payload)
-  call('ZADD', queue .. ':due', score, id)
+  set_limit_key(queue, id, limit_key)
+  add_waiting(queue, id, score, now)
   if call('HINCRBY', queue .. ':cnt', 'pushed', 1) == 1 then
     call('SADD', queues, name)
   end
@@ -33,9 +34,9 @@ local function finish(batch, now)
   call('DEL', batch)
   local queued = {}
   for _, each in ipairs(cjson.decode(following)) do
-    local queue, name, id, payload, shift = unpack(each)
+    local queue, name, id, payload, shift, limit_key = unpack(each)
     payload = 'batch:' .. tasks .. ',' .. dead .. ' ' .. payload
-    local score = queue_follow_up(queues, queue, name, id, payload, shift, now)
+    local score = queue_follow_up(queues, queue, name, id, payload, shift, limit_key, now)
     if score then
       queued[#queued + 1] = { queue, id, score }
     end

@@ -5,15 +5,16 @@
 -- Returns its payload; nothing if there is no such task.
 
 local queue = KEYS[1]
+local now = clock()
 local key = find_waiting(queue, ARGV[1])
 
 if not key then
   return
 end
-call('ZREM', queue .. ':due', key)
+remove_waiting(queue, key, now)
 local payload = call('HGET', queue .. ':job', key)
 update_keys(queue, { key }, 'gone')
 forget(queue, key)
 add(queue, 'canceled', 1)
-settle(queue, { key }, 1, clock())
+settle(queue, { key }, 1, now)
 return payload

@@ -19,12 +19,13 @@
 --   :begun ZSET  when (µs) -> the same: when its last tasks began, as many as the limit lets begin
 --   :own, :uniq, :cool  the unique keys: see unique.lua
 --   :then  HASH  key -> the key of the batch that counts the task until it is settled: see batches.lua
+--   :key, :lined, :line, :turns, :turn, :busy, :klim, :fade  tasks with limit keys: see lines.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
 -- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, and the
 -- batches ID:batch of commits with follow-ups.
 --
--- A task is in exactly one of the three sorted sets. Its key is its id. If a newer task has the same id,
+-- A task is in exactly one of the three sorted sets, or with a limit key in :lined in place of :due. Its key is its id. If a newer task has the same id,
 -- the key of the older one, which is leased or dead, becomes its id, ALIAS and its generation.
 --
 -- A fence consists of digits: 16 of the generation, which is when the task was first leased (µs). The
@@ -66,14 +67,14 @@ end
 local HIGH, NORMAL, LOW = 10500000000000000, 0, 6300000000000000
 local FIRST_LOW = -4600000000000000
 
--- Return when the first task of a queue is due, or was; nil if there is none.
-local function first_due(queue)
-  local score = lowest(queue .. ':due')
+-- Return the earliest time in a sorted set whose scores are shifted like those of :due; nil if it is empty.
+local function first_of(zset)
+  local score = lowest(zset)
   if not score or score >= 0 then
     return score
   end
   local function first(shift, from, upto)
-    local found = call('ZRANGEBYSCORE', queue .. ':due', from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
+    local found = call('ZRANGEBYSCORE', zset, from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
     return found[2] and found[2] + shift or math.huge
   end
   return math.min(
@@ -93,12 +94,26 @@ local function pauses_of(queues, count, now)
   return found
 end
 
--- Return the limit of a queue; false if it has none.
-local function limit_of(queue)
-  local at_once, starts, span =
-    string.match(call('GET', queue .. ':lim') or '', '^(%d+) (%d+) (%d+)$')
+-- Return a limit from its text; false if there is none.
+local function read_limit(text)
+  local at_once, starts, span = string.match(text, '^(%d+) (%d+) (%d+)$')
   return at_once and { at_once = tonumber(at_once), starts = tonumber(starts), span = span }
     or false
+end
+
+-- Return the limit of a queue; false if it has none.
+local function limit_of(queue)
+  return read_limit(call('GET', queue .. ':lim') or '')
+end
+
+-- Return until when no start is free (µs), of those that are recorded in a sorted set; false if one is.
+local function next_start(begun, limit, now)
+  if limit.starts > 0 then
+    local place = limit.starts - 1
+    local found = call('ZREVRANGE', begun, place, place, 'WITHSCORES')
+    return found[2] and found[2] + limit.span > now and found[2] + limit.span
+  end
+  return false
 end
 
 -- Return until when a limit lets no task of its queue begin (µs; math.huge: until a lease ends); false if one
@@ -107,24 +122,12 @@ local function limited_until(queue, limit, now)
   if limit.at_once > 0 and call('ZCARD', queue .. ':run') >= limit.at_once then
     return math.huge
   end
-  if limit.starts > 0 then
-    local place = limit.starts - 1
-    local found = call('ZREVRANGE', queue .. ':begun', place, place, 'WITHSCORES')
-    return found[2] and found[2] + limit.span > now and found[2] + limit.span
-  end
-  return false
+  return next_start(queue .. ':begun', limit, now)
 end
 
 local function wake(queue)
   if call('EXISTS', queue .. ':wake') == 0 then
     call('RPUSH', queue .. ':wake', '')
-  end
-end
-
--- Wake a worker for a new task of the queue, if it is the next one to run.
-local function announce(queue, due, now)
-  if due <= now or first_due(queue) == due then
-    wake(queue)
   end
 end
 

@@ -12,7 +12,8 @@ local payload = key and call('HGET', queue .. ':job', key)
 if not payload then
   return
 end
-call('ZREM', queue .. ':due', key)
+remove_waiting(queue, key, now)
+count_lease(queue, limit_key_of(queue, key))
 update_keys(queue, { key }, 'start')
 call('ZADD', queue .. ':run', now + ARGV[2], key)
 local fence = modern(call('HGET', queue .. ':try', key), whole(now))

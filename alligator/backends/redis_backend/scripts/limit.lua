@@ -16,7 +16,7 @@ if limit ~= '' then
   call('SET', queue .. ':lim', limit)
 end
 call('SADD', KEYS[2], ARGV[2])
-if call('EXISTS', queue .. ':due') == 1 then
+if next_due(queue) then
   -- A worker that sleeps has to know the new limit.
   wake(queue)
 end

@@ -16,12 +16,12 @@ local function sample(queue)
   if there and now - (string.match(there, '^%d+') or 0) < gap then
     return
   end
-  local ready = count_ready(queue, now)
+  local ready, waiting = count_waiting(queue, now)
   local counts = call('HMGET', queue .. ':cnt', 'pushed', 'succeeded', 'failed', 'dropped')
   local words = {
     string.format('%.0f', now),
     ready,
-    call('ZCARD', queue .. ':due') - ready,
+    waiting - ready,
     call('ZCARD', queue .. ':run'),
     call('ZCARD', queue .. ':dead'),
   }

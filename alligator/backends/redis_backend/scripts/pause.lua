@@ -12,7 +12,7 @@ else
   call('SET', queue .. ':off', span < 0 and '-1' or whole(now + span))
 end
 call('SADD', KEYS[2], ARGV[2])
-if call('EXISTS', queue .. ':due') == 1 then
+if next_due(queue) then
   -- A worker that sleeps has to know the new end.
   wake(queue)
 end

@@ -11,7 +11,7 @@ local found = page[2]
 local reply = {page[1]}
 
 for i = 1, #found, 2 do
-  local score = tonumber(call('ZSCORE', queue .. ':due', found[i]) or nil)
+  local score = waiting_score(queue, found[i])
   local state = score and (score + shift_of(score) > now and 'scheduled' or 'ready')
     or call('ZSCORE', queue .. ':dead', found[i]) and 'dead'
   if state then

@@ -5,8 +5,8 @@
 -- ARGV  seconds to keep the marker; the deadline of the push (µs); 0 if the id was chosen, so that an
 --       abort of it is ignored, else 1; for each queue its name, how many tasks, and for each task its
 --       id, payload, delay (µs; with a + before it if its priority is high, a - if it is low; with a
---       unique key, ALIAS, how it is held, or 'r' to replace the task that holds it, ALIAS, ms to hold it at
---       least, ALIAS and the unique key follow)
+--       limit key, ALIAS, 'k', ALIAS and the limit key follow; with a unique key, ALIAS, how it is held, or 'r'
+--       to replace the task that holds it, ALIAS, ms to hold it at least, ALIAS and the unique key)
 -- Returns 0 if the commit was aborted before, -1 if it arrives after its deadline, else 1, or the
 -- positions of its duplicates among its tasks if there are any; the positions of those whose unique key
 -- is held are lists, with the id of the task that holds it.
@@ -72,19 +72,21 @@ end
 -- return what has to be kept for an abort of the push, nothing if it stays.
 local function replace(queue, holder, unique)
   local how, own = string.match(call('HGET', queue .. ':own', holder) or '', '^(%a) %S+ (.*)$')
-  local score = call('ZSCORE', queue .. ':due', holder)
+  local score = waiting_score(queue, holder)
   if how ~= 's' or own ~= unique or not score or call('HEXISTS', queue .. ':try', holder) == 1
     or call('EXISTS', queue .. ':cool' .. ALIAS .. unique) == 1 then
     return
   end
   local payload = call('HGET', queue .. ':job', holder)
-  call('ZREM', queue .. ':due', holder)
+  local limit_key = limit_key_of(queue, holder)
+  remove_waiting(queue, holder, now)
   call('HDEL', queue .. ':job', holder)
+  drop_limit_keys(queue, { holder })
   call('HDEL', queue .. ':own', holder)
   call('HDEL', queue .. ':uniq', unique)
   add(queue, 'canceled', 1)
   settle(queue, { holder }, 1, now)
-  return { holder, payload, score, unique }
+  return { holder, payload, whole(score), unique, limit_key }
 end
 
 -- Give a new task its unique key, which is free.
@@ -121,9 +123,11 @@ for k = 4, #KEYS do
   local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
 
   local function add_pending()
-    if #scores > 0 then
+    if #payloads > 0 then
       call('HSET', queue .. ':job', unpack(payloads))
-      call('ZADD', queue .. ':due', unpack(scores))
+      if #scores > 0 then
+        call('ZADD', queue .. ':due', unpack(scores))
+      end
       payloads, scores = {}, {}
     end
   end
@@ -132,9 +136,14 @@ for k = 4, #KEYS do
     local is_taken = there[i] or (others and others[i])
     local place = at + 3 * i - 1
     local delay = ARGV[place + 2]
-    local how, ms, unique
+    local limit_key, how, ms, unique
     if delay ~= '0' and not tonumber(delay) then
-      delay, how, ms, unique = string.match(delay, '^([+-]?%d+)\031(%a)\031(%d+)\031(.*)$')
+      local rest
+      delay, rest = string.match(delay, '^([+-]?%d+)\031(.*)$')
+      if string.sub(rest, 1, 2) == 'k\031' then
+        limit_key, rest = string.match(rest, '^k\031([^\031]*)\031?(.*)$')
+      end
+      how, ms, unique = string.match(rest, '^(%a)\031(%d+)\031(.*)$')
     end
     local is_known = ours[id] or (is_taken and find_waiting(queue, id))
     local holder = unique and not is_known and holder_of(queue, unique)
@@ -170,10 +179,17 @@ for k = 4, #KEYS do
         score = due - (sign == '+' and HIGH or (sign == '-' and LOW or NORMAL))
       end
       new = new + 1
-      local last = #scores
+      local last = #payloads
       payloads[last + 1], payloads[last + 2] = id, ARGV[place + 1]
-      scores[last + 1], scores[last + 2] = whole(score), id
-      ours[id] = scores[last + 1]
+      ours[id] = whole(score)
+      if limit_key then
+        add_pending()
+        set_limit_key(queue, id, limit_key)
+        add_waiting(queue, id, ours[id], now)
+      else
+        last = #scores
+        scores[last + 1], scores[last + 2] = ours[id], id
+      end
       if due < first then
         first = due
       end

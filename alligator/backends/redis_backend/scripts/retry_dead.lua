@@ -17,6 +17,6 @@ call('HDEL', queue .. ':why', key)
 local fence = modern(call('HGET', queue .. ':try', key), whole(now))
 local shift, digit = priority_in(fence)
 call('HSET', queue .. ':try', key, fence_of(fence, whole(now), 0, 0) .. digit)
-call('ZADD', queue .. ':due', whole(now - shift), key)
+add_waiting(queue, key, whole(now - shift), now)
 wake(queue)
 return 1

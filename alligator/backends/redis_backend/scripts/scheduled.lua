@@ -11,10 +11,12 @@ local tasks, reply = {}, {}
 
 for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
   local _, upto = range_of(shift)
-  local found = call('ZRANGEBYSCORE', queue .. ':due', '(' .. whole(now - shift), upto,
-    'WITHSCORES', 'LIMIT', 0, most)
-  for i = 1, #found, 2 do
-    tasks[#tasks + 1] = { found[i], found[i + 1] + shift - now }
+  for _, waiting in ipairs({ ':due', ':lined' }) do
+    local found = call('ZRANGEBYSCORE', queue .. waiting, '(' .. whole(now - shift), upto,
+      'WITHSCORES', 'LIMIT', 0, most)
+    for i = 1, #found, 2 do
+      tasks[#tasks + 1] = { found[i], found[i + 1] + shift - now }
+    end
   end
 end
 table.sort(tasks, function(one, other)

@@ -20,7 +20,31 @@ local by = last - now
 local function shift(zset)
   local found = call('ZRANGE', zset, 0, -1, 'WITHSCORES')
   for i = 1, #found, 2 do
-    call('ZADD', zset, whole(found[i + 1] - by), found[i])
+    if found[i + 1] ~= 'inf' then
+      call('ZADD', zset, whole(found[i + 1] - by), found[i])
+    end
+  end
+  return found
+end
+
+local function shift_lines(queue)
+  local found = shift(queue .. ':lined')
+  for i = 1, #found, 2 do
+    local limit_key = call('HGET', queue .. ':key', found[i])
+    if limit_key then
+      call('ZADD', queue .. ':line' .. ALIAS .. limit_key, whole(found[i + 1] - by), found[i])
+    end
+  end
+  shift(queue .. ':turns')
+  found = shift(queue .. ':fade')
+  for i = 1, #found, 2 do
+    shift(queue .. ':begun' .. ALIAS .. found[i])
+  end
+  for _, digit in ipairs({ '0', '1', '2' }) do
+    local had = call('HGET', queue .. ':turn', digit)
+    if had then
+      call('HSET', queue .. ':turn', digit, whole(had - by))
+    end
   end
 end
 
@@ -36,11 +60,12 @@ for place = 4, #KEYS do
   shift(KEYS[place] .. ':due')
   shift(KEYS[place] .. ':run')
   shift(KEYS[place] .. ':begun')
+  shift_lines(KEYS[place])
   local till = tonumber(call('GET', KEYS[place] .. ':off') or 0) or 0
   if till > 0 then
     call('SET', KEYS[place] .. ':off', whole(till - by))
   end
-  if call('EXISTS', KEYS[place] .. ':due') == 1 then
+  if next_due(KEYS[place]) then
     wake(KEYS[place])
   end
 end

@@ -12,12 +12,13 @@ local reply = {}
 
 for k, queue in ipairs(KEYS) do
   local limit = limit_of(queue)
+  local ready, waiting, first = count_waiting(queue, now)
   reply[k] = {
-    count_ready(queue, now),
-    call('ZCARD', queue .. ':due'),
+    ready,
+    waiting,
     call('ZCARD', queue .. ':run'),
     call('ZCARD', queue .. ':dead'),
-    math.max(0, now - (first_due(queue) or now)),
+    math.max(0, now - (first or now)),
     paused[k] and (paused[k] == math.huge and -1 or paused[k] - now) or 0,
     limit and call('GET', queue .. ':lim') or '',
     limit and limited_until(queue, limit, now) and 1 or 0,

@@ -13,6 +13,7 @@
 --       ready (µs), their payloads (nil: not reserved, because another program deleted it), and fences.
 
 local RECLAIM_AT_ONCE = 32
+local LOOK_AT_ONCE = 100
 local SOON = 5000000
 
 local limit, lease, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -47,8 +48,21 @@ end
 local function give_up(queue, id, fence)
   local key, known = find(queue, id, fence)
   if known == fence and call('ZREM', queue .. ':run', key) == 1 then
+    end_lease(queue, key, now)
     return key
   end
+end
+
+-- The same for the tasks with limit keys of those that are done.
+local function end_leases(queue, keys)
+  local ended = 0
+  for _, key in ipairs(keys) do
+    if limit_key_of(queue, key) and call('ZREM', queue .. ':run', key) == 1 then
+      end_lease(queue, key, now)
+      ended = ended + 1
+    end
+  end
+  return ended
 end
 
 local apply = {}
@@ -66,17 +80,25 @@ function apply.ack(queue, at)
       others[#others + 1] = ids[i]
     end
   end
-  local done = call('ZREM', queue .. ':run', unpack(ids))
+  local done = has_lines(queue) and end_leases(queue, ids) or 0
+  done = done + call('ZREM', queue .. ':run', unpack(ids))
   update_keys(queue, ids, 'done')
   settle(queue, ids, 0, now)
   call('HDEL', queue .. ':job', unpack(ids))
   call('HDEL', queue .. ':try', unpack(ids))
   if done < count then
     -- The work is done, in whatever state the task is now.
-    done = done + call('ZREM', queue .. ':due', unpack(ids))
+    if has_lines(queue) then
+      for _, key in ipairs(ids) do
+        done = done + remove_waiting(queue, key, now)
+      end
+    else
+      done = done + call('ZREM', queue .. ':due', unpack(ids))
+    end
     done = done + call('ZREM', queue .. ':dead', unpack(ids))
     call('HDEL', queue .. ':why', unpack(ids))
   end
+  drop_limit_keys(queue, ids)
   for _, key in ipairs(others) do
     forget_alias(queue, key)
   end
@@ -91,7 +113,7 @@ function apply.retry(queue, at)
     if payload ~= '' then
       call('HSET', queue .. ':job', key, payload)
     end
-    call('ZADD', queue .. ':due', now + delay - priority_in(ARGV[at + 1]), key)
+    add_waiting(queue, key, whole(now + delay - priority_in(ARGV[at + 1])), now)
     add(queue, 'retried', 1)
     add(queue, 'failed', 1)
     announce(queue, now + delay, now)
@@ -100,7 +122,7 @@ function apply.retry(queue, at)
 end
 
 -- Return when a released task is due.
-local function due_again(queue, fence, delay)
+local function due_again(queue, key, fence, delay)
   if delay > 0 then
     return now + delay
   end
@@ -110,7 +132,9 @@ local function due_again(queue, fence, delay)
   end
   local shift = priority_in(fence)
   local from, upto = range_of(shift)
-  local first = call('ZRANGEBYSCORE', queue .. ':due', from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
+  local limit_key = limit_key_of(queue, key)
+  local waiting = queue .. (limit_key and ':line' .. ALIAS .. limit_key or ':due')
+  local first = call('ZRANGEBYSCORE', waiting, from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
   return math.min(now, (first[2] and first[2] + shift or now) - 1)
 end
 
@@ -121,8 +145,8 @@ function apply.release(queue, at)
     if payload ~= '' then
       call('HSET', queue .. ':job', key, payload)
     end
-    local due = due_again(queue, fence, tonumber(ARGV[at + 2]))
-    call('ZADD', queue .. ':due', due - priority_in(fence), key)
+    local due = due_again(queue, key, fence, tonumber(ARGV[at + 2]))
+    add_waiting(queue, key, whole(due - priority_in(fence)), now)
     announce(queue, due, now)
   end
   return at + 4
@@ -167,8 +191,9 @@ local function wake_changed()
       queue_limit = limit_of(queue)
     end
     local till = queue_limit and limited_until(queue, queue_limit, now) or now
-    local due = queue_limit and till <= now + SOON and first_due(queue)
-    if due and due <= now then
+    local has_others = has_lines(queue) and has_key_limits(queue)
+    local due = (queue_limit or has_others) and till <= now + SOON and next_due(queue)
+    if due and due <= (has_others and now + SOON or now) then
       wake(queue)
     end
   end
@@ -187,6 +212,7 @@ local function reclaim(queue)
   for i = 1, #expired, 2 do
     local key, ended = expired[i], expired[i + 1]
     call('ZREM', queue .. ':run', key)
+    end_lease(queue, key, now)
     local fence = modern(call('HGET', queue .. ':try', key), stamp)
     -- In a batch it is unknown which task was running.
     local alone = marks_of(fence) % 2
@@ -197,7 +223,7 @@ local function reclaim(queue)
       local reason = 'lost ' .. lost .. ' times: its worker died or froze while it ran'
       bury(queue, key, cjson.encode({ reason, '' }))
     else
-      call('ZADD', queue .. ':due', ended - shift, key)
+      add_waiting(queue, key, whole(ended - shift), now)
     end
   end
   add(queue, 'lost', #expired / 2)
@@ -241,6 +267,34 @@ local function sorted(queue, most)
   return found, shifts
 end
 
+-- Lease tasks that were found, with or without shifts of their priorities.
+local function take(place, queue, keys, fences, found, shifts)
+  local payloads = call('HMGET', queue .. ':job', unpack(keys))
+  local leases, reserved = {}, 0
+  local ends = whole(now + lease)
+  -- From the last to the first: a short sorted set is stored as a list and searched from its start.
+  for i = #keys, 1, -1 do
+    if payloads[i] then
+      reserved = reserved + 1
+      leases[2 * reserved - 1] = ends
+      leases[2 * reserved] = keys[i]
+    end
+  end
+  if shifts then
+    call('ZREM', queue .. ':due', unpack(keys))
+  else
+    call('ZREMRANGEBYRANK', queue .. ':due', 0, #keys - 1)
+  end
+  if reserved > 0 then
+    call('ZADD', queue .. ':run', unpack(leases))
+    reply[#reply + 1] = { place, found, payloads, fences, keys, shifts }
+    left = left - reserved
+  end
+  -- Another program deleted these payloads: there is nothing to run or to dead-letter.
+  add(queue, 'dropped', #keys - reserved)
+  return payloads
+end
+
 local function reserve(place, queue, most)
   local found =
     call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
@@ -260,43 +314,143 @@ local function reserve(place, queue, most)
   for i = #keys, count + 1, -1 do
     keys[i], fences[i], found[2 * i], found[2 * i - 1] = nil, nil, nil, nil
   end
-  if count == 0 then
+  if count > 0 then
+    take(place, queue, keys, fences, found, shifts)
+  end
+end
+
+-- Record that a task begins, and forget the starts that no limit of so many counts any more.
+local function record_start(begun, starts)
+  call('ZADD', begun, stamp, stamp)
+  call('ZREMRANGEBYRANK', begun, 0, -1 - starts)
+end
+
+-- The same for a key with that limit; forget those of up to two other keys whose time is over.
+local function record_key_start(queue, limit_key, key_limit)
+  if key_limit.starts == 0 then
     return
   end
-  local payloads = call('HMGET', queue .. ':job', unpack(keys))
-  local leases, reserved = {}, 0
-  local ends = whole(now + lease)
-  -- From the last to the first: a short sorted set is stored as a list and searched from its start.
-  for i = count, 1, -1 do
-    if payloads[i] then
-      reserved = reserved + 1
-      leases[2 * reserved - 1] = ends
-      leases[2 * reserved] = keys[i]
+  for _, other in ipairs(call('ZRANGEBYSCORE', queue .. ':fade', '-inf', stamp, 'LIMIT', 0, 2)) do
+    call('ZREM', queue .. ':fade', other)
+    call('DEL', queue .. ':begun' .. ALIAS .. other)
+  end
+  local over = tonumber(call('ZSCORE', queue .. ':fade', limit_key) or 0)
+  call('ZADD', queue .. ':fade', whole(math.max(over, now + key_limit.span)), limit_key)
+  record_start(queue .. ':begun' .. ALIAS .. limit_key, key_limit.starts)
+end
+
+-- Take the first task of a line, whose turn it is, and place the line behind all others of its priority, or
+-- where its limit lets it go on. *turn* is the number of this turn in the step.
+local function take_turn(queue, limit_key, shift, key, key_limit, turn)
+  call('ZREM', queue .. ':lined', key)
+  call('ZREM', queue .. ':line' .. ALIAS .. limit_key, key)
+  count_lease(queue, limit_key)
+  local till
+  if key_limit then
+    record_key_start(queue, limit_key, key_limit)
+    till = key_limited_until(queue, limit_key, key_limit, now)
+  end
+  local head, due = head_of(queue, limit_key, shift)
+  if head then
+    place_line(queue, limit_key, shift, math.max(due, till or now + turn))
+  else
+    call('ZREM', queue .. ':turns', member_of(limit_key, shift))
+  end
+end
+
+-- Reserve up to *most* tasks of a queue with lines, in turns.
+local function reserve_in_turns(place, queue, most)
+  local keys, fences, found, shifts, limit_keys = {}, {}, {}, {}, {}
+  local closed, looks = {}, 0
+
+  -- Add a task, and return true; false if it is a suspect, and the step ends before it.
+  local function add_task(key, due, shift, limit_key)
+    local fence = call('HGET', queue .. ':try', key)
+    local is_suspect = fence and #fence ~= 16 and marks_of(modern(fence, stamp)) >= 2
+    if is_suspect then
+      has_stopped = true
+      if #keys > 0 or left < limit then
+        return false
+      end
+    end
+    local n = #keys + 1
+    keys[n], fences[n], shifts[n], limit_keys[n] = key, fence, shift, limit_key or false
+    found[2 * n - 1], found[2 * n] = key, whole(due)
+    return true
+  end
+
+  -- Look at the line whose turn it is; return by how many this line and those before it have to be skipped.
+  local function look_at(limit_key, shift, at)
+    local key, due = head_of(queue, limit_key, shift)
+    local key_limit = key and due <= now and key_limit_of(queue, limit_key)
+    local till = key_limit and not closed[limit_key]
+      and key_limited_until(queue, limit_key, key_limit, now)
+    if not key then
+      call('ZREM', queue .. ':turns', member_of(limit_key, shift))
+    elseif due > now or till then
+      place_line(queue, limit_key, shift, due > now and due or till)
+      return (due > now and due or till) <= now + limit and 1 or 0
+    elseif closed[limit_key] then
+      return 1
+    elseif add_task(key, due, shift, limit_key) then
+      closed[limit_key] = key_limit and true
+      changed[queue] = changed[queue] or (key_limit and true)
+      take_turn(queue, limit_key, shift, key, key_limit, #keys)
+    end
+    return 0
+  end
+
+  for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
+    local from, digit = range_of(shift), member_of('', shift)
+    local plain = call('ZRANGEBYSCORE', queue .. ':due', from, whole(now - shift), 'WITHSCORES',
+      'LIMIT', 0, most - #keys)
+    local had = tonumber(call('HGET', queue .. ':turn', digit) or 0)
+    local n, skip, has_turned = 1, 0, false
+    while #keys < most and not has_stopped and looks < LOOK_AT_ONCE + 2 * most do
+      looks = looks + 1
+      local line = call('ZRANGEBYSCORE', queue .. ':turns', from, whole(now + limit - shift),
+        'WITHSCORES', 'LIMIT', skip, 1)
+      local at = line[2] and line[2] + shift
+      if plain[n] and (not at or had <= at) then
+        if add_task(plain[n], plain[n + 1] + shift, shift) then
+          n, had, has_turned = n + 2, now + #keys, true
+        end
+      elseif at then
+        skip = skip + look_at(string.sub(line[1], 2), shift, at)
+      else
+        break
+      end
+    end
+    if has_turned then
+      call('HSET', queue .. ':turn', digit, whole(had))
     end
   end
-  if shifts then
-    call('ZREM', queue .. ':due', unpack(keys))
+  if #keys > 0 then
+    local payloads = take(place, queue, keys, fences, found, shifts)
+    for i, limit_key in ipairs(limit_keys) do
+      if limit_key and not payloads[i] then
+        end_lease(queue, keys[i], now)
+      end
+    end
+  end
+end
+
+local function reserve_up_to(place, queue, most)
+  if has_lines(queue) and call('EXISTS', queue .. ':turns') == 1 then
+    reserve_in_turns(place, queue, most)
   else
-    call('ZREMRANGEBYRANK', queue .. ':due', 0, count - 1)
+    reserve(place, queue, most)
   end
-  if reserved > 0 then
-    call('ZADD', queue .. ':run', unpack(leases))
-    reply[#reply + 1] = { place, found, payloads, fences, keys, shifts }
-    left = left - reserved
-  end
-  -- Another program deleted these payloads: there is nothing to run or to dead-letter.
-  add(queue, 'dropped', count - reserved)
 end
 
 -- Reserve one task of a queue that has a limit, and record that it begins.
 local function reserve_one(place, queue, starts)
   local before = left
-  reserve(place, queue, 1)
+  reserve_up_to(place, queue, 1)
   if left < before then
     changed[queue] = true
     if starts > 0 then
-      call('ZADD', queue .. ':begun', stamp, stamp)
-      call('ZREMRANGEBYRANK', queue .. ':begun', 0, -1 - starts)
+      record_start(queue .. ':begun', starts)
     end
   end
 end
@@ -311,7 +465,7 @@ for place = 1, places do
     if queue_limit then
       reserve_one(place, queue, queue_limit.starts)
     else
-      reserve(place, queue, left)
+      reserve_up_to(place, queue, left)
     end
   end
 end
@@ -336,6 +490,7 @@ for i = 2, #reply do
     end
     fences[k] = fence
     if not payloads[k] then
+      drop_limit_keys(KEYS[place], { keys[k] })
       update_keys(KEYS[place], { keys[k] }, 'gone')
       settle(KEYS[place], { keys[k] }, 1, now)
     else
@@ -354,7 +509,7 @@ if left == limit then
   local soonest = math.huge
   for place = 1, places do
     local queue = KEYS[place]
-    local due = first_due(queue)
+    local due = next_due(queue)
     local till = math.max(paused[place] or 0, limited[place] or 0)
     if till > now or not due then
       call('DEL', queue .. ':wake')
@@ -374,7 +529,7 @@ if left == 0 or has_stopped then
   for place = 1, places do
     local queue = KEYS[place]
     local is_open = not paused[place] and not limited[place] and not (limits[queue] and changed[queue])
-    local due = is_open and first_due(queue)
+    local due = is_open and next_due(queue)
     if due and due <= now then
       wake(queue)
     end

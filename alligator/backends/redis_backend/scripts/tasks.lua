@@ -51,9 +51,9 @@ end
 -- Return the key of the newest waiting task of an id, and its score.
 local function find_waiting(queue, id)
   for _, key in ipairs(keys_of(queue, id)) do
-    local score = call('ZSCORE', queue .. ':due', key)
+    local score = waiting_score(queue, key)
     if score then
-      return key, tonumber(score)
+      return key, score
     end
   end
 end
@@ -86,7 +86,7 @@ local function move_aside(queue, id)
       if why then
         call('HSET', queue .. ':why', alias, why)
       end
-      for _, kept in ipairs({ ':own', ':then' }) do
+      for _, kept in ipairs({ ':own', ':then', ':key' }) do
         local found = call('HGET', queue .. kept, id)
         if found then
           call('HDEL', queue .. kept, id)
@@ -99,6 +99,7 @@ local function move_aside(queue, id)
   end
   call('HDEL', queue .. ':try', id)
   call('HDEL', queue .. ':why', id)
+  drop_limit_keys(queue, { id })
 end
 
 -- Remove the generation of a deleted task; only an alias has one.
@@ -125,5 +126,6 @@ local function forget(queue, key)
   call('HDEL', queue .. ':job', key)
   call('HDEL', queue .. ':try', key)
   call('HDEL', queue .. ':why', key)
+  drop_limit_keys(queue, { key })
   forget_alias(queue, key)
 end
