@@ -1,5 +1,6 @@
 """Every store against one model of a store, in plain Python, over random histories."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -35,10 +36,11 @@ KEYS = st.sampled_from(
         *(Unique("k", start, seconds) for start in (True, False) for seconds in (0.0, HOUR)),
     ]
 ) | st.sampled_from([None, None, Unique("l", until_start=False), Unique("l", replace=True)])
+LIMIT_KEYS = st.sampled_from([None, None, "x", "x", "y", "z"])
 # Half of the commits have no follow-ups.
-NO_FOLLOW_UPS: list[tuple[str, str, int]] = []
+NO_FOLLOW_UPS: list[tuple[str, str, int, str | None]] = []
 FOLLOW_UPS = st.just(NO_FOLLOW_UPS) | st.lists(
-    st.tuples(QUEUES, st.sampled_from("ef"), PRIORITIES), min_size=1, max_size=2
+    st.tuples(QUEUES, st.sampled_from("ef"), PRIORITIES, LIMIT_KEYS), min_size=1, max_size=2
 )
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
@@ -49,8 +51,8 @@ PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
 class Batch:
     """What the model knows of the tasks of a commit with follow-ups."""
 
-    follow_ups: list[tuple[str, str, str, int]]
-    """The queue, id, data and priority of each."""
+    follow_ups: list[tuple[str, str, str, int, str | None]]
+    """The queue, id, data, priority and limit key of each."""
     tasks: int = 0
     left: int = 0
     dead: int = 0
@@ -67,6 +69,7 @@ class Entry:
     number: int
     """The call that pushed it: of two with one id the higher is the newer."""
     priority: int = 0
+    limit_key: str | None = None
     state: str = ""
     lost: int = 0
     lease: Lease | None = None
@@ -103,6 +106,11 @@ class Queue:
     limit: Limit | None = None
     begun: int = 0
     """How many were reserved since it has a number of starts."""
+    key_limits: dict[str, Limit] = field(default_factory=dict)
+    key_begun: Counter[str] = field(default_factory=Counter)
+    """How many of each key were reserved while it had a number of starts."""
+    passed_by: dict[tuple[int, str | None], set[str | None]] = field(default_factory=dict)
+    """Which keys had a turn since that of this priority and key waits for its turn."""
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             (
@@ -115,6 +123,51 @@ class Queue:
 
     def ready(self) -> list[Entry]:
         return [entry for entry in self.tasks if entry.state == "ready"]
+
+    def limit_of(self, key: str | None) -> Limit | None:
+        return None if key is None else self.key_limits.get(key, self.key_limits.get("*"))
+
+    def is_open(self, key: str | None) -> bool:
+        """Return whether a task of that key may begin."""
+        limit = self.limit_of(key)
+        if limit is None or key is None:
+            return True
+        leased = [each for each in self.tasks if each.state == "leased" and each.limit_key == key]
+        is_open = len(leased) < (limit.at_once or inf)
+        return is_open and self.key_begun[key] < (limit.starts or inf)
+
+    def open(self) -> list[Entry]:
+        """Return the ready tasks that may begin: with a limit of their key only one of it."""
+        found: dict[object, Entry] = {}
+        for entry in sorted(self.ready(), key=lambda each: -each.priority):
+            if self.is_open(entry.limit_key):
+                is_limited = self.limit_of(entry.limit_key) is not None
+                found.setdefault(entry.limit_key if is_limited else id(entry), entry)
+        return [*found.values()]
+
+    def take_turn(self, entry: Entry, begun: set[str]) -> None:
+        """Check that no other line waits for its turn since this one had its last turn.
+
+        *begun* are the keys with limits that have begun in this step.
+        """
+        self.passed_by.pop((entry.priority, entry.limit_key), None)
+        for priority, key in self.lines() - {(entry.priority, entry.limit_key)}:
+            if priority == entry.priority and key not in begun:
+                passed_by = self.passed_by.setdefault((priority, key), set())
+                assert entry.limit_key not in passed_by, f"{key} has waited for two turns"
+                passed_by.add(entry.limit_key)
+        for key in begun:
+            self.passed_by.pop((entry.priority, key), None)
+
+    def lines(self) -> set[tuple[int, str | None]]:
+        """Return the priorities and keys that have ready tasks that may begin."""
+        ready = {(each.priority, each.limit_key) for each in self.ready()}
+        return {line for line in ready if self.is_open(line[1])}
+
+    def forget_turns(self) -> None:
+        """Forget the lines that do not wait for a turn."""
+        waiting = self.lines()
+        self.passed_by = {line: by for line, by in self.passed_by.items() if line in waiting}
 
     def most(self) -> float:
         """Return how many a step may reserve."""
@@ -185,7 +238,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(
         messages=st.lists(
-            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR]), PRIORITIES, KEYS),
+            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR]), PRIORITIES, KEYS, LIMIT_KEYS),
             min_size=1,
             max_size=4,
         ),
@@ -195,25 +248,29 @@ class Store(RuleBasedStateMachine):
     )
     def push(
         self,
-        messages: list[tuple[str, str, float, int, Unique | None]],
+        messages: list[tuple[str, str, float, int, Unique | None, str | None]],
         commit: str | None,
         undo: bool,
-        then: list[tuple[str, str, int]],
+        then: list[tuple[str, str, int, str | None]],
     ) -> None:
         self.number += 1
         data = f"data {self.number}"
-        if any(unique and unique.replace for *_, unique in messages):
+        if any(unique and unique.replace for *_, unique, _ in messages):
             # Whether the id of a task that its own push has replaced is free is the store's affair.
             messages = [*{each[:2]: each for each in reversed(messages)}.values()]
+        if not self.client.keeps_limit_keys:
+            messages = [(*each[:5], None) for each in messages]
         sent = [
-            Message(self.name(queue), task_id, data, delay, priority, unique)
-            for queue, task_id, delay, priority, unique in messages
+            Message(self.name(queue), task_id, data, delay, priority, unique, False, limit_key)
+            for queue, task_id, delay, priority, unique, limit_key in messages
         ]
         # Ids of their own: if an outcome of the same step let such a task wait, either may be first.
-        then = [(queue, f"{task_id}{self.number}", priority) for queue, task_id, priority in then]
+        then = [(queue, f"{task_id}{self.number}", *more) for queue, task_id, *more in then]
+        if not self.client.keeps_limit_keys:
+            then = [(*each[:3], None) for each in then]
         sent += [
-            Message(self.name(queue), task_id, data, HOUR, priority, None, True)
-            for queue, task_id, priority in then
+            Message(self.name(queue), task_id, data, HOUR, priority, None, True, limit_key)
+            for queue, task_id, priority, limit_key in then
         ]
         if commit in self.aborted and not undo:
             self.aborted.remove(commit)  # an abort does not refuse an id that somebody chose
@@ -237,7 +294,7 @@ class Store(RuleBasedStateMachine):
             return
         added: list[Entry] = []
         expected: dict[int, str] = {}
-        for place, (name, task_id, delay, priority, unique) in enumerate(messages):
+        for place, (name, task_id, delay, priority, unique, limit_key) in enumerate(messages):
             queue = self.queues[name]
             if queue.waiting(task_id):
                 expected[place] = ""
@@ -246,7 +303,7 @@ class Store(RuleBasedStateMachine):
             if not old and (holder := queue.holder(unique)):
                 expected[place] = holder
                 continue
-            entry = Entry(queue, task_id, data, self.number, priority, unique=unique)
+            entry = Entry(queue, task_id, data, self.number, priority, limit_key, unique=unique)
             self.replace(old, entry)
             queue.tasks.append(entry)
             queue.counts["pushed"] += 1
@@ -254,7 +311,7 @@ class Store(RuleBasedStateMachine):
             added.append(entry)
         assert found == expected
         assert duplicates is None or expected
-        batch = Batch([(queue, task_id, data, priority) for queue, task_id, priority in then])
+        batch = Batch([(queue, task_id, data, *more) for queue, task_id, *more in then])
         for entry in added:
             if entry.replaced_by is None:
                 entry.batch = batch
@@ -290,12 +347,12 @@ class Store(RuleBasedStateMachine):
                 self.queue_follow_ups(batch)
 
     def queue_follow_ups(self, batch: Batch) -> None:
-        for name, task_id, data, priority in batch.follow_ups:
+        for name, task_id, data, priority, limit_key in batch.follow_ups:
             queue = self.queues[name]
             if queue.waiting(task_id):
                 continue
             data = f"batch:{batch.tasks},{batch.dead} {data}"
-            entry = Entry(queue, task_id, data, self.number, priority)
+            entry = Entry(queue, task_id, data, self.number, priority, limit_key)
             queue.tasks.append(entry)
             queue.counts["pushed"] += 1
             self.put(entry)
@@ -395,8 +452,16 @@ class Store(RuleBasedStateMachine):
             name for name in order if not self.queues[name].paused and self.queues[name].most()
         ]
         self.check_reserved(order, step.leases, limit)
+        begun: set[tuple[int, str]] = set()
         for lease in step.leases:
             entry = self.ready_of(lease)
+            key, queue = entry.limit_key, entry.queue
+            assert queue.is_open(key)
+            assert (id(queue), key) not in begun
+            queue.take_turn(entry, {each for of, each in begun if of == id(queue)})
+            if key is not None and (key_limit := queue.limit_of(key)):
+                begun.add((id(queue), key))
+                queue.key_begun[key] += bool(key_limit.starts)
             assert entry.lost == lease.lost
             entry.alone, entry.early = len(step.leases) == 1, False
             entry.queue.begun += bool(entry.queue.limit and entry.queue.limit.starts)
@@ -416,6 +481,32 @@ class Store(RuleBasedStateMachine):
             self.step_on(["one", "two"], 3, for_ever=True)
         if not stays:
             self.set_limit(name, None)
+
+    @rule(
+        name=QUEUES,
+        limit=st.sampled_from([Limit(1), Limit(2), Limit(None, 1, HOUR), Limit(2, 2, HOUR)]),
+        key=st.sampled_from([*"xyz", "*", "*"]),
+        steps=st.integers(1, 4),
+        stays=st.booleans(),
+    )
+    def reserve_with_limit_of_key(
+        self, name: str, limit: Limit, key: str, steps: int, stays: bool
+    ) -> None:
+        if not self.client.keeps_limit_keys:
+            return
+        self.set_limit_of_key(name, limit, key)
+        for _ in range(steps):
+            self.step_on(["one", "two"], 3, for_ever=True)
+        if not stays:
+            self.set_limit_of_key(name, None, key)
+
+    def set_limit_of_key(self, name: str, limit: Limit | None, key: str) -> None:
+        limits = self.queues[name].key_limits
+        if limit is None:
+            limits.pop(key, None)
+        else:
+            limits[key] = limit
+        self.client.limit(self.name(name), limit, key)
 
     def set_limit(self, name: str, limit: Limit | None) -> None:
         self.queues[name].limit = limit
@@ -458,35 +549,35 @@ class Store(RuleBasedStateMachine):
         assert len({id(entry) for entry in found}) == len(found)
         if any(entry.suspect for entry in found):
             assert len(found) == 1
-            first = next(self.queues[name] for name in order if self.queues[name].ready())
+            first = next(self.queues[name] for name in order if self.queues[name].open())
             assert found[0].queue is first
-            assert found[0].priority == max(entry.priority for entry in first.ready())
+            assert found[0].priority == max(entry.priority for entry in first.open())
             return
         left = limit
         for name in order:
             queue = self.queues[name]
-            ready = queue.ready()
+            ready = queue.open()
             here = [entry for entry in found if entry.queue is queue]
             assert found[limit - left :][: len(here)] == here
             left -= len(here)
-            has_suspects = any(entry.suspect for entry in ready)
+            has_suspects = any(entry.suspect for entry in queue.ready())
             most = min(left + len(here), queue.most())
             assert len(here) <= most
             assert len(here) == min(most, len(ready)) or has_suspects
-            for priority in (1, 0, -1):
+            for line in {(entry.priority, entry.limit_key) for entry in here}:
                 self.check_order(
-                    [entry for entry in here if entry.priority == priority],
-                    [entry for entry in ready if entry.priority == priority],
+                    [entry for entry in here if (entry.priority, entry.limit_key) == line],
+                    [each for each in queue.ready() if (each.priority, each.limit_key) == line],
                 )
             levels = sorted((entry.priority for entry in ready), reverse=True)
             assert [entry.priority for entry in here] == levels[: len(here)]
-            if has_suspects and left and len(here) < queue.most():
+            if len(here) < min(most, len(ready)):
                 # It has stopped before one, which is not the first of all.
                 assert len(found) == limit - left > 0
                 return
 
     def check_order(self, here: list[Entry], ready: list[Entry]) -> None:
-        """Check those of one priority."""
+        """Check those of one line."""
         # Where a task stands that was released or lost is the store's affair.
         if not any(entry.anywhere for entry in ready):
             since = sorted(entry.since for entry in ready)
@@ -570,7 +661,7 @@ class Store(RuleBasedStateMachine):
         action=st.sampled_from(
             [
                 *("retry_dead", "drop_dead", "lease", "cancel", "drop_all"),
-                *("pause", "resume", "resume", "unlimit"),
+                *("pause", "resume", "resume", "unlimit", "unlimit_keys", "unlimit_keys"),
             ]
         ),
         name=QUEUES,
@@ -581,6 +672,10 @@ class Store(RuleBasedStateMachine):
 
     def unlimit(self, name: str, _: str) -> None:
         self.set_limit(name, None)
+
+    def unlimit_keys(self, name: str, _: str) -> None:
+        for key in [*self.queues[name].key_limits]:
+            self.set_limit_of_key(name, None, key)
 
     def pause(self, name: str, task_id: str) -> None:
         self.queues[name].paused = inf if task_id in "ab" else HOUR
@@ -646,6 +741,7 @@ class Store(RuleBasedStateMachine):
     @invariant()
     def counts_agree(self) -> None:
         for name, queue in self.queues.items():
+            queue.forget_turns()
             stats = self.client.stats(self.name(name))
             states = [entry.state for entry in queue.tasks]
             for state in ("ready", "scheduled", "leased", "dead"):
@@ -657,6 +753,7 @@ class Store(RuleBasedStateMachine):
                 or stats.paused == queue.paused
             )
             assert stats.limit == queue.limit
+            assert self.client.key_limits(self.name(name)) == queue.key_limits
             assert stats.limited == (0 if queue.most() else stats.ready)
             assert self.client.len(self.name(name)) == stats.ready + stats.scheduled
 

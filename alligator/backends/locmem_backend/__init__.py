@@ -82,6 +82,7 @@ class Client(base.Client):
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     keeps_follow_ups: ClassVar[bool] = True
+    keeps_limit_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -221,10 +222,14 @@ class Client(base.Client):
             self._queue(queue_name).paused_until = monotonic() + seconds if seconds > 0 else 0.0
             self._store.changed.notify_all()
 
-    def limit(self, queue_name: str, limit: Limit | None) -> None:
+    def limit(self, queue_name: str, limit: Limit | None, limit_key: str | None = None) -> None:
         with self._store.changed:
-            self._queue(queue_name).set_limit(limit)
+            self._queue(queue_name).set_limit(limit, limit_key)
             self._store.changed.notify_all()
+
+    def key_limits(self, queue_name: str) -> dict[str, Limit]:
+        with self._store.changed:
+            return self._queue(queue_name).key_limits()
 
     def stats(self, queue_name: str) -> QueueStats:
         with self._store.changed:

@@ -16,14 +16,15 @@ class Entry:
     """One push of a task, in any state."""
 
     __slots__ = (
-        *("alone", "batch", "data", "due", "hold", "leased", "lost", "number", "order", "position"),
-        *("priority", "runs", "suspect", "task_id"),
+        *("alone", "batch", "data", "due", "hold", "leased", "limit_key", "lost", "number", "order"),
+        *("position", "priority", "runs", "suspect", "task_id"),
     )
 
-    def __init__(self, task_id: str, data: str, priority: int) -> None:
+    def __init__(self, task_id: str, data: str, priority: int, limit_key: str | None) -> None:
         self.task_id: str = task_id
         self.data: str = data
         self.priority: int = priority
+        self.limit_key: str | None = limit_key
         self.number: int = next(_numbers)
         self.runs: int = 0
         """How often it was leased."""

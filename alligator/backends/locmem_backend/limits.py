@@ -1,13 +1,15 @@
-"""The limit of a queue in memory, and when its tasks began."""
+"""The limits of a queue in memory and of its keys, and when their tasks began."""
 
-from collections import deque
+from collections import Counter, deque
+from itertools import islice
 from math import inf
 
 from ..base import Limit
+from ..limits import EACH, MOST_KEYS
 
 
 class Limiter:
-    """Decides whether a task of one queue may begin. *now* is a time of the monotonic clock."""
+    """Decides whether a task may begin. *now* is a time of the monotonic clock."""
 
     def __init__(self, limit: Limit, before: "Limiter | None") -> None:
         self.limit: Limit = limit
@@ -32,3 +34,63 @@ class Limiter:
         if starts is None or len(self._begun) < starts:
             return now
         return self._begun[-starts] + seconds
+
+    def is_over(self, now: float) -> bool:
+        """Return whether its starts count no more."""
+        return not self._begun or self._begun[-1] + self.limit.seconds <= now
+
+
+class KeyLimits:
+    """The limits of the keys of a queue."""
+
+    def __init__(self) -> None:
+        self._limits: dict[str, Limit] = {}
+        self._leased: Counter[str] = Counter()
+        self._limiters: dict[str, Limiter] = {}
+        """Those of keys whose starts count, in the order of their last start."""
+
+    def set(self, key: str, limit: Limit | None) -> None:
+        """Give a key, or `EACH`, a limit, or none."""
+        if limit is None:
+            self._limits.pop(key, None)
+        else:
+            self._limits[key] = limit
+
+    def listed(self) -> dict[str, Limit]:
+        """Return the limits, sorted by key."""
+        return {key: self._limits[key] for key in sorted(self._limits)[:MOST_KEYS]}
+
+    def lease(self, key: str) -> None:
+        """Count a lease of a task of that key."""
+        self._leased[key] += 1
+
+    def end_lease(self, key: str) -> None:
+        """Count a lease as ended."""
+        self._leased[key] -= 1
+        if not self._leased[key]:
+            del self._leased[key]
+
+    def until(self, key: str, now: float) -> float:
+        """Return until when no task of *key* may begin, as `Limiter.until` does."""
+        limit = self._limit_of(key)
+        if limit is None:
+            return now
+        limiter = self._limiters.get(key) or Limiter(limit, None)
+        limiter.limit = limit
+        return limiter.until(self._leased[key], now)
+
+    def begin(self, key: str, now: float) -> bool:
+        """Record that a task of *key* begins; return whether the key has a limit."""
+        limit = self._limit_of(key)
+        if limit is not None and limit.starts is not None:
+            limiter = self._limiters.pop(key, None) or Limiter(limit, None)
+            limiter.limit = limit
+            limiter.begin(now)
+            self._limiters[key] = limiter
+            for each in [*islice(self._limiters, 2)]:  # more than are added
+                if self._limiters[each].is_over(now):
+                    del self._limiters[each]
+        return limit is not None
+
+    def _limit_of(self, key: str) -> Limit | None:
+        return self._limits.get(key) or self._limits.get(EACH)

@@ -5,9 +5,8 @@ from collections import Counter
 from itertools import count
 from math import inf
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
-from ...constants import LEVELS
 from ..base import (
     DeadLetter,
     Lease,
@@ -19,6 +18,7 @@ from ..base import (
     Scheduled,
     bounded,
 )
+from ..limits import EACH
 from . import listing
 from .batches import Batch
 from .dead_tasks import DeadTasks
@@ -27,16 +27,11 @@ from .keys import Hold, Keys
 from .limits import Limiter
 from .replaced import Replaced, ReplacedTasks
 from .samples import Samples
-
-HeapItem = tuple[float, int, int, int]
-"""The moment, the rank among those of that moment, and the order and number of the entry."""
-
-STALE: Final = 100
-"""How many stale items a heap may always have, however few tasks there are."""
+from .waiting import HeapItem, Waiting
 
 
 class Queue:
-    """The tasks of one queue, and heaps that order what happens next.
+    """The tasks of one queue.
 
     It has no lock: the caller holds that of the store. *now* is a time of the monotonic clock.
     """
@@ -51,7 +46,7 @@ class Queue:
         """Those that are ready, scheduled or leased, by their numbers."""
         self._by_id: dict[str, list[Entry]] = {}
         """Those that are ready or scheduled; more than one of an id if a leased one returned."""
-        self._waiting: dict[int, list[HeapItem]] = {level: [] for level in LEVELS.values()}
+        self._waiting = Waiting(self._entries)
         self._leases: list[HeapItem] = []
         self._leased: set[int] = set()  # their numbers
         self._orders = count()
@@ -71,7 +66,7 @@ class Queue:
             if old is None:
                 return holder
         self._counts["pushed"] += 1
-        entry = Entry(message.task_id, message.data, message.priority)
+        entry = Entry(message.task_id, message.data, message.priority, message.limit_key)
         if unique is not None:
             if old is not None and holder is not None:
                 self._replace(Replaced(old, unique.key, holder, entry.number, now))
@@ -159,7 +154,7 @@ class Queue:
     def reclaim(self, now: float, max_lost: int) -> bool:
         """Make tasks ready again whose lease has ended, or dead; return whether there were any."""
         found = False
-        while (head := self._head(self._leases)) and head[0] <= now:
+        while (head := self._waiting.head(self._leases)) and head[0] <= now:
             found = True
             entry = self._entries[heapq.heappop(self._leases)[3]]
             entry.lost += entry.alone
@@ -180,7 +175,7 @@ class Queue:
     def reserve(
         self, limit: int, now: float, lease_for: float, *, is_first: bool
     ) -> tuple[list[Lease], bool]:
-        """Lease up to *limit* tasks by priority, of equal ones the one due for longest first.
+        """Lease up to *limit* tasks by priority and turns, then the one due for longest first.
 
         Also return whether the step can continue. It ends at a suspect, which must be leased alone:
         with it if nothing was reserved before (*is_first*), else before it.
@@ -188,17 +183,16 @@ class Queue:
         leases: list[Lease] = []
         if self.limiter is not None:
             limit = min(limit, 1 if self._begins(now) <= now else 0)
-        for heap in self._waiting.values():
-            while len(leases) < limit and (head := self._head(heap)) and head[0] <= now:
-                entry = self._entries[head[3]]
-                if entry.suspect and (leases or not is_first):
-                    return leases, False
-                heapq.heappop(heap)
-                leases.append(self._lease(entry, now, lease_for))
-                if self.limiter is not None:
-                    self.limiter.begin(now)
-                if entry.suspect:
-                    return leases, False
+        turns = self._waiting.turns(now)
+        while len(leases) < limit and (entry := turns.next()) is not None:
+            if entry.suspect and (leases or not is_first):
+                return leases, False
+            turns.take()
+            leases.append(self._lease(entry, now, lease_for))
+            if self.limiter is not None:
+                self.limiter.begin(now)
+            if entry.suspect:
+                return leases, False
         return leases, True
 
     def mark_alone(self, lease: Lease) -> None:
@@ -233,15 +227,22 @@ class Queue:
 
     def pause(self, now: float) -> float:
         """Return the seconds until a task is due or a lease ends."""
-        waiting = (head[0] for heap in self._waiting.values() if (head := self._head(heap)))
-        due = max(min(waiting, default=inf), self.paused_until, self._begins(now))
-        leased = self._head(self._leases)
+        due = max(self._waiting.begins(), self.paused_until, self._begins(now))
+        leased = self._waiting.head(self._leases)
         return max(0.0, min(due, leased[0] if leased else inf) - now)
 
-    def set_limit(self, limit: Limit | None) -> None:
-        """Give the queue a limit, or none."""
-        self.limiter = None if limit is None else Limiter(limit, self.limiter)
+    def set_limit(self, limit: Limit | None, key: str | None) -> None:
+        """Give the queue, or a key on it, a limit, or none."""
+        if key is None:
+            self.limiter = None if limit is None else Limiter(limit, self.limiter)
+        else:
+            self._waiting.limits.set(key, limit)
+            self._waiting.unblock(None if key == EACH else key)
         self._counts["pushed"] += 0  # the queue is known from now on
+
+    def key_limits(self) -> dict[str, Limit]:
+        """Return the limits of its keys."""
+        return self._waiting.limits.listed()
 
     def _begins(self, now: float) -> float:
         """Return until when the limit lets no task begin: *now* or earlier if one may."""
@@ -333,11 +334,11 @@ class Queue:
     def _remove(self, entry: Entry) -> None:
         """Remove a waiting or leased task."""
         del self._entries[entry.number]
-        self._leased.discard(entry.number)
+        self._end_lease(entry)
         self._free(entry)
         if not entry.leased:
             self._remove_waiting(entry)
-            self._compact_heap(self._waiting[entry.priority])
+            self._waiting.remove(entry)
 
     def _settle(self, entry: Entry, now: float, *, is_dead: bool) -> None:
         """Count a task as settled, the first time."""
@@ -351,26 +352,29 @@ class Queue:
             entry.hold.free()
             entry.hold = None
 
-    def _compact_heap(self, heap: list[HeapItem]) -> None:
-        """Remove the stale items of the heap; they would stay there until they are due."""
-        if len(heap) > 2 * len(self._entries) + STALE:
-            heap[:] = [item for item in heap if self._is_current(item)]
-            heapq.heapify(heap)
-
     def _put_waiting(self, entry: Entry, due: float) -> None:
         entry.position = (due, next(self._orders))
         self._put_back(entry)
 
     def _put_back(self, entry: Entry) -> None:
-        self._leased.discard(entry.number)
+        self._end_lease(entry)
         entry.leased, entry.due, entry.order = False, entry.position[0], next(self._orders)
         self._by_id.setdefault(entry.task_id, []).append(entry)
-        heapq.heappush(self._waiting[entry.priority], (*entry.position, entry.order, entry.number))
+        self._waiting.add(entry)
 
     def _put_leased(self, entry: Entry, until: float) -> None:
         entry.leased, entry.due, entry.order = True, until, next(self._orders)
+        if entry.limit_key is not None and entry.number not in self._leased:
+            self._waiting.limits.lease(entry.limit_key)
         self._leased.add(entry.number)
         heapq.heappush(self._leases, (until, entry.order, entry.order, entry.number))
+
+    def _end_lease(self, entry: Entry) -> None:
+        if entry.number in self._leased:
+            self._leased.remove(entry.number)
+            if entry.limit_key is not None:
+                self._waiting.limits.end_lease(entry.limit_key)
+                self._waiting.unblock(entry.limit_key)
 
     def _remove_waiting(self, entry: Entry) -> None:
         """Remove the entry from those that wait under its id."""
@@ -381,20 +385,8 @@ class Queue:
 
     def _dead_letter(self, entry: Entry, reason: str, traceback: str, now: float) -> None:
         del self._entries[entry.number]
-        self._leased.discard(entry.number)
+        self._end_lease(entry)
         self._free(entry)
         self._settle(entry, now, is_dead=True)
         self._dead.add(entry, reason, traceback)
         self._counts["died"] += 1
-
-    def _head(self, heap: list[HeapItem]) -> HeapItem | None:
-        """Return the first item of *heap* that is not stale; remove the stale ones before it."""
-        while heap:
-            if self._is_current(heap[0]):
-                return heap[0]
-            heapq.heappop(heap)
-        return None
-
-    def _is_current(self, item: HeapItem) -> bool:
-        entry = self._entries.get(item[3])
-        return entry is not None and entry.order == item[2]
