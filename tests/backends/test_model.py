@@ -42,6 +42,7 @@ NO_FOLLOW_UPS: list[tuple[str, str, int, str | None]] = []
 FOLLOW_UPS = st.just(NO_FOLLOW_UPS) | st.lists(
     st.tuples(QUEUES, st.sampled_from("ef"), PRIORITIES, LIMIT_KEYS), min_size=1, max_size=2
 )
+ENDS: list[Verdict] = ["ack", "retry", "dead"]
 WAITING = "ready", "scheduled"
 # The latest lease most often, an old one now and then.
 PICK = st.sampled_from([0, 0, 1, 1, 2]) | st.integers(0, 20)
@@ -482,21 +483,43 @@ class Store(RuleBasedStateMachine):
         if not stays:
             self.set_limit(name, None)
 
+    # Tasks of their own, for few histories would have keys with several tasks by chance.
     @rule(
         name=QUEUES,
-        limit=st.sampled_from([Limit(1), Limit(2), Limit(None, 1, HOUR), Limit(2, 2, HOUR)]),
+        tasks=st.lists(st.tuples(LIMIT_KEYS, st.sampled_from([0, 0, 0, 1])), max_size=6),
+        limit=st.sampled_from(
+            [None, Limit(1), Limit(2), Limit(None, 1, HOUR), Limit(2, 2, HOUR)]
+        ),
         key=st.sampled_from([*"xyz", "*", "*"]),
-        steps=st.integers(1, 4),
+        steps=st.lists(st.integers(1, 4) | st.sampled_from(ENDS), max_size=6),
+        for_ever=st.sampled_from([True, True, False]),
         stays=st.booleans(),
     )
-    def reserve_with_limit_of_key(
-        self, name: str, limit: Limit, key: str, steps: int, stays: bool
+    def reserve_from_lines(
+        self,
+        name: str,
+        tasks: list[tuple[str | None, int]],
+        limit: Limit | None,
+        key: str,
+        steps: list[int | Verdict],
+        for_ever: bool,
+        stays: bool,
     ) -> None:
         if not self.client.keeps_limit_keys:
             return
+        self.number += 1
+        messages = [
+            (name, f"{place}-{self.number}", 0.0, priority, None, of)
+            for place, (of, priority) in enumerate(tasks)
+        ]
+        if messages:
+            self.push(messages, None, True, [])
         self.set_limit_of_key(name, limit, key)
-        for _ in range(steps):
-            self.step_on(["one", "two"], 3, for_ever=True)
+        for size in steps:
+            if isinstance(size, int):
+                self.step_on(["one", "two"], size, for_ever=for_ever)
+            elif self.leases:
+                self.report([(0, size, False, False)])
         if not stays:
             self.set_limit_of_key(name, None, key)
 
