@@ -33,6 +33,7 @@ from ..base import (
     WorkerInfo,
     bounded,
 )
+from ..limits import MOST_KEYS
 from ..schedules import UNANNOUNCED_SECONDS
 from ..stats import SAMPLE_SECONDS, SAMPLES
 from .checks import check_writable, configuration_warnings
@@ -80,6 +81,7 @@ class Client(base.Client):
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     keeps_follow_ups: ClassVar[bool] = True
+    keeps_limit_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -303,8 +305,13 @@ class Client(base.Client):
     def pause(self, queue_name: str, seconds: float) -> None:
         self._call(self._statements.pause_queue, [queue_name, max(0.0, seconds)])
 
-    def limit(self, queue_name: str, limit: Limit | None) -> None:
-        self._call(self._statements.limit_queue, [queue_name, *(limit or (None, None, None))])
+    def limit(self, queue_name: str, limit: Limit | None, limit_key: str | None = None) -> None:
+        values = [queue_name, limit_key or "", *(limit or (None, None, None))]
+        self._call(self._statements.limit_queue, values)
+
+    def key_limits(self, queue_name: str) -> dict[str, Limit]:
+        rows = self._call(self._statements.key_limits, [queue_name, MOST_KEYS])
+        return {key: Limit(*numbers) for key, *numbers in rows}
 
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         [(found,)] = self._call(self._statements.retry_dead, [queue_name, task_id])

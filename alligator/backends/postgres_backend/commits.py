@@ -248,17 +248,19 @@ class Pusher:
 
 
 def pack_keys(messages: Sequence[Message]) -> str | None:
-    """Return the parameter for unique keys and follow-ups; None if there are none."""
-    if not any(message.unique or message.follows for message in messages):
+    """Return the parameter for keys and follow-ups; None if there are none."""
+    if not any(any(message[5:]) for message in messages):
         return None
     return json.dumps([_pack_key(message) for message in messages])
 
 
 def _pack_key(message: Message) -> tuple[object, ...] | None:
-    if message.follows:
-        return (None, None, None, None, True)
-    unique = message.unique
-    return unique and (*unique[:2], bounded(unique.seconds), unique.replace)
+    unique, keys = message.unique, (None,) * 4
+    if unique is not None and not message.follows:
+        keys = (*unique[:2], bounded(unique.seconds), unique.replace)
+    elif not message.follows and message.limit_key is None:
+        return None
+    return (*keys, message.follows, message.limit_key)
 
 
 def _names(messages: Sequence[Message]) -> list[Any]:

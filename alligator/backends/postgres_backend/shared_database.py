@@ -75,8 +75,7 @@ class SharedDatabase:
                 bounded(message.delay),
                 b64encode(message.data.encode()).decode(),
                 message.priority,
-                *(message.unique or ()),
-                *((None, None, None, None, True) if message.follows else ()),
+                *_keys_of(message),
             )
             for place, message in enumerate(messages, 1)
         ]
@@ -110,3 +109,14 @@ class SharedDatabase:
         statement = self._sessions.statements.wake_after
         [(unfinished,)] = self._sessions.call(statement, values)
         return [number - 1 for number in unfinished]
+
+
+def _keys_of(message: Message) -> tuple[object, ...]:
+    """Return what follows the other elements of a task; see `read_tasks` in the SQL."""
+    if message.follows:
+        keys: tuple[object, ...] = (None, None, None, None, True)
+    else:
+        keys = tuple(message.unique or ())
+    if message.limit_key is None:
+        return keys
+    return (*keys, *(None,) * (5 - len(keys)), message.limit_key)

@@ -70,7 +70,14 @@ class Statements:
         self.retry_dead: Statement = own("CALL {s}.retry_dead($1, $2, NULL)", "text text")
         self.pause_queue: Statement = own("CALL {s}.pause_queue($1, $2)", "text float8")
         self.limit_queue: Statement = own(
-            "CALL {s}.limit_queue($1, $2, $3, $4)", "text int4 int4 float8"
+            "CALL {s}.limit_queue($1, $2, $3, $4, $5)", "text text int4 int4 float8"
+        )
+        self.key_limits: Statement = own(
+            """
+            SELECT limit_key, at_once, starts, seconds FROM {s}.queue_limit
+            WHERE queue = $1 AND limit_key > '' ORDER BY limit_key LIMIT $2
+            """,
+            "text int4",
         )
         self.drop_dead: Statement = call("drop_dead", "text text")
         self.fold: Statement = call("fold", "")

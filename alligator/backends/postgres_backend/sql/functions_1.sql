@@ -18,7 +18,7 @@
 CREATE FUNCTION {s}.shift(p_priority int) RETURNS interval LANGUAGE sql IMMUTABLE AS
 $$ SELECT p_priority * interval '-26280000 h' $$;
 
--- Return when the first task that waits is due, or was; NULL if there is none. The p_n-th three of p_after
+-- Return when the first task without a limit key that waits is due, or was; NULL if there is none. The p_n-th three of p_after
 -- tell where to begin among those of each priority, the highest first.
 CREATE FUNCTION {s}.first_due(p_queue text, p_after timestamptz[], p_n int)
 RETURNS timestamptz LANGUAGE plpgsql AS $$
@@ -32,7 +32,7 @@ BEGIN
             AND at < '4000-01-01 UTC' ORDER BY at LIMIT 1),
         (SELECT due FROM {s}.task
         WHERE queue = p_queue AND state = 'w' AND at >= p_after[3 * p_n] + {s}.shift(-1)
-        ORDER BY at LIMIT 1));
+            AND at < 'infinity' ORDER BY at LIMIT 1));
 END $$;
 
 -- Waking. A worker that sleeps holds a shared advisory lock for each of its queues. Other sessions see
@@ -80,8 +80,8 @@ END $$;
 -- chose its id: then an earlier abort is ignored. The tasks are sorted by queue and id, byte by
 -- byte: all transactions take the locks of the index in one order, and none waits for another in a
 -- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
--- Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are follow-ups,
--- p_keys is JSON with [key, until_start, seconds, replace, follows] or null for each task.
+-- Returns NULL if all tasks are queued, or else the `results`. If some have keys or are follow-ups,
+-- p_keys is JSON with [key, until_start, seconds, replace, follows, limit key] or null for each task.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[],
@@ -204,9 +204,9 @@ BEGIN
         PERFORM FROM {s}.task
         WHERE queue = f.queue AND id = f.id AND token <> 0 AND state <> 'l' AND state <> 'd' LIMIT 1;
         CONTINUE WHEN FOUND;
-        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority)
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, limit_key)
         VALUES (f.queue, f.id, p_batch * 1000 + f.place, 'w', false, p_now + {s}.shift(f.priority), p_now,
-            v_numbers || f.data, f.priority)
+            v_numbers || f.data, f.priority, f.limit_key)
         ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
         CONTINUE WHEN NOT FOUND;
         INSERT INTO {s}.tally (queue, waiting, pushed) VALUES (f.queue, 1, 1);
@@ -300,8 +300,9 @@ BEGIN
                 AND h.until <= clock_timestamp())
         RETURNING *),
     kept AS (
-        INSERT INTO {s}.replaced (seq, replaced_by, since, queue, id, delayed, priority, due, data, unique_key)
-        SELECT seq, p_by, clock_timestamp(), queue, id, delayed, priority, due, data, unique_key
+        INSERT INTO {s}.replaced (seq, replaced_by, since, queue, id, delayed, priority, due, data, unique_key,
+            limit_key)
+        SELECT seq, p_by, clock_timestamp(), queue, id, delayed, priority, due, data, unique_key, limit_key
         FROM removed),
     counted AS (
         INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
@@ -317,9 +318,9 @@ DECLARE
 BEGIN
     FOR r IN DELETE FROM {s}.replaced WHERE replaced_by = ANY (p_by) RETURNING * LOOP
         CONTINUE WHEN {s}.find_waiting(r.queue, r.id) IS NOT NULL;
-        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, unique_key)
+        INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, unique_key, limit_key)
         VALUES (r.queue, r.id, r.seq, 'w', r.delayed, r.due + {s}.shift(r.priority), r.due, r.data,
-            r.priority, r.unique_key)
+            r.priority, r.unique_key, r.limit_key)
         ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
         IF FOUND THEN
             PERFORM {s}.hold_key(r.queue, r.unique_key, r.id, r.seq, true, 0);
@@ -383,7 +384,7 @@ END $$;
 CREATE TRIGGER task_done AFTER DELETE ON {s}.task FOR EACH ROW WHEN (OLD.unique_key IS NOT NULL)
 EXECUTE FUNCTION {s}.finish_key();
 
--- The same as `push`, one task after the other, where some have unique keys or are follow-ups.
+-- The same as `push`, one task after the other, where some have keys or are follow-ups.
 CREATE FUNCTION {s}.push_with_keys(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[], p_keys json
@@ -397,6 +398,7 @@ DECLARE
     v_seconds float8[];
     v_replace boolean[];
     v_follows boolean[];
+    v_limit_keys text[];
     v_old bigint;
     v_batch bigint;
     v_settled bigint[] := '{}';
@@ -411,8 +413,8 @@ BEGIN
     -- First of all, in one order in all transactions, so that no two wait for each other in a circle.
     SELECT array_agg(k->>0 ORDER BY n), array_agg((k->>1)::boolean ORDER BY n),
         array_agg((k->>2)::float8 ORDER BY n), array_agg((k->>3)::boolean ORDER BY n),
-        array_agg((k->>4)::boolean ORDER BY n)
-    INTO v_keys, v_until_start, v_seconds, v_replace, v_follows
+        array_agg((k->>4)::boolean ORDER BY n), array_agg(k->>5 ORDER BY n)
+    INTO v_keys, v_until_start, v_seconds, v_replace, v_follows, v_limit_keys
     FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n);
     PERFORM {s}.lock_keys(p_queues, v_keys);
     v_now := clock_timestamp();
@@ -438,13 +440,14 @@ BEGIN
     END LOOP;
     FOR t IN
         SELECT * FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities, v_keys,
-            v_until_start, v_seconds, v_replace, v_follows)
-            AS s(of, place, queue, id, delay, data, priority, key, until_start, seconds, replace, follows)
+            v_until_start, v_seconds, v_replace, v_follows, v_limit_keys)
+            AS s(of, place, queue, id, delay, data, priority, key, until_start, seconds, replace, follows,
+                limit_key)
         WHERE v_bases[s.of] IS NOT NULL ORDER BY s.of, s.place
     LOOP
         IF t.follows THEN
-            INSERT INTO {s}.follow_up (batch, place, queue, id, priority, data)
-            VALUES (v_bases[t.of], t.place, t.queue, t.id, t.priority, t.data);
+            INSERT INTO {s}.follow_up (batch, place, queue, id, priority, data, limit_key)
+            VALUES (v_bases[t.of], t.place, t.queue, t.id, t.priority, t.data, t.limit_key);
             CONTINUE;
         END IF;
         v_holder := NULL;
@@ -473,10 +476,10 @@ BEGIN
             IF v_holder IS NULL THEN
                 v_due := v_now + t.delay * interval '1 s';
                 INSERT INTO {s}.task
-                    (queue, id, seq, state, delayed, at, due, data, priority, unique_key, batch)
+                    (queue, id, seq, state, delayed, at, due, data, priority, unique_key, batch, limit_key)
                 VALUES (t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0,
                     v_due + {s}.shift(t.priority), v_due, t.data, t.priority, t.key,
-                    CASE WHEN v_sizes[t.of] IS NOT NULL THEN v_bases[t.of] END)
+                    CASE WHEN v_sizes[t.of] IS NOT NULL THEN v_bases[t.of] END, t.limit_key)
                 ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
                 IF FOUND THEN
                     IF t.key IS NOT NULL THEN
@@ -565,11 +568,11 @@ END $$;
 
 -- The elements of p_tasks are [place, queue, id, delay, data in base64, priority], sorted by queue and id, byte
 -- by byte: see `push`. Places begin at 1. Of those with a unique key, [key, until_start, seconds, replace] follow;
--- of follow-ups, [null, null, null, null, true].
+-- of follow-ups, [null, null, null, null, true]; of those with a limit key, five elements and the limit key.
 CREATE FUNCTION {s}.read_tasks(p_tasks json) RETURNS TABLE (
-    place int, queue text, id text, delay float8, data bytea, priority int, key text
+    place int, queue text, id text, delay float8, data bytea, priority int, key text, limit_key text
 ) LANGUAGE sql IMMUTABLE AS
-$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64'), (t->>5)::int, t->>6
+$$ SELECT (t->>0)::int, t->>1, t->>2, (t->>3)::float8, decode(t->>4, 'base64'), (t->>5)::int, t->>6, t->>11
     FROM json_array_elements(p_tasks) t $$;
 
 -- Lock the tasks of these ids that were leased, and wait again; return the places of these ids.
@@ -595,11 +598,11 @@ DECLARE
 BEGIN
     WITH queued AS (
         INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, priority, unique_key,
-            batch)
+            batch, limit_key)
         SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
             t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
             p_now + t.delay * interval '1 s' + {s}.shift(t.priority), p_now + t.delay * interval '1 s',
-            p_token, t.data, t.priority, t.key, p_batch
+            p_token, t.data, t.priority, t.key, p_batch, t.limit_key
         FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
         ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
         ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
@@ -702,8 +705,8 @@ BEGIN
     PERFORM {s}.lock_keys(array_agg(r.queue), array_agg(r.key)) FROM {s}.read_tasks(v_tasks) r;
     v_now := clock_timestamp();
     v_base := nextval('{s}.base');
-    INSERT INTO {s}.follow_up (batch, place, queue, id, priority, data)
-    SELECT v_base, (e->>0)::int, e->>1, e->>2, (e->>5)::int, decode(e->>4, 'base64')
+    INSERT INTO {s}.follow_up (batch, place, queue, id, priority, data, limit_key)
+    SELECT v_base, (e->>0)::int, e->>1, e->>2, (e->>5)::int, decode(e->>4, 'base64'), e->>11
     FROM json_array_elements(v_tasks) e WHERE (e->>10)::boolean;
     IF FOUND THEN
         v_batch := v_base;
@@ -855,24 +858,24 @@ END $$;
 
 -- Limits.
 
--- Let no other transaction begin or end tasks of those queues that have limits, before this one ends; return
--- these queues. Locks of rows would be writes. In one order in all transactions, and after the locks of
--- tasks that may wait: so no two wait in a circle.
-CREATE FUNCTION {s}.lock_limits(p_queues text[]) RETURNS text[] LANGUAGE plpgsql
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+-- Let no other transaction begin or end tasks of those queues that have limits or lines, before this one ends;
+-- return these queues. Locks of rows would be writes. In one order in all transactions, and after the locks
+-- of tasks that may wait: so no two wait in a circle.
+CREATE FUNCTION {s}.lock_queues(p_queues text[], OUT o_limited text[], OUT o_lined text[])
+LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-    v_queues text[] := ARRAY(
-        SELECT queue FROM {s}.queue_limit WHERE queue = ANY (p_queues) ORDER BY queue COLLATE "C");
     v_queue text;
 BEGIN
-    FOREACH v_queue IN ARRAY v_queues LOOP
+    o_limited := ARRAY(
+        SELECT queue FROM {s}.queue_limit WHERE queue = ANY (p_queues) AND limit_key = '');
+    o_lined := ARRAY(SELECT DISTINCT queue FROM {s}.lined_queue WHERE queue = ANY (p_queues));
+    FOR v_queue IN SELECT DISTINCT q COLLATE "C" AS q FROM unnest(o_limited || o_lined) q ORDER BY q LOOP
         PERFORM pg_advisory_xact_lock(hashtextextended('{key}.limit.' || v_queue, 0));
     END LOOP;
-    RETURN v_queues;
 END $$;
 
 -- Return until when the limit of a queue lets no task begin: 'infinity' until a lease ends; NULL if one may
--- begin at p_now. A step calls it after `lock_limits`.
+-- begin at p_now. A step calls it after `lock_queues`.
 CREATE FUNCTION {s}.limited_until(p_queue text, p_now timestamptz) RETURNS timestamptz LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
@@ -887,10 +890,11 @@ BEGIN
                 SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.state = 'l' LIMIT l.at_once) leased) END,
         l.seconds * interval '1 s',
         CASE WHEN l.starts IS NOT NULL THEN (
-            SELECT b.at FROM {s}.begun b WHERE b.queue = p_queue AND b.number = 1 - l.starts + (
-                SELECT max(m.number) FROM {s}.begun m WHERE m.queue = p_queue)) END
+            SELECT b.at FROM {s}.begun b WHERE b.queue = p_queue AND b.limit_key = ''
+                AND b.number = 1 - l.starts + (
+                    SELECT max(m.number) FROM {s}.begun m WHERE m.queue = p_queue AND m.limit_key = '')) END
     INTO v_is_full, v_span, v_began
-    FROM {s}.queue_limit l WHERE l.queue = p_queue;
+    FROM {s}.queue_limit l WHERE l.queue = p_queue AND l.limit_key = '';
     IF v_is_full THEN
         RETURN 'infinity';
     -- A time to come is that of a clock that was set back.
@@ -900,20 +904,23 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Record that a task of a queue with a limit begins. Call it after `lock_limits`.
-CREATE FUNCTION {s}.begin_task(p_queue text, p_now timestamptz) RETURNS void LANGUAGE plpgsql
+-- Record that a task begins, of a queue or a limit key of which so many may begin. Call it after `lock_queues`.
+CREATE FUNCTION {s}.begin_task(
+    p_queue text, p_limit_key text, p_starts int, p_now timestamptz, p_over timestamptz
+) RETURNS void LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-    v_starts int;
     v_number bigint;
 BEGIN
-    SELECT l.starts, 1 + coalesce((SELECT max(b.number) FROM {s}.begun b WHERE b.queue = p_queue), 0)
-    INTO v_starts, v_number FROM {s}.queue_limit l WHERE l.queue = p_queue;
-    IF v_starts IS NOT NULL THEN
-        INSERT INTO {s}.begun (queue, number, at) VALUES (p_queue, v_number, p_now);
+    IF p_starts IS NOT NULL THEN
+        SELECT 1 + coalesce(max(b.number), 0) INTO v_number
+        FROM {s}.begun b WHERE b.queue = p_queue AND b.limit_key = p_limit_key;
+        INSERT INTO {s}.begun (queue, limit_key, number, at, over)
+        VALUES (p_queue, p_limit_key, v_number, p_now, p_over);
         -- More than one if the limit is a lower one.
         LOOP
-            DELETE FROM {s}.begun WHERE queue = p_queue AND number = v_number - v_starts;
+            DELETE FROM {s}.begun
+            WHERE queue = p_queue AND limit_key = p_limit_key AND number = v_number - p_starts;
             EXIT WHEN NOT FOUND;
             v_number := v_number - 1;
         END LOOP;
@@ -921,7 +928,7 @@ BEGIN
 END $$;
 
 -- Where tasks of queues with limits have begun or ended, wake a worker if the next one may begin, or may
--- soon. This worker may be busy then. Call it after `lock_limits`: so a worker that is about to sleep has
+-- soon. This worker may be busy then. Call it after `lock_queues`: so a worker that is about to sleep has
 -- its locks already, or sees what this transaction has done.
 CREATE FUNCTION {s}.wake_limited(p_queues text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -930,33 +937,303 @@ DECLARE
 BEGIN
     FOREACH v_queue IN ARRAY p_queues LOOP
         IF coalesce({s}.limited_until(v_queue, v_now), v_now) <= v_now + interval '5 s' AND
-            {s}.first_due(v_queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1) <= v_now
+            least({s}.next_turn(v_queue),
+                {s}.first_due(v_queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1)) <= v_now
         THEN
             PERFORM {s}.wake(v_queue, 1);
         END IF;
     END LOOP;
 END $$;
 
--- Give the queue a limit in place of the one that it has: none if p_seconds is NULL. Then wake a worker,
--- which wakes others if there are more tasks.
-CREATE PROCEDURE {s}.limit_queue(p_queue text, p_at_once int, p_starts int, p_seconds float8)
-LANGUAGE plpgsql AS $$
+-- Give the queue, or that limit key if it is not empty, a limit in place of the one that it has: none if p_seconds
+-- is NULL. Then wake a worker, which wakes others if there are more tasks.
+CREATE PROCEDURE {s}.limit_queue(
+    p_queue text, p_limit_key text, p_at_once int, p_starts int, p_seconds float8
+) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('{key}.limit.' || p_queue, 0));
     IF p_seconds IS NULL THEN
-        DELETE FROM {s}.queue_limit WHERE queue = p_queue;
+        DELETE FROM {s}.queue_limit WHERE queue = p_queue AND limit_key = p_limit_key;
     ELSE
-        INSERT INTO {s}.queue_limit (queue, at_once, starts, seconds)
-        VALUES (p_queue, p_at_once, p_starts, p_seconds)
-        ON CONFLICT (queue) DO UPDATE
+        INSERT INTO {s}.queue_limit (queue, limit_key, at_once, starts, seconds)
+        VALUES (p_queue, p_limit_key, p_at_once, p_starts, p_seconds)
+        ON CONFLICT (queue, limit_key) DO UPDATE
         SET at_once = excluded.at_once, starts = excluded.starts, seconds = excluded.seconds;
     END IF;
-    IF p_starts IS NULL THEN
-        DELETE FROM {s}.begun WHERE queue = p_queue;
+    IF p_limit_key <> '' THEN
+        UPDATE {s}.line SET at = clock_timestamp()
+        WHERE queue = p_queue AND at > clock_timestamp() AND p_limit_key IN (limit_key, '*');
+    ELSIF p_starts IS NULL THEN
+        DELETE FROM {s}.begun WHERE queue = p_queue AND limit_key = '';
     END IF;
     INSERT INTO {s}.tally (queue) VALUES (p_queue);  -- the queue is known from now on
     COMMIT;
     PERFORM {s}.wake(p_queue, 1);
+END $$;
+
+-- Lines.
+
+-- Record that the lines of a limit key have to be placed. Once in a row for each transaction is enough.
+CREATE FUNCTION {s}.change_line(p_queue text, p_limit_key text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('alligator.changed_line', true) IS DISTINCT FROM
+        concat_ws(chr(31), '{key}', p_queue, p_limit_key)
+    THEN
+        INSERT INTO {s}.changed_line (queue, limit_key) VALUES (p_queue, p_limit_key);
+        IF NOT EXISTS (SELECT FROM {s}.lined_queue WHERE queue = p_queue) THEN
+            INSERT INTO {s}.lined_queue (queue) VALUES (p_queue);
+        END IF;
+        PERFORM set_config('alligator.changed_line', concat_ws(chr(31), '{key}', p_queue, p_limit_key), true);
+    END IF;
+END $$;
+
+-- A task with a limit key waits from now on: in its line.
+CREATE FUNCTION {s}.join_line() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.at := 'infinity';
+    PERFORM {s}.change_line(NEW.queue, NEW.limit_key);
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER task_waits BEFORE INSERT OR UPDATE OF state ON {s}.task FOR EACH ROW
+WHEN (NEW.limit_key IS NOT NULL AND NEW.state = 'w') EXECUTE FUNCTION {s}.join_line();
+
+-- The lease of a task with a limit key has ended, so that another one may begin.
+CREATE FUNCTION {s}.free_place() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = OLD.queue AND limit_key > '') THEN
+        PERFORM {s}.change_line(OLD.queue, OLD.limit_key);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER task_ended AFTER DELETE ON {s}.task FOR EACH ROW
+WHEN (OLD.limit_key IS NOT NULL AND OLD.state = 'l') EXECUTE FUNCTION {s}.free_place();
+CREATE TRIGGER task_died AFTER UPDATE OF state ON {s}.task FOR EACH ROW
+WHEN (OLD.limit_key IS NOT NULL AND NEW.state = 'd') EXECUTE FUNCTION {s}.free_place();
+
+-- Place the lines of up to 200 changes. Call it, and what follows, after `lock_queues`.
+CREATE FUNCTION {s}.place_lines(p_queue text, p_now timestamptz) RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_keys text[];
+BEGIN
+    WITH gone AS (
+        DELETE FROM {s}.changed_line WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {s}.changed_line WHERE queue = p_queue LIMIT 200))
+        RETURNING limit_key)
+    SELECT array_agg(DISTINCT limit_key) INTO v_keys FROM gone;
+    IF v_keys IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('alligator.changed_line', '', true);
+    INSERT INTO {s}.line AS l (queue, limit_key, priority, at, seq)
+    SELECT p_queue, k.key, p.priority, greatest(h.due, p_now), h.seq
+    FROM unnest(v_keys) k(key) CROSS JOIN unnest('{1,0,-1}'::smallint[]) p(priority) CROSS JOIN LATERAL (
+        SELECT t.due, t.seq FROM {s}.task t
+        WHERE t.queue = p_queue AND t.limit_key = k.key AND t.state = 'w' AND t.priority = p.priority
+        ORDER BY t.due, t.seq LIMIT 1) h
+    ON CONFLICT (queue, limit_key, priority) DO UPDATE SET at = excluded.at, seq = excluded.seq
+    WHERE l.at > excluded.at;
+END $$;
+
+-- Return when the next task of a line may begin, at the earliest; NULL if there is none.
+CREATE FUNCTION {s}.next_turn(p_queue text) RETURNS timestamptz LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {s}.changed_line WHERE queue = p_queue) THEN
+        RETURN '-infinity';
+    END IF;
+    RETURN nullif(least(
+        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = 1 ORDER BY at, seq LIMIT 1),
+        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = 0 ORDER BY at, seq LIMIT 1),
+        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = -1 ORDER BY at, seq LIMIT 1)),
+        'infinity');
+END $$;
+
+-- Return whether a limit key has a limit, with its numbers, and until when that lets no task begin, as
+-- `limited_until`: if so many tasks are leased that are not in the table as such yet.
+CREATE FUNCTION {s}.key_limit(
+    p_queue text, p_key text, p_now timestamptz, p_more int,
+    OUT o_starts int, OUT o_seconds float8, OUT o_until timestamptz
+) LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_at_once int;
+    v_began timestamptz;
+BEGIN
+    SELECT l.at_once, l.starts, l.seconds INTO v_at_once, o_starts, o_seconds FROM {s}.queue_limit l
+    WHERE l.queue = p_queue AND l.limit_key IN (p_key, '*') ORDER BY l.limit_key <> p_key LIMIT 1;
+    IF v_at_once <= p_more + (
+        SELECT count(*) FROM (
+            SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.limit_key = p_key AND t.state = 'l'
+            LIMIT v_at_once) leased)
+    THEN
+        o_until := 'infinity';
+    ELSIF o_starts IS NOT NULL THEN
+        SELECT b.at INTO v_began FROM {s}.begun b
+        WHERE b.queue = p_queue AND b.limit_key = p_key AND b.number = 1 - o_starts + (
+            SELECT max(m.number) FROM {s}.begun m WHERE m.queue = p_queue AND m.limit_key = p_key);
+        IF v_began <= p_now AND v_began + o_seconds * interval '1 s' > p_now THEN
+            o_until := v_began + o_seconds * interval '1 s';
+        END IF;
+    END IF;
+END $$;
+
+-- Reserve up to p_most tasks of a queue with lines, in turns; return them in order. o_first is 1 if the step ends
+-- with them, because of a suspect. o_changed is the queue if a task with a limit has begun.
+CREATE FUNCTION {s}.take_turns(
+    p_queue text, p_most int, p_now timestamptz, p_is_first boolean,
+    OUT o_tids tid[], OUT o_seqs bigint[], OUT o_first int, OUT o_changed text[]
+) LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_has_limits boolean := EXISTS (
+        SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '');
+    v_closed text[] := '{}';  -- limit keys with limits of which a task was taken
+    v_looks int := 0;
+    v_plain tid[];
+    v_plain_seqs bigint[];
+    v_plain_suspects boolean[];
+    v_plain_at timestamptz;
+    n int;  -- the next of these
+    v_lines {s}.line[];
+    v_line {s}.line;
+    i int;  -- the next of these
+    v_is_over boolean;  -- whether all lines have had their turns
+    v_has_moved boolean;
+    v_tid tid;
+    v_due timestamptz;
+    v_seq bigint;
+    v_suspect boolean;
+    v_next_due timestamptz;
+    v_next_seq bigint;
+    v_starts int;
+    v_seconds float8;  -- NULL: the limit key has no limit
+    v_at timestamptz;
+BEGIN
+    o_tids := '{}';
+    o_seqs := '{}';
+    o_changed := '{}';
+    FOR v_priority IN REVERSE 1 .. -1 LOOP
+        SELECT array_agg(t.ctid), array_agg(t.seq), array_agg(t.suspect)
+        INTO v_plain, v_plain_seqs, v_plain_suspects FROM (
+            SELECT ctid, seq, suspect FROM {s}.task
+            WHERE queue = p_queue AND state = 'w'
+                AND at >= timestamptz '1900-01-01 UTC' + {s}.shift(v_priority)
+                AND at <= p_now + {s}.shift(v_priority)
+            ORDER BY at, seq LIMIT p_most - cardinality(o_tids) FOR UPDATE SKIP LOCKED) t;
+        SELECT at INTO v_plain_at FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_priority;
+        v_plain_at := coalesce(v_plain_at, '-infinity');
+        n := 1;
+        i := 1;
+        v_lines := '{}';
+        v_is_over := false;
+        v_has_moved := true;
+        LOOP
+            EXIT WHEN o_first IS NOT NULL OR cardinality(o_tids) >= p_most OR v_looks > 100 + 2 * p_most;
+            IF i > cardinality(v_lines) AND NOT v_is_over THEN
+                v_is_over := NOT v_has_moved;
+                v_has_moved := false;
+                i := 1;
+                v_lines := ARRAY(
+                    SELECT l FROM {s}.line l
+                    WHERE l.queue = p_queue AND l.priority = v_priority
+                        AND l.at <= p_now + p_most * interval '1 us'
+                    ORDER BY l.at, l.seq LIMIT p_most - cardinality(o_tids) + cardinality(v_closed));
+            END IF;
+            v_line := v_lines[i];
+            IF n <= cardinality(v_plain) AND (v_line IS NULL OR v_plain_at <= v_line.at) THEN
+                v_tid := v_plain[n];
+                v_seq := v_plain_seqs[n];
+                v_suspect := v_plain_suspects[n];
+                n := n + 1;
+                IF v_suspect THEN
+                    o_first := 1;
+                    EXIT WHEN o_tids <> '{}' OR NOT p_is_first;
+                END IF;
+                o_tids := o_tids || v_tid;
+                o_seqs := o_seqs || v_seq;
+                v_plain_at := p_now + cardinality(o_tids) * interval '1 us';
+                CONTINUE;
+            END IF;
+            EXIT WHEN v_line IS NULL;
+            i := i + 1;
+            v_looks := v_looks + 1;
+            CONTINUE WHEN v_line.limit_key = ANY (v_closed);
+            v_has_moved := true;
+            v_line.after_due := CASE WHEN v_line.step_at = p_now THEN v_line.after_due ELSE '-infinity' END;
+            v_line.after_seq := CASE WHEN v_line.step_at = p_now THEN v_line.after_seq ELSE 0 END;
+            SELECT ctid, due, seq, suspect INTO v_tid, v_due, v_seq, v_suspect FROM {s}.task
+            WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+                AND priority = v_priority AND (due, seq) > (v_line.after_due, v_line.after_seq)
+            ORDER BY due, seq LIMIT 1;
+            IF v_tid IS NULL THEN
+                DELETE FROM {s}.line
+                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+                CONTINUE;
+            END IF;
+            v_seconds := NULL;
+            v_at := CASE WHEN v_due > p_now THEN v_due END;
+            IF v_has_limits AND v_at IS NULL THEN
+                SELECT o_starts, o_seconds, o_until INTO v_starts, v_seconds, v_at
+                FROM {s}.key_limit(p_queue, v_line.limit_key, p_now, 0);
+            END IF;
+            IF v_at IS NULL THEN
+                PERFORM FROM {s}.task WHERE ctid = v_tid AND state = 'w' FOR UPDATE SKIP LOCKED;
+                IF NOT FOUND THEN  -- a transaction of an application keeps it where it is
+                    SELECT ctid, due, seq, suspect INTO v_tid, v_due, v_seq, v_suspect FROM {s}.task
+                    WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+                        AND priority = v_priority AND (due, seq) > (v_due, v_seq) AND due <= p_now
+                    ORDER BY due, seq LIMIT 1 FOR UPDATE SKIP LOCKED;
+                    v_at := CASE WHEN v_tid IS NULL THEN p_now + interval '20 ms' END;
+                END IF;
+            END IF;
+            IF v_at IS NOT NULL THEN
+                UPDATE {s}.line SET at = v_at
+                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+                CONTINUE;
+            END IF;
+            IF v_suspect THEN
+                o_first := 1;
+                EXIT WHEN o_tids <> '{}' OR NOT p_is_first;
+            END IF;
+            o_tids := o_tids || v_tid;
+            o_seqs := o_seqs || v_seq;
+            v_at := p_now + cardinality(o_tids) * interval '1 us';
+            IF v_seconds IS NOT NULL THEN
+                v_closed := v_closed || v_line.limit_key;
+                o_changed := ARRAY[p_queue];
+                PERFORM {s}.begin_task(p_queue, v_line.limit_key, v_starts, p_now,
+                    p_now + v_seconds * interval '1 s');
+                SELECT coalesce(o_until, v_at) INTO v_at
+                FROM {s}.key_limit(p_queue, v_line.limit_key, p_now, 1);
+            END IF;
+            SELECT due, seq INTO v_next_due, v_next_seq FROM {s}.task
+            WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+                AND priority = v_priority AND (due, seq) > (v_due, v_seq)
+            ORDER BY due, seq LIMIT 1;
+            IF v_next_seq IS NULL THEN  -- one that was passed over may be left
+                SELECT due, seq INTO v_next_due, v_next_seq FROM {s}.task
+                WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+                    AND priority = v_priority AND ctid <> ALL (o_tids)
+                ORDER BY due, seq LIMIT 1;
+                v_at := greatest(v_at, p_now + interval '20 ms');
+            END IF;
+            IF v_next_seq IS NULL THEN
+                DELETE FROM {s}.line
+                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+            ELSE
+                UPDATE {s}.line SET at = greatest(v_at, v_next_due), seq = v_next_seq, step_at = p_now,
+                    after_due = v_due, after_seq = v_seq
+                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+            END IF;
+        END LOOP;
+        IF n > 1 THEN
+            INSERT INTO {s}.plain_turn AS p (queue, priority, at) VALUES (p_queue, v_priority, v_plain_at)
+            ON CONFLICT (queue, priority) DO UPDATE SET at = excluded.at;
+        END IF;
+        EXIT WHEN o_first IS NOT NULL OR cardinality(o_tids) >= p_most;
+    END LOOP;
 END $$;
 
 -- Workers.
@@ -965,7 +1242,7 @@ END $$;
 -- where to begin among the tasks that wait, as for `first_due`. Leases are looked at only from the beginning of time: their
 -- next end may be behind those of all tasks that were done since. A client that begins later sleeps only
 -- until it begins at the beginning again. The tasks of a paused queue wait until it is resumed, those of a
--- queue with a limit until one of them may begin.
+-- queue or a limit key with a limit until one of them may begin.
 CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_since timestamptz)
 RETURNS float8 LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -974,12 +1251,16 @@ DECLARE
     v_until timestamptz;
     v_next timestamptz := 'infinity';
     v_limited text[] := '{}';
+    v_lined text[] := '{}';
 BEGIN
-    IF EXISTS (SELECT FROM {s}.queue_limit) THEN
-        v_limited := {s}.lock_limits(p_queues);
+    IF EXISTS (SELECT FROM {s}.queue_limit) OR EXISTS (SELECT FROM {s}.lined_queue) THEN
+        SELECT * INTO v_limited, v_lined FROM {s}.lock_queues(p_queues);
     END IF;
     FOR n IN 1 .. cardinality(p_queues) LOOP
         v_at := {s}.first_due(p_queues[n], p_after, n);
+        IF p_queues[n] = ANY (v_lined) THEN
+            v_at := least(v_at, {s}.next_turn(p_queues[n]));
+        END IF;
         IF v_at < v_next THEN
             SELECT until INTO v_until FROM {s}.paused WHERE queue = p_queues[n];
             IF p_queues[n] = ANY (v_limited) THEN
@@ -1100,6 +1381,10 @@ DECLARE
     v_pause float8 := 'infinity';
     v_paused text[];
     v_limited text[] := '{}';
+    v_lined text[] := '{}';
+    v_order bigint[] := '{}';  -- the seqs of tasks that were reserved in turns
+    v_seqs bigint[];
+    v_queue text;
     v_changed text[] := p_ack_queues || p_out_queues;  -- where tasks have begun or ended
     v_left_out boolean := false;
     v_most int;
@@ -1137,8 +1422,8 @@ BEGIN
             p_out_seqs, p_out_tokens, p_delays, p_datas, p_reasons, p_tracebacks);
         v_settled := v_settled || v_died;
     END IF;
-    IF EXISTS (SELECT FROM {s}.queue_limit) THEN
-        v_limited := {s}.lock_limits(p_queues || p_ack_queues || p_out_queues);
+    IF EXISTS (SELECT FROM {s}.queue_limit) OR EXISTS (SELECT FROM {s}.lined_queue) THEN
+        SELECT * INTO v_limited, v_lined FROM {s}.lock_queues(p_queues || p_ack_queues || p_out_queues);
     END IF;
     v_now := clock_timestamp();
     IF p_limit > 0 THEN
@@ -1183,6 +1468,9 @@ BEGIN
         v_wake := {s}.settle_batches(v_settled, ARRAY(
             SELECT n > v_done FROM generate_series(1, cardinality(v_settled)) n ORDER BY n), v_now);
     END IF;
+    FOREACH v_queue IN ARRAY v_lined LOOP
+        PERFORM {s}.place_lines(v_queue, v_now);
+    END LOOP;
     IF p_limit > 0 THEN
         v_paused := ARRAY(SELECT queue FROM {s}.paused WHERE queue = ANY (p_queues) AND until > v_now);
         -- A suspect is leased alone: the step ends after it, if it is the first, or else before it.
@@ -1195,6 +1483,22 @@ BEGIN
                 v_left_out := true;
                 CONTINUE WHEN {s}.limited_until(p_queues[n], v_now) IS NOT NULL;
                 v_most := 1;
+            END IF;
+            IF p_queues[n] = ANY (v_lined) AND EXISTS (SELECT FROM {s}.line WHERE queue = p_queues[n]) THEN
+                v_left_out := true;
+                SELECT o_tids, o_seqs, o_first, v_changed || o_changed
+                INTO v_found, v_seqs, v_first, v_changed
+                FROM {s}.take_turns(p_queues[n], v_most, v_now, v_tids = '{}');
+                v_order := v_order || v_seqs;
+                IF p_queues[n] = ANY (v_limited) AND cardinality(v_found) > 0 THEN
+                    PERFORM {s}.begin_task(queue, '', starts, v_now, NULL) FROM {s}.queue_limit
+                    WHERE queue = p_queues[n] AND limit_key = '';
+                    v_changed := v_changed || p_queues[n];
+                END IF;
+                v_tids := v_tids || v_found;
+                v_room := p_limit - cardinality(v_tids);
+                EXIT WHEN v_first IS NOT NULL OR v_room = 0;
+                CONTINUE;
             END IF;
             -- The later parts are not executed if the earlier ones give enough.
             SELECT array_agg(r.tid), array_agg(r.suspect), array_agg(r.due), array_agg(r.priority)
@@ -1222,7 +1526,8 @@ BEGIN
                 v_found := v_found[1 : CASE WHEN v_first = 1 AND v_tids = '{}' THEN 1 ELSE v_first - 1 END];
             END IF;
             IF p_queues[n] = ANY (v_limited) AND cardinality(v_found) > 0 THEN
-                PERFORM {s}.begin_task(p_queues[n], v_now);
+                PERFORM {s}.begin_task(queue, '', starts, v_now, NULL) FROM {s}.queue_limit
+                WHERE queue = p_queues[n] AND limit_key = '';
                 v_changed := v_changed || p_queues[n];
             END IF;
             v_tids := v_tids || v_found;
@@ -1252,14 +1557,17 @@ BEGIN
                 FROM taken GROUP BY queue)
             SELECT queue, id, data, seq, lost, extract(epoch FROM v_now - due)::float8, due,
                 NULL::float8, NULL::float8, NULL::boolean, NULL::boolean, priority::int, NULL::text[]
-            FROM taken ORDER BY array_position(p_queues, queue), priority DESC, due, seq;
+            FROM taken ORDER BY array_position(p_queues, queue), priority DESC,
+                array_position(v_order, seq), due, seq;
         IF v_room = 0 THEN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
             FOR n IN 1 .. cardinality(p_queues) LOOP
                 CONTINUE WHEN p_queues[n] = ANY (v_paused);
                 CONTINUE WHEN p_queues[n] = ANY (v_limited) AND (p_queues[n] = ANY (v_changed)
                     OR {s}.limited_until(p_queues[n], v_now) > v_now + interval '5 s');
-                IF {s}.first_due(p_queues[n], v_rest, n) <= v_now + interval '5 s' THEN
+                IF least({s}.first_due(p_queues[n], v_rest, n), CASE WHEN p_queues[n] = ANY (v_lined)
+                    THEN {s}.next_turn(p_queues[n]) END) <= v_now + interval '5 s'
+                THEN
                     PERFORM {s}.wake(p_queues[n], 1);
                     EXIT;
                 END IF;
@@ -1274,6 +1582,11 @@ BEGIN
     IF cardinality(v_limited) > 0 THEN
         PERFORM {s}.wake_limited(ARRAY(SELECT q FROM unnest(v_limited) q WHERE q = ANY (v_changed)));
     END IF;
+    FOREACH v_queue IN ARRAY v_lined LOOP
+        IF v_queue = ANY (v_changed) AND v_queue <> ALL (v_limited) THEN
+            PERFORM {s}.wake_lined(v_queue, v_now);
+        END IF;
+    END LOOP;
     IF cardinality(v_deaths) > 0 THEN
         PERFORM {s}.bound_dead(v_deaths, p_dead_limit, p_dead_seconds);
     END IF;
@@ -1282,6 +1595,17 @@ BEGIN
     END IF;
     RETURN QUERY SELECT NULL::text, NULL::text, NULL::bytea, NULL::bigint, NULL::int, NULL::float8,
         v_now, v_pause, v_took, CASE WHEN NOT v_left_out THEN v_complete END, v_reclaimed, NULL::int, v_wake;
+END $$;
+
+-- Where tasks of a queue with limits of keys have begun or ended, wake a worker if the next one may begin, or
+-- may soon, as `wake_limited`.
+CREATE FUNCTION {s}.wake_lined(p_queue text, p_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '')
+        AND {s}.next_turn(p_queue) <= p_now + interval '5 s'
+    THEN
+        PERFORM {s}.wake(p_queue, 1);
+    END IF;
 END $$;
 
 -- For each task that died, drop up to two of the oldest dead letters that are too many or too old.
@@ -1327,6 +1651,9 @@ BEGIN
     DELETE FROM {s}.replaced WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.replaced WHERE since < clock_timestamp() - interval '300 s'
         ORDER BY since LIMIT 5000 FOR UPDATE SKIP LOCKED));
+    DELETE FROM {s}.begun WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {s}.begun WHERE over < clock_timestamp()
+        ORDER BY over LIMIT 5000 FOR UPDATE SKIP LOCKED));
     DELETE FROM {s}.held_key WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.held_key WHERE done AND until < clock_timestamp()
         ORDER BY until LIMIT 5000 FOR UPDATE SKIP LOCKED));
@@ -1517,7 +1844,11 @@ BEGIN
                 (SELECT count(*) FROM (
                     SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.delayed AND k.state = 'w'
                         AND k.due <= clock_timestamp() LIMIT 10000) d) AS due,
-                {s}.first_due(t.queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1) AS oldest,
+                least(
+                    {s}.first_due(t.queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1),
+                    (SELECT k.due FROM {s}.task k
+                    WHERE k.queue = t.queue AND k.limit_key IS NOT NULL AND k.state = 'w'
+                    ORDER BY k.due LIMIT 1)) AS oldest,
                 (SELECT p.until FROM {s}.paused p WHERE p.queue = t.queue) AS until
             FROM (
                 SELECT l.queue, sum(l.waiting)::bigint AS waiting, sum(l.delayed)::bigint AS delayed,
@@ -1528,7 +1859,7 @@ BEGIN
                     sum(l.dropped)::bigint AS dropped, sum(l.died)::bigint AS died,
                     sum(l.expired)::bigint AS expired
                 FROM {s}.tally l WHERE l.queue = ANY (p_queues) GROUP BY l.queue) t) s
-        LEFT JOIN {s}.queue_limit q ON q.queue = s.queue;
+        LEFT JOIN {s}.queue_limit q ON q.queue = s.queue AND q.limit_key = '';
 END $$;
 
 CREATE FUNCTION {s}.beat(p_name text, p_seconds float8, p_record text) RETURNS void LANGUAGE plpgsql AS $$

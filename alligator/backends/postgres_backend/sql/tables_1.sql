@@ -18,6 +18,7 @@ CREATE TABLE {s}.store (
 -- -1), so that each priority is a range of the primary key: see `shift`. `due` is not.
 -- `token` is 0 until the first lease.
 -- `unique_key` is NULL if the task has none any more: it was dead. See held_key.
+-- With a `limit_key`, `at` is infinite while the task waits: see line.
 -- `batch` is NULL if no batch counts the task; it is negative if it has counted the task, which is dead.
 CREATE TABLE {s}.task (
     queue text COLLATE "C" NOT NULL,
@@ -37,6 +38,7 @@ CREATE TABLE {s}.task (
     data bytea NOT NULL,
     unique_key text COLLATE "C",
     batch bigint,
+    limit_key text COLLATE "C",
     PRIMARY KEY (queue, state, at, seq)
 ) WITH (
     fillfactor = 90,
@@ -51,6 +53,53 @@ CREATE TABLE {s}.task (
 CREATE UNIQUE INDEX task_new ON {s}.task (queue, id) WHERE token = 0;
 CREATE INDEX task_leased ON {s}.task (queue, id) WHERE token <> 0;
 CREATE INDEX task_delayed ON {s}.task (queue, due) WHERE delayed AND state = 'w';
+CREATE INDEX task_line ON {s}.task (queue, limit_key, state, priority, due, seq) WHERE limit_key IS NOT NULL;
+CREATE INDEX task_lined ON {s}.task (queue, due) WHERE limit_key IS NOT NULL AND state = 'w';
+
+-- The tasks of a queue, priority and limit key that wait are a line, in the order of `due` and `seq`. `at` is
+-- when its next task may begin, infinite until a lease of the limit key ends; the line with the lowest one
+-- is the next. It may be too early: a step looks again, and corrects it. A line without tasks has a row until
+-- its turn. Only who holds the lock of the queue changes a row: see `lock_queues`.
+-- `after_due` and `after_seq` are those of the task that the step of `step_at` has taken from it.
+CREATE TABLE {s}.line (
+    queue text COLLATE "C" NOT NULL,
+    limit_key text COLLATE "C" NOT NULL,
+    priority smallint NOT NULL,
+    at timestamptz NOT NULL,
+    seq bigint NOT NULL,
+    step_at timestamptz,
+    after_due timestamptz,
+    after_seq bigint,
+    PRIMARY KEY (queue, limit_key, priority)
+) WITH (
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX line_turn ON {s}.line (queue, priority, at, seq);
+
+-- The limit keys whose lines the next step places, because a task has come, or a lease has ended. A row for
+-- each time, so that no two transactions wait for the same one.
+CREATE TABLE {s}.changed_line (
+    queue text COLLATE "C" NOT NULL,
+    limit_key text COLLATE "C" NOT NULL
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX changed_line_queue ON {s}.changed_line (queue);
+ALTER TABLE {s}.changed_line REPLICA IDENTITY FULL;
+
+-- The queues that have, or had, tasks with limit keys. A queue may be here more than once.
+CREATE TABLE {s}.lined_queue (queue text COLLATE "C" NOT NULL);
+
+-- When a task without a limit key had the last turn.
+CREATE TABLE {s}.plain_turn (
+    queue text COLLATE "C" NOT NULL,
+    priority smallint NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (queue, priority)
+) WITH (fillfactor = 50);
 
 -- Which task has taken a unique key last. It holds the key until `until` if it is `done`; otherwise while it
 -- waits or is leased, until the first lease with `until_start`, but not before `until`. So the key is free
@@ -82,7 +131,8 @@ CREATE TABLE {s}.replaced (
     priority smallint NOT NULL,
     due timestamptz NOT NULL,
     data bytea NOT NULL,
-    unique_key text COLLATE "C" NOT NULL
+    unique_key text COLLATE "C" NOT NULL,
+    limit_key text COLLATE "C"
 );
 CREATE INDEX replaced_by ON {s}.replaced (replaced_by);
 CREATE INDEX replaced_order ON {s}.replaced (since);
@@ -118,6 +168,7 @@ CREATE TABLE {s}.follow_up (
     id text COLLATE "C" NOT NULL,
     priority smallint NOT NULL,
     data bytea NOT NULL,
+    limit_key text COLLATE "C",
     PRIMARY KEY (batch, place)
 );
 
@@ -151,24 +202,30 @@ CREATE TABLE {s}.paused (
     until timestamptz NOT NULL
 );
 
--- The limits of queues: see `limited_until`. NULL is any number.
+-- The limits of queues, whose limit_key is empty, and of limit keys: see `limited_until`. NULL is any number.
 CREATE TABLE {s}.queue_limit (
-    queue text COLLATE "C" PRIMARY KEY,
+    queue text COLLATE "C" NOT NULL,
+    limit_key text COLLATE "C" NOT NULL DEFAULT '',
     at_once int,
     starts int,
-    seconds float8 NOT NULL
+    seconds float8 NOT NULL,
+    PRIMARY KEY (queue, limit_key)
 );
 
--- When the last tasks of a queue with a number of starts were reserved: as many as that number.
+-- When the last tasks of a queue or a limit key with a number of starts were reserved: as many as that number.
+-- `over` is when this does not count any more; NULL for a queue.
 CREATE TABLE {s}.begun (
     queue text COLLATE "C" NOT NULL,
+    limit_key text COLLATE "C" NOT NULL DEFAULT '',
     number bigint NOT NULL,
     at timestamptz NOT NULL,
-    PRIMARY KEY (queue, number)
+    over timestamptz,
+    PRIMARY KEY (queue, limit_key, number)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_cost_delay = 0
 );
+CREATE INDEX begun_over ON {s}.begun (over) WHERE over IS NOT NULL;
 
 CREATE TABLE {s}.worker (
     name text COLLATE "C" PRIMARY KEY,
