@@ -448,6 +448,7 @@ class Store(RuleBasedStateMachine):
             [self.name(queue) for queue in order], limit, lease_for=lease_for, max_lost=MAX_LOST
         )
         for name in order:
+            self.queues[name].forget_turns()
             self.reclaim(self.queues[name])
         order = [
             name for name in order if not self.queues[name].paused and self.queues[name].most()
@@ -525,10 +526,12 @@ class Store(RuleBasedStateMachine):
 
     def set_limit_of_key(self, name: str, limit: Limit | None, key: str) -> None:
         limits = self.queues[name].key_limits
+        self.queues[name].forget_turns()
         if limit is None:
             limits.pop(key, None)
         else:
             limits[key] = limit
+        self.queues[name].forget_turns()
         self.client.limit(self.name(name), limit, key)
 
     def set_limit(self, name: str, limit: Limit | None) -> None:

@@ -38,6 +38,7 @@ from ..base import (
 )
 from ..redaction import HIDDEN
 from ..stats import SAMPLES, read_numbers, read_text
+from . import key_limits
 from . import schedules as of_schedules
 from . import schema as sql
 from .clock import SECOND, is_set_back, micros, now
@@ -60,6 +61,7 @@ class Client(base.Client):
     has_priorities: ClassVar[bool] = True
     keeps_keys: ClassVar[bool] = True
     keeps_follow_ups: ClassVar[bool] = True
+    keeps_limit_keys: ClassVar[bool] = True
     remembers_ticks: ClassVar[bool] = True
 
     def __init__(self, conn_string: str) -> None:
@@ -158,9 +160,13 @@ class Client(base.Client):
         with self._write(durable=True) as write:
             write.pause(queue_name, seconds)
 
-    def limit(self, queue_name: str, limit: Limit | None) -> None:
+    def limit(self, queue_name: str, limit: Limit | None, limit_key: str | None = None) -> None:
         with self._write(durable=True) as write:
-            write.limit(queue_name, limit)
+            write.limit(queue_name, limit, limit_key)
+
+    def key_limits(self, queue_name: str) -> dict[str, Limit]:
+        with self._database.read() as connection:
+            return key_limits.find(connection.execute, queue_name)
 
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         with self._write(durable=True) as write:
@@ -236,7 +242,9 @@ class Client(base.Client):
         with self._database.read() as connection:
             for name in queue_names:
                 row = connection.execute(sql.NEXT, {"queue": name}).fetchone()
-                last, paused, ready, scheduled, leased, is_limited = row
+                last, paused, ready, scheduled, blocked, leased, is_limited = row
+                if blocked is not None and blocked < sql.NO_END:
+                    scheduled = blocked if scheduled is None else min(scheduled, blocked)
                 if is_limited:
                     paused = max(paused, begins(connection.execute, name, moment))
                 # If the clock was set back, the next write must correct the times in the file.

@@ -22,7 +22,8 @@ JOIN = "UPDATE task SET batch = ? WHERE seq > ? AND state <> 'replaced'"
 SET_SIZE = "UPDATE batch SET tasks = ?, left = ? WHERE id = ?"
 
 ADD_FOLLOW_UP = """
-    INSERT INTO follow_up (batch, place, queue, id, data, priority) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO follow_up (batch, place, queue, id, data, priority, limit_key)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
 BATCH_OF = "SELECT batch FROM task WHERE seq = ? AND token >= ? AND batch IS NOT NULL"
@@ -37,7 +38,9 @@ SETTLE = "UPDATE batch SET left = left - 1, dead = dead + ? WHERE id = ?"
 
 SETTLED = "SELECT tasks, dead FROM batch WHERE id = ? AND left = 0"
 
-FOLLOW_UPS = "SELECT queue, id, data, priority FROM follow_up WHERE batch = ? ORDER BY place"
+FOLLOW_UPS = """
+    SELECT queue, id, data, priority, limit_key FROM follow_up WHERE batch = ? ORDER BY place
+"""
 
 FOLLOW = "UPDATE task SET follows = ? WHERE queue = ? AND id = ?"
 
@@ -63,8 +66,9 @@ def begin(
     assert batch is not None
     tasks = execute(JOIN, (batch, after)).rowcount
     execute(SET_SIZE, (tasks, tasks, batch))
-    for place, (name, task_id, data, _, level, *_) in enumerate(follow_ups):
-        execute(ADD_FOLLOW_UP, (batch, place, name, task_id, data, level))
+    for place, each in enumerate(follow_ups):
+        task = each.queue_name, each.task_id, each.data, each.priority, each.limit_key
+        execute(ADD_FOLLOW_UP, (batch, place, *task))
     _queue_if_settled(execute, count, batch, now)
     return batch
 
@@ -99,13 +103,13 @@ def _queue_if_settled(execute: Execute, count: Count, batch: int, now: int) -> N
     row = execute(SETTLED, (batch,)).fetchone()
     if row is None:
         return
-    for name, task_id, data, level in execute(FOLLOW_UPS, (batch,)).fetchall():
+    for name, task_id, data, level, key in execute(FOLLOW_UPS, (batch,)).fetchall():
         if execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone() is not None:
             continue
         if (found := execute(sql.FIND_ID, (name, task_id)).fetchone()) is not None:
             execute(sql.GIVE_ALIAS, found[:1])
         at = now - level * sql.LEVEL
-        execute(sql.PUSH, (name, task_id, READY, at, now, with_numbers(data, *row), level))
+        execute(sql.PUSH, (name, task_id, READY, at, now, with_numbers(data, *row), level, key))
         execute(FOLLOW, (batch, name, task_id))
         count(name, pushed=1, ready=1)
     _forget(execute, batch)

@@ -46,7 +46,8 @@ def push_each(
 ) -> Duplicates | None:
     """Push *messages* one by one, because some have unique keys; return the duplicates."""
     duplicates: list[int] = []
-    for place, (name, task_id, data, delay, level, unique, follows) in enumerate(messages):
+    for place, message in enumerate(messages):
+        name, task_id, data, delay, level, unique, follows, limit_key = message
         if follows:
             continue
         if execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone() is not None:
@@ -63,7 +64,7 @@ def push_each(
         if (found := execute(sql.FIND_ID, (name, task_id)).fetchone()) is not None:
             execute(sql.GIVE_ALIAS, found[:1])
         at = due - level * sql.LEVEL if state == READY else due
-        by = execute(sql.PUSH, (name, task_id, state, at, due, data, level)).lastrowid
+        by = execute(sql.PUSH, (name, task_id, state, at, due, data, level, limit_key)).lastrowid
         if old is not None:
             execute(replaced.LINK, (by, old))
         if unique is not None:

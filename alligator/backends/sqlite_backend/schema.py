@@ -12,6 +12,12 @@ LEVEL: Final = 2**60
 """For each level of priority, the `at` of a ready task is earlier by so much: so `task_order` has the
 ready tasks in the order in which they are reserved. It is more than any time."""
 
+IN_LINE: Final = 2**62
+"""The `at` of a ready task with a limit key is later by so much, see the triggers in `tables`."""
+
+OF_LINES: Final = IN_LINE - LEVEL
+"""From this `at` on, ready tasks are in lines."""
+
 NO_END: Final = 2**62
 """A queue that is paused until this time is paused without an end."""
 
@@ -45,6 +51,8 @@ SHIFT = (
     "UPDATE schedule SET seen = seen - :by, gone = gone - :by",
     "UPDATE begun SET at = at - :by",
     f"UPDATE queue SET paused = paused - :by WHERE paused BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
+    f"UPDATE line SET until = until - :by WHERE until BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
+    "UPDATE key_begun SET at = at - :by, gone = gone - :by",
 )
 
 COUNT = f"""
@@ -55,7 +63,8 @@ COUNT = f"""
 # Push.
 
 PUSH = """
-    INSERT INTO task (queue, id, state, at, due, data, priority) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO task (queue, id, state, at, due, data, priority, limit_key)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (queue, id) DO NOTHING
 """
 
@@ -93,15 +102,17 @@ FIND_PUSHED = """
 
 # Apply outcomes and reserve.
 
-NEXT = """
+NEXT = f"""
     SELECT
         (SELECT now FROM clock),
         ifnull((SELECT CAST(paused AS INTEGER) FROM queue WHERE name = :queue), 0),
-        EXISTS (SELECT 1 FROM task WHERE queue = :queue AND state = 'ready'),
+        EXISTS (SELECT 1 FROM task WHERE queue = :queue AND state = 'ready' AND at < {OF_LINES})
+            OR EXISTS (SELECT 1 FROM line WHERE queue = :queue AND until = 0),
         (SELECT min(at) FROM task WHERE queue = :queue AND state = 'scheduled'),
+        (SELECT min(until) FROM line WHERE queue = :queue AND until > 0),
         (SELECT min(at) FROM task WHERE queue = :queue AND state = 'leased'),
         EXISTS (SELECT 1 FROM queue_limit WHERE queue = :queue)
-"""
+"""  # noqa: S608 - our own number
 
 HELD_BACK = """
     SELECT CAST(paused AS INTEGER), EXISTS (SELECT 1 FROM queue_limit WHERE queue = name)
@@ -149,17 +160,18 @@ MAKE_READY = f"""
     WHERE seq IN ({" UNION ALL ".join(_DUE.format(level) for level in LEVELS.values())})
 """  # noqa: S608 - our own numbers
 
-FIND_READY = """
-    SELECT seq, ifnull(alias_of, id), data, lost, due, suspect OR lost > 0 FROM task
-    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
-"""
+FIND_READY = f"""
+    SELECT seq, ifnull(alias_of, id), data, lost, due, suspect OR lost > 0, -priority FROM task
+    WHERE queue = ? AND state = 'ready' AND at < {OF_LINES} ORDER BY at, seq LIMIT ?
+"""  # noqa: S608 - our own number
 
 # The same tasks that FIND_READY returned, in one statement.
-TAKE_READY = """
+TAKE_READY = f"""
     UPDATE task SET state = 'leased', at = ?, token = ?, alone = ? WHERE seq IN (
-        SELECT seq FROM task WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?
+        SELECT seq FROM task WHERE queue = ? AND state = 'ready' AND at < {OF_LINES}
+        ORDER BY at, seq LIMIT ?
     )
-"""
+"""  # noqa: S608 - our own number
 
 TAKE = "UPDATE task SET state = 'leased', at = ?, token = ?, alone = 1 WHERE seq = ?"
 
@@ -199,6 +211,12 @@ MOST_COUNTED: Final = 10_000
 
 OLDEST_READY = "SELECT min(at) FROM task WHERE queue = :queue AND state = 'ready'"
 
+IN_LINES = ", ".join(
+    f"ifnull(({OLDEST_READY} AND at >= {IN_LINE + rank * LEVEL} AND at < {IN_LINE + (rank + 1) * LEVEL})"
+    f" - {IN_LINE + rank * LEVEL}, :now)"
+    for rank in LEVELS.values()
+)
+
 STATS = f"""
     SELECT {", ".join(COUNTS)},
         (SELECT count(*) FROM (
@@ -208,7 +226,8 @@ STATS = f"""
         min(
             ifnull(({OLDEST_READY} AND at < 0) + {LEVEL}, :now),
             ifnull(({OLDEST_READY} AND at BETWEEN 0 AND {LEVEL}), :now),
-            ifnull(({OLDEST_READY} AND at > {LEVEL}) - {LEVEL}, :now),
+            ifnull(({OLDEST_READY} AND at BETWEEN {LEVEL} AND {OF_LINES}) - {LEVEL}, :now),
+            {IN_LINES},
             ifnull((SELECT min(at) FROM task WHERE queue = :queue AND state = 'scheduled'), :now)
         ),
         CAST(paused AS INTEGER)

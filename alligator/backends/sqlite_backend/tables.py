@@ -207,8 +207,86 @@ VERSION_10: Final = (
     "CREATE INDEX task_replaced ON task (replaced_by) WHERE replaced_by IS NOT NULL",
 )
 
+# A ready task with a limit key is in a line. Its `at` is more by so much, so that no query for the others
+# has to look at it.
+_JOIN_LINE: Final = """
+    UPDATE task SET at = at + 4611686018427387904 WHERE seq = NEW.seq;
+    UPDATE clock SET line = line + 1;
+    INSERT INTO line (queue, rank, key, turn, until)
+        SELECT NEW.queue, -NEW.priority, NEW.limit_key, clock.line, 0 FROM clock
+        WHERE NOT EXISTS (
+            SELECT 1 FROM line
+            WHERE queue = NEW.queue AND rank = -NEW.priority AND key = NEW.limit_key
+        );
+"""
+
+_OPEN_LINES: Final = """
+    UPDATE line SET until = 0 WHERE queue = OLD.queue AND key = OLD.limit_key AND until > 0;
+"""
+
+VERSION_11: Final = (
+    "ALTER TABLE task ADD COLUMN limit_key TEXT",
+    "ALTER TABLE follow_up ADD COLUMN limit_key TEXT",
+    "CREATE INDEX task_line ON task (queue, limit_key, state, at) WHERE limit_key IS NOT NULL",
+    # A line of each rank, which is the negative priority, and key; they take turns, the lowest `turn`
+    # first. `until`: when it may have turns again; 0 if it has some.
+    """
+    CREATE TABLE line (
+        queue TEXT NOT NULL,
+        key TEXT NOT NULL,
+        rank INTEGER NOT NULL,
+        turn INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (queue, key, rank)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX line_order ON line (queue, until, rank, turn)",
+    # The last turn.
+    "ALTER TABLE clock ADD COLUMN line INTEGER NOT NULL DEFAULT 0",
+    f"""
+    CREATE TRIGGER task_is_new AFTER INSERT ON task
+    WHEN NEW.limit_key IS NOT NULL AND NEW.state = 'ready' BEGIN {_JOIN_LINE} END
+    """,
+    f"""
+    CREATE TRIGGER task_is_ready AFTER UPDATE OF state ON task
+    WHEN NEW.limit_key IS NOT NULL AND NEW.state = 'ready' BEGIN {_JOIN_LINE} END
+    """,
+    f"""
+    CREATE TRIGGER lease_ends AFTER UPDATE OF state ON task
+    WHEN OLD.limit_key IS NOT NULL AND OLD.state = 'leased' AND NEW.state <> 'leased'
+    BEGIN {_OPEN_LINES} END
+    """,
+    f"""
+    CREATE TRIGGER task_is_done AFTER DELETE ON task
+    WHEN OLD.limit_key IS NOT NULL AND OLD.state = 'leased' BEGIN {_OPEN_LINES} END
+    """,
+    # The limits of keys; '*' is each key without one of its own.
+    """
+    CREATE TABLE key_limit (
+        queue TEXT NOT NULL,
+        key TEXT NOT NULL,
+        at_once INTEGER,
+        starts INTEGER,
+        span INTEGER NOT NULL,
+        PRIMARY KEY (queue, key)
+    ) WITHOUT ROWID
+    """,
+    # When their tasks were reserved, and until when this counts.
+    """
+    CREATE TABLE key_begun (
+        queue TEXT NOT NULL,
+        key TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        gone INTEGER NOT NULL,
+        PRIMARY KEY (queue, key, number)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX key_begun_order ON key_begun (gone)",
+)
+
 VERSIONS: Final = (
     *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8),
-    *(VERSION_9, VERSION_10),
+    *(VERSION_9, VERSION_10, VERSION_11),
 )
 """The statements for each version of the tables. To change the tables, add an entry."""

@@ -11,19 +11,17 @@ from ...constants import COMMIT_MEMORY, LEASED, READY, SCHEDULED
 from ...exceptions import BackendError
 from ..base import Commit, Duplicates, Figures, Lease, Limit, Message, Outcome, memory_of
 from ..unique import read_duplicates, write_duplicates
-from . import batches, keys, limits, replaced
+from . import batches, key_limits, keys, limits, replaced
 from . import schema as sql
-from .clock import SECOND, is_set_back, micros, now
-
-TOKEN_BASE: Final = 2**64
-"""A lease's token is the row number of its task times this, plus the number of the write."""
+from .clock import is_set_back, micros, now
+from .lines import TOKEN_BASE, Turns
 
 SWEEP: Final = 250
 """How many tasks one step reclaims or makes ready at most, because other writers wait meanwhile."""
 
 
-_Row = tuple[str, str, str, int, int, str, int]
-"""Queue, id, state, at, due, data, priority."""
+_Row = tuple[str, str, str, int, int, str, int, str | None]
+"""Queue, id, state, at, due, data, priority, limit key."""
 
 _Known = tuple[int, int, str, int | None]
 """What is remembered of a commit: after, last, duplicates, batch."""
@@ -81,7 +79,8 @@ class WriteTransaction:
         first: dict[tuple[str, str], int] = {}
         batches: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
         duplicates: list[int] = []
-        for place, (name, task_id, data, delay, level, unique, follows) in enumerate(messages):
+        for place, message in enumerate(messages):
+            name, task_id, data, delay, level, unique, follows, key = message
             if follows:
                 continue
             if unique is not None:
@@ -92,7 +91,7 @@ class WriteTransaction:
             due = self.now + micros(delay)
             state = SCHEDULED if due > self.now else READY
             at = due - level * sql.LEVEL if state == READY else due
-            batches[name, state].append((name, task_id, state, at, due, data, level))
+            batches[name, state].append((name, task_id, state, at, due, data, level, key))
         for (name, state), rows in batches.items():
             known = self._insert(rows, after)
             duplicates += [first[name, task_id] for task_id in known]
@@ -256,7 +255,8 @@ class WriteTransaction:
 
     def reserve(self, names: Sequence[str], limit: int, lease_for: float) -> list[Lease]:
         leases: list[Lease] = []
-        found: list[tuple[str, int, int]] = []
+        found: list[tuple[str, int, Turns]] = []
+        lease_until = self.now + micros(lease_for)
         for name in names:
             until, is_limited = self.execute(sql.HELD_BACK, (name,)).fetchone() or (0, False)
             if is_limited:
@@ -268,37 +268,23 @@ class WriteTransaction:
             # be reserved before one that was due earlier.
             params = {"queue": name, "now": self.now, "limit": max(room, SWEEP)}
             due = self.execute(sql.MAKE_READY, params).rowcount
-            here, may_continue = self._find_ready(name, room, is_first=not leases)
-            leases += here
-            if is_limited and here:
+            turns = Turns(
+                self.execute, name, room, now=self.now, until=lease_until, number=self.number
+            )
+            may_continue = turns.reserve(room, leases)
+            if is_limited and turns.taken:
                 limits.begin(self.execute, name, self.now)
-                self.wakes = True  # those that wait have to know when the next one may begin
-            if due or here:
-                found.append((name, due, len(here)))
+            # Those that wait have to know when the next one may begin.
+            self.wakes = self.wakes or turns.wakes or (is_limited and bool(turns.taken))
+            found.append((name, due, turns))
             if not may_continue:
                 break
-        until = self.now + micros(lease_for)
-        for name, due, number in found:
-            self.execute(sql.TAKE_READY, (until, self.number, len(leases) == 1, name, number))
-            self.count(name, scheduled=-due, ready=due - number, leased=number)
+        for name, due, turns in found:
+            turns.end(is_alone=len(leases) == 1)
+            if due or turns.taken:
+                changes = {"scheduled": -due, "ready": due - turns.taken, "leased": turns.taken}
+                self.count(name, **changes)
         return leases
-
-    def _find_ready(self, name: str, limit: int, *, is_first: bool) -> tuple[list[Lease], bool]:
-        """Return what to lease of a queue, and whether the step may continue with the next queue.
-
-        A suspect (a task that was lost before) must be leased alone: the step ends after it when
-        *is_first* and nothing else was found, or else before it.
-        """
-        leases: list[Lease] = []
-        rows = self.execute(sql.FIND_READY, (name, limit)).fetchall()
-        for seq, task_id, data, lost, due, is_suspect in rows:
-            if is_suspect and (leases or not is_first):
-                return leases, False
-            token = seq * TOKEN_BASE + self.number
-            leases.append(Lease(name, task_id, data, token, lost, (self.now - due) / SECOND))
-            if is_suspect:
-                return leases, False
-        return leases, True
 
     def lease(self, name: str, task_id: str, lease_for: float) -> Lease | None:
         row = self.execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone()
@@ -336,9 +322,12 @@ class WriteTransaction:
         self.execute(sql.PAUSE, (until, name))
         self.wakes = True
 
-    def limit(self, name: str, limit: Limit | None) -> None:
+    def limit(self, name: str, limit: Limit | None, key: str | None) -> None:
         self.execute(sql.COUNT, (name, *([0] * len(sql.COUNTS))))
-        limits.set_limit(self.execute, name, limit)
+        if key is None:
+            limits.set_limit(self.execute, name, limit)
+        else:
+            key_limits.set_limit(self.execute, name, limit, key)
         self.wakes = True
 
     @cached_property
