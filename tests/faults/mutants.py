@@ -40,6 +40,7 @@ from tests.faults.judges import (
     starts,
     undone,
 )
+from tests.faults.line_mutants import LINE_MUTANTS
 from tests.faults.mutant import Mutant, survives
 from tests.harness.store_servers import valkey_server
 
@@ -123,14 +124,14 @@ MUTANTS = [
     Mutant(
         "a start is not recorded",
         "step.lua",
-        "call('ZADD', queue .. ':begun', stamp, stamp)",
+        "record_start(queue .. ':begun', starts)",
         "",
     ),
     Mutant(
         "a step reserves more than one task of a limited queue",
         "step.lua",
-        "reserve(place, queue, 1)",
-        "reserve(place, queue, left)",
+        "reserve_up_to(place, queue, 1)",
+        "reserve_up_to(place, queue, left)",
     ),
     Mutant("a removed limit stays", "limit.lua", "call('DEL', queue .. ':lim')", ""),
     Mutant(
@@ -147,7 +148,7 @@ MUTANTS = [
         "now + delay",
         lambda client: test_priorities.test_failed_task_keeps_its_priority(client),
     ),
-    Mutant("a lost task loses its priority", "step.lua", "ended - shift, key", "ended, key"),
+    Mutant("a lost task loses its priority", "step.lua", "whole(ended - shift)", "whole(ended)"),
     Mutant(
         "the fence of a task does not keep its priority",
         "step.lua",
@@ -157,8 +158,8 @@ MUTANTS = [
     Mutant(
         "low goes before normal",
         "step.lua",
-        "ipairs({ HIGH, NORMAL, LOW })",
-        "ipairs({ HIGH, LOW, NORMAL })",
+        "ipairs({ HIGH, NORMAL, LOW }) do\n    local some",
+        "ipairs({ HIGH, LOW, NORMAL }) do\n    local some",
     ),
     Mutant(
         "a task that is not due runs because its priority is high",
@@ -591,14 +592,14 @@ MUTANTS = [
     Mutant(
         "a canceled task settles nothing",
         "cancel.lua",
-        "settle(queue, { key }, 1, clock())",
+        "settle(queue, { key }, 1, now)",
         "",
         test_follow_ups.test_canceled_retry_counts_as_settled,
     ),
     Mutant(
         "a dropped task settles nothing",
         "drop_some.lua",
-        "settle(queue, ids, 1, clock())",
+        "settle(queue, ids, 1, now)",
         "",
         dropped,
     ),
@@ -632,8 +633,8 @@ MUTANTS = [
     Mutant(
         "a batch does not follow its task to an alias",
         "follow.lua",
-        "{ ':own', ':then' }",
-        "{ ':own' }",
+        "{ ':own', ':then', ':key' }",
+        "{ ':own', ':key' }",
         test_follow_ups.test_task_of_an_older_batch_is_not_counted_by_a_newer_one,
     ),
     Mutant(
@@ -722,6 +723,7 @@ MUTANTS = [
         "IN ('ready', 'scheduled')",
         lambda client: test_unique.test_task_that_replaces_runs_beside_one_that_began(client, True),
     ),
+    *LINE_MUTANTS,
 ]
 
 

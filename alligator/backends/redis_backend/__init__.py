@@ -69,7 +69,8 @@ PEEK, PAUSE, LIMIT, LIMIT_KEY, REOPEN = (
     Script(name, *LINES) for name in ("peek", "pause", "limit", "limit_key", "reopen")
 )
 SHIFT = Script("shift", *LINES, "records")
-STATS, NOTE, SCHEDULED = (Script(name, "priorities") for name in ("stats", "note", "scheduled"))
+STATS, NOTE = (Script(name, "priorities", "counts") for name in ("stats", "note"))
+SCHEDULED = Script("scheduled", "priorities")
 BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
 PING, LEN = map(Script, ("ping", "len"))
 

@@ -9,6 +9,7 @@
 --          lease of the limit key ends), shifted like the scores of :due. The lowest is the next.
 --   :turn  HASH  digit of a priority -> when a task without a limit key had the last turn (µs)
 --   :busy  HASH  limit key -> how many of its tasks are leased
+--   :shut  HASH  limit key -> 1, if its limit may have put a line of it off
 --   :klim  HASH  limit key, or * -> limit, as in :lim
 --   :begun, ALIAS and a limit key: ZSET as :begun
 --   :fade  ZSET  limit key -> when all that :begun of it has is over (µs)
@@ -93,8 +94,17 @@ local function leave_line(queue, limit_key, shift, now)
   end
 end
 
+-- Put a line off, because of the limit of its key.
+local function shut_line(queue, limit_key, shift, till)
+  call('HSET', queue .. ':shut', limit_key, 1)
+  place_line(queue, limit_key, shift, till)
+end
+
 -- Return the lines of a limit key to the turns, because one of its leases has ended, or its limit has changed.
 local function reopen(queue, limit_key, now)
+  if call('HDEL', queue .. ':shut', limit_key) == 0 then
+    return
+  end
   for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
     local member = member_of(limit_key, shift)
     local score = tonumber(call('ZSCORE', queue .. ':turns', member) or nil)
@@ -171,19 +181,18 @@ local function key_limit_of(queue, limit_key)
   return read_limit(found[1] or found[2] or '')
 end
 
--- Return until when the limit of a key lets no task begin, as `limited_until`.
-local function key_limited_until(queue, limit_key, limit, now)
+-- Return until when the limit of a key lets no task begin, as `limited_until`; *busy* is how many are leased.
+local function key_limited_until(queue, limit_key, limit, now, busy)
   if limit.at_once > 0
-    and tonumber(call('HGET', queue .. ':busy', limit_key) or 0) >= limit.at_once then
+    and (busy or tonumber(call('HGET', queue .. ':busy', limit_key) or 0)) >= limit.at_once then
     return math.huge
   end
   return next_start(queue .. ':begun' .. ALIAS .. limit_key, limit, now)
 end
 
+-- Record the lease of a task, and return how many of its limit key there are.
 local function count_lease(queue, limit_key)
-  if limit_key then
-    call('HINCRBY', queue .. ':busy', limit_key, 1)
-  end
+  return limit_key and call('HINCRBY', queue .. ':busy', limit_key, 1)
 end
 
 -- Record that the lease of a task has ended.
@@ -192,10 +201,8 @@ local function end_lease(queue, key, now)
   if not limit_key then
     return
   end
-  if tonumber(call('HGET', queue .. ':busy', limit_key) or 0) <= 1 then
+  if call('HINCRBY', queue .. ':busy', limit_key, -1) <= 0 then
     call('HDEL', queue .. ':busy', limit_key)
-  else
-    call('HINCRBY', queue .. ':busy', limit_key, -1)
   end
   if has_key_limits(queue) then
     reopen(queue, limit_key, now)

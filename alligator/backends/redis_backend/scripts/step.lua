@@ -81,7 +81,9 @@ function apply.ack(queue, at)
     end
   end
   local done = has_lines(queue) and end_leases(queue, ids) or 0
-  done = done + call('ZREM', queue .. ':run', unpack(ids))
+  if done < count then
+    done = done + call('ZREM', queue .. ':run', unpack(ids))
+  end
   update_keys(queue, ids, 'done')
   settle(queue, ids, 0, now)
   call('HDEL', queue .. ':job', unpack(ids))
@@ -334,8 +336,7 @@ local function record_key_start(queue, limit_key, key_limit)
     call('ZREM', queue .. ':fade', other)
     call('DEL', queue .. ':begun' .. ALIAS .. other)
   end
-  local over = tonumber(call('ZSCORE', queue .. ':fade', limit_key) or 0)
-  call('ZADD', queue .. ':fade', whole(math.max(over, now + key_limit.span)), limit_key)
+  call('ZADD', queue .. ':fade', 'GT', whole(now + key_limit.span), limit_key)
   record_start(queue .. ':begun' .. ALIAS .. limit_key, key_limit.starts)
 end
 
@@ -344,15 +345,15 @@ end
 local function take_turn(queue, limit_key, shift, key, key_limit, turn)
   call('ZREM', queue .. ':lined', key)
   call('ZREM', queue .. ':line' .. ALIAS .. limit_key, key)
-  count_lease(queue, limit_key)
-  local till
+  local busy, till = count_lease(queue, limit_key), nil
   if key_limit then
     record_key_start(queue, limit_key, key_limit)
-    till = key_limited_until(queue, limit_key, key_limit, now)
+    till = key_limited_until(queue, limit_key, key_limit, now, busy)
   end
   local head, due = head_of(queue, limit_key, shift)
   if head then
-    place_line(queue, limit_key, shift, math.max(due, till or now + turn))
+    local place = till and shut_line or place_line
+    place(queue, limit_key, shift, math.max(due, till or now + turn))
   else
     call('ZREM', queue .. ':turns', member_of(limit_key, shift))
   end
@@ -387,9 +388,12 @@ local function reserve_in_turns(place, queue, most)
       and key_limited_until(queue, limit_key, key_limit, now)
     if not key then
       call('ZREM', queue .. ':turns', member_of(limit_key, shift))
-    elseif due > now or till then
-      place_line(queue, limit_key, shift, due > now and due or till)
-      return (due > now and due or till) <= now + limit and 1 or 0
+    elseif due > now then
+      place_line(queue, limit_key, shift, due)
+      return due <= now + limit and 1 or 0
+    elseif till then
+      shut_line(queue, limit_key, shift, till)
+      return till <= now + limit and 1 or 0
     elseif closed[limit_key] then
       return 1
     elseif add_task(key, due, shift, limit_key) then
@@ -400,11 +404,12 @@ local function reserve_in_turns(place, queue, most)
     return 0
   end
 
-  for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
+  local had_turns = call('HMGET', queue .. ':turn', '1', '0', '2')
+  for level, shift in ipairs({ HIGH, NORMAL, LOW }) do
     local from, digit = range_of(shift), member_of('', shift)
     local plain = call('ZRANGEBYSCORE', queue .. ':due', from, whole(now - shift), 'WITHSCORES',
       'LIMIT', 0, most - #keys)
-    local had = tonumber(call('HGET', queue .. ':turn', digit) or 0)
+    local had = tonumber(had_turns[level] or 0)
     local n, skip, has_turned = 1, 0, false
     while #keys < most and not has_stopped and looks < LOOK_AT_ONCE + 2 * most do
       looks = looks + 1
@@ -528,7 +533,8 @@ if left == 0 or has_stopped then
   -- There may be more tasks: one worker wakes the next, so that none is woken without a task.
   for place = 1, places do
     local queue = KEYS[place]
-    local is_open = not paused[place] and not limited[place] and not (limits[queue] and changed[queue])
+    local has_limit = limits[queue] or (has_lines(queue) and has_key_limits(queue))
+    local is_open = not paused[place] and not limited[place] and not (has_limit and changed[queue])
     local due = is_open and next_due(queue)
     if due and due <= now then
       wake(queue)
