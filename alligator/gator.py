@@ -37,9 +37,7 @@ from .options import (
 from .payload.signing import Guard
 from .schedules import Schedules
 from .tasks import Task
-from .tasks.follow_ups import check_keeps_follow_ups
-from .tasks.stored_options import level_of
-from .tasks.unique import check_keeps_keys
+from .tasks.routing import routing_of
 from .telemetry.propagation import NOTHING, carry, running, sending
 from .transaction import Transaction, current
 from .transaction.scope import innermost
@@ -314,13 +312,8 @@ class Gator(Schedules, QueueControls):
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
         task.is_async = is_async
         data = self.guard.write(task, queue_name) if is_async else ""
-        priority = 0 if task.priority == "normal" else level_of(task.priority, self.client)
-        if task.unique is not None:
-            check_keeps_keys(self.client)
-        follows = sending.get("follows", False)
-        if follows:
-            check_keeps_follow_ups(self.client)
-        outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, priority, task.unique, follows)
+        routing = routing_of(task, self.client, follows=sending.get("follows", False))
+        outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, *routing)
         outgoing.task, outgoing.due = task, task.delay_until
         if not is_async:
             task.round_trip()

@@ -73,6 +73,8 @@ class TaskOptions(TypedDict, total=False):
     """For how many seconds the key is held at least, also after that."""
     replace: bool
     """True to take the key from a task that waits, in place of which this one is queued."""
+    limit_key: str | None
+    """A key, such as a tenant, whose tasks take turns with those of others, and may have a limit."""
     retry_on: ErrorTypes | None
     """The exceptions after which the task is retried, with their subclasses; any by default."""
     give_up_on: ErrorTypes | None
@@ -388,6 +390,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "unique": check_name,
     "unique_until": check_until,
     "unique_for": check_shortest,
+    "limit_key": check_name,
     "retry_on": check_errors,
     "give_up_on": check_errors,
     "headers": check_headers,

@@ -6,8 +6,8 @@ from time import time
 
 from .._runtime.interrupts import checkpoint, due
 from ..constants import MAX_LIMIT
-from ..exceptions import InvalidOption
-from ..options import Seconds, check_whole, to_expiry
+from ..exceptions import BackendError, InvalidOption
+from ..options import Seconds, check_name, check_whole, to_expiry
 from .base import Client, DeadLetter, Limit, QueueStats
 
 
@@ -49,19 +49,39 @@ class QueueControls:
         at_once: int | None = None,
         per_second: int | None = None,
         per_minute: int | None = None,
+        limit_key: str | None = None,
     ) -> None:
         """Limit the queue, over all workers: these numbers replace those that it had.
 
         At most *at_once* of its tasks run at one time, and at most *per_second* or *per_minute* begin
         within any second or minute. Each is a whole number from 1 to 100,000; give *at_once*, one of
         the others, or both. Raises `InvalidOption`, and `BackendError` if the store has no limits.
+
+        With *limit_key*, they are for the tasks of the queue with that key, and the limit of the queue
+        stays; with ``"*"``, for the tasks of each key that has no limit of its own.
         """
         limit = to_limit(at_once, per_second, per_minute)
-        self.client.limit(queue_name or self.queue_name, limit)
+        self._limit(queue_name, limit, limit_key)
 
-    def unlimit(self, queue_name: str | None = None) -> None:
-        """Remove the limit of the queue."""
-        self.client.limit(queue_name or self.queue_name, None)
+    def unlimit(self, queue_name: str | None = None, *, limit_key: str | None = None) -> None:
+        """Remove the limit of the queue, or of that key on it."""
+        self._limit(queue_name, None, limit_key)
+
+    def key_limits(self, queue_name: str | None = None) -> dict[str, Limit]:
+        """Return the limits of keys of the queue, sorted by key; ``"*"`` is each other key."""
+        return self.client.key_limits(queue_name or self.queue_name)
+
+    def _limit(self, queue_name: str | None, limit: Limit | None, limit_key: str | None) -> None:
+        name = queue_name or self.queue_name
+        if limit_key is None:
+            self.client.limit(name, limit)
+            return
+        check_name("limit_key", limit_key)
+        if not self.client.keeps_limit_keys:
+            raise BackendError(
+                f"{self.client.address} has no limits of keys. Use a queue for each."
+            )
+        self.client.limit(name, limit, limit_key)
 
     def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
         """Return the dead letters, the latest first."""

@@ -10,10 +10,10 @@ A step reserves at most one task of a queue with a limit, so that no worker hold
 it has not begun. It serves the other queues as always. A queue whose limit is reached ends neither
 `Step.pause` nor `wait`, until a place or a start is free.
 
-**Keys.** A message may have a `Message.limit_key`, such as that of a tenant. The ready tasks of one queue,
-priority and key are a *line*, in the order of the queue; those without a key are one, too. The lines of
-a priority take turns, one task each: a line that has had its turn goes to the end, where a new one
-begins. A higher priority goes before a lower one, whatever the keys are.
+**Keys.** A message may have a `Message.limit_key`, such as that of a tenant. The ready tasks of one
+queue, priority and key are a *line*, in the order of the queue; those without a key are one, too. The
+lines of a priority take turns, one task each: a line that has had its turn goes to the end, where a new
+one begins. A higher priority goes before a lower one, whatever the keys are.
 
 A key may have a `Limit`: its own, or that of `EACH`, which is for every key without one of its own. It
 counts like that of a queue, for the tasks of that key on that queue, and both apply. A step reserves
@@ -25,7 +25,6 @@ remembered for the time of the limit that counted it, whatever that limit become
 from typing import Final, NamedTuple
 
 from ..exceptions import BackendError
-
 
 EACH: Final = "*"
 """In place of a key: every key of the queue that has no limit of its own. No task has this key."""

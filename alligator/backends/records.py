@@ -45,12 +45,13 @@ def read_more(
 
     Raises `TypeError` or `ValueError` if they cannot be read.
     """
-    line = None if limit_key is None else str(limit_key)
+    if not isinstance(limit_key, str | None):
+        raise TypeError("a limit key is a text")
     if unique is None:
-        return int(priority), None, bool(follows), line
+        return int(priority), None, bool(follows), limit_key
     key, until_start, seconds, *replace = unique
     held = Unique(str(key), bool(until_start), float(seconds), bool(any(replace)))
-    return int(priority), held, bool(follows), line
+    return int(priority), held, bool(follows), limit_key
 
 
 Duplicates = Sequence[int]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import click
 
+from ..backends.controls import to_limit
+from ..backends.limits import EACH
 from ..constants import MAX_LIMIT
 from ..gator import Gator
 from ..telemetry.logs import escape
@@ -14,7 +16,9 @@ from .source import IdsCommand, check_exists
 
 LIMIT_HELP = """Limit how many tasks of these queues run at once, or begin, over all workers.
 
-The new numbers replace the old ones. Without a queue, this lists the limits.
+The new numbers replace the old ones. Without a queue, this lists the limits. With --key, the limit is
+for the tasks of a queue that have this limit_key; with "*", for those of each key without a limit of its
+own.
 """
 
 
@@ -31,6 +35,7 @@ def limit_command(get_gator: Callable[[], Gator]) -> click.Command:
     @click.option("--at-once", type=number, metavar="N", help="How many run at one time.")
     @click.option("--per-second", type=number, metavar="N", help="How many begin in a second.")
     @click.option("--per-minute", type=number, metavar="N", help="How many begin in a minute.")
+    @click.option("--key", metavar="KEY", help='The limit_key of the tasks; "*" for each key.')
     @click.option("--remove", is_flag=True, help="Remove the limit.")
     @names_argument
     @report_errors
@@ -38,6 +43,7 @@ def limit_command(get_gator: Callable[[], Gator]) -> click.Command:
         at_once: int | None,
         per_second: int | None,
         per_minute: int | None,
+        key: str | None,
         remove: bool,
         queue_words: tuple[str, ...],
     ) -> None:
@@ -45,7 +51,7 @@ def limit_command(get_gator: Callable[[], Gator]) -> click.Command:
         has_numbers = any(numbers.values())
         gator = get_gator()
         check_exists(gator.client)
-        if not queue_words and not has_numbers and not remove:
+        if not queue_words and not has_numbers and not remove and key is None:
             _list_limits(gator)
             return
         if remove == has_numbers:
@@ -54,12 +60,12 @@ def limit_command(get_gator: Callable[[], Gator]) -> click.Command:
             raise WrongCommand("Give --per-second or --per-minute, not both.")
         for name in names_of(gator, queue_words):
             if remove:
-                gator.unlimit(name)
-                click.echo(f"{escape(name)} has no limit; {tasks_left(gator, name)}")
+                gator.unlimit(name, limit_key=key)
+                words = f"{_named(name, key)} has no limit"
             else:
-                gator.limit(name, **numbers)
-                limit = gator.stats(name).limit
-                click.echo(f"{escape(name)}: {limit}; {tasks_left(gator, name)}")
+                gator.limit(name, limit_key=key, **numbers)
+                words = f"{_named(name, key)}: {to_limit(**numbers)}"
+            click.echo(f"{words}; {tasks_left(gator, name)}")
 
     return limit
 
@@ -67,9 +73,17 @@ def limit_command(get_gator: Callable[[], Gator]) -> click.Command:
 def _list_limits(gator: Gator) -> None:
     names = sorted(queues_of(gator))
     found = zip(names, gator.client.stats_of(names), strict=True)
-    limited = [(name, stats) for name, stats in found if stats.limit is not None]
-    for name, stats in limited:
-        waiting = f"; {stats.limited:,} wait for it" if stats.limited else ""
-        click.echo(f"{escape(name)}: {stats.limit}{waiting}")
-    if not limited:
-        click.echo("No queue has a limit.")
+    lines = []
+    for name, stats in found:
+        if stats.limit is not None:
+            waiting = f"; {stats.limited:,} wait for it" if stats.limited else ""
+            lines.append(f"{escape(name)}: {stats.limit}{waiting}")
+        limits = gator.key_limits(name)
+        lines += [f"{_named(name, key)}: {limit}" for key, limit in limits.items()]
+    click.echo("\n".join(lines) or "No queue has a limit.")
+
+
+def _named(name: str, key: str | None) -> str:
+    if key is None:
+        return escape(name)
+    return f"{escape(name)}, {'each key' if key == EACH else f'key {escape(key)}'}"

@@ -36,7 +36,7 @@ def to_messages(tasks: Sequence[OutgoingTask]) -> Sequence[Message]:
         return tasks
     now = time()
     return [
-        each if each.due is None else Message(*each[:3], max(0.0, each.due - now), *each[4:])
+        each if each.due is None else Message(*each)._replace(delay=max(0.0, each.due - now))
         for each in tasks
         if each.run is None
     ]

@@ -16,8 +16,7 @@ from ..exceptions import ConfigurationError, InvalidOption
 from ..options import SENDING, ErrorTypes, Priority, ResultHook, Seconds, StartHook
 from ..payload.signing import Guard
 from ..tasks import Task
-from ..tasks.stored_options import level_of
-from ..tasks.unique import check_keeps_keys
+from ..tasks.routing import routing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +61,7 @@ class ScheduleOptions(TypedDict, total=False):
     """A tick is not queued while a task of an earlier one, or another one with this key, holds it."""
     unique_until: Literal["start", "done"] | None
     unique_for: Seconds | None
+    limit_key: str | None
     retry_on: ErrorTypes | None
     give_up_on: ErrorTypes | None
     headers: Mapping[str, str] | None
@@ -248,7 +248,5 @@ class Schedules:
         task = self.task_class(**{k: v for k, v in merged.items() if k not in NOT_FOR_TICKS})
         task.to_call(func, *args, **kwargs)
         queue_name = task.queue_name or self.queue_name
-        if task.unique is not None:
-            check_keeps_keys(self.client)
-        data, priority = self.guard.write(task, queue_name), level_of(task.priority, self.client)
-        return task, Message(queue_name, task.task_id, data, 0.0, priority, task.unique)
+        data = self.guard.write(task, queue_name)
+        return task, Message(queue_name, task.task_id, data, 0.0, *routing_of(task, self.client))

@@ -39,6 +39,7 @@ from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function
 from .decisions import is_retried, pause_before_retry, snooze_in
 from .ids import new_id as new_id
+from .limit_keys import to_limit_key
 from .stored_options import prepare_options_of_retry, read_options, write_options
 from .times import due_at, expiry_after
 from .unique import to_unique
@@ -70,6 +71,9 @@ class Task:
     *unique_until* ``"done"`` when it has succeeded, but not before *unique_for* seconds have passed. A
     task that is dead or was canceled holds no key. With *replace*, it replaces a task that waits.
 
+    Tasks of one queue that have different keys as *limit_key*, such as a tenant, take turns, one task
+    each. `Gator.limit` may limit how many tasks of a key run at one time, or begin.
+
     *retry_on* are the exceptions after which the task is retried, and *give_up_on* those after which
     it is not: classes, or their names, as in ``(OSError, "shop.errors.Busy")``. Subclasses count. The
     task itself may raise `Snooze` or `GiveUp`.
@@ -83,6 +87,7 @@ class Task:
     """
 
     unique: Unique | None = None  # a worker does not know it
+    limit_key: str | None = None  # nor this
     batch: Batch | None = None  # what a follow-up has waited for, see `Transaction.then`
 
     def __init__(
@@ -109,6 +114,7 @@ class Task:
         unique_until: Literal["start", "done"] | None = None,
         unique_for: Seconds | None = None,
         replace: bool = False,
+        limit_key: str | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
         self.retries: int = 0 if retries is None else check_whole("retries", retries)
@@ -156,6 +162,8 @@ class Task:
             self.expires = expiry_after("expires", expires, self.delay_until)
         if unique is not None or unique_until is not None or unique_for is not None or replace:
             self.unique = to_unique(unique, unique_until, unique_for, replace)
+        if limit_key is not None:
+            self.limit_key = to_limit_key("limit_key", limit_key)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"
@@ -234,19 +242,8 @@ class Task:
             lower(func, self.func_args, self.func_kwargs) if before is None else ([], {}, None)
         )
         written = Envelope(
-            self.task_id,
-            self.retries,
-            bool(self.is_async),
-            module,
-            name,
-            args,
-            kwargs,
-            write_options(self),
-            self.headers,
-            self.attempt,
-            self.last_error,
-            None,
-            typed,
+            *(self.task_id, self.retries, bool(self.is_async), module, name, args, kwargs),
+            *(write_options(self), self.headers, self.attempt, self.last_error, None, typed),
         )
         try:
             if before is None:

@@ -266,7 +266,7 @@ class Store(RuleBasedStateMachine):
             for queue, task_id, delay, priority, unique, limit_key in messages
         ]
         # Ids of their own: if an outcome of the same step let such a task wait, either may be first.
-        then = [(queue, f"{task_id}{self.number}", *more) for queue, task_id, *more in then]
+        then = [(each[0], f"{each[1]}{self.number}", *each[2:]) for each in then]
         if not self.client.keeps_limit_keys:
             then = [(*each[:3], None) for each in then]
         sent += [
@@ -312,7 +312,7 @@ class Store(RuleBasedStateMachine):
             added.append(entry)
         assert found == expected
         assert duplicates is None or expected
-        batch = Batch([(queue, task_id, data, *more) for queue, task_id, *more in then])
+        batch = Batch([(*each[:2], data, *each[2:]) for each in then])
         for entry in added:
             if entry.replaced_by is None:
                 entry.batch = batch
@@ -488,9 +488,7 @@ class Store(RuleBasedStateMachine):
     @rule(
         name=QUEUES,
         tasks=st.lists(st.tuples(LIMIT_KEYS, st.sampled_from([0, 0, 0, 1])), max_size=6),
-        limit=st.sampled_from(
-            [None, Limit(1), Limit(2), Limit(None, 1, HOUR), Limit(2, 2, HOUR)]
-        ),
+        limit=st.sampled_from([None, Limit(1), Limit(2), Limit(None, 1, HOUR), Limit(2, 2, HOUR)]),
         key=st.sampled_from([*"xyz", "*", "*"]),
         steps=st.lists(st.integers(1, 4) | st.sampled_from(ENDS), max_size=6),
         for_ever=st.sampled_from([True, True, False]),

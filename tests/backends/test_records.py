@@ -45,15 +45,20 @@ def test_delay_is_bounded(seconds: float, kept: float) -> None:
 @pytest.mark.parametrize(
     ("more", "kept"),
     [
-        ((0, None, False), []),
-        ((-1, None, False), [-1]),
-        ((0, Unique("k", until_start=False, seconds=7.0), False), [0, ["k", False, 7.0, False]]),
-        ((1, Unique("k", replace=True), False), [1, ["k", True, 0.0, True]]),
-        ((-1, None, True), [-1, None, True]),
+        ((0, None, False, None), []),
+        ((-1, None, False, None), [-1]),
+        (
+            (0, Unique("k", until_start=False, seconds=7.0), False, None),
+            [0, ["k", False, 7.0, False]],
+        ),
+        ((1, Unique("k", replace=True), False, None), [1, ["k", True, 0.0, True]]),
+        ((-1, None, True, None), [-1, None, True]),
+        ((0, None, False, "t"), [0, None, False, "t"]),
+        ((1, Unique("k"), True, "t"), [1, ["k", True, 0.0, False], True, "t"]),
     ],
 )
 def test_rest_of_a_message_is_kept_only_if_it_has_it(
-    more: tuple[int, Unique | None, bool], kept: list[object]
+    more: tuple[int, Unique | None, bool, str | None], kept: list[object]
 ) -> None:
     message = Message("mail", "a", "{}", 0.0, *more)
 

@@ -36,6 +36,32 @@ def test_tasks_that_wait_for_a_limit_are_counted(dsn: str, gator: Gator) -> None
     assert described in invoke("stats", dsn).output
 
 
+def test_limit_of_a_key_is_set_listed_and_removed(dsn: str, gator: Gator) -> None:
+    gator.options(limit_key="tenant 7").task(add, 1, 2)
+    left = "1 ready, 0 leased, 0 scheduled\n"
+
+    done = invoke("limit", dsn, "all", "--at-once", "3", "--key", "tenant 7")
+    each = invoke("limit", dsn, "all", "--per-second", "2", "--key", "*")
+
+    assert done.output == f"all, key tenant 7: at most 3 at once; {left}"
+    assert each.output == f"all, each key: at most 2 per second; {left}"
+    listed = invoke("limit", dsn).output
+    assert listed == "all, each key: at most 2 per second\nall, key tenant 7: at most 3 at once\n"
+    removed = invoke("limit", dsn, "all", "--remove", "--key", "tenant 7")
+    assert removed.output == f"all, key tenant 7 has no limit; {left}"
+    assert list(gator.key_limits()) == ["*"]
+    assert gator.stats().limit is None
+
+
+def test_key_of_a_limit_needs_numbers_or_remove(dsn: str, gator: Gator) -> None:
+    gator.task(add, 1, 2)
+
+    result = invoke("limit", dsn, "--key", "tenant 7")
+
+    assert result.exit_code == 2
+    assert "or else --remove." in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -55,17 +55,18 @@ def test_claimed_commit_is_what_was_written(path: Path, outbox: Outbox) -> None:
 def test_commit_keeps_unique_keys_and_is_otherwise_as_before(path: Path, outbox: Outbox) -> None:
     keyed = Message("all", "c", "{}", 0.0, 1, Unique("k", until_start=False, seconds=7.0))
     last = Message("all", "f", "{}", 0.0, 0, None, True)
-    _, [commit_id, data] = outbox.statement("c1", [*MESSAGES, keyed, last], "sqlite")
-    assert [len(row) for row in json.loads(data)] == [4, 4, 6, 7]
+    limited = Message("all", "l", "{}", limit_key="t")
+    _, [commit_id, data] = outbox.statement("c1", [*MESSAGES, keyed, last, limited], "sqlite")
+    assert [len(row) for row in json.loads(data)] == [4, 4, 6, 7, 8]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "INSERT INTO alligator_outbox (commit_id, at, data) VALUES (?, 0, ?)", (commit_id, data)
         )
 
     with outbox.claimed(10, 0.0) as [row]:
-        plain = (0, None, False)
+        plain = (0, None, False, None)
         found = [message[4:] for message in row.commit.messages]
-        assert found == [plain, plain, keyed[4:], last[4:]]
+        assert found == [plain, plain, keyed[4:], last[4:], limited[4:]]
 
 
 def test_commit_of_the_outbox_is_never_undone(path: Path, outbox: Outbox) -> None:

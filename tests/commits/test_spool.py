@@ -189,6 +189,17 @@ def test_kept_task_has_its_priority_and_its_key(gator: Gator, store: Store) -> N
     assert [lease.task_id for lease in gator.client.reserve("all", limit=4)] == ["c", "b", "a"]
 
 
+def test_kept_task_has_its_limit_key(gator: Gator, store: Store) -> None:
+    for key in ("x", "x", "y"):
+        gator.options(limit_key=key, headers={"key": key}).task(add, 1, 2)
+    store.away = False
+
+    eventually(lambda: depth(gator) == 0)
+
+    found = [lease.data for lease in gator.client.reserve("all", limit=4)]
+    assert [each.split('"key":"')[1][0] for each in found] == ["x", "y", "x"]
+
+
 def test_commit_that_the_store_rejects_is_not_kept(gator: Gator, store: Store) -> None:
     store.error = BackendError("it is out of memory")
 

@@ -16,7 +16,18 @@ class Entry:
     """One push of a task, in any state."""
 
     __slots__ = (
-        *("alone", "batch", "data", "due", "hold", "leased", "limit_key", "lost", "number", "order"),
+        *(
+            "alone",
+            "batch",
+            "data",
+            "due",
+            "hold",
+            "leased",
+            "limit_key",
+            "lost",
+            "number",
+            "order",
+        ),
         *("position", "priority", "runs", "suspect", "task_id"),
     )
 

@@ -6,14 +6,12 @@ The statements need SQLite 3.24. There is no RETURNING, because systems with SQL
 from typing import Final
 
 from ...constants import LEVELS
+from .tables import IN_LINE as IN_LINE
 from .tables import VERSIONS as VERSIONS
 
 LEVEL: Final = 2**60
 """For each level of priority, the `at` of a ready task is earlier by so much: so `task_order` has the
 ready tasks in the order in which they are reserved. It is more than any time."""
-
-IN_LINE: Final = 2**62
-"""The `at` of a ready task with a limit key is later by so much, see the triggers in `tables`."""
 
 OF_LINES: Final = IN_LINE - LEVEL
 """From this `at` on, ready tasks are in lines."""

@@ -207,10 +207,12 @@ VERSION_10: Final = (
     "CREATE INDEX task_replaced ON task (replaced_by) WHERE replaced_by IS NOT NULL",
 )
 
-# A ready task with a limit key is in a line. Its `at` is more by so much, so that no query for the others
-# has to look at it.
-_JOIN_LINE: Final = """
-    UPDATE task SET at = at + 4611686018427387904 WHERE seq = NEW.seq;
+IN_LINE: Final = 2**62
+"""The `at` of a ready task with a limit key, which is in a line, is more by so much: no query for the
+others has to look at it."""
+
+_JOIN_LINE: Final = f"""
+    UPDATE task SET at = at + {IN_LINE} WHERE seq = NEW.seq;
     UPDATE clock SET line = line + 1;
     INSERT INTO line (queue, rank, key, turn, until)
         SELECT NEW.queue, -NEW.priority, NEW.limit_key, clock.line, 0 FROM clock
@@ -218,7 +220,7 @@ _JOIN_LINE: Final = """
             SELECT 1 FROM line
             WHERE queue = NEW.queue AND rank = -NEW.priority AND key = NEW.limit_key
         );
-"""
+"""  # noqa: S608 - our own number
 
 _OPEN_LINES: Final = """
     UPDATE line SET until = 0 WHERE queue = OLD.queue AND key = OLD.limit_key AND until > 0;

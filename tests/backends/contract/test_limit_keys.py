@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from threading import Lock
 
 import pytest
@@ -149,7 +150,7 @@ def test_lost_task_is_ready_again_and_alone(client: Client) -> None:
     found = [ids(client.step(["mail"], 5).leases) for _ in range(3)]
 
     assert ["a0"] in found
-    assert sorted(sum(found, [])) == ["a0", "b0", "b1"]
+    assert sorted(chain(*found)) == ["a0", "b0", "b1"]
 
 
 def test_tasks_with_keys_are_counted_listed_and_found(client: Client) -> None:
@@ -453,7 +454,7 @@ def test_many_keys_that_may_not_begin_are_passed_over(client: Client) -> None:
     found = [ids(client.step(["mail"], 1).leases) for _ in range(10)]
 
     assert ["z"] in found
-    assert sum(found, []) == ["z"]
+    assert [*chain(*found)] == ["z"]
 
 
 @pytest.mark.parametrize("verdict", OUTCOMES)

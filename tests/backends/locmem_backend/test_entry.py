@@ -4,7 +4,7 @@ from alligator.backends.locmem_backend.entry import RUNS, Entry
 
 
 def test_token_differs_from_run_to_run_and_from_push_to_push() -> None:
-    first, second = Entry("a", "{}", 0), Entry("a", "{}", 0)
+    first, second = Entry("a", "{}", 0, None), Entry("a", "{}", 0, None)
     before = first.token
     first.runs += 1
 
