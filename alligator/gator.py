@@ -40,7 +40,7 @@ from .tasks import Task
 from .tasks.follow_ups import check_keeps_follow_ups
 from .tasks.stored_options import level_of
 from .tasks.unique import check_keeps_keys
-from .telemetry.propagation import NOTHING, carry, running, sending
+from .telemetry.propagation import NOTHING, carry, has_spans, running, sending
 from .transaction import Transaction, current
 from .transaction.scope import innermost
 
@@ -384,10 +384,10 @@ class Gator(Schedules, QueueControls):
     def run(self, task: Task) -> Task:
         """Make one attempt at *task*, inside its `task_context`."""
         task.queue_name = task.queue_name or self.queue_name
-        span = running(task) if self.tracing else NOTHING
-        if span is NOTHING and self.task_context is nullcontext:
+        has_span = self.tracing and has_spans()
+        if self.task_context is nullcontext and not has_span:
             return task.run()
-        with self.task_context(), span:
+        with self.task_context(), running(task) if has_span else NOTHING:
             return task.run()
 
     def fail(self, task: Task, error: BaseException) -> None:
