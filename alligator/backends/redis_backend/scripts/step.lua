@@ -16,6 +16,9 @@
 local RECLAIM_AT_ONCE = 32
 local SOON = 5000000
 
+-- Redis stores a short hash as a list, in which each look-up is a search. With a long value it is a table.
+local FEW, LONG = 16, string.rep('.', 65)
+
 local limit, lease, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_limit, dead_age, places = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = clock()
@@ -347,6 +350,9 @@ for i = 2, #reply do
       words[last + 1], words[last + 2] = keys[k], fence
       last = last + 2
     end
+  end
+  if #keys > FEW then
+    words[last + 1], words[last + 2] = '', LONG
   end
   call('HSET', KEYS[place] .. ':try', unpack(words))
   update_keys(KEYS[place], keys, 'start')
