@@ -38,7 +38,7 @@ from .payload.signing import Guard
 from .schedules import Schedules
 from .tasks import Task
 from .tasks.routing import routing_of
-from .telemetry.propagation import NOTHING, carry, running, sending
+from .telemetry.propagation import NOTHING, carry, has_spans, running, sending
 from .transaction import Transaction, current
 from .transaction.scope import innermost
 
@@ -377,10 +377,10 @@ class Gator(Schedules, QueueControls):
     def run(self, task: Task) -> Task:
         """Make one attempt at *task*, inside its `task_context`."""
         task.queue_name = task.queue_name or self.queue_name
-        span = running(task) if self.tracing else NOTHING
-        if span is NOTHING and self.task_context is nullcontext:
+        has_span = self.tracing and has_spans()
+        if self.task_context is nullcontext and not has_span:
             return task.run()
-        with self.task_context(), span:
+        with self.task_context(), running(task) if has_span else NOTHING:
             return task.run()
 
     def fail(self, task: Task, error: BaseException) -> None:

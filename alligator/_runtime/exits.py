@@ -31,7 +31,7 @@ def exit_if_forked(pid: int) -> None:
 
     It would continue as a second worker with the same task.
     """
-    if os.getpid() != pid and pid == worker_pid:
+    if os.getpid() != pid == worker_pid:
         log.warning(
             "a process that the task forked returned from the task's function; this process ends now. "
             "End such processes with os._exit"

@@ -25,6 +25,9 @@ class ForkAware(Protocol):
 
 F = TypeVar("F", bound=Callable[[], object])
 
+pid: int = os.getpid()
+"""The id of this process, after a fork with Python's hooks. It saves a system call for each task."""
+
 _objects: WeakSet[ForkAware] = WeakSet()
 _functions: list[Callable[[], object]] = []
 
@@ -41,6 +44,8 @@ def run_in_forked_child(function: F) -> F:
 
 
 def _call_hooks() -> None:
+    global pid
+    pid = os.getpid()
     for function in _functions:
         function()
     for obj in list(_objects):

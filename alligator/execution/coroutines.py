@@ -1,20 +1,20 @@
 """Run an attempt at a coroutine task on the event loop that is running."""
 
-import os
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
+from .._runtime import forks
 from .._runtime.cancellation import await_within
 from .._runtime.coroutines import is_awaitable
 from .._runtime.exits import exit_if_forked
 from .._runtime.log import log
-from ..backends.base import Lease, Outcome
+from ..backends.base import Lease
 from ..exceptions import NotRunnable
 from ..options import Hook
 from ..tasks import Task, running_in_context
 from ..tasks.decisions import snooze_in
-from .attempt import Attempt, TaskRunner, expire, failed
+from .attempt import Attempt, TaskRunner, expire, failed, succeeded
 
 
 class Stopped(BaseException):
@@ -39,7 +39,7 @@ async def attempt_coroutine(
         raise
     except BaseException as error:
         return failed(gator, lease, task, error, tries, perf_counter() - start)
-    return Attempt(Outcome("ack", lease), task, None, perf_counter() - start, number)
+    return succeeded(lease, task, start, number)
 
 
 async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
@@ -54,12 +54,12 @@ async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
                 await _result(task.on_start(task))
             func, seconds = task.func, task.timeout
             assert func is not None
-            pid = os.getpid()
+            pid = forks.pid
             try:
                 called: Awaitable[Any] = func(*task.func_args, **task.func_kwargs)
                 task.result = await (called if seconds is None else await_within(seconds, called))
             finally:
-                if os.getpid() != pid:
+                if forks.pid != pid:
                     exit_if_forked(pid)
         except (KeyboardInterrupt, NotRunnable):
             raise

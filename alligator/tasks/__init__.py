@@ -1,12 +1,12 @@
 """A task: a call to make later, its payload as JSON, and its run."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from copy import copy
 from datetime import date
 from typing import Any, Literal, Self
 
+from .._runtime import forks
 from .._runtime.coroutines import await_result
 from .._runtime.exits import exit_if_forked
 from .._runtime.interrupts import boundaries
@@ -334,15 +334,14 @@ class Task:
             try:
                 if self.on_start is not None:
                     await_result(self.on_start(self))
-                pid = os.getpid()
+                pid = forks.pid
                 try:
                     self.result = self._call()
                 finally:
-                    exit_if_forked(pid)
-            except KeyboardInterrupt:
-                raise  # ends the program; the task has not failed
-            except NotRunnable:
-                raise  # the function was not called
+                    if forks.pid != pid:
+                        exit_if_forked(pid)
+            except (KeyboardInterrupt, NotRunnable):
+                raise  # the program ends, or the function was not called: the task has not failed
             except BaseException as error:  # also SystemExit: a task that calls it has failed
                 if snooze_in(error) is not None:
                     self.to_delayed()
@@ -351,7 +350,8 @@ class Task:
                 self._call_hook(self.on_error, error)
                 raise
             self.to_success()
-            self._call_hook(self.on_success, self.result)
+            if self.on_success is not None:
+                self._call_hook(self.on_success, self.result)
             return self
         finally:
             running_in_context.reset(token)
@@ -372,7 +372,7 @@ class Task:
             from .._runtime.timeouts import call  # loads ctypes
 
             result = call(self.timeout, self._called(), self.func_args, self.func_kwargs)
-        return await_result(result, self.timeout)
+        return None if result is None else await_result(result, self.timeout)
 
     def is_retried(self, error: BaseException) -> bool:
         """Return whether it has an attempt left after *error*, and its options allow that."""

@@ -45,8 +45,9 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count a duration."""
-        self._numbers[bisect_left(BOUNDS, seconds)] += 1
-        self._numbers[-1] += int(seconds * 1e6)
+        numbers = self._numbers
+        numbers[bisect_left(BOUNDS, seconds)] += 1
+        numbers[-1] += int(seconds * 1e6)
 
     @property
     def buckets(self) -> list[int]:

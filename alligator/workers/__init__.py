@@ -8,7 +8,7 @@ from threading import local
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from .._runtime import exits
+from .._runtime import exits, forks
 from ..backends.base import Lease
 from ..constants import ALL, LEASE_SECONDS, MAX_LOST, MAX_TIMEOUT, UNRUNNABLE_SECONDS
 from ..exceptions import InvalidOption, NotRunnable
@@ -134,8 +134,6 @@ class Worker:
         self.dispatcher: Dispatcher | None = None  # from its first coroutine on, to the end
         self._limit = TaskLimit(self)
         self._announcements = Announcements(self, host)
-        self.progress_at: float = monotonic()
-        """When it last completed a task, other than to release one that it cannot run."""
         self.isolation: Isolation | None = None
         self._is_running = False
         self._supervisor: Supervisor | None = None
@@ -235,7 +233,6 @@ class Worker:
         """Run tasks until stopped; return the exit status: 0 unless the worker could not go on."""
         self.prepare()
         self.keep_running = True
-        self.progress_at = monotonic()
         self._announcements.made_at = monotonic()
         heartbeat = Heartbeat(
             self.gator.client, self._leases, self.lease_for, self._announce, self.lease_ends
@@ -247,7 +244,7 @@ class Worker:
         status = 0
         with supervisor.signals(), timetable_kept(self):
             self._is_running = True
-            exits.worker_pid = os.getpid()
+            exits.worker_pid = forks.pid
             self.starting()
             heartbeat.start()
             supervisor.start()
@@ -327,18 +324,17 @@ class Worker:
             if isolation is not None and isolation.has_ended:
                 raise
             done = postpone(self.gator, lease, error)
-        return bury_overdue(done, self.unrunnable_after)
+        return done if done.error is None else bury_overdue(done, self.unrunnable_after)
 
     def note(self, done: Attempt, lease: Lease, holder: Reservations) -> None:
         """Count and log the outcome of a task that *holder* had reserved."""
-        if not done.has_run:
+        if done.error is not None and not done.has_run:
             self._note_unrunnable(done, lease)
             return
         with self._limit.lock:
             self.tasks_complete += 1
             if self.max_tasks:
                 holder.granted -= 1
-        self.progress_at = monotonic()
         if self.unrunnable and done.task is not None:
             self.unrunnable.pop(name_in(lease.data), None)
         if self.log.isEnabledFor(LEVELS[done.outcome.verdict]):

@@ -69,6 +69,8 @@ class WorkLoop:
         self._errors: list[BaseException] = []
         self._lock = RLock()
         self._has_warned = False
+        self._progress = 0, monotonic()
+        """How many tasks the worker had completed when it was looked at last, and since when."""
         self._may_grow = worker.places.most_plain > 1
         self._event_loop: WorkerEventLoop | None = None
 
@@ -264,7 +266,8 @@ class WorkLoop:
         worker = self._worker
         supervisor = self._supervisor if current_thread() is main_thread() else None
         failures = 0
-        while worker.keep_running and (thread.feed or self._limit.has_grant(thread)):
+        limit = self._limit if worker.max_tasks else None
+        while worker.keep_running and (not limit or thread.feed or limit.has_grant(thread)):
             try:
                 if not self._work_once(thread, supervisor):
                     return
@@ -314,7 +317,10 @@ class WorkLoop:
 
     def _makes_no_progress(self) -> bool:
         """Return whether the worker has only released tasks that it cannot run, for some time."""
-        return monotonic() - self._worker.progress_at > 2 * MAX_RELEASE_PAUSE
+        completed = self._worker.tasks_complete
+        if self._progress[0] != completed:
+            self._progress = completed, monotonic()
+        return monotonic() - self._progress[1] > 2 * MAX_RELEASE_PAUSE
 
     def _stop(self, error: Exception) -> None:
         """Stop the worker because it cannot run tasks any more; other workers can."""

@@ -44,8 +44,6 @@ class DispatchingWorker(Protocol):
     unrunnable_after: float
     blocking_after: float
     tasks_complete: int
-    progress_at: float
-    """When it last completed a task, other than to release one that it cannot run."""
 
     @property
     def queue_names(self) -> list[str]: ...

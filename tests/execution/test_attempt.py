@@ -23,7 +23,15 @@ from alligator.exceptions import (
     UnknownCallableError,
     UnknownModuleError,
 )
-from alligator.execution.attempt import Attempt, LeaseEnded, attempt, bury_overdue, fail, postpone
+from alligator.execution.attempt import (
+    Attempt,
+    LeaseEnded,
+    attempt,
+    bury_overdue,
+    fail,
+    postpone,
+    succeeded,
+)
 from alligator.payload.envelope import Released, last_error_in, released_in
 from alligator.testing import drain, sync
 from tests.harness import sample_tasks
@@ -57,6 +65,15 @@ def reserve(gator: Gator) -> Lease:
 
 def note_run() -> None:
     seen.append("ran")
+
+
+def test_success_is_an_attempt_with_all_fields() -> None:
+    lease, task = Lease("all", "x", "{}", 7), Task()
+
+    done = succeeded(lease, task, 0.0, 2)
+
+    assert done == Attempt(Outcome("ack", lease), task, None, done.seconds, 2)
+    assert (type(done), type(done.outcome)) == (Attempt, Outcome)
 
 
 def test_lease_is_checked_after_the_task_was_read(gator: Gator) -> None:

@@ -60,8 +60,10 @@ def pack_outcomes(outcomes: Iterable[Outcome], names: list[str]) -> list[str | i
     for place, leases in acked.items():
         for start in range(0, len(leases), MAX_TASKS):
             some = leases[start : start + MAX_TASKS]
-            acks += "ack", place, len(some), *(each.task_id for each in some)
-            acks += (each.token for each in some)
+            fences = [each.token for each in some]
+            if len({*fences}) == 1:  # those of one step, unless they were leased before
+                del fences[1:]
+            acks += "ack", place, len(some), len(fences), *[each.task_id for each in some], *fences
     # Each released task goes to the head of its queue, so the first of them must be the last here.
     return [*acks, *fenced, *(word for words in reversed(released) for word in words)]
 

@@ -21,12 +21,14 @@ def read_step(names: Sequence[str], reply: Any) -> Step:
     leases: list[Lease] = []
     for place, found, payloads, fences in queues:
         name = names[int(place) - 1]
-        for key, since, data, fence in zip(found[::2], found[1::2], payloads, fences, strict=True):
+        keys = found[::2]
+        read = [(int(fence), _lost_count(fence)) for fence in fences]
+        if len(read) < len(keys):  # all have the same
+            read *= len(keys)
+        for key, since, data, (token, lost) in zip(keys, found[1::2], payloads, read, strict=True):
             if data is not None:
                 waited = (first - float(since)) / 1e6
-                leases.append(
-                    Lease(name, _id_of(key), data, int(fence), _lost_count(fence), waited)
-                )
+                leases.append(Lease(name, _id_of(key), data, token, lost, waited))
     return Step(leases)
 
 

@@ -37,8 +37,16 @@ def test_acks_of_a_queue_are_packed_together_up_to_a_limit() -> None:
 
     packed = pack_outcomes(outcomes, ["mail"])
 
-    assert packed[:4] == ["ack", 1, MAX_TASKS, "a"]
-    assert packed[-5:] == ["ack", 1, 1, "b", 2]
+    assert packed[:5] == ["ack", 1, MAX_TASKS, 1, "a"]
+    assert packed[-6:] == ["ack", 1, 1, 1, "b", 2]
+
+
+def test_acks_carry_a_fence_each_unless_all_have_the_same() -> None:
+    same = pack_outcomes([Outcome("ack", A), Outcome("ack", A._replace(task_id="c"))], ["mail"])
+    different = pack_outcomes([Outcome("ack", A), Outcome("ack", B)], ["mail"])
+
+    assert same == ["ack", 1, 2, 1, "a", "c", 1]
+    assert different == ["ack", 1, 2, 2, "a", "b", 1, 2]
 
 
 def test_key_follows_the_delay() -> None:

@@ -6,7 +6,7 @@
 --   :run   ZSET  key -> when its lease ends (µs)           leased
 --   :dead  ZSET  key -> when it died (µs)                  dead
 --   :job   HASH  key -> payload, in every state of the task
---   :try   HASH  key -> fence, absent until the task is leased for the first time
+--   :try   HASH  key -> fence, absent until the task is leased for the first time; '' is no key
 --   :why   HASH  key -> JSON of [reason, traceback], of the dead
 --   :alt   HASH  id -> generations of older tasks with that id, if there are any
 --   :cnt   HASH  counter -> number

@@ -3,18 +3,22 @@
 -- KEYS  the queues to reserve from, in order of priority, then the other queues of the outcomes
 -- ARGV  limit, lease (µs), max_lost, how many dead to keep (-1: any number), for how long (µs), how
 --       many of KEYS to reserve from, then the outcomes, each with the position of its queue in KEYS:
---         'ack'      position, how many, their ids, their fences
+--         'ack'      position, how many, how many fences, their ids, their fences (one if all have the same)
 --         'retry'    position, id, fence, delay (µs), payload ('' to keep the current one)
 --         'release'  position, id, fence, delay (µs; 0: back to its place), payload ('' as above)
 --         'dead'     position, id, fence, why
 --         'expired'  position, id, fence, why, payload ('' as above)
 -- Returns µs until a task is due or a lease ends (-1: neither). If tasks were reserved: the time (µs),
 --       and for each of their queues its position, their keys, each with the time from which it was
---       ready (µs), their payloads (nil: not reserved, because another program deleted it), and fences.
+--       ready (µs), their payloads (nil: not reserved, because another program deleted it), and fences (one
+--       if all have the same).
 
 local RECLAIM_AT_ONCE = 32
 local LOOK_AT_ONCE = 100
 local SOON = 5000000
+
+-- Redis stores a short hash as a list, in which each look-up is a search. With a long value it is a table.
+local FEW, LONG = 16, string.rep('.', 65)
 
 local limit, lease, max_lost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_limit, dead_age, places = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -68,12 +72,16 @@ end
 local apply = {}
 
 function apply.ack(queue, at)
-  local count = tonumber(ARGV[at])
-  local ids = { unpack(ARGV, at + 1, at + count) }
+  local count, given = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local first = at + 2 + count
+  local ids = { unpack(ARGV, at + 2, first - 1) }
   local known = call('HMGET', queue .. ':try', unpack(ids))
   local others = {}
+  local fence = ARGV[first]
   for i = 1, count do
-    local fence = ARGV[at + count + i]
+    if given > 1 then
+      fence = ARGV[first + i - 1]
+    end
     if known[i] ~= fence then
       -- It is late, or a newer task has its id. It applies to its own push, or to nothing.
       ids[i] = find(queue, ids[i], fence) or ALIAS
@@ -105,7 +113,7 @@ function apply.ack(queue, at)
     forget_alias(queue, key)
   end
   add(queue, 'succeeded', done)
-  return at + 2 * count + 1
+  return first + given
 end
 
 function apply.retry(queue, at)
@@ -475,37 +483,40 @@ for place = 1, places do
   end
 end
 
--- Give each lease its own fence, which also records whether it is the only one of the step.
+-- Give each lease its fence, which also records whether it is the only one of the step.
 local mark = left == limit - 1 and 1 or 0
+local fresh = mark == 0 and stamp or fence_of(stamp, stamp, 0, mark)
 
 for i = 2, #reply do
-  local place, _, payloads, fences, keys, shifts = unpack(reply[i])
-  local words = {}
+  local place, found, payloads, fences, keys, shifts = unpack(reply[i])
+  local words, last, differ = {}, 0, false
   for k = 1, #keys do
-    local fence = fences[k]
-    if fence then
-      fence = modern(fence, stamp)
+    local fence = fresh
+    if fences[k] then
+      fence = modern(fences[k], stamp)
       local suspect = marks_of(fence) >= 2 and 2 or 0
       fence = fence_of(fence, stamp, lost_of(fence), suspect + mark)
-    else
-      fence = mark == 0 and stamp or fence_of(stamp, stamp, 0, mark)
     end
     if shifts and shifts[k] ~= NORMAL then
       fence = (#fence == 16 and fence_of(fence, stamp, 0, 0) or fence) .. digit_of(shifts[k])
     end
     fences[k] = fence
+    differ = differ or fence ~= fences[1]
     if not payloads[k] then
       drop_limit_keys(KEYS[place], { keys[k] })
       update_keys(KEYS[place], { keys[k] }, 'gone')
       settle(KEYS[place], { keys[k] }, 1, now)
     else
-      words[#words + 1] = keys[k]
-      words[#words + 1] = fence
+      words[last + 1], words[last + 2] = keys[k], fence
+      last = last + 2
     end
+  end
+  if #keys > FEW then
+    words[last + 1], words[last + 2] = '', LONG
   end
   call('HSET', KEYS[place] .. ':try', unpack(words))
   update_keys(KEYS[place], keys, 'start')
-  reply[i][5], reply[i][6] = nil, nil
+  reply[i] = { place, found, payloads, differ and fences or { fences[1] } }
 end
 
 wake_changed()
