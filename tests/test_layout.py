@@ -148,6 +148,7 @@ TESTED_BY = {
     "backends.sqlite_backend.replaced": "backends/contract/test_unique.py",
     "transaction.vetoes": "transaction/test_transaction.py",
     "backends.schedules": "backends/contract/test_schedules.py",
+    "backends.canceling": "backends/contract/test_canceling.py",
     "backends.limits": "backends/contract/test_limits.py",
     "backends.locmem_backend.limits": "backends/contract/test_limits.py",
     "backends.sqlite_backend.limits": "backends/contract/test_limits.py",

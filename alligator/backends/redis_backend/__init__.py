@@ -18,6 +18,7 @@ from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
+    Canceled,
     Commit,
     DeadLetter,
     Duplicates,
@@ -38,7 +39,7 @@ from ..stats import COUNTERS, SAMPLE_SECONDS, SAMPLES, read_numbers
 from .checks import configuration_warnings
 from .commits import Pusher
 from .connection import Connections
-from .outcomes import microseconds, pack_limit, pack_outcomes
+from .outcomes import microseconds, pack_lease, pack_limit, pack_outcomes
 from .protocol import Call, Script
 from .replies import (
     read_dead_letters,
@@ -246,9 +247,14 @@ class Client(Schedules, base.Client):
         reply = self._call(LEASE, [self._prefix + queue_name], args, STEP_SECONDS)
         return read_lease(queue_name, task_id, reply)
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
-        payload: str | None = self._call(CANCEL, [self._prefix + queue_name], [task_id])
-        return payload
+    def cancel(self, queue_name: str, task_id: str) -> Canceled | None:
+        keys = [self._prefix + queue_name, f"{self._prefix}canceled"]
+        found = self._call(CANCEL, keys, [task_id, int(COMMIT_MEMORY)])
+        return None if found is None else Canceled(found[0], bool(found[1]))
+
+    def canceled(self, leases: Sequence[Lease]) -> list[Lease]:
+        found = set(self._connections.command("ZRANGE", f"{self._prefix}canceled", 0, -1))
+        return [each for each in leases if pack_lease(self._prefix, each) in found] if found else []
 
     # Inspecting and changing queues.
 

@@ -1,19 +1,38 @@
--- Remove one ready or scheduled task from the queue.
+-- Cancel a task: remove the one that waits, or else end the lease of the one that a worker has.
 --
--- KEYS  the queue
--- ARGV  id
--- Returns its payload; nothing if there is no such task.
+-- KEYS  the queue, the canceled leases
+-- ARGV  id, for how many seconds to remember a canceled lease
+-- Returns its payload, and 1 if it was leased; nothing if there is no such task.
+--
+-- The canceled leases are a ZSET: the key of the queue, the id, the fence -> when it was canceled (µs).
 
-local queue = KEYS[1]
+local queue, canceled = KEYS[1], KEYS[2]
 local key = find_waiting(queue, ARGV[1])
+local waits = key ~= nil
 
+if not key then
+  for _, each in ipairs(keys_of(queue, ARGV[1])) do
+    key = key or (call('ZSCORE', queue .. ':run', each) and each)
+  end
+end
 if not key then
   return
 end
-call('ZREM', queue .. ':due', key)
+call('ZREM', queue .. (waits and ':due' or ':run'), key)
 local payload = call('HGET', queue .. ':job', key)
+local fence = call('HGET', queue .. ':try', key)
+local now = clock()
 update_keys(queue, { key }, 'gone')
 forget(queue, key)
 add(queue, 'canceled', 1)
-settle(queue, { key }, 1, clock())
-return payload
+settle(queue, { key }, 1, now)
+if not waits then
+  call('ZREMRANGEBYSCORE', canceled, '-inf', now - ARGV[2] * 1000000)
+  call('ZADD', canceled, now, queue .. ALIAS .. ARGV[1] .. ALIAS .. fence)
+  call('EXPIRE', canceled, ARGV[2])
+  local due = first_due(queue)
+  if due and due <= now then
+    wake(queue)  -- the queue may have a limit, and a place of it is free now
+  end
+end
+return payload and { payload, waits and 0 or 1 }

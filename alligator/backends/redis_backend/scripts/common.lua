@@ -21,8 +21,8 @@
 --   :then  HASH  key -> the key of the batch that counts the task until it is settled: see batches.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
--- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, and the
--- batches ID:batch of commits with follow-ups.
+-- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, the
+-- batches ID:batch of commits with follow-ups, and the leases that were canceled: see cancel.lua.
 --
 -- A task is in exactly one of the three sorted sets. Its key is its id. If a newer task has the same id,
 -- the key of the older one, which is leased or dead, becomes its id, ALIAS and its generation.
