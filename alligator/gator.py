@@ -360,10 +360,9 @@ class Gator(Schedules, QueueControls):
         return run_leases(self, self.client, [lease] if lease else [])
 
     def cancel(self, task_id: str, queue_name: str | None = None) -> Task | None:
-        """Cancel a task that waits or runs, and return it; None if there is none of that id any more.
+        """Cancel a task that waits, or `was_running`, and return it; None if there is none any more.
 
-        A task that the current transaction holds is dropped from it. If it was running, its `was_running`
-        is True. Its worker notices within seconds, and ends the run if that is possible.
+        A task that the current transaction holds is dropped from it.
         """
         transaction = current(self)
         task = transaction.cancel(task_id) if transaction is not None else None
@@ -371,8 +370,7 @@ class Gator(Schedules, QueueControls):
             task = task or enlister.cancel(task_id)
         if task is None:
             queue_name = queue_name or self.queue_name
-            found = self.client.cancel(queue_name, task_id)
-            if found is None:
+            if (found := self.client.cancel(queue_name, task_id)) is None:
                 return None
             task = self.read(Lease(queue_name, task_id, found.data))
             task.to_canceled()

@@ -84,6 +84,8 @@ class Task:
 
     unique: Unique | None = None  # a worker does not know it
     batch: Batch | None = None  # what a follow-up has waited for, see `Transaction.then`
+    canceled: bool = False  # whether it was canceled while it ran; its function may ask
+    was_running: bool = False  # whether a worker had it when `Gator.cancel` canceled it
 
     def __init__(
         self,
@@ -342,10 +344,8 @@ class Task:
                     self.result = self._call()
                 finally:
                     exit_if_forked(pid)
-            except KeyboardInterrupt:
-                raise  # ends the program; the task has not failed
-            except NotRunnable:
-                raise  # the function was not called
+            except (KeyboardInterrupt, NotRunnable):
+                raise  # the program ends, or the function was not called; the task has not failed
             except BaseException as error:  # also SystemExit: a task that calls it has failed
                 if snooze_in(error) is not None:
                     self.to_delayed()
