@@ -101,8 +101,8 @@ class CoroutineRunner:
 
     def cancel(self, leases: Sequence[Lease]) -> None:
         """Cancel the coroutines of *leases*, which do not fail; any other thread may call this."""
-        with suppress(RuntimeError):  # in the next turn: see `cancel_all`
-            self._loop.call_soon_threadsafe(self._loop.call_soon, self._cancel, leases)
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel_soon, leases)
 
     def cancel_all(self, seconds: float) -> None:
         """Cancel what runs, and wait up to *seconds* for it; any other thread may call this."""
@@ -118,6 +118,10 @@ class CoroutineRunner:
     def _cancel_all(self) -> None:
         for job, *_ in list(self._running.values()):
             job.cancel()
+
+    def _cancel_soon(self, leases: Iterable[Lease]) -> None:
+        # In the next turn all of these have begun: see `cancel_all`.
+        self._loop.call_soon(self._cancel, [lease for lease in leases if lease in self._running])
 
     def _cancel(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
