@@ -10,7 +10,17 @@ from ..constants import ALL, AT_MOST_ONCE, LEASE_SECONDS, MAX_LOST
 from ..exceptions import BackendError
 from ..payload.envelope import task_id_in
 from . import base
-from .base import Canceled, DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo, bounded
+from .base import (
+    Canceled,
+    DeadLetter,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    Step,
+    WorkerInfo,
+    bounded,
+)
 
 log: Logger = getLogger("alligator")
 

@@ -195,7 +195,9 @@ class CoroutineRunner:
         except Stopped:
             raise
         except BaseException as error:
-            if self.is_stopping or task.canceled:  # the context was cancelled; the task has not failed
+            if (
+                self.is_stopping or task.canceled
+            ):  # the context was cancelled; the task has not failed
                 raise Stopped from error
             raise
 

@@ -222,7 +222,7 @@ class WorkerThread(Reservations):
         self._has_stepped = True
 
     def cancel(self, leases: Sequence[Lease]) -> None:
-        """Mark its task as canceled if its lease is one of *leases*; with a timeout, interrupt it, too."""
+        """Mark its task as canceled if it is of *leases*; if it has a timeout, interrupt it, too."""
         running, context = self._running, self.context
         task = None if context is None else context.get(running_in_context)
         if running not in leases or task is None or self._running is not running:

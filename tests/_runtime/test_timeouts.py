@@ -414,3 +414,22 @@ def test_garbage_collection_is_off_while_frames_are_read(
 
     assert enabled == [False]
     assert gc.isenabled()
+
+
+def test_call_can_be_ended_before_its_limit() -> None:
+    ident, meant = threading.get_ident(), threading.Event()
+
+    def end() -> None:
+        timeouts.end_call(ident, lambda: False)
+        timeouts.end_call(ident + 1, lambda: True)
+        assert not meant.wait(0.2)
+        timeouts.end_call(ident, lambda: True)
+
+    with pytest.raises(TaskTimeout):
+        thread = threading.Thread(target=end)
+        try:
+            call(60.0, lambda: (thread.start(), spin()), (), {})
+        finally:
+            meant.set()
+            thread.join()
+    assert call(60.0, add, (1, 2), {}) == 3

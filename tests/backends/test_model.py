@@ -154,7 +154,6 @@ class Queue:
         found = [each for each in self.tasks if each.task_id == task_id and each.state in WAITING]
         return max(found, key=lambda each: each.number, default=None)
 
-
     def leased(self, task_id: str) -> Entry | None:
         """Find the newest that is leased under that id."""
         found = [each for each in self.tasks if each.task_id == task_id and each.state == "leased"]

@@ -731,7 +731,7 @@ MUTANTS = [
         "a canceled lease counts as one that waited",
         "sqlite_backend/writes.py",
         'self.count(name, **{state: -1, "canceled": 1})',
-        'self.count(name, ready=-1, canceled=1)',
+        "self.count(name, ready=-1, canceled=1)",
     ),
     Mutant("a task replaces none", "push.lua", "holder and how == 'r'", "false"),
     Mutant("a replaced task is lost", "abort.lua", "restore(queue, id, due)", "", brought_back),

@@ -1,4 +1,4 @@
-"""A coroutine task may be cancelled at each await: by its time limit, its worker's end, `Gator.cancel`."""
+"""A coroutine task may be cancelled at each await: by a limit, its worker's end, or `Gator.cancel`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -313,7 +313,11 @@ def test_cancel_in_the_turn_in_which_a_coroutine_is_made_loses_no_place(gator: G
     with loop_of_test() as loop:
         runner = CoroutineRunner(
             *(gator, loop, copy_context(), places, LeaseEnds(), lambda lease: None),
-            *(lambda _, __, done: verdicts.append(done.outcome.verdict), lambda: None, lambda: False),
+            *(
+                lambda _, __, done: verdicts.append(done.outcome.verdict),
+                lambda: None,
+                lambda: False,
+            ),
         )
         loop.run_until_complete(asyncio.wait_for(main(runner), 30))
 

@@ -30,9 +30,7 @@ def peek(name: str, entries: Iterable[Entry], dead: Iterable[Entry], now: float)
     return [Peeked(name, entry.task_id, entry.data, state) for entry, state in found]
 
 
-def last_leased(
-    entries: Mapping[int, Entry], leased: Iterable[int], task_id: str
-) -> Entry | None:
+def last_leased(entries: Mapping[int, Entry], leased: Iterable[int], task_id: str) -> Entry | None:
     """Return the newest of the *leased* ones of *entries* with that id; None if there is none."""
     alike = (entry for number in leased if (entry := entries[number]).task_id == task_id)
     return max(alike, key=attrgetter("number"), default=None)

@@ -251,7 +251,8 @@ class Queue:
 
     def cancel(self, task_id: str, now: float) -> Entry | None:
         """Remove a task that waits, or else one that is leased; None if there is none."""
-        entry = self._find_waiting(task_id) or listing.last_leased(self._entries, self._leased, task_id)
+        entry = self._find_waiting(task_id)
+        entry = entry or listing.last_leased(self._entries, self._leased, task_id)
         if entry is not None:
             self._remove(entry)
             self._settle(entry, now, is_dead=True)

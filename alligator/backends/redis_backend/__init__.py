@@ -66,7 +66,7 @@ STATS, NOTE, SCHEDULED, PEEK = (
     Script(name, "priorities") for name in ("stats", "note", "scheduled", "peek")
 )
 BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
-PING, PAUSE, LIMIT = map(Script, ("ping", "pause", "limit"))
+PING, PAUSE, LIMIT, CANCELED = map(Script, ("ping", "pause", "limit", "canceled"))
 SHIFT = Script("shift", "records")
 
 PEEKED = 100
@@ -249,11 +249,12 @@ class Client(Schedules, base.Client):
 
     def cancel(self, queue_name: str, task_id: str) -> Canceled | None:
         keys = [self._prefix + queue_name, f"{self._prefix}canceled"]
-        found = self._call(CANCEL, keys, [task_id, int(COMMIT_MEMORY)])
+        found = self._call(CANCEL, keys, [task_id, microseconds(COMMIT_MEMORY)])
         return None if found is None else Canceled(found[0], bool(found[1]))
 
     def canceled(self, leases: Sequence[Lease]) -> list[Lease]:
-        found = set(self._connections.command("ZRANGE", f"{self._prefix}canceled", 0, -1))
+        keys = [f"{self._prefix}canceled"]
+        found = set(self._call(CANCELED, keys, [microseconds(COMMIT_MEMORY)], STEP_SECONDS))
         return [each for each in leases if pack_lease(self._prefix, each) in found] if found else []
 
     # Inspecting and changing queues.

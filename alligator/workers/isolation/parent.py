@@ -149,9 +149,7 @@ class Isolation:
                 if self.has_ended:
                     raise self._end() from died
                 if self._was_killed(lease):
-                    return Attempt(
-                        Outcome("release", lease), None, died, monotonic() - start
-                    )
+                    return Attempt(Outcome("release", lease), None, died, monotonic() - start)
                 if died.has_started:
                     done = self._fail(lease, died, timeout)
                     return done._replace(seconds=monotonic() - start)

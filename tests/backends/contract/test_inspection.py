@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from alligator.backends.base import (
     Client,
     QueueStats,

@@ -1,11 +1,12 @@
 -- Cancel a task: remove the one that waits, or else end the lease of the one that a worker has.
 --
 -- KEYS  the queue, the canceled leases
--- ARGV  id, for how many seconds to remember a canceled lease
+-- ARGV  id, for how long to remember a canceled lease (µs)
 -- Returns its payload, and 1 if it was leased; nothing if there is no such task.
 --
 -- The canceled leases are a ZSET: the key of the queue, the id, the fence -> when it was canceled (µs).
 
+local FORGET_AT_ONCE = 100
 local queue, canceled = KEYS[1], KEYS[2]
 local key = find_waiting(queue, ARGV[1])
 local waits = key ~= nil
@@ -27,9 +28,11 @@ forget(queue, key)
 add(queue, 'canceled', 1)
 settle(queue, { key }, 1, now)
 if not waits then
-  call('ZREMRANGEBYSCORE', canceled, '-inf', now - ARGV[2] * 1000000)
+  local old = call('ZRANGEBYSCORE', canceled, '-inf', now - ARGV[2], 'LIMIT', 0, FORGET_AT_ONCE)
+  if #old > 0 then
+    call('ZREM', canceled, unpack(old))
+  end
   call('ZADD', canceled, now, queue .. ALIAS .. ARGV[1] .. ALIAS .. fence)
-  call('EXPIRE', canceled, ARGV[2])
   local due = first_due(queue)
   if due and due <= now then
     wake(queue)  -- the queue may have a limit, and a place of it is free now
