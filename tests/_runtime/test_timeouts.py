@@ -425,10 +425,14 @@ def test_call_can_be_ended_before_its_limit() -> None:
         assert not meant.wait(0.2)
         timeouts.end_call(ident, lambda: True)
 
+    def start_and_spin() -> None:
+        thread.start()
+        spin()
+
+    thread = threading.Thread(target=end)
     with pytest.raises(TaskTimeout):
-        thread = threading.Thread(target=end)
         try:
-            call(60.0, lambda: (thread.start(), spin()), (), {})
+            call(60.0, start_and_spin, (), {})
         finally:
             meant.set()
             thread.join()

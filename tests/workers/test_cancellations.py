@@ -6,8 +6,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Event
@@ -296,15 +296,16 @@ def test_tasks_that_end_as_they_are_canceled_do_one_or_the_other(
     assert (stats.retried, stats.failed, stats.lost) == (0, 0, 0)
 
 
-@asynccontextmanager
-async def slow_to_leave() -> AsyncIterator[None]:
-    yield
-    ran.append("leaving")
-    await asyncio.sleep(LONG)
+class SlowToLeave(nullcontext[None]):
+    """A context of tasks."""
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        ran.append("leaving")
+        await asyncio.sleep(LONG)
 
 
 def test_task_that_is_canceled_as_its_context_ends_has_not_failed() -> None:
-    gator = Gator("locmem://", task_context=slow_to_leave)
+    gator = Gator("locmem://", task_context=SlowToLeave)
     task = gator.options(retries=1).task(end_soon, 0)
 
     with workers_running(worker := Worker(gator)):

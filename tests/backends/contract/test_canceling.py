@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from alligator.backends.base import Client, Lease, Limit, Message, Outcome
-from alligator.backends.canceling import Canceled
+from alligator.backends.base import Canceled, Client, Lease, Limit, Message, Outcome
 from alligator.backends.unique import Unique
 from tests.harness.contract import (
     AT_ONCE,

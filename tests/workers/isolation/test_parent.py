@@ -341,13 +341,16 @@ def test_process_of_a_canceled_task_is_killed_and_its_hooks_do_not_run(
     gator.task(record, str(out), "next")
     first, second = gator.client.reserve("all", limit=2)
     isolation = Isolation(gator)
-    others = Thread(
-        target=lambda: (eventually(lambda: lines(out)), cancel(gator, isolation, first))
-    )
-    others.start()
+
+    def cancel_first() -> None:
+        eventually(lambda: lines(out))
+        cancel(gator, isolation, first)
+
+    other = Thread(target=cancel_first)
+    other.start()
 
     done = isolation.run(first)
-    others.join()
+    other.join()
     after = isolation.run(second)
     isolation.close()
 
