@@ -353,7 +353,7 @@ class Gator(Schedules, QueueControls):
         return run_leases(self, self.client, [lease] if lease else [])
 
     def cancel(self, task_id: str, queue_name: str | None = None) -> Task | None:
-        """Cancel a waiting task and return it; None if it is not waiting any more.
+        """Cancel a task that waits, or `was_running`, and return it; None if there is none any more.
 
         A task that the current transaction holds is dropped from it.
         """
@@ -363,11 +363,11 @@ class Gator(Schedules, QueueControls):
             task = task or enlister.cancel(task_id)
         if task is None:
             queue_name = queue_name or self.queue_name
-            data = self.client.cancel(queue_name, task_id)
-            if data is None:
+            if (found := self.client.cancel(queue_name, task_id)) is None:
                 return None
-            task = self.read(Lease(queue_name, task_id, data))
+            task = self.read(Lease(queue_name, task_id, found.data))
             task.to_canceled()
+            task.was_running = found.was_leased
         return task
 
     def execute(self, task: Task) -> Task:

@@ -47,7 +47,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "backends": (
-            "base controls follow_ups legacy limits locmem_backend locmem_backend.batches "
+            "base canceling controls follow_ups legacy limits locmem_backend locmem_backend.batches "
             "locmem_backend.dead_tasks locmem_backend.entry locmem_backend.keys "
             "locmem_backend.limits locmem_backend.listing locmem_backend.queue "
             "locmem_backend.replaced locmem_backend.samples locmem_backend.schedules "
@@ -100,7 +100,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "workers": (
-            "announcements backlog coroutines demand dispatcher event_loop failure_log "
+            "announcements backlog cancellations coroutines demand dispatcher event_loop failure_log "
             "idle_barrier isolation isolation.child isolation.client isolation.forkserver "
             "isolation.messages isolation.parent isolation.process liveness loop loop_watch "
             "old_tasks outcome_log places prefork reservations shared_health supervisor task_limit "
@@ -148,6 +148,7 @@ TESTED_BY = {
     "backends.sqlite_backend.replaced": "backends/contract/test_unique.py",
     "transaction.vetoes": "transaction/test_transaction.py",
     "backends.schedules": "backends/contract/test_schedules.py",
+    "backends.canceling": "backends/contract/test_canceling.py",
     "backends.limits": "backends/contract/test_limits.py",
     "backends.locmem_backend.limits": "backends/contract/test_limits.py",
     "backends.locmem_backend.waiting": "backends/contract/test_limit_keys.py",
@@ -360,13 +361,15 @@ def test_core_has_no_import_cycles() -> None:
 def test_contract_of_a_store_is_imported_from_one_module() -> None:
     contract = set(import_module("alligator.backends.base").__all__)
     parts = {
+        "alligator.backends.canceling",
         "alligator.backends.limits",
         "alligator.backends.records",
         "alligator.backends.redaction",
         "alligator.backends.schedules",
         "alligator.backends.stats",
     }
-    own = {CORE / "backends" / name for name in ("base.py", "schedules.py", "stats.py")}
+    names = ("base.py", "canceling.py", "schedules.py", "stats.py")
+    own = {CORE / "backends" / name for name in names}
     paths = [path for folder in (*PACKAGES, ROOT / "tests") for path in modules(folder)]
 
     elsewhere = [

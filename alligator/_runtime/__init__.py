@@ -22,5 +22,5 @@ Its public names, by module:
 - signatures: signature
 - streams: escape_unencodable, exit_now, flush, is_terminal, open_missing
 - threads: run_in_thread, run_to_end, start_in_thread
-- timeouts: call
+- timeouts: call, end_call
 """

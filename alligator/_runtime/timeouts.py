@@ -64,6 +64,11 @@ def call(
 boundaries.add(call.__code__)
 
 
+def end_call(thread: int, is_meant: Callable[[], bool]) -> None:
+    """Let the `call` that *thread* makes exceed its limit now, if *is_meant* returns True during it."""
+    _watcher.end(thread, is_meant)
+
+
 def _timeout(seconds: float) -> TaskTimeout:
     return TaskTimeout(f"the task took longer than {seconds:g} seconds")
 
@@ -121,6 +126,15 @@ class _Watcher:
                 due.discard(limit.thread)
                 if interrupted.pop(limit.thread, None) is not None:
                     _receive(limit.thread)
+
+    def end(self, thread: int, is_meant: Callable[[], bool]) -> None:
+        with self._changed:
+            limits = [each for each in self._limits if each.thread == thread]
+            # While this holds the lock, none of these calls can end, and none can begin.
+            if limits and is_meant():
+                for limit in limits:
+                    limit.at = min(limit.at, monotonic())
+                self._changed.notify()
 
     def _run(self) -> None:
         with self._changed:

@@ -38,6 +38,7 @@ from ..constants import (
     MAX_LOST,
 )
 from ..exceptions import AlligatorException, BackendError
+from .canceling import Canceled, CancelStore
 from .limits import Limit, LimitStore
 from .records import (
     Commit,
@@ -61,6 +62,7 @@ from .stats import COUNTERS, STATES, Figures, QueueStats, Running, Sample, Worke
 # A backend imports the contract from here, also the records that other modules define.
 __all__ = [
     "Announcement",
+    "Canceled",
     "Client",
     "Commit",
     "DeadLetter",
@@ -86,7 +88,7 @@ __all__ = [
 ]
 
 
-class Client(ScheduleStore, LimitStore, ABC):
+class Client(ScheduleStore, LimitStore, CancelStore, ABC):
     """A store of tasks.
 
     Constructing one opens no connection; the first use does. Threads may share it, and a forked child
@@ -200,10 +202,6 @@ class Client(ScheduleStore, LimitStore, ABC):
         self, queue_name: str, task_id: str, lease_for: float = LEASE_SECONDS
     ) -> Lease | None:
         """Reserve a waiting task by its id; None if there is none. A release restores its time."""
-
-    @abstractmethod
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
-        """Remove a ready or scheduled task from its queue, return its data; None if there is none."""
 
     @abstractmethod
     def len(self, queue_name: str) -> int:

@@ -10,7 +10,17 @@ from ..constants import ALL, AT_MOST_ONCE, LEASE_SECONDS, MAX_LOST
 from ..exceptions import BackendError
 from ..payload.envelope import task_id_in
 from . import base
-from .base import DeadLetter, Lease, Message, Outcome, QueueStats, Step, WorkerInfo, bounded
+from .base import (
+    Canceled,
+    DeadLetter,
+    Lease,
+    Message,
+    Outcome,
+    QueueStats,
+    Step,
+    WorkerInfo,
+    bounded,
+)
 
 log: Logger = getLogger("alligator")
 
@@ -111,8 +121,9 @@ class FiveMethodClient(base.Client):
         data = self._do(self.backend.get, queue_name, task_id)
         return None if data is None else Lease(queue_name, task_id, data)
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
-        return self._do(self.backend.get, queue_name, task_id)
+    def cancel(self, queue_name: str, task_id: str) -> Canceled | None:
+        data = self._do(self.backend.get, queue_name, task_id)
+        return None if data is None else Canceled(data)
 
     def len(self, queue_name: str) -> int:
         return self._do(self.backend.len, queue_name)

@@ -18,7 +18,7 @@ from .attempt import Attempt, TaskRunner, expire, failed, succeeded
 
 
 class Stopped(BaseException):
-    """The task was cancelled because its worker ends; it has not failed."""
+    """The task was canceled, or its worker ends; it has not failed."""
 
 
 async def attempt_coroutine(
@@ -45,7 +45,8 @@ async def attempt_coroutine(
 async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
     """Asynchronous version of `Task.run`.
 
-    Raises `Stopped` if the function raised anything while *is_stopping* returned True.
+    Raises `Stopped` if the function raised anything while *is_stopping* returned True, or after the task
+    was canceled.
     """
     token = running_in_context.set(task)
     try:
@@ -67,7 +68,7 @@ async def run_coroutine(task: Task, is_stopping: Callable[[], bool]) -> Task:
             if snooze_in(error) is not None:
                 task.to_delayed()
                 raise
-            if is_stopping():
+            if is_stopping() or task.canceled:
                 raise Stopped from error
             task.to_failed()
             if task.on_error is not None:

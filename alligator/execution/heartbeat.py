@@ -1,6 +1,6 @@
 """Extend the leases of running tasks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from logging import Logger, getLogger
 from threading import Event, Thread
@@ -12,6 +12,9 @@ from ..exceptions import BackendError
 from .lease_ends import LeaseEnds, clock
 
 log: Logger = getLogger("alligator")
+
+CHECK_SECONDS = 2.0
+"""How often a worker with tasks asks its store at least whether they were canceled."""
 
 STOP_SECONDS = 5.0
 """How long `Heartbeat.stop` waits for the last announcement."""
@@ -25,7 +28,8 @@ class Heartbeat:
     whole lease blocks this thread, and counts as lost.
 
     *announce* is called as often with True, and at the end with False, so that the owner can report to
-    the store that it is alive. *lease_ends* records the extensions.
+    the store that it is alive. *lease_ends* records the extensions. *end* is called with the leases
+    whose tasks were canceled, every `CHECK_SECONDS` as long as *leases* returns them.
     """
 
     def __init__(
@@ -35,8 +39,10 @@ class Heartbeat:
         lease_for: float = LEASE_SECONDS,
         announce: Callable[[bool], None] | None = None,
         lease_ends: LeaseEnds | None = None,
+        end: Callable[[Sequence[Lease]], None] | None = None,
     ) -> None:
         self._announce = announce
+        self._end = end
         self._lease_ends = lease_ends or LeaseEnds(lease_for)
         self._client = client
         self._leases = leases
@@ -63,14 +69,18 @@ class Heartbeat:
         self._try_to_announce(alive=True)
         due = monotonic() + self._lease_for / 4
         while not self._ended:
-            self._wake.wait(max(0.0, due - monotonic()))
+            announces = self._wake.wait(max(0.0, min(CHECK_SECONDS, due - monotonic())))
             if self._ended:
                 break
             self._wake.clear()
+            if self._end is not None:
+                self._find_canceled(list(self._leases()))
             if monotonic() >= due:
                 self._extend()
                 due = monotonic() + self._lease_for / 4
-            self._try_to_announce(alive=True)
+                announces = True
+            if announces:
+                self._try_to_announce(alive=True)
         self._try_to_announce(alive=False)
 
     def _extend(self) -> None:
@@ -85,11 +95,25 @@ class Heartbeat:
             log.exception("could not extend %d leases; trying again", len(leases))
             return
         self._lease_ends.note_extension(leases, lost, asked)
+        canceled = self._find_canceled(lost)
         for lease in lost:
+            if lease in canceled:
+                continue
             log.warning(
                 "the lease of task %s expired before it was done; another worker may run it, too",
                 lease.task_id,
             )
+
+    def _find_canceled(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+        """End the runs of those of *leases* that were canceled; return these leases."""
+        try:
+            canceled = self._client.canceled(leases) if leases else ()
+            if canceled and self._end is not None:
+                self._end(canceled)
+        except Exception as error:
+            log.debug("could not find out which tasks were canceled; trying again: %s", error)
+            return ()
+        return canceled
 
     def _try_to_announce(self, *, alive: bool) -> None:
         if self._announce is None:

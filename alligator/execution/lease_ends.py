@@ -33,6 +33,8 @@ class LeaseEnds:
         self._extended: dict[Lease, float] = {}
         self.lost: Collection[Lease] = ()
         """The leases that the store reported as lost at the last extension."""
+        self.canceled: dict[Lease, float] = {}
+        """The leases whose tasks were canceled, and since when this is known."""
         self.skipped: int = 0
         """How many tasks were not started because their lease may have ended."""
 
@@ -47,10 +49,13 @@ class LeaseEnds:
 
     def until(self, lease: Lease, known: float) -> float:
         """Return the end of *lease*; *known* is the end that was known when it was reserved."""
-        return -inf if lease in self.lost else max(known, self._extended.get(lease, known))
+        if lease in self.lost or lease in self.canceled:
+            return -inf
+        return max(known, self._extended.get(lease, known))
 
     def holds(self, lease: Lease, known: float) -> bool:
         """Return whether *lease* still holds; for *known* see `until`."""
         now = clock()
         # The first condition is the usual case, which must be quick.
-        return (now < known and not self.lost) or now < self.until(lease, known)
+        is_sure = now < known and not self.lost and not self.canceled
+        return is_sure or now < self.until(lease, known)

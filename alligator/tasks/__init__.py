@@ -89,6 +89,8 @@ class Task:
     unique: Unique | None = None  # a worker does not know it
     limit_key: str | None = None  # nor this
     batch: Batch | None = None  # what a follow-up has waited for, see `Transaction.then`
+    canceled: bool = False  # whether it was canceled while it ran; its function may ask
+    was_running: bool = False  # whether a worker had it when `Gator.cancel` canceled it
 
     def __init__(
         self,
@@ -341,7 +343,7 @@ class Task:
                     if forks.pid != pid:
                         exit_if_forked(pid)
             except (KeyboardInterrupt, NotRunnable):
-                raise  # the program ends, or the function was not called: the task has not failed
+                raise  # the program ends, or the function was not called; the task has not failed
             except BaseException as error:  # also SystemExit: a task that calls it has failed
                 if snooze_in(error) is not None:
                     self.to_delayed()

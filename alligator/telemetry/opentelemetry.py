@@ -97,7 +97,7 @@ def process(task: Task) -> Iterator[None]:
             record_exception=False,
             set_status_on_exception=False,
         ) as span,
-        _recording_errors(span),
+        _recording_errors(span, task),
     ):
         yield
 
@@ -135,14 +135,18 @@ def _span_context(context: Context) -> SpanContext:
 
 
 @contextmanager
-def _recording_errors(span: Span) -> Iterator[None]:
+def _recording_errors(span: Span, task: Task | None = None) -> Iterator[None]:
     # OpenTelemetry itself records only an Exception, but a task may call sys.exit().
     try:
         yield
     except BaseException as error:
-        if snooze_in(error) is not None:  # the task has not failed
+        is_canceled = task is not None and task.canceled
+        if is_canceled or snooze_in(error) is not None:  # the task has not failed
             raise
         span.record_exception(error)
         span.set_status(StatusCode.ERROR, describe(error))
         span.set_attribute("error.type", type(error).__qualname__)
         raise
+    finally:
+        if task is not None and task.canceled:
+            span.set_attribute("messaging.alligator.canceled", True)

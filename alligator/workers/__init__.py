@@ -21,9 +21,10 @@ from ..payload.envelope import name_in
 from ..tasks import Task
 from ..telemetry.logs import get_log
 from .announcements import Announcements
+from .cancellations import Cancellations, Ends
 from .loop import WorkLoop, check_loop_kind
 from .old_tasks import warn_of_old_tasks
-from .outcome_log import LEVELS, log_outcome, log_unfinished, log_unrunnable
+from .outcome_log import LEVELS, log_canceled, log_outcome, log_unfinished, log_unrunnable
 from .places import Places
 from .reservations import Reservations
 from .supervisor import EXIT_UNFINISHED, Supervisor
@@ -235,7 +236,8 @@ class Worker:
         self.keep_running = True
         self._announcements.made_at = monotonic()
         heartbeat = Heartbeat(
-            self.gator.client, self._leases, self.lease_for, self._announce, self.lease_ends
+            *(self.gator.client, self._leases, self.lease_for, self._announce, self.lease_ends),
+            Cancellations(self).end,
         )
         for relay in self.gator.relays:
             relay.watch()
@@ -293,7 +295,8 @@ class Worker:
             self.isolation.kill()
         for thread in list(self.threads):
             for lease in thread.leases():
-                log_unfinished(self.log, lease)
+                if lease not in self.lease_ends.canceled:
+                    log_unfinished(self.log, lease)
             thread.release_all()
         self._announce(alive=False)
 
@@ -311,7 +314,8 @@ class Worker:
                 # `run_forever` handles Ctrl-C itself, so a KeyboardInterrupt comes from the task.
                 # A copy of the context: no variable that a task sets is visible to the next task.
                 work_loop = self._work_loop
-                done = copy_context().run(
+                context = holder.context = copy_context()
+                done = context.run(
                     attempt,
                     self.gator,
                     lease,
@@ -328,7 +332,8 @@ class Worker:
 
     def note(self, done: Attempt, lease: Lease, holder: Reservations) -> None:
         """Count and log the outcome of a task that *holder* had reserved."""
-        if done.error is not None and not done.has_run:
+        is_canceled = bool(self.lease_ends.canceled) and lease in self.lease_ends.canceled
+        if done.error is not None and not done.has_run and not is_canceled:
             self._note_unrunnable(done, lease)
             return
         with self._limit.lock:
@@ -337,7 +342,9 @@ class Worker:
                 holder.granted -= 1
         if self.unrunnable and done.task is not None:
             self.unrunnable.pop(name_in(lease.data), None)
-        if self.log.isEnabledFor(LEVELS[done.outcome.verdict]):
+        if is_canceled:
+            log_canceled(self.log, lease, done.seconds)
+        elif self.log.isEnabledFor(LEVELS[done.outcome.verdict]):
             log_outcome(self.log, done, lease)
 
     def _note_unrunnable(self, done: Attempt, lease: Lease) -> None:
@@ -371,6 +378,10 @@ class Worker:
             else:
                 self._work_loop.add(thread)
         return thread
+
+    def runners(self) -> "list[Ends]":
+        """Return what runs its tasks, and can end them."""
+        return [*self.threads, *([] if self.isolation is None else [self.isolation])]
 
     def _leases(self) -> list[Lease]:
         return [lease for thread in list(self.threads) for lease in thread.leases()]

@@ -1,7 +1,7 @@
 """The coroutine tasks that run on the event loop of a worker."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from threading import Condition
@@ -18,6 +18,7 @@ from ..payload.envelope import name_in
 from ..tasks import Task
 from ..telemetry.propagation import NOTHING, running
 from .backlog import Backlog, Reserved
+from .cancellations import mark_canceled
 from .places import Places
 
 FLUSH_SECONDS = 0.005
@@ -54,7 +55,7 @@ class CoroutineRunner:
         self._end = end
         self._flush_outcomes = flush
         self._plain_waits = plain_waits
-        self._running: dict[Lease, tuple[asyncio.Task[None], float]] = {}
+        self._running: dict[Lease, tuple[asyncio.Task[None], float, Task]] = {}
         self._flush_at: asyncio.Handle | None = None
         self._flushes_soon = False
         self._changed = Condition()
@@ -98,6 +99,11 @@ class CoroutineRunner:
             for lease, seconds in self.oldest()
         ]
 
+    def cancel(self, leases: Sequence[Lease]) -> None:
+        """Cancel the coroutines of *leases*, which do not fail; any other thread may call this."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel_soon, leases)
+
     def cancel_all(self, seconds: float) -> None:
         """Cancel what runs, and wait up to *seconds* for it; any other thread may call this."""
         self.is_stopping = True
@@ -110,8 +116,19 @@ class CoroutineRunner:
     # On the loop.
 
     def _cancel_all(self) -> None:
-        for job, _ in list(self._running.values()):
+        for job, *_ in list(self._running.values()):
             job.cancel()
+
+    def _cancel_soon(self, leases: Iterable[Lease]) -> None:
+        # In the next turn all of these have begun: see `cancel_all`.
+        self._loop.call_soon(self._cancel, [lease for lease in leases if lease in self._running])
+
+    def _cancel(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            if lease in self._running:
+                job, _, task = self._running[lease]
+                mark_canceled(task)
+                job.cancel()
 
     def _fill(self) -> None:
         while self.waiting.tasks and not self.is_stopping and self._places.take_for_coroutine():
@@ -141,7 +158,7 @@ class CoroutineRunner:
             running.close()
             self._finish(lease, 0.0, postpone(self._gator, lease, error))
             return
-        self._running[lease] = job, began
+        self._running[lease] = job, began, reserved.task
 
     async def run(self, lease: Lease, task: Task, waited: float, until: float) -> None:
         """Run one task to its end, if its lease still holds; the `LoopWatch` recognises this code."""
@@ -178,7 +195,9 @@ class CoroutineRunner:
         except Stopped:
             raise
         except BaseException as error:
-            if self.is_stopping:  # the context was cancelled; the task has not failed
+            if (
+                self.is_stopping or task.canceled
+            ):  # the context was cancelled; the task has not failed
                 raise Stopped from error
             raise
 

@@ -1,7 +1,7 @@
 """Reserve tasks for a worker that runs coroutines: those for its event loop, and the others."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Condition, Event, Thread
 from time import monotonic, perf_counter
 
@@ -199,6 +199,9 @@ class Dispatcher(Reservations):
                     return lease
         return None
 
+    def cancel(self, leases: Sequence[Lease]) -> None:
+        self.runner.cancel(leases)
+
     def release_reserved(self) -> None:
         """Release the tasks that were not started, so that other workers can run them."""
         demand = self._demand
@@ -372,7 +375,8 @@ class Dispatcher(Reservations):
         if done.outcome.verdict == "release":
             done = bury_overdue(done, worker.unrunnable_after)
         self._outcomes.append(done.outcome)
-        if self.runner.is_stopping and not done.has_run:
+        is_canceled = lease in worker.lease_ends.canceled
+        if self.runner.is_stopping and not done.has_run and not is_canceled:
             self.has_stopped_some = True
             log_unfinished(worker.log, lease)
             return

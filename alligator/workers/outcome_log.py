@@ -75,6 +75,31 @@ def log_unfinished(log: logging.Logger, lease: Lease) -> None:
     )
 
 
+def log_canceled(log: logging.Logger, lease: Lease, seconds: float | None = None) -> None:
+    """Log that a task was canceled: after it ran for *seconds*, or before it started here."""
+    name = name_in(lease.data)
+    event = "canceled before it started" if seconds is None else "canceled while it ran"
+    fields: dict[str, object] = {EVENT: event, "task_id": lease.task_id, "task": name}
+    fields["queue"] = lease.queue_name
+    if seconds is not None:
+        fields["seconds"] = seconds
+    log.info("%s: %s", event, about(name, lease.task_id), extra=fields)
+
+
+def log_still_running(log: logging.Logger, lease: Lease) -> None:
+    """Log that a task still runs although it was canceled."""
+    name = name_in(lease.data)
+    event = (
+        "task was canceled and still runs in this worker; let it end at a CancelledError or ask "
+        "current_task().canceled, or consider --isolate, which ends such tasks"
+    )
+    log.error(
+        "%s",
+        about(name, lease.task_id, event),
+        extra={EVENT: event, "task_id": lease.task_id, "task": name, "queue": lease.queue_name},
+    )
+
+
 def log_skipped(log: logging.Logger, lease: Lease) -> None:
     """Log that a task was not started, because its lease may have ended while it waited here."""
     name = name_in(lease.data)

@@ -16,7 +16,7 @@ from ..execution.lease_ends import LeaseEnds, clock
 from ..gator import Gator
 from ..payload.envelope import name_in
 from ..tasks import Task
-from .outcome_log import log_skipped
+from .outcome_log import log_canceled, log_skipped
 from .places import Places
 from .timings import Timings
 
@@ -132,6 +132,10 @@ class Reservations(ABC):
         """Return a task that has exceeded its timeout by far; each task only once."""
 
     @abstractmethod
+    def cancel(self, leases: Sequence[Lease]) -> None:
+        """End those runs of *leases* that are here, because they were canceled."""
+
+    @abstractmethod
     def release_reserved(self) -> None:
         """Release the tasks that were reserved and not started, so that other workers can run them."""
 
@@ -146,6 +150,9 @@ class Reservations(ABC):
 
     def _skip(self, lease: Lease) -> None:
         """Do not start a task whose lease may have ended; release it if no other worker has it."""
+        if lease in self.lease_ends.canceled:
+            log_canceled(log, lease)
+            return
         if self.gator.client.guards_releases:
             self._outcomes.append(Outcome("release", lease))
         self.lease_ends.skipped += 1

@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import Context
+from threading import get_ident
 from time import perf_counter, time
 from typing import Protocol, TypeVar
 
@@ -11,8 +13,9 @@ from ..execution.attempt import Attempt, HandedOver, LeaseEnded, attempt
 from ..execution.lease_ends import LeaseEnds
 from ..gator import Gator
 from ..payload.envelope import name_in, timeout_in
-from ..tasks import Task
+from ..tasks import Task, running_in_context
 from .backlog import Reserved
+from .cancellations import mark_canceled
 from .reservations import BATCH_SECONDS, Reservations
 
 MAX_WAIT = 5.0
@@ -73,6 +76,9 @@ class WorkerThread(Reservations):
         self._run: Callable[[Lease, Task | None, WorkerThread], Attempt] = run or (
             lambda lease, task, _: attempt(gator, lease, task=task, holds=self.holds)
         )
+        self.context: Context | None = None
+        """The context in which its task runs."""
+        self._ident = get_ident()
         self.feed: Feed | None = None
         """What reserves tasks in place of this thread; None as long as it does so itself."""
         self.is_fed: bool = False
@@ -214,6 +220,18 @@ class WorkerThread(Reservations):
         self._is_used = False
         self._take_over(self._wait_then_step(pause))
         self._has_stepped = True
+
+    def cancel(self, leases: Sequence[Lease]) -> None:
+        """Mark its task as canceled if it is of *leases*; if it has a timeout, interrupt it, too."""
+        running, context = self._running, self.context
+        task = None if context is None else context.get(running_in_context)
+        if running not in leases or task is None or self._running is not running:
+            return
+        mark_canceled(task)
+        if task.timeout is not None:
+            from .._runtime.timeouts import end_call  # loads ctypes
+
+            end_call(self._ident, lambda: self._running is running)
 
     def release_reserved(self) -> None:
         """Release the tasks that were reserved and not started, so that other workers can run them."""

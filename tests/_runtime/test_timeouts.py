@@ -414,3 +414,26 @@ def test_garbage_collection_is_off_while_frames_are_read(
 
     assert enabled == [False]
     assert gc.isenabled()
+
+
+def test_call_can_be_ended_before_its_limit() -> None:
+    ident, meant = threading.get_ident(), threading.Event()
+
+    def end() -> None:
+        timeouts.end_call(ident, lambda: False)
+        timeouts.end_call(ident + 1, lambda: True)
+        assert not meant.wait(0.2)
+        timeouts.end_call(ident, lambda: True)
+
+    def start_and_spin() -> None:
+        thread.start()
+        spin()
+
+    thread = threading.Thread(target=end)
+    with pytest.raises(TaskTimeout):
+        try:
+            call(60.0, start_and_spin, (), {})
+        finally:
+            meant.set()
+            thread.join()
+    assert call(60.0, add, (1, 2), {}) == 3

@@ -208,6 +208,11 @@ class Queue:
         found = [each for each in self.tasks if each.task_id == task_id and each.state in WAITING]
         return max(found, key=lambda each: each.number, default=None)
 
+    def leased(self, task_id: str) -> Entry | None:
+        """Find the newest that is leased under that id."""
+        found = [each for each in self.tasks if each.task_id == task_id and each.state == "leased"]
+        return max(found, key=lambda each: each.number, default=None)
+
 
 class Store(RuleBasedStateMachine):
     """Do the same to a store and to the model, and compare them.
@@ -223,6 +228,7 @@ class Store(RuleBasedStateMachine):
         self.run = uuid4().hex
         self.queues = {"one": Queue(), "two": Queue()}
         self.leases: list[tuple[Lease, Entry]] = []
+        self.canceled: list[Lease] = []
         self.tokens: set[tuple[str, str, int]] = set()
         self.commits: dict[str, tuple[list[Message], list[Entry], dict[int, str], Batch]] = {}
         self.aborted: set[str] = set()
@@ -720,9 +726,12 @@ class Store(RuleBasedStateMachine):
             self.take(entry, lease, expired=False)
 
     def cancel(self, name: str, task_id: str) -> None:
-        entry = self.queues[name].waiting(task_id)
-        assert self.client.cancel(self.name(name), task_id) == (entry and entry.data)
+        entry = self.queues[name].waiting(task_id) or self.queues[name].leased(task_id)
+        was_leased = entry is not None and entry.state == "leased"
+        canceled = self.client.cancel(self.name(name), task_id)
+        assert canceled == (entry and (entry.data, was_leased))
         if entry:
+            self.canceled += [entry.lease] if was_leased and entry.lease else []
             self.remove(entry)
             entry.queue.counts["canceled"] += 1
             self.settle(entry, is_dead=True)
@@ -780,6 +789,11 @@ class Store(RuleBasedStateMachine):
             assert self.client.key_limits(self.name(name)) == queue.key_limits
             assert stats.limited == (0 if queue.most() else stats.ready)
             assert self.client.len(self.name(name)) == stats.ready + stats.scheduled
+
+    @invariant()
+    def the_canceled_leases_agree(self) -> None:
+        leases = [lease for lease, _ in self.leases]
+        assert self.client.canceled(leases) == [each for each in leases if each in self.canceled]
 
     @invariant()
     def the_schedules_agree(self) -> None:

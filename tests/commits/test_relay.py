@@ -364,4 +364,4 @@ def test_program_that_ends_pushes_its_last_commits(tmp_path: Path, path: Path) -
             check=True,
         )
 
-        assert gator.client.cancel("all", "b") == "{}"
+        assert gator.client.cancel("all", "b") == ("{}", False)

@@ -78,3 +78,13 @@ def test_clock_is_monotonic_and_counts_suspended_time() -> None:
     if hasattr(time, "CLOCK_BOOTTIME"):
         assert abs(clock() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
     assert clock() <= clock()
+
+
+def test_lease_of_a_canceled_task_does_not_hold(now: Clock) -> None:
+    ends = LeaseEnds(60)
+    known = ends.end_of(now.now)
+
+    ends.canceled[LEASE] = now.now
+
+    assert not ends.holds(LEASE, known)
+    assert ends.holds(OTHER, known)

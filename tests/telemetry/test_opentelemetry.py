@@ -13,14 +13,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from alligator import Gator, Transaction, Worker
+from alligator import Gator, Transaction, Worker, current_task
 from alligator.backends import locmem_backend
 from alligator.backends.base import Message
 from alligator.exceptions import BackendUnavailable
 from alligator.telemetry.propagation import has_spans
 from alligator.testing import sync
-from tests.harness.programs import environment, lines
+from tests.harness.programs import environment, eventually, lines
 from tests.harness.sample_tasks import add, fail
+from tests.harness.workers import workers_running
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -351,3 +352,28 @@ def test_spans_of_an_isolated_process_are_exported(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert sorted(lines(tmp_path / "spans")) == ["create all", "process all", "send all"]
+
+
+def wait_to_be_canceled() -> None:
+    task = current_task()
+    assert task is not None
+    eventually(lambda: task.canceled)
+    raise ValueError("no luck")
+
+
+def test_canceled_task_has_not_failed_in_its_span(
+    spans: Spans, gator: Gator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alligator.execution.heartbeat.CHECK_SECONDS", 0.05)
+    task = gator.task(wait_to_be_canceled)
+
+    with workers_running(Worker(gator)):
+        eventually(lambda: gator.stats().leased)
+        gator.cancel(task.task_id)
+        eventually(lambda: spans.named("process all"))
+
+    span = spans.one("process all")
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes is not None
+    assert span.attributes["messaging.alligator.canceled"] is True
+    assert not span.events

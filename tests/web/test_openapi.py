@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from json import loads
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import pytest
@@ -37,7 +37,7 @@ class Away(locmem_backend.Client):
     def stats(self, queue_name: str) -> QueueStats:
         raise BackendUnavailable("away")
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
+    def cancel(self, queue_name: str, task_id: str) -> NoReturn:
         raise BackendUnavailable("away")
 
 
@@ -47,7 +47,7 @@ class Odd(locmem_backend.Client):
     def stats(self, queue_name: str) -> QueueStats:
         raise ZeroDivisionError
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
+    def cancel(self, queue_name: str, task_id: str) -> NoReturn:
         raise ZeroDivisionError
 
 

@@ -1,10 +1,11 @@
-"""A coroutine task may be cancelled at each of its awaits: by its time limit, or as its worker ends."""
+"""A coroutine task may be cancelled at each await: by a limit, its worker's end, or `Gator.cancel`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from time import perf_counter
 from typing import Any
@@ -242,6 +243,44 @@ def test_end_of_a_worker_at_any_await_fails_no_task(program: Program) -> None:
             assert run.errors == []
 
 
+@BUSY
+@given(PROGRAMS)
+def test_cancel_at_any_await_ends_all_of_the_code(program: Program) -> None:
+    gator = Gator("locmem://")
+    at, count = 1, 1
+    with loop_of_test() as loop:
+        while at <= count:
+            task = gator.options(
+                on_start=await_once, on_success=await_once, on_error=note_error, retries=1
+            ).task(execute_program)
+            run, done = run_task(program, at, loop, gator, partial(cancel, gator, task.task_id))
+            count, at = run.count, at + 1
+
+            assert done.outcome.verdict == ("ack" if run.has_ended else "release")
+            assert run.errors == []
+            gator.client.step((), 0, outcomes=[done.outcome])
+            stats = gator.stats()
+            assert (stats.canceled, stats.succeeded, stats.ready, stats.leased) == (at - 1, 0, 0, 0)
+
+
+def cancel(gator: Gator, task_id: str, loop: ClockAhead, runner: CoroutineRunner) -> None:
+    """Cancel the task that runs, as the heartbeat of its worker does."""
+    assert gator.cancel(task_id)
+    runner.cancel(gator.client.canceled(runner.leases()))
+
+
+@pytest.mark.parametrize(("at", "count"), [(1, 1), (2, 3), (3, 3)])
+def test_cancel_in_the_context_of_a_task_fails_no_task(at: int, count: int) -> None:
+    gator = Gator("locmem://", task_context=TwoAwaits)
+    task = gator.options(retries=1, on_error=note_error).task(execute_program)
+
+    with loop_of_test() as loop:
+        run, done = run_task(None, at, loop, gator, partial(cancel, gator, task.task_id))
+
+    assert (run.count, run.has_ended) == (count, at == 3)
+    assert (done.outcome.verdict, done.outcome.data, run.errors) == ("release", None, [])
+
+
 @pytest.mark.parametrize(("at", "count"), [(1, 1), (2, 3), (3, 3)])
 def test_end_of_a_worker_in_the_context_of_a_task_fails_no_task(at: int, count: int) -> None:
     gator = Gator("locmem://", task_context=TwoAwaits)
@@ -257,6 +296,34 @@ def test_end_of_a_worker_in_the_context_of_a_task_fails_no_task(at: int, count: 
 # Before the first await.
 
 
+def test_cancel_in_the_turn_in_which_a_coroutine_is_made_loses_no_place(gator: Gator) -> None:
+    current.append(Run(None, 0))
+    gator.task(execute_program)
+    verdicts: list[str] = []
+    places = Places(1)
+
+    async def main(runner: CoroutineRunner) -> None:
+        [lease] = gator.client.reserve("all")
+        runner.cancel([lease])
+        runner.submit([Reserved(lease, gator.read(lease), 0.0, clock() + 60)])
+        runner.cancel([lease])
+        while not verdicts:
+            await asyncio.sleep(0)
+
+    with loop_of_test() as loop:
+        runner = CoroutineRunner(
+            *(gator, loop, copy_context(), places, LeaseEnds(), lambda lease: None),
+            *(
+                lambda _, __, done: verdicts.append(done.outcome.verdict),
+                lambda: None,
+                lambda: False,
+            ),
+        )
+        loop.run_until_complete(asyncio.wait_for(main(runner), 30))
+
+    assert (len(verdicts), runner.leases(), places.free()) == (1, [], 1)
+
+
 class LatePlaces(Places):
     """A place that is taken only after *go_on* was set."""
 
@@ -270,7 +337,8 @@ class LatePlaces(Places):
         return super().take_for_coroutine()
 
 
-def test_coroutine_that_is_cancelled_as_it_begins_is_released(gator: Gator) -> None:
+@pytest.mark.parametrize("ends", [False, True])
+def test_coroutine_that_is_cancelled_as_it_begins_is_released(gator: Gator, ends: bool) -> None:
     current.append(Run(None, 0))
     gator.task(execute_program)
     [lease] = gator.client.reserve("all")
@@ -283,7 +351,7 @@ def test_coroutine_that_is_cancelled_as_it_begins_is_released(gator: Gator) -> N
     runner.submit([Reserved(lease, gator.read(lease), 0.0, clock() + 60)])
     assert places.is_asked.wait(30)
 
-    runner.cancel_all(0)
+    runner.cancel_all(0) if ends else runner.cancel([lease])
     places.go_on.set()
 
     eventually(lambda: verdicts == ["release"])

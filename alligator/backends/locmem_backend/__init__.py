@@ -18,6 +18,7 @@ from ...exceptions import BackendError
 from .. import base
 from ..base import (
     Announcement,
+    Canceled,
     DeadLetter,
     Duplicates,
     Figures,
@@ -198,11 +199,20 @@ class Client(base.Client):
         with self._store.changed:
             return self._queue(queue_name).lease(task_id, monotonic(), lease_for)
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
+    def cancel(self, queue_name: str, task_id: str) -> Canceled | None:
         with self._store.changed:
-            data = self._queue(queue_name).cancel(task_id, monotonic())
+            entry = self._queue(queue_name).cancel(task_id, monotonic())
+            if entry is None:
+                return None
+            if entry.leased:
+                marker = f"canceled {entry.token}"
+                self._remember(marker, _Commit(monotonic() + COMMIT_MEMORY))
             self._store.changed.notify_all()
-            return data
+            return Canceled(entry.data, entry.leased)
+
+    def canceled(self, leases: Sequence[Lease]) -> list[Lease]:
+        commits = self._store.commits
+        return [lease for lease in leases if f"canceled {lease.token}" in commits]
 
     def len(self, queue_name: str) -> int:
         stats = self.stats(queue_name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from heapq import nsmallest
+from operator import attrgetter
 
 from ..base import Peeked, Scheduled
 from .entry import Entry
@@ -27,3 +28,9 @@ def peek(name: str, entries: Iterable[Entry], dead: Iterable[Entry], now: float)
     waiting = (entry for entry in entries if not entry.leased)
     found += [(entry, "scheduled" if entry.due > now else "ready") for entry in waiting]
     return [Peeked(name, entry.task_id, entry.data, state) for entry, state in found]
+
+
+def last_leased(entries: Mapping[int, Entry], leased: Iterable[int], task_id: str) -> Entry | None:
+    """Return the newest of the *leased* ones of *entries* with that id; None if there is none."""
+    alike = (entry for number in leased if (entry := entries[number]).task_id == task_id)
+    return max(alike, key=attrgetter("number"), default=None)

@@ -250,15 +250,15 @@ class Queue:
 
     # Canceling, dropping, retrying.
 
-    def cancel(self, task_id: str, now: float) -> str | None:
-        """Remove a ready or scheduled task and return its data; None if there is none."""
+    def cancel(self, task_id: str, now: float) -> Entry | None:
+        """Remove a task that waits, or else one that is leased; None if there is none."""
         entry = self._find_waiting(task_id)
-        if entry is None:
-            return None
-        self._remove(entry)
-        self._settle(entry, now, is_dead=True)
-        self._counts["canceled"] += 1
-        return entry.data
+        entry = entry or listing.last_leased(self._entries, self._leased, task_id)
+        if entry is not None:
+            self._remove(entry)
+            self._settle(entry, now, is_dead=True)
+            self._counts["canceled"] += 1
+        return entry
 
     def drop_all(self, now: float) -> None:
         """Drop the ready and scheduled tasks."""

@@ -15,6 +15,7 @@ from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
     Announcement,
+    Canceled,
     Commit,
     DeadLetter,
     Duplicates,
@@ -42,6 +43,7 @@ from .commits import Pusher, pack_keys
 from .marks import Marks
 from .outcomes import (
     new_token,
+    numbers_of,
     pack_acks,
     pack_leases,
     pack_outcomes,
@@ -241,10 +243,14 @@ class Client(base.Client):
             return read_lease((queue_name, task_id, data, seq, lost, 0.0), token)
         return None
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
-        [(data, woken)] = self._call(self._statements.cancel, [queue_name, task_id])
+    def cancel(self, queue_name: str, task_id: str) -> Canceled | None:
+        [(data, was_leased, woken)] = self._call(self._statements.cancel, [queue_name, task_id])
         self._wake(woken)
-        return None if data is None else read_data(data)
+        return None if data is None else Canceled(read_data(data), was_leased)
+
+    def canceled(self, leases: Sequence[Lease]) -> list[Lease]:
+        found = set(self._call(self._statements.canceled, []))
+        return [each for each in leases if numbers_of(each) in found] if found else []
 
     def _wake(self, queue_names: Sequence[str] | None) -> None:
         """Wake workers for follow-ups that were queued."""

@@ -63,6 +63,11 @@ def pack_leases(leases: Sequence[Lease]) -> list[Value]:
     ]
 
 
+def numbers_of(lease: Lease) -> tuple[int, int]:
+    """Return the number of the task of a lease, and its token."""
+    return divmod(lease.token, TOKEN_BASE)
+
+
 def pack_wake(queue_names: Sequence[str]) -> list[Value]:
     """Return the parameters that wake a worker for a task of each of these queues, at once."""
     number = len(queue_names)

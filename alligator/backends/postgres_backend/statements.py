@@ -66,6 +66,7 @@ class Statements:
         self.extend: Statement = call("extend", "text[] text[] int8[] int8[] float8", prepare=True)
         self.lease: Statement = call("lease", "text text float8 int8")
         self.cancel: Statement = call("cancel", "text text")
+        self.canceled: Statement = own("SELECT seq, token FROM {s}.canceled")
         self.drop_some: Statement = call("drop_some", "text int4")
         self.retry_dead: Statement = own("CALL {s}.retry_dead($1, $2, NULL)", "text text")
         self.pause_queue: Statement = own("CALL {s}.pause_queue($1, $2)", "text float8")

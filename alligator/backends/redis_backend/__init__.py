@@ -6,7 +6,6 @@ round trip. Only the server's clock counts.
 
 from collections.abc import Iterator, Sequence
 from logging import Logger, getLogger
-from math import inf
 from typing import Any, ClassVar
 
 from redis import Redis
@@ -18,12 +17,12 @@ from ...constants import COMMIT_MEMORY, LEASE_SECONDS, MAX_LOST, MAX_TASKS
 from ...exceptions import AlligatorException
 from .. import base
 from ..base import (
+    Canceled,
     Commit,
     DeadLetter,
     Duplicates,
     Figures,
     Lease,
-    Limit,
     Message,
     Outcome,
     Peeked,
@@ -34,17 +33,16 @@ from ..base import (
     Step,
     WorkerInfo,
 )
-from ..limits import EACH, MOST_KEYS
 from ..stats import COUNTERS, SAMPLE_SECONDS, SAMPLES, read_numbers
 from .checks import configuration_warnings
 from .commits import LINES, TASKS, Pusher
 from .connection import Connections
-from .outcomes import microseconds, pack_limit, pack_outcomes
+from .limits import Limits
+from .outcomes import microseconds, pack_lease, pack_outcomes
 from .protocol import Call, Script
 from .replies import (
     read_dead_letters,
     read_history,
-    read_key_limits,
     read_lease,
     read_peeked,
     read_scheduled,
@@ -65,14 +63,11 @@ LEASE = Script("lease", *TASKS, "unique")
 RETRY_DEAD, EXTEND, DROP_DEAD = (
     Script(name, *TASKS) for name in ("retry_dead", "extend", "drop_dead")
 )
-PEEK, PAUSE, LIMIT, LIMIT_KEY, REOPEN = (
-    Script(name, *LINES) for name in ("peek", "pause", "limit", "limit_key", "reopen")
-)
-SHIFT = Script("shift", *LINES, "records")
+PEEK, SHIFT = Script("peek", *LINES), Script("shift", *LINES, "records")
 STATS, NOTE = (Script(name, "priorities", "counts") for name in ("stats", "note"))
 SCHEDULED = Script("scheduled", "priorities")
 BEAT, WORKERS, HISTORY, DEAD_LETTERS = map(Script, ("beat", "workers", "history", "dead_letters"))
-PING, LEN = map(Script, ("ping", "len"))
+PING, LEN, CANCELED = map(Script, ("ping", "len", "canceled"))
 
 PEEKED = 100
 """About how many tasks `peek` reads at a time."""
@@ -80,7 +75,7 @@ PEEKED = 100
 log: Logger = getLogger("alligator")
 
 
-class Client(Schedules, base.Client):
+class Client(Schedules, Limits, base.Client):
     """Tasks in Redis 6.2 or later, or Valkey.
 
     ``redis://[user:password@]host[:port][/db]``; ``unix:///path/to/redis.sock``;
@@ -253,9 +248,15 @@ class Client(Schedules, base.Client):
         reply = self._call(LEASE, [self._prefix + queue_name], args, STEP_SECONDS)
         return read_lease(queue_name, task_id, reply)
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
-        payload: str | None = self._call(CANCEL, [self._prefix + queue_name], [task_id])
-        return payload
+    def cancel(self, queue_name: str, task_id: str) -> Canceled | None:
+        keys = [self._prefix + queue_name, f"{self._prefix}canceled"]
+        found = self._call(CANCEL, keys, [task_id, microseconds(COMMIT_MEMORY)])
+        return None if found is None else Canceled(found[0], bool(found[1]))
+
+    def canceled(self, leases: Sequence[Lease]) -> list[Lease]:
+        keys = [f"{self._prefix}canceled"]
+        found = set(self._call(CANCELED, keys, [microseconds(COMMIT_MEMORY)], STEP_SECONDS))
+        return [each for each in leases if pack_lease(self._prefix, each) in found] if found else []
 
     # Inspecting and changing queues.
 
@@ -265,28 +266,6 @@ class Client(Schedules, base.Client):
     def drop_all(self, queue_name: str) -> None:
         while self._call(DROP_SOME, [self._prefix + queue_name], [MAX_TASKS]) == MAX_TASKS:
             pass
-
-    def pause(self, queue_name: str, seconds: float) -> None:
-        span = -1 if seconds == inf else microseconds(seconds)
-        self._call(PAUSE, [self._prefix + queue_name, f"{self._prefix}queues"], [span, queue_name])
-
-    def limit(self, queue_name: str, limit: Limit | None, limit_key: str | None = None) -> None:
-        keys, packed = [self._prefix + queue_name, f"{self._prefix}queues"], pack_limit(limit)
-        if limit_key is None:
-            self._call(LIMIT, keys, [packed, queue_name])
-            return
-        self._call(LIMIT_KEY, keys, [limit_key, packed, queue_name])
-        looked = 0
-        while limit_key == EACH and (more := int(self._call(REOPEN, keys[:1], [looked, MAX_TASKS]))):
-            looked += more
-
-    def key_limits(self, queue_name: str) -> dict[str, Limit]:
-        cursor, words, key = "0", list[str](), f"{self._prefix}{queue_name}:klim"
-        while True:
-            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", MOST_KEYS)
-            words += some
-            if cursor == "0":
-                return read_key_limits(words)
 
     def queue_names(self) -> list[str]:
         return sorted(self._connections.command("SMEMBERS", f"{self._prefix}queues"))

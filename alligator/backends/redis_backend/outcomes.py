@@ -68,6 +68,11 @@ def pack_outcomes(outcomes: Iterable[Outcome], names: list[str]) -> list[str | i
     return [*acks, *fenced, *(word for words in reversed(released) for word in words)]
 
 
+def pack_lease(prefix: str, lease: Lease) -> str:
+    """Return a lease as the canceled ones have it; *prefix* is that of the key of its queue."""
+    return f"{prefix}{lease.queue_name}\x1f{lease.task_id}\x1f{lease.token}"
+
+
 def pack_limit(limit: Limit | None) -> str:
     """Return the limit of a queue as the scripts keep it; an empty text for none."""
     if limit is None:

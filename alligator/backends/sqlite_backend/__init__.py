@@ -18,6 +18,7 @@ from ...exceptions import BackendError
 from .. import base
 from ..base import (
     Announcement,
+    Canceled,
     Commit,
     DeadLetter,
     Duplicates,
@@ -148,9 +149,14 @@ class Client(base.Client):
         with self._write(durable=False) as write:
             return write.lease(queue_name, task_id, lease_for)
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
+    def cancel(self, queue_name: str, task_id: str) -> Canceled | None:
         with self._write(durable=True) as write:
             return write.cancel(queue_name, task_id)
+
+    def canceled(self, leases: Sequence[Lease]) -> list[Lease]:
+        with self._database.read() as connection:
+            tokens = {int(token) for (token,) in connection.execute(sql.CANCELED).fetchall()}
+        return [lease for lease in leases if lease.token in tokens] if tokens else []
 
     def drop_all(self, queue_name: str) -> None:
         with self._write(durable=True) as write:

@@ -131,6 +131,18 @@ FIND_WAITING = """
     ORDER BY seq DESC LIMIT 1
 """
 
+FIND_LAST_LEASED = """
+    SELECT seq, state, data, token FROM task
+    WHERE queue = :queue AND id = :id AND +state = 'leased'
+    UNION ALL
+    SELECT seq, state, data, token FROM task
+    WHERE queue = :queue AND alias_of = :id AND +state = 'leased'
+    ORDER BY 1 DESC LIMIT 1
+"""
+
+# The markers of leases that were canceled, each with its token.
+CANCELED = "SELECT substr(id, 10) FROM pushed WHERE id >= 'canceled ' AND id < 'canceled!'"
+
 # The task of that id that died last.
 FIND_DEAD = """
     SELECT seq, at FROM task WHERE queue = :queue AND id = :id AND +state = 'dead'

@@ -9,7 +9,7 @@ from typing import Final
 
 from ...constants import COMMIT_MEMORY, LEASED, READY, SCHEDULED
 from ...exceptions import BackendError
-from ..base import Commit, Duplicates, Figures, Lease, Limit, Message, Outcome, memory_of
+from ..base import Canceled, Commit, Duplicates, Figures, Lease, Limit, Message, Outcome, memory_of
 from ..unique import read_duplicates, write_duplicates
 from . import batches, key_limits, keys, limits, replaced
 from . import schema as sql
@@ -334,15 +334,19 @@ class WriteTransaction:
     def _has_limits(self) -> bool:
         return bool(self.execute(limits.HAS_LIMITS).fetchone()[0])
 
-    def cancel(self, name: str, task_id: str) -> str | None:
-        row = self.execute(sql.FIND_WAITING, {"queue": name, "id": task_id}).fetchone()
+    def cancel(self, name: str, task_id: str) -> Canceled | None:
+        which = {"queue": name, "id": task_id}
+        row = self.execute(sql.FIND_WAITING, which).fetchone()
+        row = row or self.execute(sql.FIND_LAST_LEASED, which).fetchone()
         if row is None:
             return None
-        seq, state, data, _ = row
+        seq, state, data, token = row
         self._settle(seq, is_dead=True)
         self.execute(sql.DELETE, (seq,))
         self.count(name, **{state: -1, "canceled": 1})
-        return str(data)
+        if state == LEASED:
+            self._remember(f"canceled {seq * TOKEN_BASE + token}", 0, 0)
+        return Canceled(str(data), state == LEASED)
 
     def drop_all(self, name: str) -> None:
         settled = self.execute(batches.WAITING, (name,)).fetchall() if self._has_batches else ()

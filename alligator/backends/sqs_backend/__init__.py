@@ -231,7 +231,7 @@ class Client(base.Client):
     ) -> Lease | None:
         self._refuse_id()
 
-    def cancel(self, queue_name: str, task_id: str) -> str | None:
+    def cancel(self, queue_name: str, task_id: str) -> NoReturn:
         self._refuse_id()
 
     def _refuse_id(self) -> NoReturn:

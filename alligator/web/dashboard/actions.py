@@ -164,7 +164,6 @@ def _apply_in_time(act: Callable[[Client, str, str], object], targets: Iterable[
     end = monotonic() + BULK_SECONDS
     count = 0
     for target in targets:
-        # Cancelling returns the task's payload, which may be empty.
         count += act(*target) not in (None, False)
         if monotonic() > end:
             break

@@ -1,8 +1,8 @@
 """Run tasks in processes that may hang, crash or use too much memory without harm to the worker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import TIMEOUT_MAX, local
+from threading import TIMEOUT_MAX, Lock, local
 from time import monotonic
 from typing import Any
 
@@ -61,6 +61,11 @@ class Isolation:
         self._children: set[ChildProcess] = set()
         self._entered: list[ChildProcess] = []
         """The process that has entered the lifespan, until a thread uses it."""
+        self._lock = Lock()
+        self._asked: dict[Lease, ChildProcess] = {}
+        """The processes that run tasks now."""
+        self._canceled: set[Lease] = set()
+        """The leases whose processes were killed because their tasks were canceled."""
         self._server = ForkServerClient(
             lambda channel, trace: serve(gator, channel, trace, memory, loop_kind)
         )
@@ -99,6 +104,8 @@ class Isolation:
             return self._run(lease, timeout, until)
         except (PayloadError, TaskTooLarge) as error:
             return bury(lease, error)
+        finally:
+            self._canceled.discard(lease)
 
     def kill(self) -> None:
         """Kill the processes, whatever they are doing; no others are started."""
@@ -106,6 +113,16 @@ class Isolation:
         for child in list(self._children):
             with suppress(ForkServerEnded):
                 child.kill()
+
+    def cancel(self, leases: Sequence[Lease]) -> None:
+        """Kill the processes that run the tasks of *leases*; any other thread may call this."""
+        with self._lock:
+            for lease in leases:
+                child = self._asked.get(lease)
+                if child is not None and lease not in self._canceled:
+                    self._canceled.add(lease)
+                    with suppress(ForkServerEnded):
+                        child.kill()
 
     def close(self) -> None:
         """End the processes, and wait until they have ended."""
@@ -131,6 +148,8 @@ class Isolation:
             except ProcessDied as died:
                 if self.has_ended:
                     raise self._end() from died
+                if self._was_killed(lease):
+                    return Attempt(Outcome("release", lease), None, died, monotonic() - start)
                 if died.has_started:
                     done = self._fail(lease, died, timeout)
                     return done._replace(seconds=monotonic() - start)
@@ -148,10 +167,18 @@ class Isolation:
             child = self._child()
             if until is not None:  # now: to start the process may have taken long
                 request["until"] = until(lease)
-            answer = child.ask(request, seconds)
+            with self._lock:
+                self._asked[lease] = child
+            try:
+                answer = child.ask(request, seconds)
+            finally:
+                with self._lock:
+                    del self._asked[lease]
         except (ForkServerEnded, ProcessDied):
             self._forget_child()
             raise
+        if lease in self._canceled:  # it has answered before it was killed
+            self._kill_child()
         if answer.get("ended"):
             raise LeaseEnded
         try:
@@ -159,6 +186,11 @@ class Isolation:
         except Exception:  # Alligator does not send such an answer: do not use the process again
             self._kill_child()
             raise
+
+    def _was_killed(self, lease: Lease) -> bool:
+        """Return whether the process of *lease* was killed because its task was canceled."""
+        with self._lock:
+            return lease in self._canceled
 
     def _end(self) -> NotRunnable:
         self.has_ended = True

@@ -126,7 +126,7 @@ def test_task_that_was_lost_too_often_counts_as_settled(client: Client) -> None:
 def test_canceled_and_dropped_tasks_count_as_settled(client: Client, delay: float) -> None:
     push_batch(client, "a", "b", "c", delay=delay)
 
-    assert client.cancel("mail", "b") == "data of b"
+    assert client.cancel("mail", "b") == ("data of b", False)
     assert queued(client) == []
     client.drop_all("mail")
 

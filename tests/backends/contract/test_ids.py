@@ -36,7 +36,7 @@ def test_waiting_task_is_neither_duplicated_nor_changed(client: Client, delay: f
     assert duplicates is not None
     assert [*duplicates] == [0]
     assert (stats.pushed, stats.ready + stats.scheduled) == (1, 1)
-    assert client.cancel("mail", "a") == "data of a"
+    assert client.cancel("mail", "a") == ("data of a", False)
 
 
 def test_push_reports_its_duplicates(client: Client) -> None:
@@ -99,7 +99,7 @@ def test_running_task_does_not_block_a_new_one_of_its_id(client: Client, delay: 
     assert (stats.leased, stats.ready + stats.scheduled, stats.pushed) == (1, 1, 2)
     assert client.push_many([Message("mail", "a", "newest")]) is not None
     client.ack(running)
-    assert client.cancel("mail", "a") == "new"
+    assert client.cancel("mail", "a") == ("new", False)
     assert balance(client.stats("mail"))
 
 
@@ -132,7 +132,7 @@ def test_returned_task_runs_beside_a_newer_one_of_its_id(client: Client, verdict
     assert newer.data == "new"
     client.ack(newer)
     assert client.push_many([Message("mail", "a", "newest")]) is not None
-    assert client.cancel("mail", "a") == "data of a"
+    assert client.cancel("mail", "a") == ("data of a", False)
     assert balance(client.stats("mail"))
 
 
@@ -228,7 +228,7 @@ def test_frozen_worker_changes_no_newer_task_of_its_id(
     if lease and state == "leased":
         assert client.extend([lease], HOUR) == []
         client.nack(lease)
-    assert client.cancel("mail", "a") == "new"
+    assert client.cancel("mail", "a") == ("new", False)
 
 
 def test_late_ack_removes_its_own_task_and_not_the_newer_one(client: Client) -> None:

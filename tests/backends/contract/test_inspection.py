@@ -1,8 +1,6 @@
-"""The contract of every store: canceling, listing, measuring, and the workers."""
+"""The contract of every store: dropping, listing, measuring, and the workers."""
 
 import time
-
-import pytest
 
 from alligator.backends.base import (
     Client,
@@ -17,30 +15,7 @@ from tests.harness.contract import (
     take,
 )
 
-# Canceling and dropping.
-
-
-@pytest.mark.parametrize("delay", [0.0, HOUR])
-def test_waiting_task_can_be_canceled(client: Client, delay: float) -> None:
-    push(client, "a", "b", delay=delay)
-
-    assert client.cancel("mail", "a") == "data of a"
-    assert client.cancel("mail", "a") is None
-    assert client.len("mail") == 1
-    stats = client.stats("mail")
-    assert stats.canceled == 1
-    assert balance(stats)
-
-
-def test_task_that_does_not_wait_cannot_be_canceled(client: Client) -> None:
-    push(client, "leased", "dead")
-    _, dead = client.reserve("mail", limit=2)
-    client.dead_letter(dead, reason="no luck")
-
-    assert client.cancel("mail", "leased") is None
-    assert client.cancel("mail", "dead") is None
-    assert client.cancel("mail", "unknown") is None
-    assert client.stats("mail").canceled == 0
+# Dropping.
 
 
 def test_drop_all_keeps_leased_and_dead_tasks(client: Client) -> None:

@@ -177,7 +177,7 @@ def test_id_that_waits_in_a_line_is_a_duplicate(client: Client) -> None:
 def test_tasks_of_a_line_are_canceled_and_leased_by_their_id(client: Client) -> None:
     enqueue(client, "a0", "a1", "a2", "b0")
 
-    assert client.cancel("mail", "a0") == "data of a0"
+    assert client.cancel("mail", "a0") == Canceled("data of a0")
     assert client.cancel("mail", "b0") == "data of b0"
     lease = client.lease("mail", "a1")
 

@@ -116,7 +116,7 @@ def test_push_and_cancel_go_on_during_a_pause(client: Client) -> None:
 
     push(client, "a", "b")
 
-    assert client.cancel("mail", "a") == "data of a"
+    assert client.cancel("mail", "a") == ("data of a", False)
     assert client.len("mail") == 1
 
 

@@ -224,8 +224,8 @@ def test_age_is_that_of_the_oldest_task_of_any_priority(client: Client, oldest: 
 def test_tasks_of_all_priorities_are_canceled_dropped_and_undone(client: Client) -> None:
     push_each(client)
 
-    assert client.cancel("mail", "low 1") == "{}"
-    assert client.cancel("mail", "high 1") == "{}"
+    assert client.cancel("mail", "low 1") == ("{}", False)
+    assert client.cancel("mail", "high 1") == ("{}", False)
     messages = [Message("mail", "x", "{}", 0.0, HIGH), Message("mail", "y", "{}", 0.0, LOW)]
     client.push_many(messages, commit_id="undone")
     client.abort("undone", messages)

@@ -101,7 +101,7 @@ def test_newer_task_of_the_same_id_survives_an_abort(
     client.abort("c1", messages)
 
     assert client.stats("mail").pushed == 2
-    assert client.cancel("mail", "a") == "new"
+    assert client.cancel("mail", "a") == ("new", False)
     assert client.len("mail") == 0
 
 
@@ -115,7 +115,7 @@ def test_waiting_task_survives_the_abort_of_its_duplicate(client: Client, delay:
 
     stats = client.stats("mail")
     assert (stats.pushed, stats.ready + stats.scheduled) == (1, 1)
-    assert client.cancel("mail", "a") == "data of a"
+    assert client.cancel("mail", "a") == ("data of a", False)
 
 
 def test_running_task_of_the_same_id_survives_an_abort(client: Client) -> None:

@@ -49,7 +49,7 @@ def test_waiting_task_holds_its_key(client: Client, unique: Unique, delay: float
 
     stats = client.stats("mail")
     assert (stats.pushed, stats.ready + stats.scheduled) == (1, 1)
-    assert client.cancel("mail", "a") == "data of a"
+    assert client.cancel("mail", "a") == ("data of a", False)
 
 
 def test_key_is_held_neither_in_other_queues_nor_under_other_names(client: Client) -> None:

@@ -133,7 +133,7 @@ def test_server_out_of_memory_rejects_pushes_and_lets_workers_continue(client: C
     client.beat(WorkerInfo(name="w"), 60)
     client.abort("after", messages("h"))
     client.abort("before", messages("g"))
-    assert client.cancel("all", "d") == "{}"
+    assert client.cancel("all", "d") == ("{}", False)
     client.drop_all("all")
     stats = client.stats("all")
     assert (stats.pushed, stats.succeeded, stats.leased) == (6, 1, 2)

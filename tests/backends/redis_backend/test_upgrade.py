@@ -79,7 +79,7 @@ def test_newer_task_takes_the_id_of_an_old_one(
 
     assert client.push_many([Message("all", "a", "new")]) is None
 
-    assert client.cancel("all", "a") == "new"
+    assert client.cancel("all", "a") == ("new", False)
     stats = client.stats("all")
     assert (stats.leased, stats.dead) == ((1, 0) if state == "run" else (0, 1))
     assert client.retry_dead("all", "a") == (state == "dead")

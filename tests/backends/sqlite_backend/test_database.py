@@ -218,7 +218,7 @@ def test_deleted_file_is_created_again(client: Client, path: Path) -> None:
     client.push("mail", "b", "2")
 
     other = Client(f"sqlite://{path}")
-    assert other.cancel("mail", "b") == "2"
+    assert other.cancel("mail", "b") == ("2", False)
     other.close()
 
 

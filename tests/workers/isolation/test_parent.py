@@ -7,14 +7,16 @@ import time
 from pathlib import Path
 from subprocess import call
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from alligator import Gator, Worker
+from alligator import Gator, Lease, Worker
 from alligator.exceptions import ConfigurationError, InvalidOption
 from alligator.execution.attempt import LeaseEnded
 from alligator.execution.lease_ends import clock
 from alligator.workers.isolation.parent import Isolation
+from alligator.workers.isolation.process import ChildProcess
 from tests.harness.isolation import burst, descendants, lives
 from tests.harness.programs import environment, eventually, lines, run, running
 from tests.harness.sample_tasks import (
@@ -322,3 +324,75 @@ def test_isolation_is_not_loaded_without_the_option(dsn: str) -> None:
     )
 
     assert call([sys.executable, "-c", program], env=environment()) == 0
+
+
+# What is canceled.
+
+
+def cancel(gator: Gator, isolation: Isolation, lease: Lease) -> None:
+    gator.cancel(lease.task_id)
+    isolation.cancel(gator.client.canceled([lease]))
+
+
+def test_process_of_a_canceled_task_is_killed_and_its_hooks_do_not_run(
+    gator: Gator, out: Path
+) -> None:
+    gator.options(on_error=record_error, retries=1).task(record_both_ends, str(out), "a", 60)
+    gator.task(record, str(out), "next")
+    first, second = gator.client.reserve("all", limit=2)
+    isolation = Isolation(gator)
+
+    def cancel_first() -> None:
+        eventually(lambda: lines(out))
+        cancel(gator, isolation, first)
+
+    other = Thread(target=cancel_first)
+    other.start()
+
+    done = isolation.run(first)
+    other.join()
+    after = isolation.run(second)
+    isolation.close()
+
+    assert (done.outcome.verdict, done.outcome.data) == ("release", None)
+    assert after.outcome.verdict == "ack"
+    assert [line[:3] for line in lines(out)] == ["beg", "nex"]
+
+
+def test_process_that_answers_as_it_is_killed_runs_no_other_task(
+    gator: Gator, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        gator.task(record_pid, str(out))
+    first, second = gator.client.reserve("all", limit=2)
+    isolation = Isolation(gator)
+    ask = ChildProcess.ask
+
+    def ask_late(self: ChildProcess, *args: Any, **more: Any) -> dict[str, Any]:
+        answer = ask(self, *args, **more)
+        cancel(gator, isolation, first)
+        return answer
+
+    monkeypatch.setattr(ChildProcess, "ask", ask_late)
+    done = isolation.run(first)
+    monkeypatch.undo()
+    after = isolation.run(second)
+    isolation.close()
+
+    assert (done.outcome.verdict, after.outcome.verdict) == ("ack", "ack")
+    assert len(set(lines(out))) == 2
+    assert gator.stats().canceled == 1
+
+
+def test_cancel_of_a_task_that_has_ended_kills_no_process(gator: Gator, out: Path) -> None:
+    for _ in range(2):
+        gator.task(record_pid, str(out))
+    first, second = gator.client.reserve("all", limit=2)
+    isolation = Isolation(gator)
+
+    isolation.run(first)
+    isolation.cancel([first])
+    isolation.run(second)
+    isolation.close()
+
+    assert len(set(lines(out))) == 1

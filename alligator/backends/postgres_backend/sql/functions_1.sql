@@ -1714,25 +1714,46 @@ BEGIN
         SELECT data, seq, lost FROM taken;
 END $$;
 
--- Also return the queues of follow-ups that were queued, as `step` does.
-CREATE FUNCTION {s}.cancel(p_queue text, p_id text, OUT o_data bytea, OUT o_wake text[])
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION {s}.find_leased(p_queue text, p_id text) RETURNS tid LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-    v_tid tid := {s}.find_waiting(p_queue, p_id);
+    v_tid tid;
+BEGIN
+    -- One that returns to its queue at this moment is found, too.
+    SELECT ctid INTO v_tid FROM {s}.task
+    WHERE queue = p_queue AND id = p_id AND token <> 0 AND state <> 'd'
+    ORDER BY seq DESC LIMIT 1 FOR UPDATE;
+    RETURN v_tid;
+END $$;
+
+-- Cancel the task that waits, or else the one that is leased. Also return the queues of follow-ups that were
+-- queued, as `step` does; and the queue itself if a lease has ended, because it may have a limit.
+CREATE FUNCTION {s}.cancel(
+    p_queue text, p_id text, OUT o_data bytea, OUT o_leased boolean, OUT o_wake text[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_tid tid := coalesce({s}.find_waiting(p_queue, p_id), {s}.find_leased(p_queue, p_id));
     v_batch bigint;
 BEGIN
     WITH removed AS (
         DELETE FROM {s}.task t WHERE t.ctid = v_tid
-        RETURNING t.data, t.delayed, t.unique_key, t.seq, t.batch),
+        RETURNING t.data, t.delayed, t.unique_key, t.seq, t.batch, t.token, t.state = 'l' AS leased),
     freed AS (
         DELETE FROM {s}.held_key h USING removed r
         WHERE h.queue = p_queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
     counted AS (
-        INSERT INTO {s}.tally (queue, waiting, delayed, canceled)
-        SELECT p_queue, -1, -delayed::int, 1 FROM removed)
-    SELECT data, batch INTO o_data, v_batch FROM removed;
+        INSERT INTO {s}.tally (queue, waiting, delayed, leased, canceled)
+        SELECT p_queue, leased::int - 1, -(delayed AND NOT leased)::int, -leased::int, 1 FROM removed),
+    remembered AS (
+        INSERT INTO {s}.canceled (seq, token, at)
+        SELECT seq, token, clock_timestamp() FROM removed WHERE leased)
+    SELECT data, leased, batch INTO o_data, o_leased, v_batch FROM removed;
     IF v_batch > 0 THEN
         o_wake := {s}.settle_batches(ARRAY[v_batch], ARRAY[true], clock_timestamp());
+    END IF;
+    IF o_leased THEN
+        o_wake := coalesce(o_wake, '{}') || p_queue;
+        DELETE FROM {s}.canceled WHERE at < clock_timestamp() - interval '300 s';
     END IF;
 END $$;
 

@@ -196,6 +196,13 @@ CREATE TABLE {s}.tally (
 ALTER TABLE {s}.tally REPLICA IDENTITY FULL;
 ALTER TABLE {s}.store REPLICA IDENTITY FULL;
 
+-- The leases that were canceled in the last five minutes, for their workers.
+CREATE TABLE {s}.canceled (
+    seq bigint NOT NULL,
+    token bigint NOT NULL,
+    at timestamptz NOT NULL
+);
+
 -- The queues that are, or were, paused.
 CREATE TABLE {s}.paused (
     queue text COLLATE "C" PRIMARY KEY,

@@ -22,8 +22,8 @@
 --   :key, :lined, :line, :turns, :turn, :busy, :klim, :fade  tasks with limit keys: see lines.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
--- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, and the
--- batches ID:batch of commits with follow-ups.
+-- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, the
+-- batches ID:batch of commits with follow-ups, and the leases that were canceled: see cancel.lua.
 --
 -- A task is in exactly one of the three sorted sets, or with a limit key in :lined in place of :due. Its key is its id. If a newer task has the same id,
 -- the key of the older one, which is leased or dead, becomes its id, ALIAS and its generation.
