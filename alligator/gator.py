@@ -312,7 +312,6 @@ class Gator(Schedules, QueueControls):
             is_async = not interception.active.inline
         if is_async is None:
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
-        task.is_async = is_async
         data = self.guard.write(task, queue_name) if is_async else ""
         priority = 0 if task.priority == "normal" else level_of(task.priority, self.client)
         if task.unique is not None:
@@ -321,11 +320,16 @@ class Gator(Schedules, QueueControls):
         if follows:
             check_keeps_follow_ups(self.client)
         outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, priority, task.unique, follows)
-        outgoing.task, outgoing.due = task, task.delay_until
+        outgoing.task = task
+        if task.delay_until is not None:
+            outgoing.due = task.delay_until
         if not is_async:
+            task.is_async = False
             task.round_trip()
             outgoing.run = self.execute
-        immediate, outgoing.always = sending.get("immediate"), sending.get("always", False)
+        immediate = sending and sending.get("immediate")
+        if sending:
+            outgoing.always = sending.get("always", False)
         if self.enlisters and not immediate and hold(self.enlisters, outgoing, transaction):
             return task
         if immediate or transaction is None or not transaction.hold(outgoing):
