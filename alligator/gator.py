@@ -220,7 +220,7 @@ class Gator(Schedules, QueueControls):
         task until its commit. Raises a `TaskError`, such as `WrongArguments`, if the call cannot become
         a task, and `BackendError` if the task is not on the queue.
         """
-        return self.enqueue({}, func, args, kwargs)
+        return self.enqueue(NO_OPTIONS, func, args, kwargs)
 
     def options(self, **options: Unpack[TaskOptions]) -> Options[Task]:
         """Return a context whose `task` method starts tasks with these options.

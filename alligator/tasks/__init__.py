@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from .._runtime.coroutines import await_result
 from .._runtime.exits import exit_if_forked
+from .._runtime.ids import new_id as new_id
 from .._runtime.interrupts import boundaries
 from .._runtime.log import log
 from ..backends.unique import Unique
@@ -34,7 +35,6 @@ from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function
 from .decisions import is_retried, pause_before_retry, snooze_in
-from .ids import new_id as new_id
 from .stored_options import prepare_options_of_retry, read_options, write_options
 from .times import due_at, expiry_after
 from .unique import to_unique
