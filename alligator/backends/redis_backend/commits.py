@@ -159,7 +159,7 @@ class Pusher:
 
     def _outcomes(self, pushes: "Sequence[_Push]") -> list[Pushed]:
         for push in pushes:
-            if push.commit.commit_id is None and push.attempts == 1 and push.is_queued:
+            if push.commit.commit_id is None and push.attempts == 1 and push.reply == QUEUED:
                 # No other copy of it is in transit: the next push deletes the marker.
                 self._settled_markers.append(push.marker)
         return [None if push.reply == QUEUED else self._outcome(push) for push in pushes]
