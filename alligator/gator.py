@@ -320,16 +320,12 @@ class Gator(Schedules, QueueControls):
         if follows:
             check_keeps_follow_ups(self.client)
         outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, priority, task.unique, follows)
-        outgoing.task = task
-        if task.delay_until is not None:
-            outgoing.due = task.delay_until
+        outgoing.task, outgoing.due = task, task.delay_until
         if not is_async:
             task.is_async = False
             task.round_trip()
             outgoing.run = self.execute
-        immediate = sending and sending.get("immediate")
-        if sending:
-            outgoing.always = sending.get("always", False)
+        immediate, outgoing.always = sending.get("immediate"), sending.get("always", False)
         if self.enlisters and not immediate and hold(self.enlisters, outgoing, transaction):
             return task
         if immediate or transaction is None or not transaction.hold(outgoing):
