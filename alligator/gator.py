@@ -218,7 +218,7 @@ class Gator(Schedules, QueueControls):
         task until its commit. Raises a `TaskError`, such as `WrongArguments`, if the call cannot become
         a task, and `BackendError` if the task is not on the queue.
         """
-        return self.enqueue({}, func, args, kwargs)
+        return self.enqueue(NO_OPTIONS, func, args, kwargs)
 
     def options(self, **options: Unpack[TaskOptions]) -> Options[Task]:
         """Return a context whose `task` method starts tasks with these options.
@@ -310,12 +310,12 @@ class Gator(Schedules, QueueControls):
             is_async = not interception.active.inline
         if is_async is None:
             is_async = self._is_async if isinstance(self._is_async, bool) else self.is_async
-        task.is_async = is_async
         data = self.guard.write(task, queue_name) if is_async else ""
         routing = routing_of(task, self.client, follows=sending.get("follows", False))
         outgoing = OutgoingTask(queue_name, task.task_id, data, 0.0, *routing)
         outgoing.task, outgoing.due = task, task.delay_until
         if not is_async:
+            task.is_async = False
             task.round_trip()
             outgoing.run = self.execute
         immediate, outgoing.always = sending.get("immediate"), sending.get("always", False)

@@ -33,7 +33,7 @@ LAYERS: list[dict[str, str]] = [
     {
         "_runtime": (
             "backoff cancellation coroutines environment event_loops exits failures flags "
-            "forks home_loop interrupts locks "
+            "forks home_loop ids interrupts locks "
             "log memory overrides predicates remote_errors signatures streams threads timeouts"
         ),
     },
@@ -76,7 +76,7 @@ LAYERS: list[dict[str, str]] = [
         ),
     },
     {
-        "tasks": "decisions follow_ups ids stored_options times unique",
+        "tasks": "decisions follow_ups stored_options times unique",
         "utils": "",
     },
     {

@@ -12,6 +12,7 @@ Its public names, by module:
 - flags: InterruptFlag
 - forks: register_fork_hooks, run_in_forked_child
 - home_loop: LazyLoop, home
+- ids: new_id
 - interrupts: boundaries, checkpoint, due, package_of
 - locks: LazyDict
 - log: log

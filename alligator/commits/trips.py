@@ -1,6 +1,5 @@
 """Trips: commits that share a round trip to the store, and what becomes of each of them."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from logging import Logger, getLogger
 from time import monotonic
 
 from .._runtime.coroutines import complete
+from .._runtime.ids import new_id
 from ..backends.base import Client, Commit, Duplicates
 from ..constants import COMMITS_A_TRIP, MAX_COMMIT_BYTES
 from ..exceptions import AlligatorException, BackendUnavailable
@@ -49,27 +49,26 @@ class Trips:
             commits.append(waiting.popleft())
         return commits
 
-    async def make(self, commits: Sequence[Commit], *, awaits: bool) -> None:
+    async def make(self, commits: Sequence[Commit], *, awaits: bool, again: bool = False) -> None:
         """Make a trip with *commits*, and settle them; on the event loop if the caller *awaits* it."""
         began = monotonic()
-        self.settle(commits, await self._push(commits, awaits=awaits), began)
-
-    async def _push(
-        self, commits: Sequence[Commit], *, awaits: bool, again: bool = False
-    ) -> Sequence[Outcome]:
+        outcomes: Sequence[Outcome]
         try:
             if awaits:
-                return await self.client.apush_commits(commits)
-            return self.client.push_commits(commits)
+                outcomes = await self.client.apush_commits(commits)
+            else:
+                outcomes = self.client.push_commits(commits)
         except Exception as error:
             if awaits and not again and isinstance(error, RuntimeError):  # no thread can be started
-                why = f"the push was interrupted: RuntimeError: {error}"
-                return [not_sent(why) for _ in commits]
-            if len(commits) == 1:
-                return [error]
-        # Another commit may be the cause. So each is pushed alone, again under its id.
-        alone = [await self._push([commit], awaits=awaits, again=True) for commit in commits]
-        return [outcome for [outcome] in alone]
+                self.fail(commits, f"the push was interrupted: RuntimeError: {error}")
+                return
+            if len(commits) > 1:
+                # Another commit may be the cause. So each is pushed alone, again under its id.
+                for commit in commits:
+                    await self.make([commit], awaits=awaits, again=True)
+                return
+            outcomes = [error] * len(commits)
+        self.settle(commits, outcomes, began)
 
     def settle(self, commits: Sequence[Commit], outcomes: Sequence[Outcome], began: float) -> None:
         """Record the outcomes of a trip that began at *began*, and wake the callers."""
@@ -153,7 +152,7 @@ class ThreadTrips(Trips):
 
     def _wait(self, commit: Commit) -> None:
         """Let the driver send it, and wait for its outcome."""
-        commit.commit_id = commit.commit_id or os.urandom(12).hex()
+        commit.commit_id = commit.commit_id or new_id()
         commit.deadline = commit.deadline or monotonic() + self.client.commit_seconds
         commit.future = waiter = Waiter()
         try:

@@ -18,6 +18,10 @@ FORGET_SECONDS = 600.0
 """After that many seconds without a release, the count starts again."""
 
 
+HOOKS = ("on_start", "on_success", "on_error")
+"""The options that are functions."""
+
+
 class FunctionName(msgspec.Struct):
     """A function, as a payload names it."""
 
@@ -46,7 +50,7 @@ class EnvelopeOptions(msgspec.Struct, omit_defaults=True):
     @property
     def hooks(self) -> dict[str, FunctionName]:
         """The hooks that are set."""
-        hooks = {name: getattr(self, name) for name in ("on_start", "on_success", "on_error")}
+        hooks = {name: getattr(self, name) for name in HOOKS}
         return {name: hook for name, hook in hooks.items() if hook is not None}
 
 

@@ -9,25 +9,22 @@ from typing import Any, Literal, Self
 from .._runtime import forks
 from .._runtime.coroutines import await_result
 from .._runtime.exits import exit_if_forked
+from .._runtime.ids import new_id as new_id
 from .._runtime.interrupts import boundaries
 from .._runtime.log import log
 from ..backends.unique import Unique
 from ..constants import CANCELED, DEFERRED, DELAYED, DUPLICATE, FAILED, RETRYING, SUCCESS, WAITING
 from ..exceptions import InvalidOption, NotRunnable, PayloadError
 from ..options import (
+    CHECKS,
     ErrorTypes,
     Hook,
     Priority,
     ResultHook,
     Seconds,
     StartHook,
-    check_errors,
     check_headers,
-    check_hook,
     check_name,
-    check_pauses,
-    check_priority,
-    check_timeout,
     check_whole,
     to_bool,
 )
@@ -38,7 +35,6 @@ from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function
 from .decisions import is_retried, pause_before_retry, snooze_in
-from .ids import new_id as new_id
 from .limit_keys import to_limit_key
 from .stored_options import prepare_options_of_retry, read_options, write_options
 from .times import due_at, expiry_after
@@ -46,6 +42,13 @@ from .unique import to_unique
 
 running_in_context: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 lifespan_state: ContextVar[Any] = ContextVar("alligator_lifespan_state", default=None)
+
+CHECKED = (
+    *("retries", "on_start", "on_success", "on_error", "queue_name"),
+    *("backoff", "timeout", "retry_on", "give_up_on", "priority"),
+)
+"""The options of a task that `CHECKS` checks."""
+NOT_GIVEN = (None,) * len(CHECKED)
 
 
 def current_task() -> "Task | None":
@@ -119,29 +122,22 @@ class Task:
         limit_key: str | None = None,
     ) -> None:
         self.task_id: str = new_id() if task_id is None else check_name("task_id", task_id)
-        self.retries: int = 0 if retries is None else check_whole("retries", retries)
+        self.retries: int = 0
         self.is_async: bool = is_async if is_async is True else to_bool("is_async", is_async)
         self.status: int = WAITING
-        self.on_start: Hook | None = None if on_start is None else check_hook("on_start", on_start)
-        self.on_success: Hook | None = (
-            None if on_success is None else check_hook("on_success", on_success)
-        )
-        self.on_error: Hook | None = None if on_error is None else check_hook("on_error", on_error)
+        self.on_start: Hook | None = None
+        self.on_success: Hook | None = None
+        self.on_error: Hook | None = None
         self.depends_on: Sequence[str] | None = depends_on
         self.delay_until: float | None = None
         self.expires: float | None = None
-        self.queue_name: str | None = queue_name and check_name("queue_name", queue_name)
-        self.backoff: float | Sequence[float] = (
-            1.0 if backoff is None else check_pauses("backoff", backoff)
-        )
-        self.timeout: float | None = None if timeout is None else check_timeout("timeout", timeout)
+        self.queue_name: str | None = None
+        self.backoff: float | Sequence[float] = 1.0
+        self.timeout: float | None = None
         self.headers: dict[str, str] = check_headers("headers", headers) if headers else {}
-        self.retry_on: list[str] | None = (
-            None if retry_on is None else check_errors("retry_on", retry_on)
-        )
-        self.give_up_on: list[str] | None = (
-            None if give_up_on is None else check_errors("give_up_on", give_up_on)
-        )
+        self.retry_on: list[str] | None = None
+        self.give_up_on: list[str] | None = None
+        self.priority: Priority = "normal"
         self.attempt: int = 1
         """The number of this attempt, from 1; attempts that were lost with their worker count."""
         self.last_error: str = ""
@@ -152,12 +148,15 @@ class Task:
         self.func_kwargs: Mapping[str, Any] = {}
         self._original: tuple[Callable[..., Any] | None, str] | None = None
         """The function and the payload that the call was read from; a retry is built from it."""
-        self.priority: Priority = (
-            "normal" if priority is None else check_priority("priority", priority)
-        )
         self._is_retry: bool = False
         self._found: tuple[str, str] | None = None  # the module and the name in its payload
 
+        given = (retries, on_start, on_success, on_error, queue_name or None)
+        more = (backoff, timeout, retry_on, give_up_on, priority)
+        if (*given, *more) != NOT_GIVEN:
+            for name, value in zip(CHECKED, (*given, *more), strict=True):
+                if value is not None:
+                    setattr(self, name, CHECKS[name](name, value))
         if delay_by is not None or delay_until is not None:
             self.delay_until = due_at(delay_by, delay_until)
         if expires is not None:

@@ -17,7 +17,7 @@ from ..options import (
     to_timestamp,
 )
 from ..payload.arguments import check_plain
-from ..payload.envelope import NO_OPTIONS, EnvelopeOptions, FunctionName
+from ..payload.envelope import HOOKS, NO_OPTIONS, EnvelopeOptions, FunctionName
 from ..payload.functions import callee_of, find_function
 
 NOTHING = (None,) * 11
@@ -42,25 +42,33 @@ class HasOptions(Protocol):
 
 def write_options(task: HasOptions) -> EnvelopeOptions:
     """Return the options that differ from their defaults; raise `NotImportable` for a hook or error."""
-    hooks = (task.on_start, task.on_success, task.on_error)
     backoff = None if task.backoff == 1.0 else task.backoff
-    rest = (task.delay_until, backoff, task.timeout, task.depends_on)
     priority = None if task.priority == "normal" else check_priority("priority", task.priority)
-    added = (task.retry_on, task.give_up_on, task.expires, priority)
-    if (*hooks, *rest, *added) == NOTHING:
-        return NO_OPTIONS
-    on_start, on_success, on_error = (
-        None if hook is None else FunctionName(*callee_of(hook).location) for hook in hooks
+    values = (
+        task.on_start,
+        task.on_success,
+        task.on_error,
+        task.delay_until,
+        backoff,
+        task.timeout,
+        task.depends_on,
+        task.retry_on,
+        task.give_up_on,
+        task.expires,
+        priority,
     )
-    depends_on = None if task.depends_on is None else list(task.depends_on)
-    check_plain("depends_on", depends_on)
+    if values == NOTHING:
+        return NO_OPTIONS
+    options = EnvelopeOptions(*values)
+    for name in HOOKS:
+        if (hook := getattr(task, name)) is not None:
+            setattr(options, name, FunctionName(*callee_of(hook).location))
+    if task.depends_on is not None:
+        options.depends_on = list(task.depends_on)
+        check_plain("depends_on", options.depends_on)
     for name in (*(task.retry_on or ()), *(task.give_up_on or ())):
         _check_importable(name)
-    return EnvelopeOptions(
-        *(on_start, on_success, on_error),
-        *(task.delay_until, backoff, task.timeout, depends_on),
-        *added,
-    )
+    return options
 
 
 def read_options(task: HasOptions, options: EnvelopeOptions) -> None:

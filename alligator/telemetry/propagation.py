@@ -14,7 +14,6 @@ from typing import Any
 
 from ..commits.deferred import OutgoingTask
 from ..tasks import Task, running_in_context
-from ..transaction import Transaction
 from ..transaction.scope import innermost
 
 CARRIED = ("request_id", "traceparent", "tracestate")
@@ -52,7 +51,9 @@ def carry(task: Task, queue_name: str) -> None:
     if starter is not None:
         found = carried(starter.headers)
     elif (transaction := innermost()) is not None and transaction.request is not None:
-        found = _of_request(transaction)
+        found = transaction.request
+        if not isinstance(found, _ReadRequest):  # this is the first task of the request
+            found = transaction.request = _ReadRequest(read_request(found))
     if "traceparent" in task.headers:  # keep its own trace, without the state of another
         found = _without_trace(found)
     elif has_spans():
@@ -114,14 +115,6 @@ def trace_id(task: Task) -> str:
 
 def _without_trace(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name == "request_id"}
-
-
-def _of_request(transaction: Transaction) -> dict[str, str]:
-    """Return the headers to carry of the request of *transaction*, which are read once."""
-    request = transaction.request
-    if not isinstance(request, _ReadRequest):
-        request = transaction.request = _ReadRequest(read_request(request))
-    return request
 
 
 class _ReadRequest(dict[str, str]):

@@ -1,6 +1,5 @@
 """Hold tasks until the work that started them has succeeded."""
 
-import os
 from collections.abc import Callable, Sequence
 from logging import Logger, getLogger
 from time import monotonic
@@ -8,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .._runtime.coroutines import check_is_plain, complete
+from .._runtime.ids import new_id
 from ..backends.base import Commit
 from ..commits.counters import Ending
 from ..commits.deferred import ENDED, OutgoingTask
@@ -57,7 +57,7 @@ class Transaction(Scope):
     @property
     def commit_id(self) -> str:
         """The id of its commit, by which a store recognises a repeated push."""
-        self._commit_id = self._commit_id or os.urandom(12).hex()
+        self._commit_id = self._commit_id or new_id()
         return self._commit_id
 
     @property
@@ -319,7 +319,7 @@ class Transaction(Scope):
         self, tasks: Sequence[OutgoingTask], commit: Commit, *, awaits: bool
     ) -> None:
         self._sent_at = monotonic()
-        self._commit_id = commit.commit_id = self._commit_id or os.urandom(12).hex()
+        self._commit_id = commit.commit_id = self._commit_id or new_id()
         commit.undo = not self._is_chosen
         delivery = self.gator.delivery
         try:

@@ -194,7 +194,7 @@ class Middleware(Generic[App]):
                 if self._vetoes_errors
                 else await self._is_vetoed(transactions, status, headers, awaits=awaits)
             )
-        if awaits and (len(transactions) > 1 or not transactions[0].is_one_push):
+        if awaits and (len(transactions) > 1 or transactions[0].keeps_some):
             end = partial(self.end, transactions, status, headers, vetoed)
             return await call_without_blocking(transactions, end, partial(self.undo, transactions))
         tasks = [task for transaction in transactions for task in transaction.tasks]

@@ -107,7 +107,13 @@ class CommitAtStart(PendingResponse):
                 raise replaced from None
             if replacement is None:
                 self._replaced = None
-                await self._begin(start)
+                try:
+                    await self._send(start)
+                except OSError:  # the client disconnected: the declared status decides
+                    raise
+                except Exception:  # the server rejects the response, so the client sees a failure
+                    await self._middleware.aundo(self._transactions)
+                    raise
                 return
             for message in _messages(replacement, self._scope["method"]):
                 await self._send(message)
@@ -117,15 +123,6 @@ class CommitAtStart(PendingResponse):
             if self._ended is not None:
                 self._ended.set()
         raise replaced
-
-    async def _begin(self, start: Message) -> None:
-        try:
-            await self._send(start)
-        except OSError:  # the client disconnected: the declared status decides
-            raise
-        except Exception:  # the server rejects the response, so the client sees a failure
-            await self._middleware.aundo(self._transactions)
-            raise
 
 
 class CommitAtEnd(PendingResponse):

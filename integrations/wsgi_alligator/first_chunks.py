@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from logging import Logger, getLogger
 from typing import Protocol
 
@@ -42,6 +43,8 @@ class FirstChunkMonitor:
     def after_fork_in_child(self) -> None:
         """Reset: the thread exists only in the parent."""
         self._begun: set[Response] = set()
+        self.end: Callable[[Response], object] = self._begun.discard
+        """Stop monitoring a response."""
         self._seen: dict[Response, float] = {}
         """When the thread has first seen each of them."""
         self._has_work: threading.Event | None = None
@@ -53,10 +56,6 @@ class FirstChunkMonitor:
         self._begun.add(response)
         if self._sleeps:
             self._wake()
-
-    def end(self, response: Response) -> None:
-        """Stop monitoring *response*."""
-        self._begun.discard(response)
 
     def _wake(self) -> None:
         self._sleeps = False

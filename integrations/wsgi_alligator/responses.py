@@ -95,7 +95,9 @@ class CommitAtStart(PendingResponse):
 
     def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body for the server; a lazy *body* is read up to its first chunk before."""
-        if not self.has_ended and (self._started is None or not self._is_complete(body)):
+        # A list or a file has no code of the application that is left to run.
+        is_complete = isinstance(body, (list, tuple)) or self._is_file(body)
+        if not self.has_ended and (self._started is None or not is_complete):
             body = self.read_first_chunk(body)
         replacement_body = [] if self.has_ended else self.end_transactions()
         if self.replacement is None:
@@ -142,9 +144,8 @@ class CommitAtStart(PendingResponse):
         if self._write is not None:
             self._write(data)
 
-    def _is_complete(self, body: Iterable[bytes]) -> bool:
-        """Return whether no code of the application is left to run: the body is a list or a file."""
-        if isinstance(body, (list, tuple)) or hasattr(body, "read"):
+    def _is_file(self, body: Iterable[bytes]) -> bool:
+        if hasattr(body, "read"):
             return True
         wrapper = self.environ.get("wsgi.file_wrapper", FileWrapper)
         return isinstance(wrapper, type) and isinstance(body, wrapper)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.benchmarks import environments, paths, profiles, registry, table
+from tests.benchmarks import environments, paths, profiles, registry, steps, table
 from tests.benchmarks.bench import FULL, QUICK, Bench
 from tests.benchmarks.figures import EXPERIMENTS
 from tests.benchmarks.running import measure
@@ -38,6 +38,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--compare", nargs=2, type=FILE, metavar="OLD NEW", help="Compare two runs.")
 @click.option("--profile", type=click.Choice([*profiles.PROFILES]), help="Profile a path instead.")
 @click.option("--paths", "counting", is_flag=True, help="Count the functions of each path instead.")
+@click.option("--steps", "stepping", is_flag=True, help="Time the steps of hot paths instead.")
 @click.option("--list", "listing", is_flag=True, help="List the figures.")
 def main(
     quick: bool,
@@ -50,6 +51,7 @@ def main(
     compare: tuple[Path, Path] | None,
     profile: str | None,
     counting: bool,
+    stepping: bool,
     listing: bool,
 ) -> None:
     """Compare Alligator with the raw limits and with other queues."""
@@ -76,6 +78,10 @@ def main(
     if counting:
         with Bench(QUICK) as bench:
             paths.show(bench, console)
+        return
+    if stepping:
+        with Bench(QUICK) as bench:
+            steps.show(bench, console)
         return
     if shown:
         results = table.merge([json.loads(path.read_text()) for path in shown])

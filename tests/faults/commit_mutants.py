@@ -163,8 +163,8 @@ MUTANTS = [
     CommitMutant(
         "one error is that of all in its trip",
         trips,
-        "if len(commits) == 1:\n                return [error]",
-        "if commits:\n                return [error for _ in commits]",
+        "if len(commits) > 1:\n",
+        "if False:\n",
         one_error,
     ),
     CommitMutant(
@@ -271,8 +271,8 @@ MUTANTS = [
     CommitMutant(
         "a transaction forgets the id that it was given",
         transaction,
-        "self._commit_id = commit.commit_id = self._commit_id or os.urandom(12).hex()",
-        "self._commit_id = commit.commit_id = os.urandom(12).hex()",
+        "self._commit_id = commit.commit_id = self._commit_id or new_id()",
+        "self._commit_id = commit.commit_id = new_id()",
         lambda *_: test_requests.test_repeated_request_queues_its_tasks_once(wsgi, locmem()),
     ),
     CommitMutant(

@@ -5,11 +5,9 @@ tasks: then it has succeeded. If the server does not answer the undo either, bec
 repeats it for as long as a commit is remembered.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from logging import Logger, getLogger
 from time import monotonic
@@ -19,6 +17,7 @@ from redis import exceptions as errors
 
 from ..._runtime.backoff import pause_after
 from ..._runtime.coroutines import complete
+from ..._runtime.ids import new_id
 from ..._runtime.threads import run_to_end
 from ...constants import COMMIT_MEMORY, COMMIT_SECONDS, MAX_TASKS
 from ...exceptions import AlligatorException, BackendError, BackendUnavailable, TooManyTasks
@@ -164,7 +163,7 @@ class Pusher:
 
     def _outcomes(self, pushes: "Sequence[_Push]") -> list[Pushed]:
         for push in pushes:
-            if push.commit.commit_id is None and push.attempts == 1 and push.is_queued:
+            if push.commit.commit_id is None and push.attempts == 1 and push.reply == QUEUED:
                 # No other copy of it is in transit: the next push deletes the marker.
                 self._settled_markers.append(push.marker)
         return [None if push.reply == QUEUED else self._outcome(push) for push in pushes]
@@ -193,11 +192,13 @@ class Pusher:
 
     def _prepare(self, commit: Commit) -> "_Push":
         """Return the push of *commit*; its second argument, the deadline, is set when it is sent."""
-        marker = f"{self._prefix}{commit.commit_id or os.urandom(12).hex()}:commit"
+        marker = f"{self._prefix}{commit.commit_id or new_id()}:commit"
         settled = marker
         if self._settled_markers:
-            with suppress(IndexError):  # another thread has taken the last one
+            try:  # noqa: SIM105 - suppress() costs more
                 settled = self._settled_markers.pop()
+            except IndexError:  # another thread has taken the last one
+                pass
         keys = [marker, settled, f"{self._prefix}queues"]
         memory = int(MARKER_SECONDS if commit.undo else memory_of(commit.commit_id or ""))
         args: list[str | int] = [memory, 0, int(commit.undo)]
@@ -213,14 +214,14 @@ class Pusher:
                 if unique is not None or limit_key is not None:
                     when = with_keys(when, unique, limit_key)
                 args += task_id, data, when
-        follow_ups = [each for each in messages if each.follows]
+        follow_ups = () if is_one else [each for each in messages if each.follows]
         if follow_ups:
             script, at = FOLLOW, at + 1 + 5 * len(follow_ups)
             queues = [self._prefix + each.queue_name for each in follow_ups]
-            keys = [f"{self._prefix}{os.urandom(12).hex()}:batch", *queues, *keys]
+            keys = [f"{self._prefix}{new_id()}:batch", *queues, *keys]
             args = [len(follow_ups), *pack_follow_ups(follow_ups), *args]
-        push = _Push(script, ["EVALSHA", script.sha, len(keys), *keys, *args])
-        push.commit, push.marker, push.latest_at = commit, marker, 3 + len(keys) + at
+        command: list[str | int] = ["EVALSHA", script.sha, len(keys), *keys, *args]
+        push = _Push(script, command, commit, marker, 3 + len(keys) + at)
         if len(messages) > MAX_TASKS:
             push.reply = TooManyTasks(
                 f"{len(messages)} tasks in one push; the maximum is {MAX_TASKS}"
@@ -267,22 +268,27 @@ class Pusher:
 class _Push(Call):
     """The call for one commit, and what is known about its delivery."""
 
-    commit: Commit
-    marker: str
-    """The key by which the server remembers it."""
-    latest_at: int
-    """The index, in its command, of the time after which the server refuses it (µs, by its clock)."""
-    attempts = 0
-    reply: Any = None
-    """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
-    duplicates), the error that came instead, or an `AlligatorException` if it must not be sent.
-    None: it was not sent yet, or the server rejected the call on an event loop."""
-    is_in_doubt = False
-    """Whether the server may have received a copy, or may still receive one."""
-    was_in_doubt = False
-    """The value of `is_in_doubt` before the latest copy was sent."""
     extent: Extent = "whole"
     """What an abort removes if it fails."""
+
+    def __init__(
+        self, script: Script, command: list[str | int], commit: Commit, marker: str, latest_at: int
+    ) -> None:
+        self.script, self.command = script, command
+        self.commit = commit
+        self.marker = marker
+        """The key by which the server remembers it."""
+        self.latest_at = latest_at
+        """The index, in its command, of the time (µs) after which the server refuses it."""
+        self.attempts = 0
+        self.reply: Any = None
+        """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
+        duplicates), the error that came instead, or an `AlligatorException` if it must not be sent.
+        None: it was not sent yet, or the server rejected the call on an event loop."""
+        self.is_in_doubt = False
+        """Whether the server may have received a copy, or may still receive one."""
+        self.was_in_doubt = False
+        """The value of `is_in_doubt` before the latest copy was sent."""
 
     def received(self, reply: Any) -> None:
         """Record the reply to the latest copy, or the error that came instead."""

@@ -1,9 +1,9 @@
 """The schedules in Redis, and the last tick of each."""
 
-import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from ..._runtime.ids import new_id
 from ..base import Announcement, Message, ScheduleRecord
 from ..schedules import UNANNOUNCED_SECONDS, ScheduleStore
 from .commits import SIGNS, TASKS
@@ -37,7 +37,7 @@ class Schedules(ScheduleStore):
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         queue_name, task_id, data, delay, priority, unique, _, limit_key = message
         when = f"{SIGNS.get(priority, '')}{microseconds(delay)}"
-        prefix, marker = self._prefix, f"{self._prefix}{os.urandom(12).hex()}:commit"
+        prefix, marker = self._prefix, f"{self._prefix}{new_id()}:commit"
         keys = [f"{prefix}schedules", marker, marker, f"{prefix}queues", prefix + queue_name]
         args: list[str | int] = [name, moment, microseconds(UNANNOUNCED_SECONDS)]
         args += MARKER_SECONDS, NO_DEADLINE, 0

@@ -8,7 +8,7 @@ from threading import Lock
 
 import pytest
 
-from alligator.backends.base import Client, Limit, Message, Outcome, Verdict
+from alligator.backends.base import Canceled, Client, Limit, Message, Outcome, Verdict
 from alligator.backends.limits import EACH
 from tests.backends.contract.test_limits import OUTCOMES, step_often, wait_and_reserve
 from tests.harness.contract import AT_ONCE, HOUR, Connect, balance, drain, ids, push, take
@@ -178,7 +178,7 @@ def test_tasks_of_a_line_are_canceled_and_leased_by_their_id(client: Client) -> 
     enqueue(client, "a0", "a1", "a2", "b0")
 
     assert client.cancel("mail", "a0") == Canceled("data of a0")
-    assert client.cancel("mail", "b0") == "data of b0"
+    assert client.cancel("mail", "b0") == Canceled("data of b0")
     lease = client.lease("mail", "a1")
 
     assert lease is not None

@@ -1,0 +1,27 @@
+"""Unique ids: of tasks, and of commits whose id nobody chose."""
+
+import os
+from time import time_ns
+
+from .forks import run_in_forked_child
+
+AT_ONCE = 64
+"""For how many ids random bytes are read at once: one call of the system for each takes longer."""
+
+_random: list[str] = []
+
+
+def new_id() -> str:
+    """Return a new id: 32 hexadecimal digits, of which the last 16 are random.
+
+    The others are the time, so that tasks from the same time are close together in an index of a store.
+    """
+    try:
+        return f"{time_ns():x}{_random.pop()}"
+    except IndexError:
+        digits = os.urandom(8 * AT_ONCE).hex()
+        _random.extend([digits[at : at + 16] for at in range(0, 16 * AT_ONCE, 16)])
+        return new_id()
+
+
+run_in_forked_child(_random.clear)  # or two processes would use the same digits
