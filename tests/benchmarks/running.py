@@ -93,9 +93,10 @@ def _server(bench: Bench) -> dict[str, str]:
 
 def _versions(bench: Bench) -> dict[str, dict[str, str]]:
     """List what was installed, of what has a part in a figure."""
-    wanted = {"redis", "hiredis", "coredis", "taskiq-redis", *environments.WEB}
+    drivers = {"redis", "hiredis", "coredis", "taskiq-redis", "psycopg", "asyncpg"}
+    wanted = {*drivers, *environments.WEB}
     listed = {}
-    for name in ("alligator", *bench.peers):
+    for name in ("alligator", *bench.peers, *bench.peers_on_postgres):
         found = environments.versions(Path(bench.python(name)))
         listed[name] = {key: found[key] for key in sorted({name, *wanted} & found.keys())}
     return listed

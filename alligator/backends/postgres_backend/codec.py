@@ -1,6 +1,6 @@
 """The binary format of PostgreSQL, for the types that the statements use."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, Final, TypeAlias
 
@@ -36,17 +36,16 @@ _SCALARS: Final[Mapping[str, tuple[int, int, _Encode, _Decode]]] = {
 
 
 def _array_encoder(oid: int, encode: _Encode) -> _Encode:
-    def encode_array(values: Iterable[Value]) -> bytes:
-        elements = [None if value is None else encode(value) for value in values]
-        if not elements:
+    def encode_element(value: Value) -> bytes:
+        if value is None:
+            return _NULL
+        element = encode(value)
+        return _INT.pack(len(element)) + element
+
+    def encode_array(values: Sequence[Value]) -> bytes:
+        if not values:
             return _HEADER.pack(0, 0, oid, 0, 0)[:12]
-        parts = [_HEADER.pack(1, 1, oid, len(elements), 1)]
-        for element in elements:
-            if element is None:
-                parts.append(_NULL)
-            else:
-                parts += _INT.pack(len(element)), element
-        return b"".join(parts)
+        return _HEADER.pack(1, 1, oid, len(values), 1) + b"".join(map(encode_element, values))
 
     return encode_array
 

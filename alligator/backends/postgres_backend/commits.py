@@ -58,17 +58,18 @@ class Batch:
             for place, message in enumerate(commit.messages, 1)
         ]
         tasks.sort(key=itemgetter(0, 1, 2, 3))  # see `push` in the SQL
+        queues, task_ids, numbers, places, messages = list(zip(*tasks, strict=True)) or [()] * 5
         self._values: list[Value] = [
             self.ids,
             [not commit.undo for commit in commits],
-            [number for _, _, number, _, _ in tasks],
-            [place for _, _, _, place, _ in tasks],
-            [name for name, *_ in tasks],
-            [task_id for _, task_id, *_ in tasks],
-            [bounded(message.delay) for *_, message in tasks],
-            [message.data.encode() for *_, message in tasks],
-            [message.priority for *_, message in tasks],
-            pack_keys([message for *_, message in tasks]),
+            numbers,
+            places,
+            queues,
+            task_ids,
+            [bounded(message.delay) for message in messages],
+            [message.data.encode() for message in messages],
+            [message.priority for message in messages],
+            pack_keys(messages),
         ]
 
     def values(self, latest: float) -> list[Value]:

@@ -173,3 +173,13 @@ def test_repeated_commits_are_queued_once(client: Client) -> None:
 
     assert errors == [None, None, None]
     assert sorted(drain(client)) == ["a", "b", "c"]
+
+
+def test_commit_without_tasks_beside_one_with_a_task(client: Client) -> None:
+    commits = [Commit([], "nothing"), Commit([Message("mail", "a", "1")], "c1")]
+
+    assert client.push_commits(commits) == [None, None]
+
+    client.ack(take(client))
+    client.push_many([Message("mail", "a", "1")], commit_id="c1")
+    assert drain(client) == []

@@ -43,9 +43,9 @@ async def _opened() -> Any:
 
 
 async def _push(n: int, size: int, queries: Any) -> None:
-    names, payloads, priorities = ["tick"] * size, [b"{}"] * size, [0] * size
     for _ in range(n // size):
-        await queries.enqueue(names, payloads, priorities)
+        payloads = [json.dumps({}).encode() for _ in range(size)]
+        await queries.enqueue(["tick"] * size, payloads, [0] * size)
 
 
 async def push(n: int) -> None:

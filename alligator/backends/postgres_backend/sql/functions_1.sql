@@ -48,9 +48,8 @@ DECLARE
     v_key int := {s}.lock_key(p_queue);
     v_pid int;
 BEGIN
-    IF pg_try_advisory_lock(1634494569, v_key) THEN  -- no worker sleeps
-        PERFORM pg_advisory_unlock(1634494569, v_key);
-        RETURN;
+    IF pg_try_advisory_lock(1634494569, v_key) AND pg_advisory_unlock(1634494569, v_key) THEN
+        RETURN;  -- no worker sleeps
     END IF;
     -- NOTIFY holds a lock of the whole cluster until its transaction ends: no fsync in between.
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -100,7 +99,7 @@ BEGIN
         RETURN {s}.push_with_keys(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
             p_priorities, p_keys::json);
     END IF;
-    IF cardinality(p_ids) = 1 THEN  -- most requests start one task
+    IF cardinality(p_ids) = 1 AND cardinality(p_commits) = 1 THEN  -- most requests start one task
         IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
             v_at := v_now + interval '86100 s';
         END IF;
@@ -150,18 +149,18 @@ BEGIN
             FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
             LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
     END IF;
+    -- In the order of the arrays, which unnest keeps.
     INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority)
     SELECT t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0,
         v_now + t.delay * interval '1 s' + {s}.shift(t.priority), v_now + t.delay * interval '1 s',
         t.data, t.priority
-    FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities) WITH ORDINALITY
-        AS t(of, place, queue, id, delay, data, priority, n)
+    FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities)
+        AS t(of, place, queue, id, delay, data, priority)
     WHERE v_bases[t.of] IS NOT NULL AND (
         SELECT true FROM {s}.task old
         WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0
             AND old.state <> 'l' AND old.state <> 'd'
         LIMIT 1) IS NULL
-    ORDER BY t.n
     ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
     GET DIAGNOSTICS v_number = ROW_COUNT;
     IF v_number = cardinality(p_ids) THEN
@@ -540,8 +539,8 @@ BEGIN
         RETURN;
     END IF;
     COMMIT;
-    IF cardinality(p_ids) = 1 THEN
-        PERFORM {s}.wake(p_queues[1], 1);
+    IF p_queues[1] = p_queues[cardinality(p_queues)] THEN  -- they are sorted: it is one queue
+        PERFORM {s}.wake(p_queues[1], cardinality(p_ids));
     ELSE
         FOR v_queue, v_number IN SELECT q, count(*) FROM unnest(p_queues) q GROUP BY q LOOP
             PERFORM {s}.wake(v_queue, v_number);

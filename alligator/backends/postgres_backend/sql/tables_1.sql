@@ -49,9 +49,10 @@ CREATE TABLE {s}.task (
     toast.autovacuum_vacuum_cost_delay = 0
 );
 -- An id identifies at most one task that waits and was never leased. A task that returned to its queue
--- may wait beside a newer one of its id.
-CREATE UNIQUE INDEX task_new ON {s}.task (queue, id) WHERE token = 0;
-CREATE INDEX task_leased ON {s}.task (queue, id) WHERE token <> 0;
+-- may wait beside a newer one of its id. The id comes first because most ids differ: then the queue is not
+-- compared, and no plan reads the index of a whole queue.
+CREATE UNIQUE INDEX task_new ON {s}.task (id, queue) WHERE token = 0;
+CREATE INDEX task_leased ON {s}.task (id, queue) WHERE token <> 0;
 CREATE INDEX task_delayed ON {s}.task (queue, due) WHERE delayed AND state = 'w';
 CREATE INDEX task_line ON {s}.task (queue, limit_key, state, priority, due, seq) WHERE limit_key IS NOT NULL;
 CREATE INDEX task_lined ON {s}.task (queue, due) WHERE limit_key IS NOT NULL AND state = 'w';
