@@ -276,8 +276,9 @@ class Client(Schedules, base.Client):
             self._call(LIMIT, keys, [packed, queue_name])
             return
         self._call(LIMIT_KEY, keys, [limit_key, packed, queue_name])
-        looked = 0
-        while limit_key == EACH and (more := int(self._call(REOPEN, keys[:1], [looked, MAX_TASKS]))):
+        looked, more = 0, limit_key == EACH
+        while more:
+            more = self._call(REOPEN, keys[:1], [looked, MAX_TASKS])
             looked += more
 
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
