@@ -190,8 +190,8 @@ LINE_MUTANTS = [
     Mutant(
         "a line stays where it is after its turn",
         "sqlite_backend/lines.py",
-        "UPDATE line SET turn = (SELECT line FROM clock)",
-        "UPDATE line SET turn = turn",
+        "UPDATE line SET turn = ? WHERE",
+        "UPDATE line SET turn = min(turn, ?) WHERE",
         test_limit_keys.test_keys_of_a_queue_take_turns,
     ),
     Mutant(
@@ -259,7 +259,7 @@ LINE_MUTANTS = [
     Mutant(
         "a start of a key is not recorded",
         "sqlite_backend/key_limits.py",
-        "execute(BEGIN, (name, key, last + 1, now, now + span))",
+        "self._execute(BEGIN, (self._name, key, last + 1, *times))",
         "pass",
         test_limit_keys.test_no_more_tasks_of_a_key_begin_than_its_limit,
     ),

@@ -90,7 +90,7 @@ def applied(mutant: Mutant) -> Iterator[None]:
             }
             exec(changed(mutant, Path(module.__file__).read_text("utf-8")), mistaken)
             for name in mistaken.keys() & vars(module).keys():
-                if name.isupper() or isinstance(mistaken[name], FunctionType):
+                if name.isupper() or isinstance(mistaken[name], FunctionType | type):
                     patch.setattr(module, name, mistaken[name])
             for user, name in USERS:
                 if name in mistaken and hasattr(module, name):
