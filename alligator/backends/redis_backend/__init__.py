@@ -34,7 +34,7 @@ from ..base import (
     Step,
     WorkerInfo,
 )
-from ..limits import EACH, MOST_KEYS
+from ..limits import EACH
 from ..stats import COUNTERS, SAMPLE_SECONDS, SAMPLES, read_numbers
 from .checks import configuration_warnings
 from .commits import LINES, TASKS, Pusher
@@ -284,7 +284,7 @@ class Client(Schedules, base.Client):
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
         cursor, words, key = "0", list[str](), f"{self._prefix}{queue_name}:klim"
         while True:
-            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", MOST_KEYS)
+            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", "1000")
             words += some
             if cursor == "0":
                 return read_key_limits(words)
