@@ -51,6 +51,7 @@ LAYERS: list[dict[str, str]] = [
             "locmem_backend.dead_tasks locmem_backend.entry locmem_backend.keys "
             "locmem_backend.limits locmem_backend.listing locmem_backend.queue "
             "locmem_backend.replaced locmem_backend.samples locmem_backend.schedules "
+            "locmem_backend.waiting "
             "pending_aborts postgres_backend postgres_backend.checks postgres_backend.codec "
             "postgres_backend.commits postgres_backend.dsn postgres_backend.errors "
             "postgres_backend.event_loop postgres_backend.marks postgres_backend.outcomes "
@@ -64,7 +65,8 @@ LAYERS: list[dict[str, str]] = [
             "redis_backend.topology schedules shared_database sqlite_backend "
             "sqlite_backend.batches sqlite_backend.clock sqlite_backend.database "
             "sqlite_backend.dsn sqlite_backend.errors sqlite_backend.files "
-            "sqlite_backend.forks sqlite_backend.keys sqlite_backend.limits "
+            "sqlite_backend.forks sqlite_backend.key_limits sqlite_backend.keys "
+            "sqlite_backend.limits sqlite_backend.lines "
             "sqlite_backend.measures sqlite_backend.migration sqlite_backend.replaced "
             "sqlite_backend.schedules sqlite_backend.schema sqlite_backend.tables "
             "sqlite_backend.wakeup sqlite_backend.writes sqs_backend sqs_backend.checks "
@@ -76,7 +78,7 @@ LAYERS: list[dict[str, str]] = [
         ),
     },
     {
-        "tasks": "decisions follow_ups stored_options times unique",
+        "tasks": "decisions follow_ups limit_keys routing stored_options times unique",
         "utils": "",
     },
     {

@@ -177,27 +177,18 @@ def test_delay_of_a_kept_task_counts_from_the_call(gator: Gator, store: Store) -
     assert (stats.ready, stats.scheduled) == (1, 1)
 
 
-def test_kept_task_has_its_priority_and_its_key(gator: Gator, store: Store) -> None:
+def test_kept_task_has_its_priority_and_its_keys(gator: Gator, store: Store) -> None:
     gator.options(task_id="a", priority="low").task(add, 1, 2)
-    gator.options(task_id="b").task(add, 1, 2)
+    for task_id in ("b", "d"):
+        gator.options(task_id=task_id, limit_key="x").task(add, 1, 2)
     gator.options(task_id="c", priority="high", unique="k").task(add, 1, 2)
     store.away = False
 
     eventually(lambda: depth(gator) == 0)
 
     gator.options(unique="k").task(add, 1, 2)
+    gator.limit(at_once=1, limit_key="x")
     assert [lease.task_id for lease in gator.client.reserve("all", limit=4)] == ["c", "b", "a"]
-
-
-def test_kept_task_has_its_limit_key(gator: Gator, store: Store) -> None:
-    for key in ("x", "x", "y"):
-        gator.options(limit_key=key, headers={"key": key}).task(add, 1, 2)
-    store.away = False
-
-    eventually(lambda: depth(gator) == 0)
-
-    found = [lease.data for lease in gator.client.reserve("all", limit=4)]
-    assert [each.split('"key":"')[1][0] for each in found] == ["x", "y", "x"]
 
 
 def test_commit_that_the_store_rejects_is_not_kept(gator: Gator, store: Store) -> None:

@@ -1,9 +1,23 @@
 """Mistakes in how the stores keep limit keys: lines of tasks, their turns, and limits of keys."""
 
+from alligator.backends.base import Client
 from tests.backends.contract import test_limit_keys
+from tests.backends.contract.test_limits import step_often
 from tests.faults.mutant import Mutant
 
 ENDED = test_limit_keys.test_every_outcome_frees_a_place_of_its_key
+
+
+def removed(client: Client) -> None:
+    """Check that the line of a key goes on when its limit is removed."""
+    test_limit_keys.enqueue(client, "a0", "a1")
+    client.limit("mail", test_limit_keys.ONE, "a")
+    assert step_often(client) == ["a0"]
+
+    client.limit("mail", None, "a")
+
+    assert step_often(client) == ["a1"]
+
 
 LINE_MUTANTS = [
     Mutant(
@@ -171,17 +185,117 @@ LINE_MUTANTS = [
         "limit_key.lua",
         "if limit_key ~= '*' then",
         "if false then",
-        lambda client: removed(client),
+        removed,
+    ),
+    Mutant(
+        "a line stays where it is after its turn",
+        "sqlite_backend/lines.py",
+        "UPDATE line SET turn = ? WHERE",
+        "UPDATE line SET turn = min(turn, ?) WHERE",
+        test_limit_keys.test_keys_of_a_queue_take_turns,
+    ),
+    Mutant(
+        "tasks without a key have no turns",
+        "sqlite_backend/lines.py",
+        "return bool(last < turn)",
+        "return False",
+        test_limit_keys.test_tasks_without_a_key_are_not_held_up,
+    ),
+    Mutant(
+        "tasks without a key have all turns",
+        "sqlite_backend/lines.py",
+        "return bool(last < turn)",
+        "return True",
+        test_limit_keys.test_tasks_without_a_key_have_turns_like_one_key,
+    ),
+    Mutant(
+        "tasks without a key go before those of a higher priority",
+        "sqlite_backend/lines.py",
+        "return own < rank",
+        "return True",
+        test_limit_keys.test_highest_priority_goes_first_whatever_the_keys,
+    ),
+    Mutant(
+        "the limit of a key is ignored",
+        "sqlite_backend/lines.py",
+        "if until <= self._now:",
+        "if True:",
+        test_limit_keys.test_no_more_tasks_of_a_key_run_at_once_than_its_limit,
+    ),
+    Mutant(
+        "a step takes two tasks of a key with a limit",
+        "sqlite_backend/lines.py",
+        "self._execute(REST, (self._name, key))",
+        "pass",
+        test_limit_keys.test_step_reserves_one_task_of_a_key_with_a_limit,
+    ),
+    Mutant(
+        "a task with a key was never alone",
+        "sqlite_backend/lines.py",
+        "if is_alone and self._taken_in_line is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "the limit of each key is ignored",
+        "sqlite_backend/key_limits.py",
+        "key IN (?, '*')",
+        "key IN (?, '')",
+        test_limit_keys.test_limit_of_each_key_is_for_those_without_one_of_their_own,
+    ),
+    Mutant(
+        "the limit of each key goes before that of the key",
+        "sqlite_backend/key_limits.py",
+        "ORDER BY key = '*' LIMIT 1",
+        "ORDER BY key <> '*' LIMIT 1",
+        test_limit_keys.test_limit_of_each_key_is_for_those_without_one_of_their_own,
+    ),
+    Mutant(
+        "a removed limit of each key holds lines back",
+        "sqlite_backend/key_limits.py",
+        "? IN (key, '*')",
+        "? IN (key, '')",
+        test_limit_keys.test_limit_of_each_key_is_for_those_without_one_of_their_own,
+    ),
+    Mutant(
+        "a start of a key is not recorded",
+        "sqlite_backend/key_limits.py",
+        "self._execute(BEGIN, (self._name, key, last + 1, *times))",
+        "pass",
+        test_limit_keys.test_no_more_tasks_of_a_key_begin_than_its_limit,
+    ),
+    Mutant(
+        "an ack opens no line",
+        "sqlite_backend/tables.py",
+        "WHEN OLD.limit_key IS NOT NULL AND OLD.state = 'leased' BEGIN",
+        "WHEN OLD.limit_key IS NOT NULL AND OLD.state = 'none' BEGIN",
+        lambda client: ENDED(client, "ack"),
+    ),
+    Mutant(
+        "a lost lease opens no line",
+        "sqlite_backend/tables.py",
+        "AND OLD.state = 'leased' AND NEW.state <> 'leased'",
+        "AND OLD.state = 'leased' AND NEW.state <> 'leased' AND NEW.lost = OLD.lost",
+        test_limit_keys.test_place_of_a_key_is_free_when_the_lease_of_a_lost_worker_ends,
+    ),
+    Mutant(
+        "a released task joins no line",
+        "sqlite_backend/tables.py",
+        "CREATE TRIGGER task_is_ready AFTER UPDATE OF state ON task",
+        "CREATE TRIGGER task_is_ready AFTER UPDATE OF replaced_by ON task",
+        lambda client: test_limit_keys.test_task_returns_to_its_line(client, "release"),
+    ),
+    Mutant(
+        "a follow-up loses its key",
+        "sqlite_backend/batches.py",
+        "with_numbers(data, *row), level, key)",
+        "with_numbers(data, *row), level, None)",
+        test_limit_keys.test_follow_up_keeps_its_key,
+    ),
+    Mutant(
+        "a task in a line is never the oldest",
+        "sqlite_backend/schema.py",
+        "            {IN_LINES},\n",
+        "",
+        test_limit_keys.test_tasks_with_keys_are_counted_listed_and_found,
     ),
 ]
-
-
-def removed(client: test_limit_keys.Client) -> None:
-    """Check that the line of a key goes on when its limit is removed."""
-    test_limit_keys.enqueue(client, "a0", "a1")
-    client.limit("mail", test_limit_keys.ONE, "a")
-    assert test_limit_keys.step_often(client) == ["a0"]
-
-    client.limit("mail", None, "a")
-
-    assert test_limit_keys.step_often(client) == ["a1"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha1
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +12,17 @@ import pytest
 from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client
 from alligator.backends.redis_backend import commits as redis_commits
-from alligator.backends.sqlite_backend import batches, keys, limits, replaced, schema, writes
+from alligator.backends.sqlite_backend import (
+    batches,
+    key_limits,
+    keys,
+    limits,
+    lines,
+    replaced,
+    schema,
+    tables,
+    writes,
+)
 from tests.backends.test_model import compare
 
 Judge = Callable[[Client], object]
@@ -45,11 +55,20 @@ MODULES: dict[str, ModuleType] = {
     "sqlite_backend/writes.py": writes,
     "sqlite_backend/keys.py": keys,
     "sqlite_backend/limits.py": limits,
+    "sqlite_backend/key_limits.py": key_limits,
+    "sqlite_backend/lines.py": lines,
+    "sqlite_backend/tables.py": tables,
     "sqlite_backend/batches.py": batches,
     "sqlite_backend/replaced.py": replaced,
     "sqlite_backend/schema.py": schema,
 }
 """The files that are Python."""
+
+USERS: list[tuple[ModuleType, str]] = [
+    *((sqlite_backend, "WriteTransaction"), (writes, "Turns"), (schema, "VERSIONS")),
+    (redis_backend, "Pusher"),
+]
+"""The modules that have imported a name from one of these."""
 
 
 @contextmanager
@@ -71,11 +90,11 @@ def applied(mutant: Mutant) -> Iterator[None]:
             }
             exec(changed(mutant, Path(module.__file__).read_text("utf-8")), mistaken)
             for name in mistaken.keys() & vars(module).keys():
-                if name.isupper():
+                if name.isupper() or isinstance(mistaken[name], FunctionType | type):
                     patch.setattr(module, name, mistaken[name])
-            for backend, name in ((sqlite_backend, "WriteTransaction"), (redis_backend, "Pusher")):
+            for user, name in USERS:
                 if name in mistaken and hasattr(module, name):
-                    patch.setattr(backend, name, mistaken[name])
+                    patch.setattr(user, name, mistaken[name])
         yield
 
 

@@ -363,8 +363,8 @@ MUTANTS = [
     Mutant(
         "the priority is not stored",
         "sqlite_backend/writes.py",
-        "data, level))",
-        "data, 0))",
+        "data, level, key))",
+        "data, 0, key))",
     ),
     Mutant(
         "a task loses its priority when it returns",
@@ -415,14 +415,14 @@ MUTANTS = [
     ),
     Mutant(
         "a suspect goes after others",
-        "sqlite_backend/writes.py",
-        "if is_suspect and (leases or not is_first):",
+        "sqlite_backend/lines.py",
+        "if is_suspect and leases:",
         "if False:",
         lambda client: test_suspects.test_suspect_is_leased_alone_across_queues(client),
     ),
     Mutant(
         "others go after a suspect",
-        "sqlite_backend/writes.py",
+        "sqlite_backend/lines.py",
         "            if is_suspect:\n",
         "            if False:\n",
         lambda client: test_suspects.test_suspect_that_was_not_started_remains_a_suspect(client),
@@ -483,8 +483,8 @@ MUTANTS = [
     Mutant(
         "the other way round",
         "sqlite_backend/schema.py",
-        "lost > 0 FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq LIMIT ?",
-        "lost > 0 FROM task\n    WHERE queue = ? AND state = 'ready' ORDER BY at, seq DESC LIMIT ?",
+        "AND at < {OF_LINES} ORDER BY at, seq LIMIT ?",
+        "AND at < {OF_LINES} ORDER BY at, seq DESC LIMIT ?",
     ),
     Mutant("a key is not looked at", "push.lua", "call('HGET', queue .. ':uniq', unique)", "nil"),
     Mutant(

@@ -15,6 +15,8 @@ class Limiter:
         self.limit: Limit = limit
         self._begun: deque[float] = deque()
         """When the last tasks began; so many as the limit lets begin within its time."""
+        self._counts_until = -inf
+        """Until when the last one counts, by the limit that it had."""
         if limit.starts is not None and before is not None:
             self._begun.extend(before._begun)
 
@@ -23,6 +25,7 @@ class Limiter:
         starts = self.limit.starts
         if starts is not None:
             self._begun.append(now)
+            self._counts_until = now + self.limit.seconds
             while len(self._begun) > starts:
                 self._begun.popleft()
 
@@ -37,7 +40,7 @@ class Limiter:
 
     def is_over(self, now: float) -> bool:
         """Return whether its starts count no more."""
-        return not self._begun or self._begun[-1] + self.limit.seconds <= now
+        return self._counts_until <= now
 
 
 class KeyLimits:

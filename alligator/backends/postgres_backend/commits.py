@@ -256,7 +256,8 @@ def pack_keys(messages: Sequence[Message]) -> str | None:
 
 
 def _pack_key(message: Message) -> tuple[object, ...] | None:
-    unique, keys = message.unique, (None,) * 4
+    unique = message.unique
+    keys: tuple[object, ...] = (None,) * 4
     if unique is not None and not message.follows:
         keys = (*unique[:2], bounded(unique.seconds), unique.replace)
     elif not message.follows and message.limit_key is None:

@@ -66,6 +66,11 @@ class SharedDatabase:
         return ""
 
     def enqueue(self, identity: str, messages: Sequence[Message]) -> Query:
+        # In one order in all transactions: see `push` in the SQL.
+        ordered = sorted(
+            enumerate(messages, 1),
+            key=lambda each: (each[1].queue_name.encode(), each[1].task_id.encode()),
+        )
         # In base64, the payload does not depend on the encoding of the database.
         tasks = [
             (
@@ -77,9 +82,8 @@ class SharedDatabase:
                 message.priority,
                 *_keys_of(message),
             )
-            for place, message in enumerate(messages, 1)
+            for place, message in ordered
         ]
-        tasks.sort(key=lambda task: (task[1].encode(), task[2].encode()))  # see `push` in the SQL
         has_keys = any(message.unique or message.follows for message in messages)
         sql = f"SELECT {self._schema}.enqueue{'_with_keys' if has_keys else ''}(?, ?)"
         return Query(sql, (identity, json.dumps(tasks, separators=(",", ":"))))
@@ -111,10 +115,10 @@ class SharedDatabase:
         return [number - 1 for number in unfinished]
 
 
-def _keys_of(message: Message) -> tuple[object, ...]:
+def _keys_of(message: Message) -> tuple[str | float | None, ...]:
     """Return what follows the other elements of a task; see `read_tasks` in the SQL."""
     if message.follows:
-        keys: tuple[object, ...] = (None, None, None, None, True)
+        keys: tuple[str | float | None, ...] = (None, None, None, None, True)
     else:
         keys = tuple(message.unique or ())
     if message.limit_key is None:

@@ -45,7 +45,7 @@ REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyL
 
 LINES = ("priorities", "lines")
 TASKS = (*LINES, "tasks")
-"""The parts of scripts that add or remove tasks, without and with those that find them by ids and leases."""
+"""The parts of scripts that add or remove tasks; the second ones find them by ids and leases, too."""
 
 PUSH, ABORT = Script("push", *TASKS, "batches"), Script("abort", *TASKS, "unique")
 FOLLOW = Script("follow", *TASKS, "batches", "follow_begin", "push")

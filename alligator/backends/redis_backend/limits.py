@@ -6,7 +6,7 @@ from typing import Any
 
 from ...constants import MAX_TASKS
 from ..base import Limit
-from ..limits import EACH, MOST_KEYS, LimitStore
+from ..limits import EACH, LimitStore
 from .commits import LINES
 from .connection import Connections
 from .outcomes import microseconds, pack_limit
@@ -34,16 +34,15 @@ class Limits(LimitStore):
             self._apply(LIMIT, keys, [packed, queue_name])
             return
         self._apply(LIMIT_KEY, keys, [limit_key, packed, queue_name])
-        looked = 0
-        while limit_key == EACH and (
-            more := int(self._apply(REOPEN, keys[:1], [looked, MAX_TASKS]))
-        ):
+        looked, more = 0, limit_key == EACH
+        while more:
+            more = self._apply(REOPEN, keys[:1], [looked, MAX_TASKS])
             looked += more
 
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
         cursor, words, key = "0", list[str](), f"{self._prefix}{queue_name}:klim"
         while True:
-            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", str(MOST_KEYS))
+            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", "1000")
             words += some
             if cursor == "0":
                 return read_key_limits(words)

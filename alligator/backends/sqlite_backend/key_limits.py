@@ -16,6 +16,8 @@ LIMITS = """
     FROM key_limit WHERE queue = ? ORDER BY key LIMIT ?
 """
 
+HAS_LIMITS = "SELECT EXISTS (SELECT 1 FROM key_limit WHERE queue = ?)"
+
 LIMIT_OF = """
     SELECT CAST(at_once AS INTEGER), CAST(starts AS INTEGER), CAST(span AS INTEGER)
     FROM key_limit WHERE queue = ? AND key IN (?, '*') ORDER BY key = '*' LIMIT 1
@@ -41,10 +43,10 @@ FIND_START = """
 
 BEGIN = "INSERT INTO key_begun (queue, key, number, at, gone) VALUES (?, ?, ?, ?, ?)"
 
-# A few at a time: more than are added.
+# More than most steps add, but few enough that other writers need not wait.
 FORGET_STARTS = """
     DELETE FROM key_begun WHERE (queue, key, number) IN (
-        SELECT queue, key, number FROM key_begun WHERE gone <= ? ORDER BY gone LIMIT 10
+        SELECT queue, key, number FROM key_begun WHERE gone <= ? ORDER BY gone LIMIT 100
     )
 """
 
@@ -64,28 +66,43 @@ def set_limit(execute: Execute, name: str, limit: Limit | None, key: str) -> Non
     execute(OPEN, (name, key))
 
 
-def begins(execute: Execute, name: str, key: str, now: int) -> int:
-    """Return until when no task of *key* may begin: *now* if one may; `NO_END` until a lease ends."""
-    at_once, starts, span = execute(LIMIT_OF, (name, key)).fetchone() or (None, None, 0)
-    if at_once is not None and (
-        execute(COUNT_LEASED, (name, key, at_once)).fetchone()[0] >= at_once
-    ):
-        return NO_END
-    if starts is None:
-        return now
-    (last,) = execute(LAST_START, (name, key)).fetchone()
-    (began,) = execute(FIND_START, (name, key, last + 1 - starts)).fetchone() or (now - span,)
-    return int(began) + int(span)
+class KeyLimits:
+    """The limits of the keys of a queue, in one step."""
 
+    def __init__(self, execute: Execute, name: str, now: int) -> None:
+        self._execute, self._name, self._now = execute, name, now
+        self._has_limits: bool = execute(HAS_LIMITS, (name,)).fetchone()[0]
+        if self._has_limits:
+            execute(FORGET_STARTS, (now,))
 
-def begin(execute: Execute, name: str, key: str, now: int) -> bool:
-    """Record that a task of *key* begins; return whether the key has a limit."""
-    row = execute(LIMIT_OF, (name, key)).fetchone()
-    if row is None:
-        return False
-    _, starts, span = row
-    if starts is not None:
-        (last,) = execute(LAST_START, (name, key)).fetchone()
-        execute(BEGIN, (name, key, last + 1, now, now + span))
-        execute(FORGET_STARTS, (now,))
-    return True
+    def _limit_of(self, key: str) -> tuple[int | None, int | None, int] | None:
+        if not self._has_limits:
+            return None
+        row: tuple[int | None, int | None, int] | None
+        row = self._execute(LIMIT_OF, (self._name, key)).fetchone()
+        return row
+
+    def begins(self, key: str) -> int:
+        """Return until when no task of *key* may begin: now if one may; `NO_END` until a lease ends."""
+        at_once, starts, span = self._limit_of(key) or (None, None, 0)
+        if at_once is not None:
+            leased = self._execute(COUNT_LEASED, (self._name, key, at_once)).fetchone()[0]
+            if leased >= at_once:
+                return NO_END
+        if starts is None:
+            return self._now
+        (last,) = self._execute(LAST_START, (self._name, key)).fetchone()
+        row = self._execute(FIND_START, (self._name, key, last + 1 - starts)).fetchone()
+        return self._now if row is None else int(row[0]) + span
+
+    def begin(self, key: str) -> bool:
+        """Record that a task of *key* begins; return whether the key has a limit."""
+        limit = self._limit_of(key)
+        if limit is None:
+            return False
+        _, starts, span = limit
+        if starts is not None:
+            (last,) = self._execute(LAST_START, (self._name, key)).fetchone()
+            times = self._now, self._now + span
+            self._execute(BEGIN, (self._name, key, last + 1, *times))
+        return True

@@ -51,15 +51,14 @@ BLOCK = "UPDATE line SET until = ? WHERE queue = ? AND rank = ? AND key = ?"
 
 REMOVE = "DELETE FROM line WHERE queue = ? AND rank = ? AND key = ?"
 
-TAKE_TURN = "UPDATE clock SET line = line + 1"
+LAST_TURN = "SELECT line FROM clock"
 
-TO_THE_END = """
-    UPDATE line SET turn = (SELECT line FROM clock) WHERE queue = ? AND rank = ? AND key = ?
-"""
+SET_LAST_TURN = "UPDATE clock SET line = ?"
+
+TO_THE_END = "UPDATE line SET turn = ? WHERE queue = ? AND rank = ? AND key = ?"
 
 PLAIN_TO_THE_END = f"""
-    REPLACE INTO line (queue, rank, key, turn, until)
-    VALUES (?, ?, '', (SELECT line FROM clock), {PLAIN})
+    REPLACE INTO line (turn, queue, rank, key, until) VALUES (?, ?, ?, '', {PLAIN})
 """  # noqa: S608 - our own number
 
 PLAIN_TURN = "SELECT turn FROM line WHERE queue = ? AND rank = ? AND key = ''"
@@ -68,7 +67,8 @@ TAKE = "UPDATE task SET state = 'leased', at = ?, token = ?, alone = 0 WHERE seq
 
 SET_ALONE = "UPDATE task SET alone = 1 WHERE seq = ?"
 
-REST = f"UPDATE line SET until = {RESTS} WHERE queue = ? AND key = ? AND until = 0"  # noqa: S608
+# The + keeps SQLite from looking at all lines that have turns.
+REST = f"UPDATE line SET until = {RESTS} WHERE queue = ? AND key = ? AND +until = 0"  # noqa: S608
 
 END_REST = f"UPDATE line SET until = 0 WHERE queue = ? AND until = {RESTS}"  # noqa: S608
 
@@ -94,8 +94,12 @@ class Turns:
         """The row number of its task."""
         self._taken_in_line: int | None = None
         """That of the last task with a key that was taken."""
+        self._turn = 0
+        """The number of the last turn."""
         if self._has_lines:
             execute(OPEN_IN_TIME, (name, now))
+            (self._turn,) = execute(LAST_TURN).fetchone()
+            self._limits = key_limits.KeyLimits(execute, name, now)
 
     def reserve(self, limit: int, leases: list[Lease]) -> bool:
         """Add up to *limit* to *leases*; return whether the step may continue with the next queue.
@@ -128,7 +132,7 @@ class Turns:
             if row is None:
                 self._execute(REMOVE, (self._name, rank, key))
                 continue
-            until = key_limits.begins(self._execute, self._name, key, self._now)
+            until = self._limits.begins(key)
             if until <= self._now:
                 self._line, self._seq = (rank, key), row[0]
                 return row
@@ -151,19 +155,18 @@ class Turns:
     def _take(self) -> None:
         """Take the task that `_next` has returned; its line goes to the end."""
         self.taken += 1
-        if self._has_lines:
-            self._execute(TAKE_TURN)
+        self._turn += 1
         if self._line is None:
             rank = self._plain.popleft()[-1]
             self._plain_taken += 1
             if self._has_lines:
-                self._execute(PLAIN_TO_THE_END, (self._name, rank))
+                self._execute(PLAIN_TO_THE_END, (self._turn, self._name, rank))
             return
         rank, key = self._line
-        self._execute(TO_THE_END, (self._name, rank, key))
+        self._execute(TO_THE_END, (self._turn, self._name, rank, key))
         self._execute(TAKE, (*self._lease, self._seq))
         self._taken_in_line = self._seq
-        if key_limits.begin(self._execute, self._name, key, self._now):
+        if self._limits.begin(key):
             self._execute(REST, (self._name, key))
             self.wakes = True
 
@@ -171,7 +174,8 @@ class Turns:
         """Write what is not written yet; *is_alone* if the step has taken one task in all."""
         if self._plain_taken:
             self._execute(sql.TAKE_READY, (*self._lease, is_alone, self._name, self._plain_taken))
-        if self._has_lines:
+        if self._has_lines and self.taken:
             self._execute(END_REST, (self._name,))
+            self._execute(SET_LAST_TURN, (self._turn,))
         if is_alone and self._taken_in_line is not None:
             self._execute(SET_ALONE, (self._taken_in_line,))

@@ -159,6 +159,28 @@ def test_file_of_version_6_gets_priorities_and_is_drained(tmp_path: Path) -> Non
     assert version(path) == KNOWN
 
 
+def test_file_of_version_10_gets_lines(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with (
+        closing(Database(str(path), schema.VERSIONS[:10], timeout=1.0)) as database,
+        database.write(durable=True) as connection,
+    ):
+        connection.execute(schema.COUNT, ("all", 2, 0, 1, *[0] * (len(schema.COUNTS) - 3)))
+        connection.executemany(
+            "INSERT INTO task (queue, id, state, at, due, data) VALUES ('all', ?, ?, 1, 1, 'data')",
+            [("a", "ready"), ("b", "ready"), ("c", "leased")],
+        )
+
+    with closing(Client(f"sqlite://{path}")) as client:
+        client.push_many([Message("all", f"t{n}", "data", limit_key="t") for n in range(2)])
+        found = [lease.task_id for _ in range(3) for lease in client.reserve("all", limit=9)]
+        stats = client.stats("all")
+
+    assert found == ["a", "t0", "b", "t1", "c"]
+    assert (stats.ready, stats.leased) == (0, 5)
+    assert version(path) == KNOWN
+
+
 def test_file_of_version_8_gets_limits(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     with (

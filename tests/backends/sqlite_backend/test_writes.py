@@ -55,12 +55,14 @@ def test_clock_that_is_set_back_lengthens_no_pause_and_keeps_no_schedule(
     assert client.schedules() == []
 
 
+@pytest.mark.parametrize("key", [None, "t"])
 def test_clock_that_is_set_back_lengthens_the_time_of_no_limit(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
-    client.push_many([Message("mail", "a", "1"), Message("mail", "b", "2")])
-    client.limit("mail", Limit(starts=1, seconds=60))
+    client.push_many([Message("mail", name, "1", limit_key=key) for name in "ab"])
+    client.limit("mail", Limit(starts=1, seconds=60), key)
     client.ack(client.reserve("mail")[0])
+    assert not client.reserve("mail")
 
     monkeypatch.setattr(clock, "time", lambda: time.time() - HOUR)
     client.push("other", "c", "3")

@@ -50,5 +50,5 @@ def with_waiting(waiting: int, calls: int) -> dict[str, float]:
     return crowd.with_waiting(gator, waiting, calls)
 
 
-def steps_of_one(waiting: int, calls: int, limited: bool) -> float:
-    return crowd.steps_of_one(gator, waiting, calls, limited)
+def steps_of_one(waiting: int, calls: int, limited: bool, keys: int) -> float:
+    return crowd.steps_of_one(gator, waiting, calls, limited=limited, keys=keys)

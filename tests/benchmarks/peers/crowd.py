@@ -2,13 +2,21 @@
 
 import time
 from collections.abc import Callable
+from itertools import count, islice
+from typing import Final
 
 from alligator import Gator
-from alligator.backends.base import Outcome
-from alligator.constants import MAX_TASKS
+from alligator.backends.base import Limit, Message, Outcome
+from alligator.backends.limits import EACH
 from alligator.monitoring.health import Health
 from alligator.monitoring.stats import measure
 from tests.benchmarks.peers.counting import tick
+
+AT_ONCE: Final = 100
+"""How many tasks a push has: few, because it has two seconds, also on a busy machine."""
+
+DATA: Final = "x" * 200
+"""A payload, which nothing reads."""
 
 
 def with_waiting(gator: Gator, crowd: int, calls: int) -> dict[str, float]:
@@ -39,25 +47,37 @@ def with_waiting(gator: Gator, crowd: int, calls: int) -> dict[str, float]:
     }
 
 
-def steps_of_one(gator: Gator, crowd: int, calls: int, limited: bool) -> float:
+def steps_of_one(gator: Gator, crowd: int, calls: int, *, limited: bool, keys: int) -> float:
     """Time steps that reserve one of about *crowd* tasks and ack the last one: µs of a call."""
-    _fill(gator, crowd)
+    client = gator.client
+    numbers = count()
+
+    def push_some(n: int) -> None:
+        client.push_many([_message(number, keys) for number in islice(numbers, n)])
+
+    for start in range(0, crowd, AT_ONCE):
+        push_some(min(AT_ONCE, crowd - start))
     if limited:
-        gator.limit(at_once=100, per_minute=100_000)
+        client.limit("bench", Limit(100, 100_000, 60.0), EACH if keys else None)
     spent = 0.0
     done: list[Outcome] = []
     for _ in range(calls):
         began = time.perf_counter()
-        step = gator.client.step(["bench"], 1, outcomes=done)
+        step = client.step(["bench"], 1, outcomes=done)
         spent += time.perf_counter() - began
         done = [Outcome("ack", lease) for lease in step.leases]
-        push(gator, 1)  # not timed: as many wait as before
+        push_some(1)  # not timed: as many wait as before
     return spent / calls * 1e6
 
 
+def _message(number: int, keys: int) -> Message:
+    limit_key = f"tenant-{number % keys}" if keys else None
+    return Message("bench", f"task-{number}", DATA, limit_key=limit_key)
+
+
 def _fill(gator: Gator, crowd: int) -> None:
-    for start in range(0, crowd, MAX_TASKS):
-        push(gator, min(MAX_TASKS, crowd - start))
+    for start in range(0, crowd, AT_ONCE):
+        push(gator, min(AT_ONCE, crowd - start))
 
 
 def push(gator: Gator, n: int) -> None:

@@ -539,6 +539,9 @@ BEGIN
         RETURN;
     END IF;
     COMMIT;
+    IF p_keys IS NOT NULL THEN
+        PERFORM {s}.place_pushed(p_queues);
+    END IF;
     IF p_queues[1] = p_queues[cardinality(p_queues)] THEN  -- they are sorted: it is one queue
         PERFORM {s}.wake(p_queues[1], cardinality(p_ids));
     ELSE
@@ -792,6 +795,7 @@ BEGIN
         SELECT w.queue, sum(w.number) FROM unnest(p_of, p_queues, p_numbers) AS w(of, queue, number)
         WHERE w.of <> ALL (v_open) GROUP BY w.queue
     LOOP
+        PERFORM {s}.place_pushed(ARRAY[v_queue]);
         PERFORM {s}.wake(v_queue, v_number);
     END LOOP;
     RETURN v_open;
@@ -861,7 +865,7 @@ END $$;
 -- return these queues. Locks of rows would be writes. In one order in all transactions, and after the locks
 -- of tasks that may wait: so no two wait in a circle.
 CREATE FUNCTION {s}.lock_queues(p_queues text[], OUT o_limited text[], OUT o_lined text[])
-LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_queue text;
 BEGIN
@@ -906,8 +910,7 @@ END $$;
 -- Record that a task begins, of a queue or a limit key of which so many may begin. Call it after `lock_queues`.
 CREATE FUNCTION {s}.begin_task(
     p_queue text, p_limit_key text, p_starts int, p_now timestamptz, p_over timestamptz
-) RETURNS void LANGUAGE plpgsql
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_number bigint;
 BEGIN
@@ -970,19 +973,29 @@ BEGIN
     PERFORM {s}.wake(p_queue, 1);
 END $$;
 
--- Lines.
+-- Lines. What a step calls has no settings of its own, because they take time: those of the step apply.
 
--- Record that the lines of a limit key have to be placed. Once in a row for each transaction is enough.
-CREATE FUNCTION {s}.change_line(p_queue text, p_limit_key text) RETURNS void LANGUAGE plpgsql AS $$
+-- Record that a line has to be placed. Once in a row for each transaction is enough.
+CREATE FUNCTION {s}.change_line(p_queue text, p_limit_key text, p_priority int)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_line text := concat_ws(chr(31), '{key}', p_queue, p_limit_key, p_priority);
 BEGIN
-    IF current_setting('alligator.changed_line', true) IS DISTINCT FROM
-        concat_ws(chr(31), '{key}', p_queue, p_limit_key)
-    THEN
-        INSERT INTO {s}.changed_line (queue, limit_key) VALUES (p_queue, p_limit_key);
+    IF current_setting('alligator.changed_line', true) IS DISTINCT FROM v_line THEN
+        INSERT INTO {s}.changed_line (queue, limit_key, priority)
+        VALUES (p_queue, p_limit_key, p_priority);
         IF NOT EXISTS (SELECT FROM {s}.lined_queue WHERE queue = p_queue) THEN
             INSERT INTO {s}.lined_queue (queue) VALUES (p_queue);
         END IF;
-        PERFORM set_config('alligator.changed_line', concat_ws(chr(31), '{key}', p_queue, p_limit_key), true);
+        PERFORM set_config('alligator.changed_line', v_line, true);
+    END IF;
+END $$;
+
+-- The lease of a task with a limit key has ended, so that another one may begin.
+CREATE FUNCTION {s}.free_place(p_queue text, p_limit_key text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '') THEN
+        PERFORM {s}.change_line(p_queue, p_limit_key, NULL);
     END IF;
 END $$;
 
@@ -990,56 +1003,75 @@ END $$;
 CREATE FUNCTION {s}.join_line() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.at := 'infinity';
-    PERFORM {s}.change_line(NEW.queue, NEW.limit_key);
+    PERFORM {s}.change_line(NEW.queue, NEW.limit_key, NEW.priority);
+    IF TG_OP = 'UPDATE' THEN
+        PERFORM {s}.free_place(NEW.queue, NEW.limit_key);
+    END IF;
     RETURN NEW;
 END $$;
 
 CREATE TRIGGER task_waits BEFORE INSERT OR UPDATE OF state ON {s}.task FOR EACH ROW
 WHEN (NEW.limit_key IS NOT NULL AND NEW.state = 'w') EXECUTE FUNCTION {s}.join_line();
 
--- The lease of a task with a limit key has ended, so that another one may begin.
-CREATE FUNCTION {s}.free_place() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION {s}.leave_line() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = OLD.queue AND limit_key > '') THEN
-        PERFORM {s}.change_line(OLD.queue, OLD.limit_key);
-    END IF;
+    PERFORM {s}.free_place(OLD.queue, OLD.limit_key);
     RETURN NULL;
 END $$;
 
 CREATE TRIGGER task_ended AFTER DELETE ON {s}.task FOR EACH ROW
-WHEN (OLD.limit_key IS NOT NULL AND OLD.state = 'l') EXECUTE FUNCTION {s}.free_place();
+WHEN (OLD.limit_key IS NOT NULL AND OLD.state = 'l') EXECUTE FUNCTION {s}.leave_line();
 CREATE TRIGGER task_died AFTER UPDATE OF state ON {s}.task FOR EACH ROW
-WHEN (OLD.limit_key IS NOT NULL AND NEW.state = 'd') EXECUTE FUNCTION {s}.free_place();
+WHEN (OLD.limit_key IS NOT NULL AND NEW.state = 'd') EXECUTE FUNCTION {s}.leave_line();
 
--- Place the lines of up to 200 changes. Call it, and what follows, after `lock_queues`.
-CREATE FUNCTION {s}.place_lines(p_queue text, p_now timestamptz) RETURNS void LANGUAGE plpgsql
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+-- Place the lines of up to so many changes. Call it, and what follows, after `lock_queues`.
+CREATE FUNCTION {s}.place_lines(p_queue text, p_now timestamptz, p_most int)
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_keys text[];
+    v_priorities smallint[];
 BEGIN
     WITH gone AS (
         DELETE FROM {s}.changed_line WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM {s}.changed_line WHERE queue = p_queue LIMIT 200))
-        RETURNING limit_key)
-    SELECT array_agg(DISTINCT limit_key) INTO v_keys FROM gone;
+            SELECT ctid FROM {s}.changed_line WHERE queue = p_queue LIMIT p_most))
+        RETURNING limit_key, priority),
+    changed AS (
+        SELECT DISTINCT g.limit_key, p.priority
+        FROM gone g, unnest(CASE WHEN g.priority IS NULL THEN '{1,0,-1}' ELSE ARRAY[g.priority] END) p(priority))
+    SELECT array_agg(limit_key), array_agg(priority) INTO v_keys, v_priorities FROM changed;
     IF v_keys IS NULL THEN
         RETURN;
     END IF;
     PERFORM set_config('alligator.changed_line', '', true);
     INSERT INTO {s}.line AS l (queue, limit_key, priority, at, seq)
-    SELECT p_queue, k.key, p.priority, greatest(h.due, p_now), h.seq
-    FROM unnest(v_keys) k(key) CROSS JOIN unnest('{1,0,-1}'::smallint[]) p(priority) CROSS JOIN LATERAL (
+    SELECT p_queue, k.key, k.priority, greatest(h.due, p_now), h.seq
+    FROM unnest(v_keys, v_priorities) k(key, priority) CROSS JOIN LATERAL (
         SELECT t.due, t.seq FROM {s}.task t
-        WHERE t.queue = p_queue AND t.limit_key = k.key AND t.state = 'w' AND t.priority = p.priority
+        WHERE t.queue = p_queue AND t.limit_key = k.key AND t.at = 'infinity' AND t.priority = k.priority
         ORDER BY t.due, t.seq LIMIT 1) h
     ON CONFLICT (queue, limit_key, priority) DO UPDATE SET at = excluded.at, seq = excluded.seq
     WHERE l.at > excluded.at;
 END $$;
 
+-- Place the lines of tasks that were queued in queues, so that no step has to, unless a step is under way.
+CREATE FUNCTION {s}.place_pushed(p_queues text[]) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_queue text;
+BEGIN
+    FOR v_queue IN
+        SELECT DISTINCT queue FROM {s}.lined_queue WHERE queue = ANY (p_queues) ORDER BY queue
+    LOOP
+        IF pg_try_advisory_xact_lock(hashtextextended('{key}.limit.' || v_queue, 0)) THEN
+            PERFORM set_config('synchronous_commit', 'off', true);
+            PERFORM {s}.place_lines(v_queue, clock_timestamp(), 1000);
+        END IF;
+    END LOOP;
+END $$;
+
 -- Return when the next task of a line may begin, at the earliest; NULL if there is none.
-CREATE FUNCTION {s}.next_turn(p_queue text) RETURNS timestamptz LANGUAGE plpgsql
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+CREATE FUNCTION {s}.next_turn(p_queue text) RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM {s}.changed_line WHERE queue = p_queue) THEN
         RETURN '-infinity';
@@ -1056,7 +1088,7 @@ END $$;
 CREATE FUNCTION {s}.key_limit(
     p_queue text, p_key text, p_now timestamptz, p_more int,
     OUT o_starts int, OUT o_seconds float8, OUT o_until timestamptz
-) LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+) LANGUAGE plpgsql AS $$
 DECLARE
     v_at_once int;
     v_began timestamptz;
@@ -1065,8 +1097,8 @@ BEGIN
     WHERE l.queue = p_queue AND l.limit_key IN (p_key, '*') ORDER BY l.limit_key <> p_key LIMIT 1;
     IF v_at_once <= p_more + (
         SELECT count(*) FROM (
-            SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.limit_key = p_key AND t.state = 'l'
-            LIMIT v_at_once) leased)
+            SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.limit_key = p_key
+                AND t.state <> 'w' AND t.state <> 'd' LIMIT v_at_once) leased)
     THEN
         o_until := 'infinity';
     ELSIF o_starts IS NOT NULL THEN
@@ -1084,7 +1116,7 @@ END $$;
 CREATE FUNCTION {s}.take_turns(
     p_queue text, p_most int, p_now timestamptz, p_is_first boolean,
     OUT o_tids tid[], OUT o_seqs bigint[], OUT o_first int, OUT o_changed text[]
-) LANGUAGE plpgsql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+) LANGUAGE plpgsql AS $$
 DECLARE
     v_has_limits boolean := EXISTS (
         SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '');
@@ -1096,6 +1128,7 @@ DECLARE
     v_plain_at timestamptz;
     n int;  -- the next of these
     v_lines {s}.line[];
+    v_places tid[];
     v_line {s}.line;
     i int;  -- the next of these
     v_is_over boolean;  -- whether all lines have had their turns
@@ -1134,11 +1167,11 @@ BEGIN
                 v_is_over := NOT v_has_moved;
                 v_has_moved := false;
                 i := 1;
-                v_lines := ARRAY(
-                    SELECT l FROM {s}.line l
+                SELECT coalesce(array_agg(f.l), '{}'), array_agg(f.place) INTO v_lines, v_places FROM (
+                    SELECT l, l.ctid AS place FROM {s}.line l
                     WHERE l.queue = p_queue AND l.priority = v_priority
                         AND l.at <= p_now + p_most * interval '1 us'
-                    ORDER BY l.at, l.seq LIMIT p_most - cardinality(o_tids) + cardinality(v_closed));
+                    ORDER BY l.at, l.seq LIMIT p_most - cardinality(o_tids) + cardinality(v_closed)) f;
             END IF;
             v_line := v_lines[i];
             IF n <= cardinality(v_plain) AND (v_line IS NULL OR v_plain_at <= v_line.at) THEN
@@ -1163,12 +1196,12 @@ BEGIN
             v_line.after_due := CASE WHEN v_line.step_at = p_now THEN v_line.after_due ELSE '-infinity' END;
             v_line.after_seq := CASE WHEN v_line.step_at = p_now THEN v_line.after_seq ELSE 0 END;
             SELECT ctid, due, seq, suspect INTO v_tid, v_due, v_seq, v_suspect FROM {s}.task
-            WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+            WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
                 AND priority = v_priority AND (due, seq) > (v_line.after_due, v_line.after_seq)
             ORDER BY due, seq LIMIT 1;
             IF v_tid IS NULL THEN
                 DELETE FROM {s}.line
-                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+                WHERE ctid = v_places[i - 1];
                 CONTINUE;
             END IF;
             v_seconds := NULL;
@@ -1181,7 +1214,7 @@ BEGIN
                 PERFORM FROM {s}.task WHERE ctid = v_tid AND state = 'w' FOR UPDATE SKIP LOCKED;
                 IF NOT FOUND THEN  -- a transaction of an application keeps it where it is
                     SELECT ctid, due, seq, suspect INTO v_tid, v_due, v_seq, v_suspect FROM {s}.task
-                    WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+                    WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
                         AND priority = v_priority AND (due, seq) > (v_due, v_seq) AND due <= p_now
                     ORDER BY due, seq LIMIT 1 FOR UPDATE SKIP LOCKED;
                     v_at := CASE WHEN v_tid IS NULL THEN p_now + interval '20 ms' END;
@@ -1189,7 +1222,7 @@ BEGIN
             END IF;
             IF v_at IS NOT NULL THEN
                 UPDATE {s}.line SET at = v_at
-                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+                WHERE ctid = v_places[i - 1];
                 CONTINUE;
             END IF;
             IF v_suspect THEN
@@ -1208,23 +1241,23 @@ BEGIN
                 FROM {s}.key_limit(p_queue, v_line.limit_key, p_now, 1);
             END IF;
             SELECT due, seq INTO v_next_due, v_next_seq FROM {s}.task
-            WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+            WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
                 AND priority = v_priority AND (due, seq) > (v_due, v_seq)
             ORDER BY due, seq LIMIT 1;
             IF v_next_seq IS NULL THEN  -- one that was passed over may be left
                 SELECT due, seq INTO v_next_due, v_next_seq FROM {s}.task
-                WHERE queue = p_queue AND limit_key = v_line.limit_key AND state = 'w'
+                WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
                     AND priority = v_priority AND ctid <> ALL (o_tids)
                 ORDER BY due, seq LIMIT 1;
                 v_at := greatest(v_at, p_now + interval '20 ms');
             END IF;
             IF v_next_seq IS NULL THEN
                 DELETE FROM {s}.line
-                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+                WHERE ctid = v_places[i - 1];
             ELSE
                 UPDATE {s}.line SET at = greatest(v_at, v_next_due), seq = v_next_seq, step_at = p_now,
                     after_due = v_due, after_seq = v_seq
-                WHERE queue = p_queue AND limit_key = v_line.limit_key AND priority = v_priority;
+                WHERE ctid = v_places[i - 1];
             END IF;
         END LOOP;
         IF n > 1 THEN
@@ -1468,7 +1501,7 @@ BEGIN
             SELECT n > v_done FROM generate_series(1, cardinality(v_settled)) n ORDER BY n), v_now);
     END IF;
     FOREACH v_queue IN ARRAY v_lined LOOP
-        PERFORM {s}.place_lines(v_queue, v_now);
+        PERFORM {s}.place_lines(v_queue, v_now, 100);
     END LOOP;
     IF p_limit > 0 THEN
         v_paused := ARRAY(SELECT queue FROM {s}.paused WHERE queue = ANY (p_queues) AND until > v_now);
@@ -1867,8 +1900,7 @@ BEGIN
                 least(
                     {s}.first_due(t.queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1),
                     (SELECT k.due FROM {s}.task k
-                    WHERE k.queue = t.queue AND k.limit_key IS NOT NULL AND k.state = 'w'
-                    ORDER BY k.due LIMIT 1)) AS oldest,
+                    WHERE k.queue || '' = t.queue AND k.at = 'infinity' ORDER BY k.due LIMIT 1)) AS oldest,
                 (SELECT p.until FROM {s}.paused p WHERE p.queue = t.queue) AS until
             FROM (
                 SELECT l.queue, sum(l.waiting)::bigint AS waiting, sum(l.delayed)::bigint AS delayed,

@@ -54,8 +54,12 @@ CREATE TABLE {s}.task (
 CREATE UNIQUE INDEX task_new ON {s}.task (id, queue) WHERE token = 0;
 CREATE INDEX task_leased ON {s}.task (id, queue) WHERE token <> 0;
 CREATE INDEX task_delayed ON {s}.task (queue, due) WHERE delayed AND state = 'w';
-CREATE INDEX task_line ON {s}.task (queue, limit_key, state, priority, due, seq) WHERE limit_key IS NOT NULL;
-CREATE INDEX task_lined ON {s}.task (queue, due) WHERE limit_key IS NOT NULL AND state = 'w';
+-- The tasks of a line, and the leases of a limit key. To find the oldest task there is an index that fits no
+-- search for these, which would read the tasks of other lines there.
+CREATE INDEX task_line ON {s}.task (queue, limit_key, priority, due, seq) WHERE at = 'infinity';
+CREATE INDEX task_busy ON {s}.task (queue, limit_key)
+WHERE limit_key IS NOT NULL AND state <> 'w' AND state <> 'd';
+CREATE INDEX task_lined ON {s}.task ((queue || ''), due) WHERE at = 'infinity';
 
 -- The tasks of a queue, priority and limit key that wait are a line, in the order of `due` and `seq`. `at` is
 -- when its next task may begin, infinite until a lease of the limit key ends; the line with the lowest one
@@ -79,11 +83,12 @@ CREATE TABLE {s}.line (
 );
 CREATE INDEX line_turn ON {s}.line (queue, priority, at, seq);
 
--- The limit keys whose lines the next step places, because a task has come, or a lease has ended. A row for
--- each time, so that no two transactions wait for the same one.
+-- The lines that have to be placed, because a task has come, or a lease of the limit key has ended: then the
+-- priority is NULL, and all are meant. A row for each time, so that no two transactions wait for the same one.
 CREATE TABLE {s}.changed_line (
     queue text COLLATE "C" NOT NULL,
-    limit_key text COLLATE "C" NOT NULL
+    limit_key text COLLATE "C" NOT NULL,
+    priority smallint
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0

@@ -1,0 +1,71 @@
+"""Limit keys in PostgreSQL: lines and transactions of an application, and what lines leave behind."""
+
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from alligator.backends.base import Limit, Message
+from alligator.backends.limits import EACH
+from alligator.backends.postgres_backend import Client
+from alligator.backends.shared_database import shared_database_of
+from tests.backends.postgres_backend.conftest import Query
+from tests.backends.postgres_backend.test_shared_database import names, write
+from tests.harness.postgres_servers import PostgresServer
+
+
+def lined(task_id: str, delay: float = 0.0) -> Message:
+    return Message("mail", task_id, "{}", delay, limit_key=task_id[0])
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_tasks_of_an_application_join_their_lines(
+    client: Client, server: PostgresServer, isolation: str
+) -> None:
+    database = shared_database_of(client)
+    assert database is not None
+    client.push_many([lined("a0"), lined("a1")])
+    with closing(psycopg.connect(server.dsn)) as application:
+        application.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}".encode())
+        written = write(database, application, lined("b0"), lined("b1"), lined("c0", 3600.0))
+        application.commit()
+
+    assert written is not None
+    assert names(client) == ["a0", "b0", "a1", "b1"]
+    assert client.stats("mail").scheduled == 1
+
+
+def test_line_goes_on_past_a_task_that_an_application_keeps(
+    client: Client, server: PostgresServer
+) -> None:
+    database = shared_database_of(client)
+    assert database is not None
+    client.push_many([lined("a0"), lined("a1")])
+    with closing(psycopg.connect(server.dsn)) as application:
+        written = write(database, application, lined("a0"))
+        assert written is not None
+        assert written.duplicates == [0]
+
+        assert names(client) == ["a1"]
+        assert 0 < client.step(["mail"], 1).pause < 1
+        application.rollback()
+
+    found: list[str] = []
+    while not found:
+        found = names(client)
+    assert found == ["a0"]
+
+
+def test_lines_without_tasks_leave_no_rows(client: Client, query: Query) -> None:
+    client.limit("mail", Limit(starts=100, seconds=0.001), EACH)
+    client.push_many([lined(f"{key}{n}") for key in "abc" for n in range(2)])
+    client.cancel("mail", "c1")
+    for _ in range(3):
+        for lease in client.reserve("mail", limit=9):
+            client.ack(lease)
+    client.step(["mail"], 1)
+
+    for table in ("task", "line", "changed_line"):
+        assert query(f"SELECT * FROM {{s}}.{table}") == []
+    client._call(client._statements.fold, [])
+    assert query("SELECT * FROM {s}.begun") == []
