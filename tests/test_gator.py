@@ -241,9 +241,21 @@ def test_waiting_task_can_be_canceled(gator: Gator, delay: float) -> None:
     assert gator.pop() is None
 
 
-def test_running_task_cannot_be_canceled(gator: Gator) -> None:
+def test_task_that_a_worker_has_can_be_canceled(gator: Gator) -> None:
     task = gator.task(add, 1, 2)
     gator.client.reserve("all")
+
+    canceled = gator.cancel(task.task_id)
+
+    assert canceled is not None
+    assert (canceled.status, canceled.was_running) == (CANCELED, True)
+    assert gator.cancel(task.task_id) is None
+
+
+def test_task_that_has_failed_cannot_be_canceled(gator: Gator) -> None:
+    task = gator.task(fail)
+    with pytest.raises(RuntimeError):
+        gator.pop()
 
     assert gator.cancel(task.task_id) is None
 

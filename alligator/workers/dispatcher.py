@@ -375,8 +375,8 @@ class Dispatcher(Reservations):
         if done.outcome.verdict == "release":
             done = bury_overdue(done, worker.unrunnable_after)
         self._outcomes.append(done.outcome)
-        is_canceled = lease in worker.lease_ends.canceled
-        if self.runner.is_stopping and not done.has_run and not is_canceled:
+        is_stopped = self.runner.is_stopping and not done.has_run
+        if is_stopped and lease not in worker.lease_ends.canceled:
             self.has_stopped_some = True
             log_unfinished(worker.log, lease)
             return

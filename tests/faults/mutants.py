@@ -727,6 +727,7 @@ MUTANTS = [
         "sqlite_backend/schema.py",
         "ORDER BY 1 DESC LIMIT 1",
         "ORDER BY 1 LIMIT 1",
+        test_canceling.test_last_of_several_leased_tasks_of_an_id_is_canceled,
     ),
     Mutant(
         "a canceled lease counts as one that waited",
