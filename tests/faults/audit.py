@@ -147,8 +147,10 @@ def audit(
     be neither confirmed nor undone in time: of its tasks, those that ran although they were
     rejected are only measured. A store that *forgets_reports* when it crashes keeps its tasks, but
     not the last leases and acks: a task may run again after an outage, and the store knows of no
-    lost lease. A web server that *spools* pushes a commit again that the store had accepted without
-    a reply, also if a worker has run its tasks since: the store then counts them twice.
+    lost lease. The push of a request that failed may be undone then although its tasks have run: the
+    store does not count them. A web server that *spools* pushes a commit again that the store had
+    accepted without a reply, also if a worker has run its tasks since: the store then counts them
+    twice.
     """
     runs, ended = audit_log.runs(), audit_log.ended()
     known = {*runs, *census}
@@ -197,7 +199,11 @@ def audit(
                 f"I3: {sum(again.values())} additional runs, {stats.lost} leases lost, "
                 f"{stats.retried} attempts failed"
             )
-        broken += _recount(census, stats, known, ended, pushed_again=unexplained if spools else 0)
+        pushed_again = unexplained if spools else 0
+        if forgets_reports:
+            undone = (audit_log.refused() | audit_log.unknown()) & ended - census.keys()
+            pushed_again = -min(len(undone), max(0, len(known) - stats.pushed))
+        broken += _recount(census, stats, known, ended, pushed_again=pushed_again)
     slow = [each for each in audit_log.answers if each.seconds > BUDGET_SECONDS + SLACK_SECONDS]
     if slow:
         worst = max(slow, key=lambda each: each.seconds)

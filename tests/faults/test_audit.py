@@ -75,3 +75,26 @@ def test_spooled_commit_may_be_pushed_again(
     )
 
     assert len(found.broken) == number, found.broken
+
+
+@pytest.mark.parametrize(
+    ("status", "forgets_reports", "counted", "number"),
+    [(503, True, 0, 0), (503, True, 1, 0), (503, False, 0, 2), (201, True, 0, 2)],
+)
+def test_push_may_be_undone_whose_lease_a_crash_has_forgotten(
+    tmp_path: Path, status: int, forgets_reports: bool, counted: int, number: int
+) -> None:
+    audit_log = AuditLog(tmp_path / "runs")
+    audit_log.ledger.write_text("begin a 1 1.0\nend a 1 1.1\n")
+    audit_log.answers.append(Answer(("a",), status))
+
+    found = audit(
+        audit_log,
+        {},
+        QueueStats(pushed=counted, succeeded=counted),
+        outages=1,
+        lossy=True,
+        forgets_reports=forgets_reports,
+    )
+
+    assert len(found.broken) == number, found.broken
