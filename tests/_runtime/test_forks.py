@@ -9,6 +9,7 @@ from threading import Event, Thread
 
 import pytest
 
+from alligator._runtime import forks
 from alligator._runtime.forks import register_fork_hooks, run_in_forked_child
 from alligator.backends.base import Message
 from alligator.backends.locmem_backend import Client
@@ -54,6 +55,17 @@ def test_function_is_called_only_in_the_child(
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert calls == []
+
+
+def test_process_id_is_that_of_the_child() -> None:
+    before = forks.pid
+
+    child = os.fork()
+    if not child:
+        os._exit(0 if before != forks.pid == os.getpid() else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert before == forks.pid == os.getpid()
 
 
 def test_registration_keeps_no_object_alive() -> None:

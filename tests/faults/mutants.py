@@ -67,6 +67,18 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "all leases of a step get the fence of the first",
+        "step.lua",
+        "differ = differ or fence ~= fences[1]",
+        "",
+    ),
+    Mutant(
+        "an ack carries one fence for all",
+        "step.lua",
+        "if given > 1 then",
+        "if false then",
+    ),
+    Mutant(
         "one lease too many", "step.lua", "and lost >= max_lost then", "and lost > max_lost then"
     ),
     Mutant(
