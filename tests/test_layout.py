@@ -60,8 +60,8 @@ LAYERS: list[dict[str, str]] = [
             "postgres_backend.waiting postgres_backend.wire records redaction redis_backend "
             "redis_backend.blocking redis_backend.checks redis_backend.commits "
             "redis_backend.connection redis_backend.dsn redis_backend.error_messages "
-            "redis_backend.event_loop redis_backend.outcomes redis_backend.protocol "
-            "redis_backend.replies redis_backend.schedules redis_backend.server "
+            "redis_backend.event_loop redis_backend.limits redis_backend.outcomes "
+            "redis_backend.protocol redis_backend.replies redis_backend.schedules redis_backend.server "
             "redis_backend.topology schedules shared_database sqlite_backend "
             "sqlite_backend.batches sqlite_backend.clock sqlite_backend.database "
             "sqlite_backend.dsn sqlite_backend.errors sqlite_backend.files "
@@ -160,6 +160,7 @@ TESTED_BY = {
     "backends.sqlite_backend.limits": "backends/contract/test_limits.py",
     "backends.sqlite_backend.measures": "backends/sqlite_backend/test_writes.py",
     "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",
+    "backends.redis_backend.limits": "backends/contract/test_limits.py",
     "backends.redis_backend.schedules": "backends/contract/test_schedules.py",
     "backends.sqlite_backend.schedules": "backends/contract/test_schedules.py",
 }

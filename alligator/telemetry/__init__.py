@@ -4,7 +4,7 @@ Its public names, by module:
 
 - histogram: Histogram
 - logs: TaskFilter, about, escape, get_log
-- propagation: carried, carry, flush_spans, running, sending, trace_id
+- propagation: carried, carry, flush_spans, has_spans, running, sending, trace_id
 
 Used only in this package: opentelemetry.
 """
