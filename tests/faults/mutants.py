@@ -9,9 +9,7 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from alligator.backends import open_client
 from tests.backends.contract import (
-    test_canceling,
     test_follow_ups,
     test_ids,
     test_leases,
@@ -22,6 +20,7 @@ from tests.backends.contract import (
     test_undoing,
     test_unique,
 )
+from tests.faults.cancel_mutants import CANCEL_MUTANTS
 from tests.faults.judges import (
     at_once,
     begun_then_undone,
@@ -700,53 +699,6 @@ MUTANTS = [
         "state IN ('ready', 'scheduled')\n",
         lambda client: test_follow_ups.test_abort_keeps_a_follow_up_that_a_worker_had(client, True),
     ),
-    Mutant(
-        "a canceled lease goes on",
-        "cancel.lua",
-        "call('ZREM', queue .. (waits and ':due' or ':run'), key)",
-        "call('ZREM', queue .. ':due', key)",
-    ),
-    Mutant(
-        "a canceled lease is forgotten",
-        "cancel.lua",
-        "call('ZADD', canceled, now,",
-        "call('ZREM', canceled,",
-    ),
-    Mutant(
-        "the lease that was canceled is not known",
-        "cancel.lua",
-        "ALIAS .. fence)",
-        "ALIAS .. '0')",
-        test_canceling.test_lease_that_expired_was_not_canceled,
-    ),
-    Mutant(
-        "a cancel wakes no worker that waits for a place",
-        "cancel.lua",
-        "wake(queue)  -- the queue",
-        "-- the queue",
-        lambda client: test_canceling.test_cancel_wakes_a_worker_that_waits_for_a_place(
-            lambda: open_client(client.conn_string)
-        ),
-    ),
-    Mutant(
-        "a canceled lease is forgotten",
-        "sqlite_backend/writes.py",
-        'self._remember(f"canceled {seq * TOKEN_BASE + token}", 0, 0)',
-        "pass",
-    ),
-    Mutant(
-        "the older of two leases is canceled",
-        "sqlite_backend/schema.py",
-        "ORDER BY 1 DESC LIMIT 1",
-        "ORDER BY 1 LIMIT 1",
-        test_canceling.test_last_of_several_leased_tasks_of_an_id_is_canceled,
-    ),
-    Mutant(
-        "a canceled lease counts as one that waited",
-        "sqlite_backend/writes.py",
-        'self.count(name, **{state: -1, "canceled": 1})',
-        "self.count(name, ready=-1, canceled=1)",
-    ),
     Mutant("a task replaces none", "push.lua", "holder and how == 'r'", "false"),
     Mutant("a replaced task is lost", "abort.lua", "restore(queue, id, due)", "", brought_back),
     Mutant(
@@ -784,6 +736,7 @@ MUTANTS = [
         "IN ('ready', 'scheduled')",
         lambda client: test_unique.test_task_that_replaces_runs_beside_one_that_began(client, True),
     ),
+    *CANCEL_MUTANTS,
     *LINE_MUTANTS,
 ]
 

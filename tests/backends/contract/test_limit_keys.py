@@ -311,6 +311,18 @@ def test_place_of_a_key_is_free_when_the_lease_of_a_lost_worker_ends(client: Cli
     assert client.stats("mail").leased == 1
 
 
+def test_canceled_lease_frees_a_place_of_its_key(client: Client) -> None:
+    enqueue(client, "a0", "a1")
+    client.limit("mail", ONE, "a")
+    take(client)
+    assert step_often(client) == []
+
+    assert client.cancel("mail", "a0") == Canceled("data of a0", was_leased=True)
+
+    assert step_often(client) == ["a1"]
+    assert balance(client.stats("mail"))
+
+
 def test_late_ack_frees_the_place_of_a_key(client: Client) -> None:
     enqueue(client, "a0")
     client.limit("mail", ONE, "a")
