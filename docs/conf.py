@@ -44,7 +44,7 @@ default_role = "py:obj"
 nitpick_ignore_regex = [
     ("py:.*", r"(?!alligator|(asgi|django|flask|pytest|sqlalchemy|starlette|wsgi)_alligator).*"),
     ("py:(class|obj|data)", r".*\.(App|P|R|T|Attempt|Delivers|Enqueues|OutgoingTask|Owner)"),
-    ("py:(class|obj|data)", r".*\.(Reservations|WorkerThread)"),
+    ("py:(class|obj|data)", r".*\.(Ends|Reservations|WorkerThread)"),
 ]
 
 copybutton_prompt_text = r"\$ "
