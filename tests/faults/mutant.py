@@ -12,6 +12,7 @@ import pytest
 from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client
 from alligator.backends.redis_backend import commits as redis_commits
+from alligator.backends.redis_backend import limits as redis_limits
 from alligator.backends.sqlite_backend import (
     batches,
     key_limits,
@@ -64,6 +65,9 @@ MODULES: dict[str, ModuleType] = {
 }
 """The files that are Python."""
 
+OF_SCRIPTS = (redis_commits, redis_limits, redis_backend)
+"""The modules that load scripts."""
+
 USERS: list[tuple[ModuleType, str]] = [
     *((sqlite_backend, "WriteTransaction"), (writes, "Turns"), (schema, "VERSIONS")),
     (redis_backend, "Pusher"),
@@ -77,8 +81,7 @@ def applied(mutant: Mutant) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if mutant.file.endswith(".lua"):
             name = mutant.file.removesuffix(".lua").upper()
-            module = redis_commits if hasattr(redis_commits, name) else redis_backend
-            script = getattr(module, name)
+            script = next(getattr(each, name) for each in OF_SCRIPTS if hasattr(each, name))
             patch.setattr(script, "source", changed(mutant, script.source))
             patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
         else:

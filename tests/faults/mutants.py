@@ -46,7 +46,12 @@ from tests.faults.mutant import Mutant, survives
 from tests.harness.store_servers import valkey_server
 
 MUTANTS = [
-    Mutant("a late ack is not heard", "step.lua", "if done < count then", "if false then"),
+    Mutant(
+        "a late ack is not heard",
+        "step.lua",
+        "if done < count then\n    -- The work",
+        "if false then\n    -- The work",
+    ),
     Mutant(
         "an ack is for whichever task has the id",
         "step.lua",
