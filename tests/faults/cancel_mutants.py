@@ -55,8 +55,8 @@ CANCEL_MUTANTS = [
     Mutant(
         "a canceled task keeps the place of its key",
         "cancel.lua",
-        "end_lease(queue, key, now)",
-        "",
+        "end_lease(queue, key, now)\nend\nlocal payload",
+        "end\nlocal payload",
         test_limit_keys.test_canceled_lease_frees_a_place_of_its_key,
     ),
 ]

@@ -13,6 +13,7 @@ from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client
 from alligator.backends.redis_backend import commits as redis_commits
 from alligator.backends.redis_backend import limits as redis_limits
+from alligator.backends.redis_backend.protocol import Script
 from alligator.backends.sqlite_backend import (
     batches,
     key_limits,
@@ -79,19 +80,18 @@ USERS: list[tuple[ModuleType, str]] = [
 def applied(mutant: Mutant) -> Iterator[None]:
     """Apply the mistake during the block."""
     with pytest.MonkeyPatch.context() as patch:
+        source = changed(mutant)
         if mutant.file.endswith(".lua"):
-            name = mutant.file.removesuffix(".lua").upper()
-            script = next(getattr(each, name) for each in OF_SCRIPTS if hasattr(each, name))
-            patch.setattr(script, "source", changed(mutant, script.source))
-            patch.setattr(script, "sha", sha1(script.source.encode()).hexdigest())
+            script = script_of(mutant)
+            patch.setattr(script, "source", source)
+            patch.setattr(script, "sha", sha1(source.encode()).hexdigest())
         else:
             module = MODULES[mutant.file]
-            assert module.__file__ is not None
             mistaken: dict[str, object] = {
                 "__name__": module.__name__,
                 "__package__": module.__package__,
             }
-            exec(changed(mutant, Path(module.__file__).read_text("utf-8")), mistaken)
+            exec(source, mistaken)
             for name in mistaken.keys() & vars(module).keys():
                 if name.isupper() or isinstance(mistaken[name], FunctionType | type):
                     patch.setattr(module, name, mistaken[name])
@@ -101,8 +101,19 @@ def applied(mutant: Mutant) -> Iterator[None]:
         yield
 
 
-def changed(mutant: Mutant, source: str) -> str:
-    """Return *source* with the mistake."""
+def script_of(mutant: Mutant) -> Script:
+    """Return the script that has the mistake."""
+    name = mutant.file.removesuffix(".lua").upper()
+    script: Script = next(getattr(each, name) for each in OF_SCRIPTS if hasattr(each, name))
+    return script
+
+
+def changed(mutant: Mutant) -> str:
+    """Return the source with the mistake; fails if its place is not there, or more than once."""
+    if mutant.file.endswith(".lua"):
+        source = script_of(mutant).source
+    else:
+        source = Path(str(MODULES[mutant.file].__file__)).read_text("utf-8")
     assert source.count(mutant.right) == 1, f"{mutant.file} does not have it once: {mutant.right}"
     return source.replace(mutant.right, mutant.wrong)
 

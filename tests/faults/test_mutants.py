@@ -5,13 +5,18 @@ from uuid import uuid4
 
 import pytest
 
-from tests.faults.mutant import Mutant, survives
+from tests.faults.mutant import Mutant, changed, survives
 from tests.faults.mutants import MUTANTS
 
 SOME = [
-    mutant if number % 3 == 0 else pytest.param(mutant, marks=pytest.mark.slow)
+    mutant if number % 5 == 0 else pytest.param(mutant, marks=pytest.mark.slow)
     for number, mutant in enumerate(MUTANTS)
 ]
+
+
+def test_every_mistake_has_its_place_in_the_source() -> None:
+    for mutant in MUTANTS:
+        changed(mutant)
 
 
 @pytest.mark.parametrize("mutant", SOME, ids=lambda mutant: f"{mutant.file}: {mutant.name}")
