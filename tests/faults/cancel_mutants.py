@@ -1,8 +1,15 @@
 """Mistakes in how the stores end the lease of a task that is canceled."""
 
 from alligator.backends import open_client
+from alligator.backends.base import Client
 from tests.backends.contract import test_canceling, test_limit_keys
 from tests.faults.mutant import Mutant
+
+
+def leased(client: Client) -> None:
+    """Check that the lease of a canceled task ends, and is remembered."""
+    test_canceling.test_leased_task_can_be_canceled(lambda: open_client(client.conn_string))
+
 
 CANCEL_MUTANTS = [
     Mutant(
@@ -10,12 +17,14 @@ CANCEL_MUTANTS = [
         "cancel.lua",
         "call('ZREM', queue .. ':run', key)",
         "call('ZREM', queue .. ':due', key)",
+        leased,
     ),
     Mutant(
         "a canceled lease is forgotten",
         "cancel.lua",
         "call('ZADD', canceled, now,",
         "call('ZREM', canceled,",
+        leased,
     ),
     Mutant(
         "the lease that was canceled is not known",
@@ -38,6 +47,7 @@ CANCEL_MUTANTS = [
         "sqlite_backend/writes.py",
         'self._remember(f"canceled {seq * TOKEN_BASE + token}", 0, 0)',
         "pass",
+        leased,
     ),
     Mutant(
         "the older of two leases is canceled",
@@ -51,6 +61,7 @@ CANCEL_MUTANTS = [
         "sqlite_backend/writes.py",
         'self.count(name, **{state: -1, "canceled": 1})',
         "self.count(name, ready=-1, canceled=1)",
+        leased,
     ),
     Mutant(
         "a canceled task keeps the place of its key",

@@ -528,7 +528,13 @@ MUTANTS = [
     Mutant(
         "a start frees no key", "step.lua", "update_keys(KEYS[place], keys, 'start')", "", started
     ),
-    Mutant("an ack frees no key", "step.lua", "update_keys(queue, ids, 'done')", ""),
+    Mutant(
+        "an ack frees no key",
+        "step.lua",
+        "update_keys(queue, ids, 'done')",
+        "",
+        test_unique.test_key_is_held_by_a_task_whose_worker_was_lost,
+    ),
     Mutant(
         "a dead task has its key",
         "step.lua",

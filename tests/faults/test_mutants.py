@@ -8,6 +8,9 @@ import pytest
 from tests.faults.mutant import Mutant, changed, survives
 from tests.faults.mutants import MUTANTS
 
+# The end of a usual timeout would count as if the mistake had been noticed.
+pytestmark = pytest.mark.timeout(900)
+
 SOME = [
     mutant if number % 5 == 0 else pytest.param(mutant, marks=pytest.mark.slow)
     for number, mutant in enumerate(MUTANTS)
