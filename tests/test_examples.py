@@ -79,6 +79,19 @@ def test_every_web_example_shows_the_state_of_its_queue(anything: httpx.Client) 
     assert response.headers["content-type"] == "application/health+json"
 
 
+def test_server_and_worker_of_the_social_network_start_at_the_same_time(tmp_path: Path) -> None:
+    environ = {
+        **own_environ(),
+        "DATA": str(tmp_path / "data"),
+        "ALLIGATOR_CONN": f"sqlite://{tmp_path}/queue.db",
+    }
+    command = [sys.executable, "-c", "import examples.social_network.app"]
+
+    started = [subprocess.Popen(command, env=environ, cwd=EXAMPLES.parent) for _ in range(4)]
+
+    assert [process.wait(PATIENCE) for process in started] == [0, 0, 0, 0]
+
+
 SOCIAL = pytest.mark.parametrize("example", ["social_network", "social_django"])
 
 

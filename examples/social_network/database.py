@@ -6,6 +6,7 @@ from pathlib import Path
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Column, ForeignKey, Table, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from sqlalchemy_alligator import outbox_table
 
@@ -60,9 +61,13 @@ db = SQLAlchemy(metadata=Base.metadata)
 
 
 def create_tables() -> None:
-    """Create the tables that do not exist."""
+    """Create the tables that do not exist; the server and the worker do this at the same time."""
     DATA.mkdir(parents=True, exist_ok=True)
-    db.create_all()
+    with db.engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def find_person(name: str) -> Person | None:
