@@ -353,9 +353,9 @@ class Gator(Schedules, QueueControls):
         return run_leases(self, self.client, [lease] if lease else [])
 
     def cancel(self, task_id: str, queue_name: str | None = None) -> Task | None:
-        """Cancel a task that waits, or `was_running`, and return it; None if there is none any more.
+        """Cancel a task that waits or runs, and return it; None if there is none with that id.
 
-        A task that the current transaction holds is dropped from it.
+        Its `was_running` says which. A task that the current transaction holds is dropped from it.
         """
         transaction = current(self)
         task = transaction.cancel(task_id) if transaction is not None else None

@@ -1,4 +1,4 @@
-"""Unique ids: of tasks, and of commits whose id nobody chose."""
+"""Unique ids of tasks and commits."""
 
 import os
 from time import time_ns

@@ -151,10 +151,12 @@ class Task:
         self._is_retry: bool = False
         self._found: tuple[str, str] | None = None  # the module and the name in its payload
 
-        given = (retries, on_start, on_success, on_error, queue_name or None)
-        more = (backoff, timeout, retry_on, give_up_on, priority)
-        if (*given, *more) != NOT_GIVEN:
-            for name, value in zip(CHECKED, (*given, *more), strict=True):
+        given = (
+            *(retries, on_start, on_success, on_error, queue_name or None),
+            *(backoff, timeout, retry_on, give_up_on, priority),
+        )
+        if given != NOT_GIVEN:
+            for name, value in zip(CHECKED, given, strict=True):
                 if value is not None:
                     setattr(self, name, CHECKS[name](name, value))
         if delay_by is not None or delay_until is not None:

@@ -195,9 +195,7 @@ class CoroutineRunner:
         except Stopped:
             raise
         except BaseException as error:
-            if (
-                self.is_stopping or task.canceled
-            ):  # the context was cancelled; the task has not failed
+            if self.is_stopping or task.canceled:  # the task has not failed: it was cancelled
                 raise Stopped from error
             raise
 

@@ -65,54 +65,34 @@ def log_outcome(log: logging.Logger, done: Attempt, lease: Lease) -> None:
 
 def log_unfinished(log: logging.Logger, lease: Lease) -> None:
     """Log that a task has not ended before its worker, and is released."""
-    name = name_in(lease.data)
     event = "not finished in time; released"
-    log.error(
-        "%s to its queue: %s",
-        event,
-        about(name, lease.task_id),
-        extra={EVENT: event, "task_id": lease.task_id, "task": name},
-    )
+    log.error("%s to its queue: %s", event, _which(lease), extra=_fields(event, lease))
 
 
 def log_canceled(log: logging.Logger, lease: Lease, seconds: float | None = None) -> None:
     """Log that a task was canceled: after it ran for *seconds*, or before it started here."""
-    name = name_in(lease.data)
     event = "canceled before it started" if seconds is None else "canceled while it ran"
-    fields: dict[str, object] = {EVENT: event, "task_id": lease.task_id, "task": name}
-    fields["queue"] = lease.queue_name
-    if seconds is not None:
-        fields["seconds"] = seconds
-    log.info("%s: %s", event, about(name, lease.task_id), extra=fields)
+    more = {} if seconds is None else {"seconds": seconds}
+    log.info("%s: %s", event, _which(lease), extra={**_fields(event, lease), **more})
 
 
 def log_still_running(log: logging.Logger, lease: Lease) -> None:
     """Log that a task still runs although it was canceled."""
-    name = name_in(lease.data)
     event = (
         "task was canceled and still runs in this worker; let it end at a CancelledError or ask "
         "current_task().canceled, or consider --isolate, which ends such tasks"
     )
-    log.error(
-        "%s",
-        about(name, lease.task_id, event),
-        extra={EVENT: event, "task_id": lease.task_id, "task": name, "queue": lease.queue_name},
-    )
+    words = about(name_in(lease.data), lease.task_id, event)
+    log.error("%s", words, extra=_fields(event, lease))
 
 
 def log_skipped(log: logging.Logger, lease: Lease) -> None:
     """Log that a task was not started, because its lease may have ended while it waited here."""
-    name = name_in(lease.data)
     event = (
         "not started, because its lease has ended; other workers run it. This worker was frozen, or "
         "could not reach its store, for longer than a lease"
     )
-    log.warning(
-        "%s: %s",
-        event,
-        about(name, lease.task_id),
-        extra={EVENT: event, "task_id": lease.task_id, "task": name, "queue": lease.queue_name},
-    )
+    log.warning("%s: %s", event, _which(lease), extra=_fields(event, lease))
 
 
 def log_unrunnable(log: logging.Logger, done: Attempt, lease: Lease, *, is_new: bool) -> None:
@@ -130,14 +110,25 @@ def log_unrunnable(log: logging.Logger, done: Attempt, lease: Lease, *, is_new: 
         done.outcome.delay,
         escape(done.reason[:MAX_REASON]),
         extra={
-            EVENT: event,
-            "task_id": lease.task_id,
-            "task": name,
-            "queue": lease.queue_name,
+            **_fields(event, lease),
             "pause": done.outcome.delay,
             "reason": done.reason,
         },
     )
+
+
+def _which(lease: Lease) -> str:
+    return about(name_in(lease.data), lease.task_id)
+
+
+def _fields(event: str, lease: Lease) -> dict[str, object]:
+    """Return the fields of a line about a task that this worker has not run to its end."""
+    return {
+        EVENT: event,
+        "task_id": lease.task_id,
+        "task": name_in(lease.data),
+        "queue": lease.queue_name,
+    }
 
 
 def _advice(done: Attempt) -> str:

@@ -35,7 +35,7 @@ LINE_MUTANTS = [
         test_limit_keys.test_keys_of_a_queue_take_turns,
     ),
     Mutant(
-        "turns of a step begin anew in the next",
+        "the next step starts with the same lines again",
         "step.lua",
         "math.max(due, till or now + turn)",
         "math.max(due, till or now - 60000000 + turn)",

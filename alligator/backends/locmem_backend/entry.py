@@ -16,19 +16,8 @@ class Entry:
     """One push of a task, in any state."""
 
     __slots__ = (
-        *(
-            "alone",
-            "batch",
-            "data",
-            "due",
-            "hold",
-            "leased",
-            "limit_key",
-            "lost",
-            "number",
-            "order",
-        ),
-        *("position", "priority", "runs", "suspect", "task_id"),
+        *("alone", "batch", "data", "due", "hold", "leased", "limit_key", "lost"),
+        *("number", "order", "position", "priority", "runs", "suspect", "task_id"),
     )
 
     def __init__(self, task_id: str, data: str, priority: int, limit_key: str | None) -> None:

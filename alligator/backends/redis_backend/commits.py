@@ -43,9 +43,10 @@ SIGNS: Final = {1: "+", -1: "-"}
 REFUSED: Final = (errors.ResponseError, errors.AuthenticationError, errors.BusyLoadingError)
 """The errors of a server that has not queued the push, and will not."""
 
-LINES = ("priorities", "lines")
-TASKS = (*LINES, "tasks")
-"""The parts of scripts that add or remove tasks; the second ones find them by ids and leases, too."""
+LINES: Final = ("priorities", "lines")
+"""The parts of scripts that look at the tasks that wait, in whichever order these are reserved."""
+TASKS: Final = (*LINES, "tasks")
+"""The parts of scripts that also look for tasks by their ids."""
 
 PUSH, ABORT = Script("push", *TASKS, "batches"), Script("abort", *TASKS, "unique")
 FOLLOW = Script("follow", *TASKS, "batches", "follow_begin", "push")

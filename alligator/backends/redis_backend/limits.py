@@ -6,7 +6,7 @@ from typing import Any
 
 from ...constants import MAX_TASKS
 from ..base import Limit
-from ..limits import EACH, LimitStore
+from ..limits import EACH, MOST_KEYS, LimitStore
 from .commits import LINES
 from .connection import Connections
 from .outcomes import microseconds, pack_limit
@@ -42,7 +42,7 @@ class Limits(LimitStore):
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
         cursor, words, key = "0", list[str](), f"{self._prefix}{queue_name}:klim"
         while True:
-            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", "1000")
+            cursor, some = self._connections.command("HSCAN", key, cursor, "COUNT", str(MOST_KEYS))
             words += some
             if cursor == "0":
                 return read_key_limits(words)

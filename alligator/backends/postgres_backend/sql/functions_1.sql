@@ -18,8 +18,8 @@
 CREATE FUNCTION {s}.shift(p_priority int) RETURNS interval LANGUAGE sql IMMUTABLE AS
 $$ SELECT p_priority * interval '-26280000 h' $$;
 
--- Return when the first task without a limit key that waits is due, or was; NULL if there is none. The p_n-th three of p_after
--- tell where to begin among those of each priority, the highest first.
+-- Return when the first task without a limit key that waits is due, or was; NULL if there is none. The p_n-th
+-- three of p_after tell where to begin among those of each priority, the highest first.
 CREATE FUNCTION {s}.first_due(p_queue text, p_after timestamptz[], p_n int)
 RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
@@ -674,9 +674,9 @@ BEGIN
         WHERE (t->>0)::int <> ALL (v_queued)));
 END $$;
 
--- The same, one task after the other, where some have unique keys or are follow-ups. A task that holds the key of one of
--- them stays where it is, too. If that is newer than the snapshot of a transaction that is not READ
--- COMMITTED, both run, and the key remains with the other one. With keys, SERIALIZABLE transactions read
+-- The same, one task after the other, where some have unique keys or are follow-ups. A task that holds the
+-- key of one of them stays where it is, too. If that is newer than the snapshot of a transaction that is not
+-- READ COMMITTED, both run, and the key remains with the other one. With keys, SERIALIZABLE transactions read
 -- what others write, so they may conflict with each other.
 CREATE FUNCTION {s}.enqueue_with_keys(p_server text, p_tasks text) RETURNS text LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -1271,10 +1271,10 @@ END $$;
 -- Workers.
 
 -- Return the seconds until there is something to do, 0 if there is now. p_after gives for each queue
--- where to begin among the tasks that wait, as for `first_due`. Leases are looked at only from the beginning of time: their
--- next end may be behind those of all tasks that were done since. A client that begins later sleeps only
--- until it begins at the beginning again. The tasks of a paused queue wait until it is resumed, those of a
--- queue or a limit key with a limit until one of them may begin.
+-- where to begin among the tasks that wait, as for `first_due`. Leases are looked at only from the beginning
+-- of time: their next end may be behind those of all tasks that were done since. A client that begins later
+-- sleeps only until it begins at the beginning again. The tasks of a paused queue wait until it is resumed,
+-- those of a queue or a limit key with a limit until one of them may begin.
 CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_since timestamptz)
 RETURNS float8 LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$

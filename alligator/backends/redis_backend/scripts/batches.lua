@@ -2,8 +2,9 @@
 --
 -- A batch is a HASH, ID:batch: how many 'tasks' a commit has queued, how many of them are 'left', how many
 -- 'dead' are among the others, the set of all 'queues', and as JSON the 'next': the follow-ups, each with
--- the key of its queue, name of the queue, id, payload, shift of its priority, limit key. When no task is left, there is
--- only ID:batch:queued for some time, for an abort: the queue, id and score of each follow-up, as JSON.
+-- the key of its queue, name of the queue, id, payload, shift of its priority, limit key. When no task is
+-- left, there is only ID:batch:queued for some time, for an abort: the queue, id and score of each follow-up,
+-- as JSON.
 
 local BATCH_SECONDS = 300  -- as long as the marker of a commit
 local counted = {}

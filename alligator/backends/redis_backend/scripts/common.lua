@@ -25,8 +25,9 @@
 -- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, the
 -- batches ID:batch of commits with follow-ups, and the leases that were canceled: see cancel.lua.
 --
--- A task is in exactly one of the three sorted sets, or with a limit key in :lined in place of :due. Its key is its id. If a newer task has the same id,
--- the key of the older one, which is leased or dead, becomes its id, ALIAS and its generation.
+-- A task is in exactly one of the three sorted sets; with a limit key, :lined takes the place of :due. Its
+-- key is its id. If a newer task has the same id, the key of the older one, which is leased or dead, becomes
+-- its id, ALIAS and its generation.
 --
 -- A fence consists of digits: 16 of the generation, which is when the task was first leased (µs). The
 -- following digits are present only if they are needed: 16 of when it was last leased, 3 of how often it
