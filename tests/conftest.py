@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness.programs import accept_signals
 from tests.harness.requirements import needed
@@ -13,8 +14,13 @@ pytest_plugins = ["pytester"]
 
 
 def pytest_configure() -> None:
-    """Restore default signals for the programs that tests start, also under nohup."""
+    """Restore default signals for programs, also under nohup; let Hypothesis take its time."""
     accept_signals()
+    # Tests have no deadlines of some milliseconds: a busy machine is no fault of the code.
+    settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("any machine")
 
 
 @pytest.hookimpl(trylast=True)

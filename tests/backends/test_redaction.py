@@ -96,7 +96,7 @@ def test_password_is_hidden_in_dsns_that_people_have_typed(dsn: str) -> None:
     assert TOKEN not in redact(dsn.format(TOKEN))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(dsns())
 @example(f"sqlite://u:{TOKEN}@/..")
 @example(f"sqlite://u{TOKEN}/@/../q.db")

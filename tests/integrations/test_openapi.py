@@ -5,7 +5,7 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -34,7 +34,7 @@ schemas["place"]["pattern"] = schemas["place"]["pattern"].replace("[0-9]{1,4}", 
 
 
 @schema.parametrize()  # type: ignore[untyped-decorator]
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 def test_endpoint_behaves_as_its_openapi_document_says(case: Any) -> None:
     # Visitors without a token get a 403: a 401 needs a challenge, and none fits. The dashboard ignores
     # invalid parts of its address.
@@ -69,7 +69,7 @@ HEADERS = [
 ]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(
     method=st.sampled_from(METHODS) | TEXT,
     path=st.sampled_from(WORDS) | TEXT.map("/".__add__) | TEXT,

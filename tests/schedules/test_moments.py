@@ -8,16 +8,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alligator.exceptions import ConfigurationError, InvalidOption, MissingExtra
 from alligator.schedules.moments import MAX_INTERVAL, NEVER, Cron, Interval, describe_next
 
 DAY = 86_400
-
-BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""Settings for a machine that has other work."""
 
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]
 
@@ -121,7 +118,7 @@ def test_cron_follows_the_rules_of_debian_where_the_clock_is_set(
 
 
 @given(expression=expressions, zone=st.sampled_from(ZONES), start=near_changes)
-@settings(BUSY, max_examples=150)
+@settings(max_examples=150)
 def test_moments_increase(expression: str, zone: str, start: int) -> None:
     found = [start, *islice(Cron(expression, zone).after(start), 20)]
 
@@ -129,7 +126,7 @@ def test_moments_increase(expression: str, zone: str, start: int) -> None:
 
 
 @given(expression=expressions, zone=st.sampled_from(ZONES), start=near_changes, data=st.data())
-@settings(BUSY, max_examples=300)
+@settings(max_examples=300)
 def test_workers_that_start_at_different_times_agree(
     expression: str, zone: str, start: int, data: st.DataObject
 ) -> None:
@@ -147,7 +144,7 @@ def test_workers_that_start_at_different_times_agree(
     zone=st.sampled_from(ZONES),
     change=st.sampled_from(CHANGES),
 )
-@settings(BUSY, max_examples=150)
+@settings(max_examples=150)
 def test_daily_schedule_comes_once_on_each_day(
     hour: int, minute: int, zone: str, change: datetime
 ) -> None:
@@ -168,7 +165,7 @@ def test_daily_schedule_comes_once_on_each_day(
     zone=st.sampled_from(ZONES),
     start=near_changes,
 )
-@settings(BUSY, max_examples=100)
+@settings(max_examples=100)
 def test_wildcard_comes_whenever_the_local_time_matches(
     minute: str, hour: str, zone: str, start: int
 ) -> None:
@@ -186,7 +183,7 @@ def test_wildcard_comes_whenever_the_local_time_matches(
 
 
 @given(zone=st.sampled_from(ZONES), start=near_changes)
-@settings(BUSY, max_examples=100)
+@settings(max_examples=100)
 def test_wildcard_follows_the_time_that_passes(zone: str, start: int) -> None:
     found = [*islice(Cron("*/15 * * * *", zone).after(start), 20)]
 
@@ -257,7 +254,6 @@ def test_cron_without_its_library_says_what_to_install(monkeypatch: pytest.Monke
     assert Interval(30).next(0) == 30
 
 
-@settings(BUSY)
 @given(seconds=st.integers(1, MAX_INTERVAL), start=st.integers(0, 2**33))
 def test_interval_divides_the_time_since_1970(seconds: int, start: int) -> None:
     first, second = islice(Interval(seconds).after(start), 2)

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alligator import Gator, Lease, Task
@@ -23,7 +23,7 @@ from alligator.workers.coroutines import CoroutineRunner
 from alligator.workers.places import Places
 from tests.harness.programs import eventually
 
-BUSY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SIXTY = settings(max_examples=60)
 
 LIMIT = 60.0
 """The timeout of the tasks; no other time limit ends earlier, and no wait."""
@@ -209,7 +209,7 @@ def exceed_limit(loop: ClockAhead, runner: CoroutineRunner) -> None:
     loop.ahead += LIMIT + 1
 
 
-@BUSY
+@SIXTY
 @given(PROGRAMS)
 def test_time_out_at_any_await_ends_all_of_the_code(program: Program) -> None:
     gator = Gator("locmem://")
@@ -225,7 +225,7 @@ def test_time_out_at_any_await_ends_all_of_the_code(program: Program) -> None:
             assert run.errors == [done.error]
 
 
-@BUSY
+@SIXTY
 @given(PROGRAMS)
 def test_end_of_a_worker_at_any_await_fails_no_task(program: Program) -> None:
     gator = Gator("locmem://")
@@ -243,7 +243,7 @@ def test_end_of_a_worker_at_any_await_fails_no_task(program: Program) -> None:
             assert run.errors == []
 
 
-@BUSY
+@SIXTY
 @given(PROGRAMS)
 def test_cancel_at_any_await_ends_all_of_the_code(program: Program) -> None:
     gator = Gator("locmem://")
