@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,12 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--repeats", type=click.IntRange(1), help="Number of repeats; by default 3, or 2 with --quick."
 )
-@click.option("--json", "json_file", type=FILE, help="Write the results into this file.")
+@click.option(
+    "--json",
+    "json_file",
+    type=FILE,
+    help="Write the results into this file, after each experiment.",
+)
 @click.option("--markdown", type=FILE, help="Write the table into this page.")
 @click.option(
     "--table", "shown", type=FILE, multiple=True, help="Show earlier results; later ones replace."
@@ -83,8 +88,10 @@ def main(
         with Bench(QUICK) as bench:
             steps.show(bench, console)
         return
+    results: dict[str, Any] = {}
     if shown:
         results = table.merge([json.loads(path.read_text()) for path in shown])
+        _keep(results, json_file)
     else:
         names = [name for name in peers or ([] if quick else environments.PEERS) if name != "none"]
         with ExitStack() as stack:
@@ -99,12 +106,17 @@ def main(
             def said(text: str) -> None:
                 progress.update(bar, description=text, advance=1)
 
-            results = measure(bench, experiments, repeats, 0 if quick else 2, said)
-    if json_file:
-        json_file.write_text(json.dumps(results, indent=1) + "\n")
+            for results in measure(bench, experiments, repeats, 0 if quick else 2, said):
+                _keep(results, json_file)
     _show(console, results)
     if markdown:
         table.write(markdown, table.markdown(results))
+
+
+def _keep(results: Mapping[str, Any], path: Path | None) -> None:
+    """Write *results* into the file *path*, if there is one."""
+    if path:
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def _pythons(names: Sequence[str], progress: Progress) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,19 @@ def measure(
     repeats: int,
     retakes: int,
     said: Progress,
-) -> dict[str, Any]:
-    """Run the experiments; return what was found, in a form that JSON can keep."""
-    started = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
-    found = {each.name: repeat(bench, each, repeats, retakes, said) for each in experiments}
-    return {
-        "started": started,
+) -> Iterator[dict[str, Any]]:
+    """Run the experiments; after each, yield what was found so far, in a form that JSON can keep."""
+    results: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "commit": _commit(),
         "machine": {**machine.describe(), **_server(bench)},
         "versions": _versions(bench),
         "sizes": asdict(bench.sizes),
-        "experiments": found,
+        "experiments": {},
     }
+    for each in experiments:
+        results["experiments"][each.name] = repeat(bench, each, repeats, retakes, said)
+        yield results
 
 
 def repeat(

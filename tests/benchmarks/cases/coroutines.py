@@ -31,7 +31,7 @@ def sleep_at_once(bench: Bench) -> Metrics:
     n = min(SLEEPERS, bench.sizes.tasks * 10)
     more = {"BENCH_FUNCTION": "async_sleep_and_tick", "BENCH_PLACES": str(n)}
     result = fill_and_drain(bench, OURS, n, **more)
-    return {"seconds": 0.9 * n / result["rate"]}
+    return {**result, "seconds": 0.9 * n / result["rate"]}
 
 
 @experiment(
@@ -85,6 +85,26 @@ def draining_coroutines(bench: Bench) -> Sequence[Shot]:
         peers=False,
         raw="",
         goals=[Goal(at_most=1.5)],
+    ),
+    Figure(
+        number="17j",
+        title="the memory of the worker meanwhile",
+        metric="mib",
+        unit="MiB",
+        less_is_better=True,
+        peers=False,
+        raw="",
+        goals=[Goal(at_most=80)],
+    ),
+    Figure(
+        number="17k",
+        title="its open descriptors",
+        metric="descriptors",
+        unit="descriptors",
+        less_is_better=True,
+        peers=False,
+        raw="",
+        goals=[Goal(at_most=12)],
     ),
 )
 def sleeping_coroutines(bench: Bench) -> Sequence[Shot]:

@@ -32,9 +32,10 @@ def fill_and_drain(bench: Bench, case: str, n: int, *, words: str = "", **more: 
 
 
 def figures_of(result: Mapping[str, float]) -> Metrics:
-    """Read what a worker has written: its throughput, and its cost for 1,000 tasks."""
+    """Read what a worker has written: its throughput, its cost for 1,000 tasks, what it held."""
     seconds = result["ended"] - result["began"]
     return {
+        **{name: result[name] for name in ("mib", "descriptors") if name in result},
         "rate": result["timed"] / seconds,
         "cpu": result["cpu"] / result["timed"] * 1000,
         "share": result.get("share", 0.0),

@@ -23,6 +23,8 @@ _began = 0.0
 _began_cpu = 0.0
 _client: Any = None
 _waits: list[float] = []
+_held: dict[str, float] = {}
+"""What the process holds while all tasks sleep."""
 _stamps: list[float] | None = [] if "BENCH_STAMPS" in os.environ else None
 
 
@@ -59,7 +61,7 @@ def write_ticks() -> None:
     timed = _count - WARM_UP
     share = _coroutines_of_half / max(1, EXPECTED // 2)
     result = {"began": _began, "ended": now, "cpu": cpu - _began_cpu, "timed": timed}
-    write({**result, "share": share})
+    write({**result, "share": share, **_held})
 
 
 def write(result: dict[str, Any]) -> None:
@@ -83,7 +85,16 @@ async def async_sleep_and_tick() -> None:
     if not _began:
         _began, _began_cpu = time.monotonic(), time.process_time()
     await asyncio.sleep(1)
+    if not _held:
+        _held.update(held())
     tick()
+
+
+def held() -> dict[str, float]:
+    """Return the memory of this process in MiB, and the number of its descriptors."""
+    status = Path("/proc/self/status").read_text()
+    (kib,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+    return {"mib": int(kib) / 1024, "descriptors": len(os.listdir("/proc/self/fd")) - 1}
 
 
 async def async_call() -> None:
