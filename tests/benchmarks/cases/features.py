@@ -82,7 +82,7 @@ class Line(NamedTuple):
         )
 
 
-MANY = ", many tasks waiting"
+MANY = ", with many tasks waiting"
 OF_KEYS = f"with {KEYS:,} keys"
 OF_LIMITED = f"with {KEYS:,} keys that have limits"
 
