@@ -111,8 +111,8 @@ FEATURES = (
     ),
     Line("push of a schedule's tick", "push", "tick"),
     Line("step of 1 beside a paused queue", "step", "paused", "empty", "beside an empty queue"),
-    Line("push of 10 tasks and a follow-up", "push", "then", "ten", "10 tasks"),
-    Line("step of 11, tasks with follow-ups", "step", "then", "ten", "step of 10, plain tasks"),
+    Line("push of 10 tasks and a follow-up", "push", "then", "eleven", "11 tasks"),
+    Line("step of 11, tasks with follow-ups", "step", "then", "eleven"),
 )
 
 

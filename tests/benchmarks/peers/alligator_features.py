@@ -64,10 +64,10 @@ def start(queue: str, **options: Any) -> None:
         opts.task(tick)
 
 
-def start_ten(push: Callable[[], object]) -> None:
-    """Start ten tasks in a transaction."""
+def start_many(push: Callable[[], object], number: int) -> None:
+    """Start tasks in a transaction."""
     with gator.transaction():
-        for _ in range(10):
+        for _ in range(number):
             push()
 
 
@@ -87,9 +87,12 @@ def limits(keys: int, calls: int) -> Found:
         start("keyed", limit_key=next(names))
 
     push_plain = partial(start, "plain")
-    plain, ten = Case(push_plain, ["plain"]), Case(partial(start_ten, push_plain), ["plain"], 10)
+    plain, ten = (
+        Case(push_plain, ["plain"]),
+        Case(partial(start_many, push_plain, 10), ["plain"], 10),
+    )
     keyed = Case(push_keyed, ["keyed"])
-    ten_keyed = Case(partial(start_ten, push_keyed), ["keyed"], 10)
+    ten_keyed = Case(partial(start_many, push_keyed, 10), ["keyed"], 10)
     limit_each = partial(client.limit, "keyed", limit_key=EACH)
     cases = {
         "plain": plain,
@@ -127,7 +130,7 @@ def features(calls: int) -> Found:
         "tick": Case(push_tick, ["tick"]),
         "empty": Case(partial(start, "beside empty"), ["empty", "beside empty"]),
         "paused": Case(partial(start, "beside paused"), ["paused", "beside paused"]),
-        "ten": Case(partial(start_ten, partial(start, "ten")), ["ten"], 10),
+        "eleven": Case(partial(start_many, partial(start, "eleven"), 11), ["eleven"], 11),
         "then": Case(partial(start_ten_and_then, "then"), ["then"], 11),
     }
     for case in cases.values():
