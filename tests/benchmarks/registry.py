@@ -1,6 +1,7 @@
 """Import every file that measures something, so that its experiments are known, in this order."""
 
 from tests.benchmarks.cases import (
+    features,
     growth,
     idle,
     postgres,
@@ -15,6 +16,7 @@ from tests.benchmarks.cases import coroutines  # isort: skip - they are measured
 
 __all__ = [
     "coroutines",
+    "features",
     "growth",
     "idle",
     "postgres",

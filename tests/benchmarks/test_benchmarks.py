@@ -14,8 +14,15 @@ from tests.benchmarks.bench import TINY, Bench
 from tests.benchmarks.figures import EXPERIMENTS, Figure, Goal
 from tests.benchmarks.running import measure
 
-CHEAP = ("task", "push-one", "push-ten", "drain", "sqlite-push", "postgres-push-ten")
-NUMBERS = ["2", "6", "6b", "7", "7b", "8", "11a", "14", "16b"]
+CHEAP = (
+    *("task", "push-one", "push-ten", "drain", "sqlite-push", "postgres-push-ten"),
+    *("limited", "features", "sqlite-limited", "postgres-features"),
+)
+NUMBERS = [
+    *("2", "6", "6b", "7", "7b", "8", "11a", *(f"11{letter}" for letter in "defghi")),
+    *(*(f"12{letter}" for letter in "ghijklmnopqrstuv"), "14", "16b"),
+    *(f"16{letter}" for letter in "pqrstuvwxy"),
+]
 
 assert registry
 

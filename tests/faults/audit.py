@@ -40,7 +40,8 @@ class Run(NamedTuple):
 
     pid: int
     began: float
-    ended: bool
+    ended: float | None = None
+    """None if it did not end."""
 
 
 class Pause(NamedTuple):
@@ -86,11 +87,11 @@ class AuditLog:
         found: defaultdict[str, list[Run]] = defaultdict(list)
         for word, name, pid, moment in self.lines():
             if word == "begin":
-                found[name].append(Run(int(pid), float(moment), False))
+                found[name].append(Run(int(pid), float(moment)))
                 continue
             for place, run in enumerate(found[name]):
-                if run.pid == int(pid) and not run.ended:
-                    found[name][place] = run._replace(ended=True)
+                if run.pid == int(pid) and run.ended is None:
+                    found[name][place] = run._replace(ended=float(moment))
                     break
         return dict(found)
 

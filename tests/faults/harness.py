@@ -368,6 +368,10 @@ class Harness:
             "all that was accepted has run",
             DRAIN_SECONDS / self.speed,
         )
+        self.recovered()
+
+    def recovered(self) -> None:
+        """Record how long the recovery took, unless it was recorded before."""
         self.measured = monotonic() - self._since if self.measured is None else self.measured
 
     def close(self) -> None:

@@ -16,4 +16,5 @@ from tests.faults.cases import tasks as tasks  # isort: skip
 from tests.faults.cases import clocks as clocks  # isort: skip
 from tests.faults.cases import schedules as schedules  # isort: skip
 from tests.faults.cases import limits as limits  # isort: skip
+from tests.faults.cases import limit_keys as limit_keys  # isort: skip
 from tests.faults.cases import soak as soak  # isort: skip

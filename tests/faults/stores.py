@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import boto3  # type: ignore[import-untyped]
 import psycopg
-from redis import Redis
+from redis import Redis, RedisError
 from redis.crc import key_slot
 
 from tests.harness.postgres_servers import PostgresServer, postgres_server
@@ -34,6 +34,9 @@ APPEND_ONLY = {
 
 ALWAYS = APPEND_ONLY["redis-always"]
 
+ERRORS = (sqlite3.Error, psycopg.Error, RedisError)
+"""What a store raises that is down, if it is read without Alligator."""
+
 
 class Store(ABC):
     """A store with one queue, ``all``."""
@@ -48,6 +51,10 @@ class Store(ABC):
     @abstractmethod
     def census(self) -> dict[str, str]:
         """Return the state of each task in the store."""
+
+    def leased(self) -> list[str]:
+        """Return the ids of the leased tasks."""
+        return [name for name, state in self.census().items() if state == "leased"]
 
     @abstractmethod
     def damage(self) -> list[str]:
@@ -68,6 +75,11 @@ class SQLite(Store):
     def census(self) -> dict[str, str]:
         with closing(self.connect()) as connection:
             return dict(connection.execute("SELECT id, state FROM task").fetchall())
+
+    def leased(self) -> list[str]:
+        with closing(self.connect()) as connection:
+            rows = connection.execute("SELECT id FROM task WHERE state = 'leased'").fetchall()
+        return [name for (name,) in rows]
 
     def damage(self) -> list[str]:
         with closing(self.connect()) as connection:
@@ -95,16 +107,22 @@ class Valkey(Store):
         return True
 
     def census(self) -> dict[str, str]:
-        (seconds, micros), due, leased, dead = self._read("time", "due", "run", "dead")
+        (seconds, micros), due, lined, leased, dead = self._read(
+            "time", "due", "lined", "run", "dead"
+        )
         now = seconds * 1_000_000 + micros
-        found = {name: "ready" if at <= now else "scheduled" for name, at in due}
+        found = {name: "ready" if at <= now else "scheduled" for name, at in (*due, *lined)}
         found.update({name: "leased" for name, _ in leased})
         found.update({name: "dead" for name, _ in dead})
         return found
 
+    def leased(self) -> list[str]:
+        (leased,) = self._read("run")
+        return [name for name, _ in leased]
+
     def damage(self) -> list[str]:
-        due, leased, dead, payloads = self._read("due", "run", "dead", "job")
-        ids = [name for some in (due, leased, dead) for name, _ in some]
+        *states, payloads = self._read("due", "lined", "run", "dead", "job")
+        ids = [name for some in states for name, _ in some]
         found = [f"{name} is in two states" for name, times in Counter(ids).items() if times > 1]
         return found + [f"{name} has no payload or no state" for name in {*ids} ^ {*payloads}]
 
@@ -204,11 +222,14 @@ class Postgres(Store):
             return cursor.fetchall() if cursor.description else []
 
     def census(self) -> dict[str, str]:
-        rows = self.query("SELECT id, state::text, at <= clock_timestamp() FROM alligator.task")
+        rows = self.query("SELECT id, state::text, due <= clock_timestamp() FROM alligator.task")
         return {
             task_id: self.STATES.get(state) or ("ready" if is_due else "scheduled")
             for task_id, state, is_due in rows
         }
+
+    def leased(self) -> list[str]:
+        return [name for (name,) in self.query("SELECT id FROM alligator.task WHERE state = 'l'")]
 
     def damage(self) -> list[str]:
         # One statement, so that both are of one moment.

@@ -56,50 +56,6 @@ def growth(bench: Bench) -> Sequence[Shot]:
     ]
 
 
-KEYS = 10_000
-
-
-def step(bench: Bench, limited: bool = False, keys: int = 0) -> Metrics:
-    """Time the steps that reserve one task, with a limit of the queue or of keys, or without."""
-    bench.empty()
-    with bench.agent(OURS) as agent:
-        calls = max(100, bench.sizes.tasks // 5)
-        found = agent.call("steps_of_one", bench.sizes.crowd, calls, limited, keys)
-        return {"step": found["value"]}
-
-
-def figure_of_limits(number: str, case: str, what: str) -> Figure:
-    """Return the figure of a step on a queue with limits, beside one without."""
-    return Figure(
-        number=number,
-        title=f"step of 1 of a queue with {what}, with many tasks waiting",
-        metric="step",
-        unit="µs",
-        case=case,
-        raw="plain",
-        raw_title="without a limit",
-        peers=False,
-        less_is_better=True,
-        goals=[Goal(at_most=1.5, to="plain")],
-    )
-
-
-@experiment(
-    "limited",
-    figure_of_limits("12g", "limited", "a limit"),
-    figure_of_limits("12h", "keys", f"{KEYS:,} keys"),
-    figure_of_limits("12i", "limited keys", f"{KEYS:,} keys that have limits"),
-)
-def limited(bench: Bench) -> Sequence[Shot]:
-    """Reserve tasks one by one from a long queue, with limits and keys and without."""
-    return [
-        single("limited", partial(step, limited=True)),
-        single("keys", partial(step, keys=KEYS)),
-        single("limited keys", partial(step, limited=True, keys=KEYS)),
-        single("plain", step),
-    ]
-
-
 def memory(bench: Bench, case: str) -> Metrics:
     """Fill a queue, and measure the additional memory of the server."""
     bench.empty()

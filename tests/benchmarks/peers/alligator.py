@@ -48,7 +48,3 @@ async def enqueue_async(k: int) -> None:
 
 def with_waiting(waiting: int, calls: int) -> dict[str, float]:
     return crowd.with_waiting(gator, waiting, calls)
-
-
-def steps_of_one(waiting: int, calls: int, limited: bool, keys: int) -> float:
-    return crowd.steps_of_one(gator, waiting, calls, limited=limited, keys=keys)

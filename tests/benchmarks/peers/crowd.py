@@ -2,21 +2,16 @@
 
 import time
 from collections.abc import Callable
-from itertools import count, islice
 from typing import Final
 
 from alligator import Gator
-from alligator.backends.base import Limit, Message, Outcome
-from alligator.backends.limits import EACH
+from alligator.backends.base import Outcome
 from alligator.monitoring.health import Health
 from alligator.monitoring.stats import measure
 from tests.benchmarks.peers.counting import tick
 
 AT_ONCE: Final = 100
 """How many tasks a push has: few, because it has two seconds, also on a busy machine."""
-
-DATA: Final = "x" * 200
-"""A payload, which nothing reads."""
 
 
 def with_waiting(gator: Gator, crowd: int, calls: int) -> dict[str, float]:
@@ -45,34 +40,6 @@ def with_waiting(gator: Gator, crowd: int, calls: int) -> dict[str, float]:
         "document": _timed(max(1, calls // 100), lambda: measure(gator)),
         "scrape": _timed(max(1, calls // 100), Metrics(gator, Health(gator, fresh_for=0)).write),
     }
-
-
-def steps_of_one(gator: Gator, crowd: int, calls: int, *, limited: bool, keys: int) -> float:
-    """Time steps that reserve one of about *crowd* tasks and ack the last one: µs of a call."""
-    client = gator.client
-    numbers = count()
-
-    def push_some(n: int) -> None:
-        client.push_many([_message(number, keys) for number in islice(numbers, n)])
-
-    for start in range(0, crowd, AT_ONCE):
-        push_some(min(AT_ONCE, crowd - start))
-    if limited:
-        client.limit("bench", Limit(100, 100_000, 60.0), EACH if keys else None)
-    spent = 0.0
-    done: list[Outcome] = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        step = client.step(["bench"], 1, outcomes=done)
-        spent += time.perf_counter() - began
-        done = [Outcome("ack", lease) for lease in step.leases]
-        push_some(1)  # not timed: as many wait as before
-    return spent / calls * 1e6
-
-
-def _message(number: int, keys: int) -> Message:
-    limit_key = f"tenant-{number % keys}" if keys else None
-    return Message("bench", f"task-{number}", DATA, limit_key=limit_key)
 
 
 def _fill(gator: Gator, crowd: int) -> None:

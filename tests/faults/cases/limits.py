@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
 from typing import NamedTuple
@@ -33,29 +35,37 @@ class Sample(NamedTuple):
     """How many leases it had given."""
 
 
-class Watch:
-    """Asks a store again and again how many tasks of a queue run, and have begun."""
+@contextmanager
+def watching(look: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Call *look* again and again during the block, with pauses of so many seconds."""
+    ended = Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            look()
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class Samples:
+    """How many tasks of a queue have run, and have begun, by the store."""
 
     def __init__(self, harness: Harness) -> None:
         self.samples: list[Sample] = []
         self._harness = harness
-        self._ended = Event()
-        self._thread = Thread(target=self._watch)
 
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.01):
-            asked = monotonic()
-            stats = self._harness.gator.stats()
-            begun = stats.succeeded + stats.lost + stats.leased
-            self.samples.append(Sample(asked, monotonic(), stats.leased, begun))
+    def look(self) -> None:
+        """Ask the store."""
+        asked = monotonic()
+        stats = self._harness.gator.stats()
+        begun = stats.succeeded + stats.lost + stats.leased
+        self.samples.append(Sample(asked, monotonic(), stats.leased, begun))
 
     def most_leased(self) -> int:
         """Return how many tasks were leased at one time at most."""
@@ -81,7 +91,8 @@ def limits_held(harness: Harness) -> None:
     for number in range(int(8 * LIMIT_SECONDS)):
         func = tasks.work if number % 3 else tasks.doze
         harness.extra.add(harness.gator.task(func).task_id)
-    with Watch(harness) as watch:
+    samples = Samples(harness)
+    with watching(samples.look, 0.01):
         for _ in range(WORKERS):
             harness.worker()
         end = monotonic() + LIMIT_SECONDS
@@ -91,12 +102,12 @@ def limits_held(harness: Harness) -> None:
             harness.signal_worker(victim, signal.SIGKILL)
             harness.worker()
         harness.drain()
-    check(harness, watch)
+    check(harness, samples)
 
 
-def check(harness: Harness, watch: Watch) -> None:
+def check(harness: Harness, samples: Samples) -> None:
     """Check that the store has kept the limit."""
-    leased, begun = watch.most_leased(), watch.most_begun(JUDGED)
+    leased, begun = samples.most_leased(), samples.most_begun(JUDGED)
     if leased > (LIMIT.at_once or 0):
         raise Broken(f"I1: {leased} tasks were leased at once; the limit is {LIMIT}")
     if harness.audit_log.ledger.with_suffix(".pauses").exists():

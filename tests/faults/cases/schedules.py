@@ -5,7 +5,7 @@ import signal
 from datetime import datetime
 from time import monotonic
 
-from tests.faults.cases.soak import crash_postgres, hold_the_lock, kill_store
+from tests.faults.cases.soak import BREAK
 from tests.faults.catalogue import fault
 from tests.faults.harness import Broken, Harness, eventually
 from tests.faults.timetable import OFFSET
@@ -16,8 +16,6 @@ TICK_SECONDS = float(os.environ.get("TICK_SECONDS", "12"))
 WORKERS = 20
 APART_SECONDS = 2.0
 """How far the clocks of the workers are apart."""
-
-BREAK = {"sqlite": hold_the_lock, "redis-always": kill_store, "postgres": crash_postgres}
 
 
 def start(harness: Harness) -> None:

@@ -174,6 +174,14 @@ def wait_until_whole(harness: Harness) -> None:
     eventually(harness.valkey.is_whole, "all servers know each other", 60)
 
 
+BREAK: dict[str, Action] = {
+    "sqlite": hold_the_lock,
+    "redis-always": kill_store,
+    "postgres": crash_postgres,
+}
+"""What happens to a store that loses nothing."""
+
+
 def stall(harness: Harness, proxy: Proxy) -> None:
     with harness.outage(), proxy.stall():
         harness.pause(0, 2.5)
