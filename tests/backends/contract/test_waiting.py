@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from alligator.backends.base import (
     Client,
+    Message,
     Step,
 )
 from tests.harness.contract import (
@@ -41,13 +42,13 @@ def test_scheduled_task_becomes_ready(client: Client) -> None:
 
 
 def test_task_that_has_been_due_for_longest_goes_first(client: Client) -> None:
-    push(client, "slow", delay=2.0)
-    push(client, "quick", delay=0.1)
-    time.sleep(0.2)
-    push(client, "now")
+    # In one call, so that each is due at its time after the others, on a machine of any speed.
+    delays = {"slow": 0.2, "quick": 0.1, "now": 0.0}
+    client.push_many([Message("mail", task_id, "", delay) for task_id, delay in delays.items()])
+    assert becomes(lambda: client.stats("mail").scheduled == 0)
+    push(client, "last")
 
-    assert becomes(lambda: client.stats("mail").ready == 3)
-    assert drain(client) == ["quick", "now", "slow"]
+    assert drain(client) == ["now", "quick", "slow", "last"]
 
 
 # Waiting.
@@ -230,7 +231,7 @@ def test_waiting_uses_no_cpu(client: Client) -> None:
     push(client, "a", "b")
     drain(client)
 
-    until = time.monotonic() + 1.0
+    until = time.monotonic() + 0.5
     with process_rests():
         while (left := until - time.monotonic()) > 0:  # a wake-up for "b" may be left
             client.wait(["mail"], left)
