@@ -28,6 +28,7 @@ from tests.harness.programs import ROOT, environment, eventually, lines
 from tests.harness.requirements import needed
 from tests.harness.sample_tasks import add, say
 from tests.harness.store_servers import Server, valkey_server
+from tests.harness.web_servers import get
 from tests.harness.web_sites import Reply, Site, asgi, wsgi
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -664,7 +665,7 @@ class Web:
         self.url = log.read_text().partition("Listening at: ")[2].partition(" ")[0]
 
     def get(self, path: str) -> httpx.Response:
-        answer = httpx.get(self.url + path, timeout=20)
+        answer = get(self.url + path)
         self.answered[answer.status_code] += 1
         return answer
 
