@@ -8,7 +8,7 @@ DEMO_STAMP = $(VENV)/.installed-demo
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-again test-all faults bench bench-quick check types format docs changelog wheel clean
+.PHONY: help demo serve test test-again test-all faults bench bench-quick check mypy pyright format docs changelog wheel clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -33,8 +33,8 @@ demo: $(DEMO_STAMP)  ## Run the demo with a real server and a real worker; REDIS
 serve: $(DEMO_STAMP)  ## Run the demo's server and worker until ^C.
 	@$(BIN)/python -m examples.demo --serve $(if $(REDIS),--redis '$(REDIS)')
 
-# One more than the number of cores, because many tests wait for a server, a lease or a process.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+# Two more than the number of cores, because many tests wait for a server, a lease or a process.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 + (os.cpu_count() or 1))')
 
 XDIST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -60,8 +60,10 @@ bench-quick: $(STAMP)  ## Run the benchmarks without other queues (a few minutes
 check: $(STAMP)  ## Lint and type-check.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(MAKE) --no-print-directory --jobs=2 mypy pyright  # each uses one core
+
+mypy pyright: $(STAMP)
+	$(BIN)/$@ $(if $(filter pyright,$@),--pythonpath $(BIN)/python)
 
 format: $(STAMP)  ## Format the code, and fix what ruff can fix.
 	$(BIN)/ruff format .

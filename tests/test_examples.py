@@ -21,11 +21,18 @@ from tests.harness.programs import environment
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.fixture(params=SERVERS)
-def anything(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Client]:
-    """Yield a client of every example in turn."""
-    with client_of(request.param, tmp_path) as client:
+@pytest.fixture(scope="module")
+def client(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    """Yield a client of the example whose name is the parameter; its tests share the processes."""
+    with client_of(request.param, tmp_path_factory.mktemp(request.param)) as client:
         yield client
+
+
+def of(*examples: str) -> pytest.MarkDecorator:
+    """Run a test with these examples."""
+    return pytest.mark.parametrize("client", examples, indirect=True)
 
 
 @contextmanager
@@ -57,6 +64,15 @@ def have_run(client: httpx.Client, number: int) -> bool:
     return counters(client)["succeeded"] == number
 
 
+@contextmanager
+def queues(client: httpx.Client, tasks: int) -> Iterator[None]:
+    """Fail if the block does not queue so many *tasks*; wait until they have run."""
+    before = counters(client)
+    yield
+    assert eventually(lambda: have_run(client, before["succeeded"] + tasks))
+    assert counters(client)["pushed"] == before["pushed"] + tasks
+
+
 def eventually(look: Callable[[], bool]) -> bool:
     deadline = monotonic() + PATIENCE
     while not look():
@@ -72,8 +88,9 @@ def picture(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def test_every_web_example_shows_the_state_of_its_queue(anything: httpx.Client) -> None:
-    response = anything.get("/alligator/health")
+@of(*SERVERS)
+def test_every_web_example_shows_the_state_of_its_queue(client: httpx.Client) -> None:
+    response = client.get("/alligator/health")
 
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/health+json"
@@ -92,9 +109,6 @@ def test_server_and_worker_of_the_social_network_start_at_the_same_time(tmp_path
     assert [process.wait(PATIENCE) for process in started] == [0, 0, 0, 0]
 
 
-SOCIAL = pytest.mark.parametrize("example", ["social_network", "social_django"])
-
-
 def post(client: httpx.Client, path: str, **data: str) -> httpx.Response:
     """Send a form, with the token that Django's forms have."""
     client.get("/")
@@ -103,73 +117,73 @@ def post(client: httpx.Client, path: str, **data: str) -> httpx.Response:
     )
 
 
-@SOCIAL
-def test_social_network_mails_every_follower_of_the_author(tmp_path: Path, example: str) -> None:
-    with client_of(example, tmp_path) as client:
-        for name in ("ann", "bob", "cy"):
-            post(client, "/people", name=name, email=f"{name}@example.org")
-        for name in ("bob", "cy"):
-            post(client, "/follows", follower=name, followed="ann")
+@of("social_network", "social_django")
+def test_social_network_mails_every_follower_of_the_author(client: httpx.Client) -> None:
+    for name in ("ann", "bob", "cy"):
+        post(client, "/people", name=name, email=f"{name}@example.org")
+    for name in ("bob", "cy"):
+        post(client, "/follows", follower=name, followed="ann")
 
+    with queues(client, 2):
         response = post(client, "/posts", author="ann", message="Olé <all>", key="1")
 
-        assert response.status_code == 303
-        assert "Olé &lt;all&gt;" in client.get("/").text
-        assert eventually(lambda: counters(client)["succeeded"] == 2)
-        outbox = client.get("/outbox").text
-        assert outbox.count("A new post by ann") == 2
-        assert outbox.count("Olé &lt;all&gt;") == 2
-        assert "bob@example.org" in outbox
-        assert "cy@example.org" in outbox
+    assert response.status_code == 303
+    assert "Olé &lt;all&gt;" in client.get("/").text
+    outbox = client.get("/outbox").text
+    assert outbox.count("A new post by ann") == 2
+    assert outbox.count("Olé &lt;all&gt;") == 2
+    assert "bob@example.org" in outbox
+    assert "cy@example.org" in outbox
 
 
-@SOCIAL
-def test_social_network_sends_no_mail_for_a_post_that_fails(tmp_path: Path, example: str) -> None:
-    with client_of(example, tmp_path) as client:
-        for name in ("ann", "bob"):
-            post(client, "/people", name=name, email=f"{name}@example.org")
-        post(client, "/follows", follower="bob", followed="ann")
+@of("social_network", "social_django")
+def test_social_network_sends_no_mail_for_a_post_that_fails(client: httpx.Client) -> None:
+    for name in ("dan", "eve"):
+        post(client, "/people", name=name, email=f"{name}@example.org")
+    post(client, "/follows", follower="eve", followed="dan")
 
-        response = post(client, "/posts", author="ann", message="Hello @bob and @nobody", key="1")
+    with queues(client, 0):
+        response = post(client, "/posts", author="dan", message="Hello @eve and @nobody", key="2")
 
-        assert response.status_code == 422
-        assert "2 mails are not sent" in response.text
-        assert "Hello" not in client.get("/").text
-        assert counters(client)["pushed"] == 0
-
-
-def test_thumbnail_service_shows_a_picture_made_small(tmp_path: Path) -> None:
-    with client_of("thumbnails", tmp_path) as client:
-        response = client.post("/pictures", files={"picture": ("a.png", picture(960, 480))})
-
-        assert response.status_code == 303
-        assert eventually(lambda: "/thumbnails/" in client.get("/").text)
-        path = client.get("/").text.partition('src="')[2].partition('"')[0]
-        with Image.open(BytesIO(client.get(path).raise_for_status().content)) as thumbnail:
-            assert thumbnail.size == (240, 120)
+    assert response.status_code == 422
+    assert "2 mails are not sent" in response.text
+    assert "Hello" not in client.get("/").text
 
 
-def test_thumbnail_service_queues_nothing_for_a_file_that_is_no_picture(tmp_path: Path) -> None:
-    with client_of("thumbnails", tmp_path) as client:
+@of("thumbnails")
+def test_thumbnail_service_shows_a_picture_made_small(client: httpx.Client) -> None:
+    response = client.post("/pictures", files={"picture": ("a.png", picture(960, 480))})
+
+    assert response.status_code == 303
+    assert eventually(lambda: "/thumbnails/" in client.get("/").text)
+    path = client.get("/").text.partition('src="')[2].partition('"')[0]
+    with Image.open(BytesIO(client.get(path).raise_for_status().content)) as thumbnail:
+        assert thumbnail.size == (240, 120)
+
+
+@of("thumbnails")
+def test_thumbnail_service_queues_nothing_for_a_file_that_is_no_picture(
+    client: httpx.Client,
+) -> None:
+    with queues(client, 0):
         response = client.post("/pictures", files={"picture": ("a.txt", b"words")})
 
-        assert response.status_code == 415
-        assert counters(client)["pushed"] == 0
+    assert response.status_code == 415
 
 
-def test_order_has_a_receipt_that_names_its_request(tmp_path: Path) -> None:
-    with client_of("orders_fastapi", tmp_path) as client:
+@of("orders_fastapi")
+def test_order_has_a_receipt_that_names_its_request(client: httpx.Client) -> None:
+    with queues(client, 2):
         response = client.post(
             "/orders",
             json={"item": "apples", "pieces": 6, "email": "ann@example.org"},
             headers={"X-Request-ID": "req-1"},
         )
 
-        assert response.status_code == 201
-        assert eventually(lambda: counters(client)["succeeded"] == 2)
-        letters = client.get("/letters").text
-        assert "[req-1] to ann@example.org: thank you for order 1, 6 apples" in letters
-        assert "[req-1] to the supplier: 4 apples left" in letters
+    assert response.status_code == 201
+    letters = client.get("/letters").text
+    assert "[req-1] to ann@example.org: thank you for order 1, 6 apples" in letters
+    assert "[req-1] to the supplier: 4 apples left" in letters
 
 
 def test_tasks_of_an_order_share_an_http_client(
@@ -200,39 +214,41 @@ def test_tasks_of_an_order_share_an_http_client(
     assert b'{"item":"apples","left":2}' in received
 
 
+@of("orders_fastapi")
 @pytest.mark.parametrize(
     ("item", "pieces", "status"),
     [("apples", 11, 409), ("bricks", 1, 404), ("apples", 0, 422)],
     ids=["too many", "not sold", "not valid"],
 )
 def test_order_that_fails_queues_nothing(
-    tmp_path: Path, item: str, pieces: int, status: int
+    client: httpx.Client, item: str, pieces: int, status: int
 ) -> None:
-    with client_of("orders_fastapi", tmp_path) as client:
+    with queues(client, 0):
         response = client.post(
             "/orders", json={"item": item, "pieces": pieces, "email": "ann@example.org"}
         )
 
-        assert response.status_code == status
-        assert counters(client)["pushed"] == 0
+    assert response.status_code == status
 
 
-def test_plain_wsgi_service_counts_the_words_of_a_text(tmp_path: Path) -> None:
-    with client_of("plain_wsgi", tmp_path) as client:
-        response = client.post("/", content="To be or not to be")
+@of("plain_wsgi")
+def test_plain_wsgi_service_counts_the_words_of_a_text(client: httpx.Client) -> None:
+    response = client.post("/", content="To be or not to be")
 
-        assert response.status_code == 202
-        result = response.headers["location"]
-        assert eventually(lambda: client.get(result).status_code == 200)
-        assert client.get(result).json() == {"to": 2, "be": 2, "or": 1, "not": 1}
+    assert response.status_code == 202
+    result = response.headers["location"]
+    assert eventually(lambda: client.get(result).status_code == 200)
+    assert client.get(result).json() == {"to": 2, "be": 2, "or": 1, "not": 1}
 
 
-def test_plain_wsgi_service_queues_nothing_for_a_body_that_is_no_text(tmp_path: Path) -> None:
-    with client_of("plain_wsgi", tmp_path) as client:
+@of("plain_wsgi")
+def test_plain_wsgi_service_queues_nothing_for_a_body_that_is_no_text(
+    client: httpx.Client,
+) -> None:
+    with queues(client, 0):
         response = client.post("/", content=b"\xff")
 
-        assert response.status_code == 422
-        assert counters(client)["pushed"] == 0
+    assert response.status_code == 422
 
 
 @pytest.mark.parametrize("store", ["locmem://", "sqlite://{}/queue.db"])

@@ -287,10 +287,10 @@ class Outbox:
             self._connection = self._connect()
             if not self._dialect:
                 self._dialect, self._paramstyle = kind_of(self._connection)[1:3]
-            if self._dialect == SQLITE:
-                from ..backends.sqlite_backend import forks  # only then
+                if self._dialect == SQLITE:
+                    from ..backends.sqlite_backend import forks  # only then
 
-                forks.register(self)
+                    forks.register(self)  # once: a fork that waits for this outbox has that lock
         if self._dialect != SQLITE:
             # Under REPEATABLE READ, MySQL's locks on rows would block the inserts of the application.
             self._execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")

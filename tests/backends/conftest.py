@@ -38,6 +38,7 @@ SQS_LIMITS = {
         "test_threads_reserve_every_task_once",
         "test_forked_child_and_its_parent_continue",
         "test_store_does_what_the_model_does",
+        "test_store_does_what_the_model_does_in_many_histories",
         "test_dead_task_does_not_block_a_new_one_of_its_id",
         "test_suspect_that_is_lost_alone_dies_and_the_others_do_not",
         "test_late_ack_removes_its_own_task_and_not_the_newer_one",

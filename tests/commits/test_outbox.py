@@ -12,6 +12,7 @@ from threading import Event, Thread
 import pytest
 
 from alligator.backends.base import Message
+from alligator.backends.sqlite_backend import forks
 from alligator.backends.unique import Unique
 from alligator.commits.outbox import Content, Outbox, new_commit
 from alligator.exceptions import ConfigurationError
@@ -200,6 +201,17 @@ def test_other_errors_of_the_database_are_not_about_the_table(tmp_path: Path) ->
 
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
         outbox.check()
+
+
+def test_fork_does_not_wait_for_a_relay_that_opens_its_file_again(outbox: Outbox) -> None:
+    outbox.content()
+    outbox.close()
+    relay = Thread(target=outbox.content)
+
+    with forks._registry_lock:  # as a fork has it that waits for the outbox
+        relay.start()
+        relay.join(10)
+        assert not relay.is_alive()
 
 
 def test_fork_beside_a_relay_leaves_the_child_a_usable_file(path: Path, outbox: Outbox) -> None:

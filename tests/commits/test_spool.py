@@ -28,6 +28,7 @@ from tests.harness.programs import ROOT, environment, eventually, lines
 from tests.harness.requirements import needed
 from tests.harness.sample_tasks import add, say
 from tests.harness.store_servers import Server, valkey_server
+from tests.harness.web_servers import get
 from tests.harness.web_sites import Reply, Site, asgi, wsgi
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -610,6 +611,7 @@ from tests.harness.sample_tasks import record
 from wsgi_alligator import AlligatorEndpoint, AlligatorMiddleware
 
 gator = Gator.from_env()
+gator.client.commit_seconds = 0.5
 endpoint = AlligatorEndpoint(gator, token="t" * 32)
 
 
@@ -664,7 +666,7 @@ class Web:
         self.url = log.read_text().partition("Listening at: ")[2].partition(" ")[0]
 
     def get(self, path: str) -> httpx.Response:
-        answer = httpx.get(self.url + path, timeout=20)
+        answer = get(self.url + path)
         self.answered[answer.status_code] += 1
         return answer
 
@@ -677,9 +679,6 @@ class Web:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-    def depth(self) -> int:
-        return depth(self.gator)
 
     def ran(self) -> list[str]:
         """Drain the queue, and return what ran."""
@@ -719,15 +718,16 @@ def test_tasks_accepted_during_an_outage_run_once_after_it(
 ) -> None:
     with web_on(server, tmp_path) as web:
         assert web.get("/0").status_code == 200
+        eventually(lambda: depth(web.gator) == 0)  # a busy machine may have kept it
         come_back = leave(server)
         for number in range(1, 13):
             assert web.get(f"/{number}").status_code == 200
-        assert web.depth() == 12
+        assert depth(web.gator) == 12
         assert web.health()["status"] == "warn"
 
         come_back()
 
-        eventually(lambda: web.depth() == 0)
+        eventually(lambda: depth(web.gator) == 0)
         time.sleep(1.5)  # for who undoes a commit that had been given up
         assert web.gator.len() == 13
         assert web.ran() == [f"/{number}" for number in range(13)]
@@ -741,12 +741,12 @@ def test_spool_of_a_killed_web_process_is_sent_by_the_next(server: Server, tmp_p
         web.kill()
         server.start()
         time.sleep(0.5)
-        assert (web.depth(), web.gator.len()) == (8, 0)
+        assert (depth(web.gator), web.gator.len()) == (8, 0)
 
         web.start()
         web.health()
 
-        eventually(lambda: web.depth() == 0)
+        eventually(lambda: depth(web.gator) == 0)
         assert web.ran() == [f"/{number}" for number in range(8)]
 
 
@@ -754,17 +754,18 @@ def test_web_processes_share_a_spool(server: Server, tmp_path: Path) -> None:
     with web_on(server, tmp_path, workers=2) as web:
         eventually(lambda: len({web.get("/warm").headers["x-pid"] for _ in range(8)}) == 2)
         warm = web.answered[200]
+        eventually(lambda: depth(web.gator) == 0)
         server.kill()
         pids: set[str] = set()
         paths: list[str] = []
         while len(paths) < 30 or len(pids) < 2:  # the system may prefer one of them for a while
             paths.append(f"/{len(paths)}")
             pids.add(web.get(paths[-1]).headers["x-pid"])
-        assert web.depth() == len(paths)
+        assert depth(web.gator) == len(paths)
 
         server.start()
 
-        eventually(lambda: web.depth() == 0)
+        eventually(lambda: depth(web.gator) == 0)
         assert web.gator.len() == len(paths) + warm
         ran = web.ran()
         assert [path for path in ran if path != "/warm"] == paths
@@ -777,13 +778,13 @@ def test_relay_that_is_killed_at_any_moment_loses_nothing(server: Server, tmp_pa
             assert web.get(f"/{number}").status_code == 200
         server.start()
         for _ in range(2):  # each goes a part of the way
-            before = web.depth()
-            eventually(lambda before=before: web.depth() < max(before, 1))  # type: ignore[misc]
+            before = depth(web.gator)
+            eventually(lambda before=before: depth(web.gator) < max(before, 1))  # type: ignore[misc]
             web.kill()
             web.start()
             web.health()
 
-        eventually(lambda: web.depth() == 0)
+        eventually(lambda: depth(web.gator) == 0)
         assert Counter(web.ran()) == Counter(f"/{number}" for number in range(60))
 
 
@@ -794,7 +795,5 @@ def test_spool_is_intact_after_all_these_faults(server: Server, tmp_path: Path) 
             web.get(f"/{number}")
         web.kill()
 
-        with sqlite3.connect(tmp_path / "spool.db") as connection:
-            (sound,) = connection.execute("PRAGMA integrity_check").fetchone()
-        connection.close()
-        assert sound == "ok"
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

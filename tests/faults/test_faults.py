@@ -10,8 +10,20 @@ __all__ = ["registry"]
 
 SEED = 20
 
+TWINS = {
+    ("database-django", "redis-always"),
+    ("database-fastapi", "sqlite"),
+    ("store-killed-with-slow-disk", "redis-always"),
+}
+"""Cases that differ from another of this run only in the store: `make test-all` has them."""
+
+
+def marks(fault: Fault, kind: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if (fault.name, kind) in TWINS else []
+
+
 CHOSEN = [
-    pytest.param(fault, kind, id=f"{fault.name}-{kind}")
+    pytest.param(fault, kind, id=f"{fault.name}-{kind}", marks=marks(fault, kind))
     for fault in FAULTS.values()
     if fault.quick
     for kind in fault.kinds

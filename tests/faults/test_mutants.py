@@ -12,7 +12,7 @@ from tests.faults.mutants import MUTANTS
 pytestmark = pytest.mark.timeout(900)
 
 SOME = [
-    mutant if number % 5 == 0 else pytest.param(mutant, marks=pytest.mark.slow)
+    mutant if number % 10 == 0 else pytest.param(mutant, marks=pytest.mark.slow)
     for number, mutant in enumerate(MUTANTS)
 ]
 

@@ -11,7 +11,7 @@ BUSY = 0.3
 
 @contextmanager
 def process_rests() -> Iterator[None]:
-    """Fail if the process spins during the block, which lasts a second or longer.
+    """Fail if the process spins during the block, which lasts half a second or longer.
 
     The garbage collector stops meanwhile: in a large test process one run takes tenths of a second.
     """

@@ -32,8 +32,11 @@ from tests.harness.sample_tasks import add
 from tests.harness.store_servers import valkey_server
 from tests.integrations.test_context import serving
 
-SECONDS = 2.0
+SECONDS = 1.0
 """How long the event loop is watched after a request was cancelled."""
+
+COMMIT_SECONDS = 0.5
+"""How long a commit to a store that hangs may take: it ends while the loop is watched."""
 
 HTTP: dict[str, Any] = {
     "type": "http",
@@ -71,25 +74,33 @@ class Gathering(Slow):
     groups_commits: ClassVar[bool] = True
 
 
+class Hanging(Gator):
+    """A gator whose store takes a push and does not answer."""
+
+    come_back: Callable[[], object]
+    """Let the store answer."""
+
+
 @contextmanager
-def hanging_valkey(folder: Path) -> Iterator[Gator]:
+def hanging_valkey(folder: Path) -> Iterator[Hanging]:
     with needed(), valkey_server() as server:
-        gator = Gator(server.dsn)
+        gator = Hanging(server.dsn)
         gator.len()
         server.freeze()
+        gator.come_back = server.thaw
         yield gator
         server.thaw()
         gator.client.close()
 
 
 @contextmanager
-def locked_sqlite(folder: Path) -> Iterator[Gator]:
-    gator = Gator(f"sqlite://{folder}/queue.db")
+def locked_sqlite(folder: Path) -> Iterator[Hanging]:
+    gator = Hanging(f"sqlite://{folder}/queue.db")
     gator.len()
     other = sqlite3.connect(folder / "queue.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
+    gator.come_back = other.rollback
     yield gator
-    other.execute("ROLLBACK")
     other.close()
     gator.client.close()
 
@@ -98,9 +109,10 @@ STORES = {"valkey": hanging_valkey, "sqlite": locked_sqlite}
 
 
 @pytest.fixture(params=STORES)
-def hanging(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gator]:
-    """A gator whose store takes a push and does not answer."""
+def hanging(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hanging]:
+    """Yield a gator of each store that hangs."""
     with STORES[request.param](tmp_path) as gator:
+        gator.client.commit_seconds = COMMIT_SECONDS
         yield gator
 
 
@@ -190,7 +202,7 @@ def application(gator: Gator, sent: list[Any], then: Callable[[], Any] | None = 
 
 
 def test_request_that_waits_for_a_hanging_store_can_be_cancelled(
-    hanging: Gator, limit: Limit
+    hanging: Hanging, limit: Limit
 ) -> None:
     sent: list[Any] = []
     hanging.client.commit_seconds = 5.0
@@ -202,6 +214,7 @@ def test_request_that_waits_for_a_hanging_store_can_be_cancelled(
             await application(hanging, sent)()
         assert time.monotonic() - began < 4.5  # of the five of the commit
         await loop_rests()
+        hanging.come_back()
 
     asyncio.run(main())
 
@@ -236,7 +249,7 @@ def _pushes(gator: Gator) -> bool:
 
 
 def test_transaction_that_waits_for_a_hanging_store_can_be_cancelled(
-    hanging: Gator, limit: Limit
+    hanging: Hanging, limit: Limit
 ) -> None:
     async def main() -> None:
         async with limit() as cancel, hanging.transaction():
@@ -247,7 +260,7 @@ def test_transaction_that_waits_for_a_hanging_store_can_be_cancelled(
     asyncio.run(main())
 
 
-def test_commit_in_a_thread_can_be_cancelled(hanging: Gator, limit: Limit) -> None:
+def test_commit_in_a_thread_can_be_cancelled(hanging: Hanging, limit: Limit) -> None:
     called: list[str] = []
 
     async def main() -> None:
@@ -262,7 +275,7 @@ def test_commit_in_a_thread_can_be_cancelled(hanging: Gator, limit: Limit) -> No
     assert called == []
 
 
-def test_health_check_that_hangs_can_be_cancelled(hanging: Gator) -> None:
+def test_health_check_that_hangs_can_be_cancelled(hanging: Hanging) -> None:
     async def main() -> None:
         with anyio.move_on_after(0.05) as scope:
             endpoint = AlligatorEndpoint(hanging, authorize=ask_for_a_while)
@@ -432,7 +445,7 @@ def test_cancelled_commit_at_the_end_continues_for_its_client(
 # A client that leaves.
 
 
-def test_client_that_leaves_a_stream_during_the_commit_burns_no_core(hanging: Gator) -> None:
+def test_client_that_leaves_a_stream_during_the_commit_burns_no_core(hanging: Hanging) -> None:
     left = asyncio.Event()
     hanging.client.commit_seconds = 5.0
 
@@ -456,13 +469,14 @@ def test_client_that_leaves_a_stream_during_the_commit_burns_no_core(hanging: Ga
         await app({**HTTP, "query_string": b""}, receive, None)  # type: ignore[arg-type]
         assert time.monotonic() - began < 4.5  # of the five of the commit
         await loop_rests()
+        hanging.come_back()
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_clients_that_leave_a_server_during_the_commit_burn_no_core(
-    hanging: Gator, loop: str
+    hanging: Hanging, loop: str
 ) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")

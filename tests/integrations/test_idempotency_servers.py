@@ -162,6 +162,8 @@ def test_request_whose_server_was_killed_after_the_commit_is_queued_once(
         assert site.gator.len() == 1
 
 
+# The server does not matter to what the network loses: one of each kind.
+@pytest.mark.parametrize("server", ["gunicorn", "uvicorn"], indirect=True)
 @pytest.mark.parametrize("lost", ["request", "reply"])
 def test_request_that_is_repeated_after_a_503_queues_its_tasks_once(
     server: str, lost: str, tmp_path: Path

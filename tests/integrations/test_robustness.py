@@ -19,6 +19,7 @@ from asgi_alligator import AlligatorMiddleware
 from tests.harness.programs import eventually
 from tests.harness.sample_tasks import add, record
 from tests.harness.web_process import web_process
+from tests.harness.web_servers import get
 from tests.harness.web_sites import Reply, asgi, wsgi
 
 
@@ -125,18 +126,18 @@ def test_processes_and_threads_of_a_server_keep_the_promise(
 
     with serving(SERVERS[name], dsn, tmp_path) as url:
 
-        def get(path: str) -> tuple[str, int]:
-            return path, httpx.get(url + path, timeout=20).status_code
+        def ask(path: str) -> tuple[str, int]:
+            return path, get(url + path).status_code
 
         def ask_who(_: int) -> str | None:
             try:
-                return httpx.get(f"{url}/missing", timeout=20).headers["x-pid"]
+                return get(f"{url}/missing").headers["x-pid"]
             except httpx.ConnectError:  # uvicorn says where it will be before it is there
                 return None
 
         with ThreadPoolExecutor(16) as pool:
             eventually(lambda: len({*pool.map(ask_who, range(16))} - {None}) == 2)
-            answers = list(pool.map(get, paths))
+            answers = list(pool.map(ask, paths))
 
     gator = Gator(dsn)
     queued = Counter(gator.read(lease).func_args[1] for lease in take_all(gator))

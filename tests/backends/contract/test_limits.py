@@ -141,20 +141,22 @@ def test_task_that_begins_again_counts_again(client: Client) -> None:
 
 def test_start_is_free_when_its_time_is_over(client: Client) -> None:
     push(client, *"abcdef")
-    client.limit("mail", Limit(starts=2, seconds=1.0))
+    client.limit("mail", Limit(starts=2, seconds=0.5))
     asked: list[float] = []
     replied: list[float] = []
 
-    while len(asked) < 6:
+    while True:
         now = time.monotonic()
         step = client.step(["mail"], 5)
         asked += [now for _ in step.leases]
         replied += [time.monotonic() for _ in step.leases]
+        if len(asked) == 6:
+            break
         client.wait(["mail"], min(step.pause, 5))
 
     # Each task has begun between the two.
     spans = [end - start for start, end in zip(asked, replied[2:], strict=False)]
-    assert min(spans) >= 1.0
+    assert min(spans) >= 0.5
 
 
 def test_both_limits_apply(client: Client) -> None:
@@ -373,7 +375,7 @@ def test_worker_that_waits_for_a_limit_rests(client: Client, limit: Limit) -> No
     take(client)
 
     with process_rests():
-        end = time.monotonic() + 1.5
+        end = time.monotonic() + 0.6
         while (left := end - time.monotonic()) > 0:
             step = client.step(["mail"], 1)
             assert not step.leases

@@ -210,7 +210,7 @@ def test_worker_of_a_paused_queue_rests(client: Client) -> None:
     client.pause("mail", inf)
 
     with process_rests():
-        end = time.monotonic() + 1.5
+        end = time.monotonic() + 0.6
         while (left := end - time.monotonic()) > 0:
             step = client.step(["mail"], 1)
             assert not step.leases

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from alligator.backends.base import (
     Client,
+    Message,
     Step,
 )
 from tests.harness.contract import (
@@ -41,13 +42,13 @@ def test_scheduled_task_becomes_ready(client: Client) -> None:
 
 
 def test_task_that_has_been_due_for_longest_goes_first(client: Client) -> None:
-    push(client, "slow", delay=2.0)
-    push(client, "quick", delay=0.1)
-    time.sleep(0.2)
-    push(client, "now")
+    # In one call, so that each is due at its time after the others, on a machine of any speed.
+    delays = {"slow": 0.2, "quick": 0.1, "now": 0.0}
+    client.push_many([Message("mail", task_id, "", delay) for task_id, delay in delays.items()])
+    assert becomes(lambda: client.stats("mail").scheduled == 0)
+    push(client, "last")
 
-    assert becomes(lambda: client.stats("mail").ready == 3)
-    assert drain(client) == ["quick", "now", "slow"]
+    assert drain(client) == ["now", "quick", "slow", "last"]
 
 
 # Waiting.
@@ -144,16 +145,18 @@ def test_push_wakes_the_waiter_of_its_queue(connect: Connect) -> None:
 
 def test_pushes_wake_several_waiters(connect: Connect) -> None:
     workers, web = [connect() for _ in range(4)], connect()
+    for each in (*workers, web):
+        each.step(["mail"], 1)  # on a busy machine a client of SQS takes seconds to start
 
     with ThreadPoolExecutor(4) as pool:
-        found = [pool.submit(reserve_by_waiting, worker) for worker in workers]
+        found = [pool.submit(reserve_by_waiting, worker, within=60.0) for worker in workers]
         time.sleep(0.1)
         began = time.monotonic()
         push(web, "a", "b", "c", "d")
-        taken = sorted(future.result(20) for future in found)
+        taken = sorted(future.result(60) for future in found)
 
     assert taken == ["a", "b", "c", "d"]
-    assert time.monotonic() - began < 10  # of the twenty that they would wait
+    assert time.monotonic() - began < 30  # of the minute that they would wait
 
 
 def test_waiting_ends_when_a_scheduled_task_is_due(connect: Connect) -> None:
@@ -230,7 +233,7 @@ def test_waiting_uses_no_cpu(client: Client) -> None:
     push(client, "a", "b")
     drain(client)
 
-    until = time.monotonic() + 1.0
+    until = time.monotonic() + 0.5
     with process_rests():
         while (left := until - time.monotonic()) > 0:  # a wake-up for "b" may be left
             client.wait(["mail"], left)

@@ -88,7 +88,14 @@ def test_returned_task_is_looked_for_from_the_beginning() -> None:
 
 @pytest.mark.usefixtures("always_slow")
 def test_store_does_what_the_model_does_from_its_marks(client: Client) -> None:
-    compare(client, examples=30)
+    compare(client, examples=10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("always_slow")
+def test_store_does_what_the_model_does_from_its_marks_in_many_histories(client: Client) -> None:
+    compare(client, examples=100)
 
 
 @pytest.mark.usefixtures("always_slow")

@@ -511,7 +511,7 @@ def is_drained(client: Client) -> bool:
     return stats.ready == stats.scheduled == stats.leased == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["valkey", pytest.param("redis", marks=pytest.mark.slow)])
 def test_tasks_run_once_while_a_slot_moves(
     request: pytest.FixtureRequest, kind: str, namespace: str
 ) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from alligator.commits import relay
 from alligator.testing import sync
 from sqlalchemy_alligator import enlist
 from sqlalchemy_alligator.engines import EngineOutbox
@@ -161,7 +162,13 @@ def test_cancelled_coroutine_leaves_neither_row_nor_task(shop: Shop, drivers: UR
     assert asyncio.run(main()) == (0, [])
 
 
-def test_commit_that_is_cancelled_keeps_row_and_task_together(shop: Shop, drivers: URL) -> None:
+def test_commit_that_is_cancelled_keeps_row_and_task_together(
+    shop: Shop, drivers: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A relay that was not told of a commit finds it by scanning.
+    monkeypatch.setattr(relay, "SCAN_SECONDS", 0.1)
+    monkeypatch.setattr(relay, "GRACE_SECONDS", 0.5)
+
     async def work(make: Make, name: str, begun: asyncio.Event) -> None:
         async with make() as session:
             session.add(Order(name=name))
