@@ -37,7 +37,7 @@ from .options import (
 from .payload.signing import Guard
 from .schedules import Schedules
 from .tasks import Task
-from .tasks.routing import routing_of
+from .tasks.stored_options import routing_of
 from .telemetry.propagation import NOTHING, carry, has_spans, running, sending
 from .transaction import Transaction, current
 from .transaction.scope import innermost

@@ -78,7 +78,7 @@ LAYERS: list[dict[str, str]] = [
         ),
     },
     {
-        "tasks": "decisions follow_ups limit_keys routing stored_options times unique",
+        "tasks": "decisions stored_options",
         "utils": "",
     },
     {
@@ -156,7 +156,6 @@ TESTED_BY = {
     "backends.locmem_backend.waiting": "backends/contract/test_limit_keys.py",
     "backends.sqlite_backend.key_limits": "backends/contract/test_limit_keys.py",
     "backends.sqlite_backend.lines": "backends/contract/test_limit_keys.py",
-    "tasks.routing": "tasks/test_limit_keys.py",
     "backends.sqlite_backend.limits": "backends/contract/test_limits.py",
     "backends.sqlite_backend.measures": "backends/sqlite_backend/test_writes.py",
     "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",
