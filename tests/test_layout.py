@@ -83,13 +83,13 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "commits": (
-            "breaker committer counters databases deferred delivery follow_ups interception "
-            "loop_trips outbox relay same_server spool trips wakeups"
+            "breaker committer counters databases deferred interception "
+            "outbox relay same_server spool trips wakeups"
         ),
         "execution": "attempt coroutines direct heartbeat inline lease_ends lifespan",
     },
     {
-        "transaction": "connection enlistment scope vetoes",
+        "transaction": "connection enlistment scope",
     },
     {
         "telemetry": "histogram logs opentelemetry propagation",
@@ -148,7 +148,6 @@ TESTED_BY = {
     "backends.locmem_backend.replaced": "backends/contract/test_unique.py",
     "backends.locmem_backend.samples": "backends/contract/test_inspection.py",
     "backends.sqlite_backend.replaced": "backends/contract/test_unique.py",
-    "transaction.vetoes": "transaction/test_transaction.py",
     "backends.schedules": "backends/contract/test_schedules.py",
     "backends.canceling": "backends/contract/test_canceling.py",
     "backends.limits": "backends/contract/test_limits.py",
@@ -513,7 +512,7 @@ def test_import_alligator_loads_no_store_and_nothing_optional() -> None:
     ours = {name for name in loaded("import alligator") if name.startswith("alligator.")}
 
     optional = (
-        r"alligator\.(backends\.\w+_backend|commits\.(spool|loop_trips)|workers\.isolation\.\w+"
+        r"alligator\.(backends\.\w+_backend|commits\.spool|workers\.isolation\.\w+"
         r"|workers\.prefork|telemetry\.opentelemetry|monitoring|web|cli|testing)\b"
     )
     assert [name for name in ours if re.match(optional, name)] == []

@@ -58,7 +58,7 @@ def of_a_task(gator: Gator) -> Steps:
 
     def whole() -> None:
         gator.task(func, *args, **kwargs)
-        transaction._deferred.cut(0)
+        transaction.deferred.cut(0)
 
     def envelope() -> Envelope:
         return Envelope(
@@ -76,8 +76,8 @@ def of_a_task(gator: Gator) -> Steps:
     sent = message()
 
     def hold() -> None:
-        transaction.hold(sent)
-        transaction._deferred.cut(0)
+        transaction.deferred.add(sent)
+        transaction.deferred.cut(0)
 
     return {
         "the whole": whole,
