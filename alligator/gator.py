@@ -19,8 +19,7 @@ from .commits.committer import Committer, Delivers
 from .commits.counters import CommitCounters
 from .commits.deferred import Enlists, OutgoingTask, hold
 from .constants import ALL, MAX_TASK_BYTES
-from .execution.direct import run_leases, run_with_retries
-from .execution.inline import run_inline
+from .execution.inline import run_inline, run_leases, run_with_retries
 from .execution.lifespan import Lifespan, check_lifespan
 from .options import (
     SENDING,

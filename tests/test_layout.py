@@ -34,7 +34,7 @@ LAYERS: list[dict[str, str]] = [
         "_runtime": (
             "backoff cancellation coroutines environment event_loops exits failures flags "
             "forks home_loop ids interrupts locks "
-            "log memory overrides predicates remote_errors signatures streams threads timeouts"
+            "log overrides predicates remote_errors signatures streams threads timeouts"
         ),
     },
     {
@@ -42,7 +42,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "payload": (
-            "arguments batch conversion encoding envelope equality functions hints signing suggestions"
+            "arguments batch conversion encoding envelope equality functions hints signing"
         ),
     },
     {
@@ -86,7 +86,7 @@ LAYERS: list[dict[str, str]] = [
             "breaker committer counters databases deferred interception "
             "outbox relay same_server spool trips wakeups"
         ),
-        "execution": "attempt coroutines direct heartbeat inline lease_ends lifespan",
+        "execution": "attempt coroutines heartbeat inline lease_ends lifespan",
     },
     {
         "transaction": "connection enlistment scope",

@@ -14,8 +14,7 @@ from ..exceptions import IncompatibleArguments, NotSerializable, PayloadError, W
 from .encoding import ENCODING_ERRORS, encode, encode_any
 from .envelope import Envelope
 from .functions import Callee, callee_of
-from .hints import Hint, Unrestorable
-from .suggestions import suggest
+from .hints import Hint, Unrestorable, suggest
 
 SCALARS = frozenset({int, str, bool, type(None)})
 """The types that JSON always gives back; a float may be NaN."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from logging import Logger, getLogger
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 from .._runtime.coroutines import check_is_plain, complete
@@ -146,12 +145,7 @@ class Transaction(Scope):
     def __enter__(self) -> Self:
         return self.begin(innermost())
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         self.leave()
         if exc is not None:
             self.rollback(exc)
@@ -162,10 +156,7 @@ class Transaction(Scope):
         return self.__enter__()
 
     async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+        self, exc_type: object, exc: BaseException | None, traceback: object
     ) -> None:
         self.leave()
         if exc is None:
