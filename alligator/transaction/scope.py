@@ -42,7 +42,7 @@ class Scope:
     """
 
     # Class attributes and `_Tasks` make a transaction that stays empty cheap: each request has one.
-    deferred = _Tasks()
+    deferred: _Tasks = _Tasks()
     """The tasks that it holds until its end."""
     _around: Any = None
     """The transaction, of any gator, whose block contains this one's block."""
