@@ -15,13 +15,11 @@ from .backends.controls import QueueControls
 from .backends.legacy import FiveMethodClient
 from .commits import interception
 from .commits.breaker import Breaker
-from .commits.committer import Committer
+from .commits.committer import Committer, Delivers
 from .commits.counters import CommitCounters
 from .commits.deferred import Enlists, OutgoingTask, hold
-from .commits.delivery import Delivers, Delivery
 from .constants import ALL, MAX_TASK_BYTES
-from .execution.direct import run_leases, run_with_retries
-from .execution.inline import run_inline
+from .execution.inline import run_inline, run_leases, run_with_retries
 from .execution.lifespan import Lifespan, check_lifespan
 from .options import (
     SENDING,
@@ -37,7 +35,7 @@ from .options import (
 from .payload.signing import Guard
 from .schedules import Schedules
 from .tasks import Task
-from .tasks.routing import routing_of
+from .tasks.stored_options import routing_of
 from .telemetry.propagation import NOTHING, carry, has_spans, running, sending
 from .transaction import Transaction, current
 from .transaction.scope import innermost
@@ -116,12 +114,16 @@ class Gator(Schedules, QueueControls):
         refuse_overrides(self.client)
         most = check_whole("max_task_bytes", max_task_bytes, least=1)
         self.guard: Guard = Guard(secret, allow, scope=self.client.scope, max_bytes=most)
-        self.committer: Committer = Committer(self.client, breaker=breaker, spool=spool)
-        trace = sending if tracing else nullcontext
-        self._delivery = Delivery(self.client, self.committer, trace=trace, run_inline=run_inline)
+        self.committer: Committer = Committer(
+            self.client,
+            breaker=breaker,
+            spool=spool,
+            trace=sending if tracing else nullcontext,
+            run_inline=run_inline,
+        )
         self.breaker: Breaker | None = self.committer.breaker
         self.spool: Spool | None = self.committer.spool
-        self.counters: CommitCounters = self._delivery.counters
+        self.counters: CommitCounters = self.committer.counters
         self.enlisters: list[Enlists] = []
         """They are asked first, and hold tasks that follow a transaction of the database."""
         self._same_server: SameServer | None = None
@@ -154,7 +156,7 @@ class Gator(Schedules, QueueControls):
             relay.close()
         if self._same_server is not None:
             self._same_server.close()
-        self._delivery.close()
+        self.committer.close()
         self.client.close()
 
     @property
@@ -207,7 +209,7 @@ class Gator(Schedules, QueueControls):
     def delivery(self) -> Delivers:
         """What delivers its tasks: to its store, unless `alligator.testing` intercepts them."""
         interceptor = interception.active
-        return self._delivery if interceptor is None else interceptor.delivery_of(self)
+        return self.committer if interceptor is None else interceptor.delivery_of(self)
 
     # Push tasks.
 
@@ -235,11 +237,12 @@ class Gator(Schedules, QueueControls):
         """
         if due:
             checkpoint()
+        checked = self.check_shared(options) if options else {}
         if on is not None:
             from .transaction.connection import ConnectionTransaction
 
-            return ConnectionTransaction(self, self.check_shared(options), on)
-        return Transaction(self, self.check_shared(options))
+            return ConnectionTransaction(self, checked, on)
+        return Transaction(self, checked)
 
     def push(
         self, task: Task, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
@@ -321,7 +324,7 @@ class Gator(Schedules, QueueControls):
         immediate, outgoing.always = sending.get("immediate"), sending.get("always", False)
         if self.enlisters and not immediate and hold(self.enlisters, outgoing, transaction):
             return task
-        if immediate or transaction is None or not transaction.hold(outgoing):
+        if immediate or transaction is None or not transaction.deferred.add(outgoing):
             complete(self.delivery.deliver([outgoing]))
         return task
 

@@ -6,10 +6,10 @@ from functools import lru_cache
 from math import inf
 from operator import index
 from time import time
-from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
 from ._runtime.coroutines import check_runs
+from ._runtime.signatures import signature
 from .constants import LEVELS, MAX_NUMBER, MAX_SECONDS, MAX_TIMEOUT
 from .exceptions import InvalidOption, MultipleDelayError, UnknownOption
 
@@ -116,12 +116,7 @@ class Options(Generic[T]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         pass
 
     def task(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -198,9 +193,6 @@ def check_shared_options(
 @lru_cache
 def _parameters(task_class: Callable[..., Any]) -> frozenset[str]:
     """Return the names of the parameters of *task_class*; ``**`` means any name."""
-    # Imported here because inspect takes half as long to import as all of Alligator.
-    from ._runtime.signatures import signature
-
     try:
         parameters = signature(task_class).parameters.values()
     except Exception:  # without a signature, the class itself has to check the options

@@ -13,8 +13,8 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from .backends.base import Commit, Lease
+from .commits.committer import batch_of, run_follow_ups_last
 from .commits.deferred import OutgoingTask
-from .commits.follow_ups import batch_of, run_follow_ups_last
 from .commits.interception import InterceptedDelivery, set_interceptor
 from .constants import ALL
 from .exceptions import ConfigurationError, TooManyTasks

@@ -34,7 +34,7 @@ LAYERS: list[dict[str, str]] = [
         "_runtime": (
             "backoff cancellation coroutines environment event_loops exits failures flags "
             "forks home_loop ids interrupts locks "
-            "log memory overrides predicates remote_errors signatures streams threads timeouts"
+            "log overrides predicates remote_errors signatures streams threads timeouts"
         ),
     },
     {
@@ -42,7 +42,7 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "payload": (
-            "arguments batch conversion encoding envelope equality functions hints signing suggestions"
+            "arguments batch conversion encoding envelope equality functions hints signing"
         ),
     },
     {
@@ -78,18 +78,18 @@ LAYERS: list[dict[str, str]] = [
         ),
     },
     {
-        "tasks": "decisions follow_ups limit_keys routing stored_options times unique",
+        "tasks": "decisions stored_options",
         "utils": "",
     },
     {
         "commits": (
-            "breaker committer counters databases deferred delivery follow_ups interception "
-            "loop_trips outbox relay same_server spool trips wakeups"
+            "breaker committer counters databases deferred interception "
+            "outbox relay same_server spool trips wakeups"
         ),
-        "execution": "attempt coroutines direct heartbeat inline lease_ends lifespan",
+        "execution": "attempt coroutines heartbeat inline lease_ends lifespan",
     },
     {
-        "transaction": "connection enlistment scope vetoes",
+        "transaction": "connection enlistment scope",
     },
     {
         "telemetry": "histogram logs opentelemetry propagation",
@@ -148,7 +148,6 @@ TESTED_BY = {
     "backends.locmem_backend.replaced": "backends/contract/test_unique.py",
     "backends.locmem_backend.samples": "backends/contract/test_inspection.py",
     "backends.sqlite_backend.replaced": "backends/contract/test_unique.py",
-    "transaction.vetoes": "transaction/test_transaction.py",
     "backends.schedules": "backends/contract/test_schedules.py",
     "backends.canceling": "backends/contract/test_canceling.py",
     "backends.limits": "backends/contract/test_limits.py",
@@ -156,7 +155,6 @@ TESTED_BY = {
     "backends.locmem_backend.waiting": "backends/contract/test_limit_keys.py",
     "backends.sqlite_backend.key_limits": "backends/contract/test_limit_keys.py",
     "backends.sqlite_backend.lines": "backends/contract/test_limit_keys.py",
-    "tasks.routing": "tasks/test_limit_keys.py",
     "backends.sqlite_backend.limits": "backends/contract/test_limits.py",
     "backends.sqlite_backend.measures": "backends/sqlite_backend/test_writes.py",
     "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",
@@ -519,7 +517,7 @@ def test_import_alligator_loads_no_store_and_nothing_optional() -> None:
     ours = {name for name in loaded("import alligator") if name.startswith("alligator.")}
 
     optional = (
-        r"alligator\.(backends\.\w+_backend|commits\.(spool|loop_trips)|workers\.isolation\.\w+"
+        r"alligator\.(backends\.\w+_backend|commits\.spool|workers\.isolation\.\w+"
         r"|workers\.prefork|telemetry\.opentelemetry|monitoring|web|cli|testing)\b"
     )
     assert [name for name in ours if re.match(optional, name)] == []

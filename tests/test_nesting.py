@@ -350,7 +350,7 @@ def test_status_is_true_when_the_call_returns() -> None:
 
     gator = Gator("locmem://", task_class=Interrupted)
     tx, lock = gator.transaction(), Contended()
-    tx._deferred.lock = lock  # type: ignore[assignment]
+    tx.deferred.lock = lock  # type: ignore[assignment]
     committing: list[Thread] = []
 
     with tx:
@@ -365,7 +365,7 @@ def test_update_keeps_the_options_of_two_threads(
     gator: Gator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tx, lock = gator.transaction(), Contended()
-    tx._deferred.lock = lock  # type: ignore[assignment]
+    tx.deferred.lock = lock  # type: ignore[assignment]
     updating: list[Thread] = []
 
     def merge_late(*given: Any) -> Any:

@@ -16,7 +16,6 @@ Its public names, by module:
 - interrupts: boundaries, checkpoint, due, package_of
 - locks: LazyDict
 - log: log
-- memory: memory_used
 - overrides: check_overrides
 - predicates: Predicate, is_coroutine_function
 - remote_errors: pack, unpack

@@ -16,12 +16,12 @@ def new_id() -> str:
 
     The others are the time, so that tasks from the same time are close together in an index of a store.
     """
-    try:
-        return f"{time_ns():x}{_random.pop()}"
-    except IndexError:
-        digits = os.urandom(8 * AT_ONCE).hex()
-        _random.extend([digits[at : at + 16] for at in range(0, 16 * AT_ONCE, 16)])
-        return new_id()
+    while True:
+        try:
+            return f"{time_ns():x}{_random.pop()}"
+        except IndexError:
+            digits = os.urandom(8 * AT_ONCE).hex()
+            _random.extend([digits[at : at + 16] for at in range(0, 16 * AT_ONCE, 16)])
 
 
 run_in_forked_child(_random.clear)  # or two processes would use the same digits

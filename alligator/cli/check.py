@@ -80,7 +80,7 @@ def problem_of(gator: Gator, peeked: Peeked) -> str:
         found = envelope.read(gator.guard.open(*lease[:3]))
     except PayloadError:  # a task class of the program may have a format of its own
         return ""
-    return misfit(task.func, found.args, found.kwargs, found.typed) if task.func else ""
+    return misfit(task.func, found) if task.func else ""
 
 
 def _peek(gator: Gator, names: Sequence[str]) -> Iterator[Peeked]:

@@ -3,17 +3,15 @@
 Its public names, by module:
 
 - breaker: Breaker
-- committer: Committer
+- committer: Committer, Delivers, batch_of, report_duplicates, run_follow_ups_last, to_messages
 - counters: CommitCounters, Ending, Reports
 - databases: check_dialect, ddl, execute, fetch, is_in_transaction, kind_of, with_parameters
-- deferred: DeferredTasks, Enlists, OutgoingTask, hold, to_messages
-- delivery: Delivers, Delivery, report_duplicates
-- follow_ups: batch_of, run_follow_ups_last
+- deferred: DeferredTasks, Enlists, OutgoingTask, hold
 - interception: InterceptedDelivery, set_interceptor
 - outbox: Content, Outbox, new_commit
 - relay: Relay
 - same_server: Ask, SameServer
 - spool: Content, Spool
 
-Used only in this package: loop_trips, trips, wakeups.
+Used only in this package: trips, wakeups.
 """

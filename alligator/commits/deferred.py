@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
-from time import time
 from typing import Any, Final, Protocol
 
 from ..backends.base import Commit, Message
@@ -25,21 +24,6 @@ class OutgoingTask(Message):
     """Whether to push it even if its transaction is rolled back."""
     run: Callable[[Task], object] | None = None
     """The function that runs it in this process; None for a task that goes to the store."""
-
-
-def to_messages(tasks: Sequence[OutgoingTask]) -> Sequence[Message]:
-    """Return those of *tasks* that go to the store, with the delays that they have now."""
-    for each in tasks:
-        if each.due is not None or each.run is not None:
-            break
-    else:
-        return tasks
-    now = time()
-    return [
-        each if each.due is None else Message(*each)._replace(delay=max(0.0, each.due - now))
-        for each in tasks
-        if each.run is None
-    ]
 
 
 class Enlists(Protocol):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..backends.base import Commit
+from .committer import Delivers
 from .counters import Ending
 from .deferred import OutgoingTask
-from .delivery import Delivers
 
 
 class Interceptor(Protocol):

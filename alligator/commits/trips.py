@@ -4,8 +4,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
+from functools import partial
 from logging import Logger, getLogger
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from .._runtime.coroutines import complete
 from .._runtime.ids import new_id
@@ -13,6 +16,9 @@ from ..backends.base import Client, Commit, Duplicates
 from ..constants import COMMITS_A_TRIP, MAX_COMMIT_BYTES
 from ..exceptions import AlligatorException, BackendUnavailable
 from .breaker import Breaker
+
+if TYPE_CHECKING:
+    import asyncio
 
 Outcome = BaseException | Duplicates | None
 
@@ -98,7 +104,13 @@ class Trips:
         try:
             self.client.abort(commit.commit_id, commit.messages)
         except Exception as error:  # of any kind: others wait for the outcomes of this trip
-            log_not_undone(commit, error)
+            _log_not_undone(commit, error)
+
+    def abandon(self, commit: Commit) -> None:
+        """Undo a commit whose caller no longer waits; without an outcome, its trip undoes it."""
+        commit.is_abandoned = True
+        if commit.is_settled and not isinstance(commit.outcome, BaseException):
+            self.undo(commit)
 
 
 class ThreadTrips(Trips):
@@ -123,11 +135,9 @@ class ThreadTrips(Trips):
 
     def push(self, commit: Commit) -> None:
         """Push in this thread if no trip is in progress, otherwise with the driver's next trip."""
-        if not self.client.groups_commits:
-            return self.make_alone(commit)
         this = threading.get_ident()
-        if this in self._travelers:
-            # This is a signal handler, and the thread that it interrupted is making a trip.
+        # The second: this is a signal handler, and the thread that it interrupted is making a trip.
+        if not self.client.groups_commits or this in self._travelers:
             return self.make_alone(commit)
         if not self.waiting:
             self._travelers.add(this)  # before the lock, because a signal may arrive at any moment
@@ -162,17 +172,9 @@ class ThreadTrips(Trips):
                 return self.make_alone(commit, self._trip_lock)
             waiter.wait()
         except BaseException:  # the thread is interrupted, or its greenlet is killed
-            self._abandon(commit)
+            if not waiter.claim():  # otherwise it will not be sent
+                self.abandon(commit)
             raise
-
-    def _abandon(self, commit: Commit) -> None:
-        """Keep the tasks off the queue, or undo the commit: its thread no longer waits."""
-        if commit.future.claim():
-            return  # it will not be sent
-        commit.is_abandoned = True
-        # If there is no outcome yet, the driver undoes the commit after its trip.
-        if commit.is_settled and not isinstance(commit.outcome, BaseException):
-            self.undo(commit)
 
     # The driver.
 
@@ -263,7 +265,83 @@ class Waiter:
         self._settled.release()
 
 
-def log_not_undone(commit: Commit, error: Exception) -> None:
+class LoopTrips(Trips):
+    """The waiting commits of an event loop, and the driver: a task that makes trips."""
+
+    def __init__(self, client: Client, breaker: Breaker | None) -> None:
+        super().__init__(client, breaker)
+        self.driver: asyncio.Task[None] | None = None
+
+    async def push(self, commit: Commit, loop: "asyncio.AbstractEventLoop") -> None:
+        """Push with the next trip of *loop*, which is running.
+
+        If the waiting task is cancelled, it ends at once. The commit is then left out of the next
+        trip, or undone if its trip is in progress: its tasks are not queued.
+        """
+        commit.deadline = commit.deadline or monotonic() + self.client.commit_seconds
+        commit.future = loop.create_future()
+        self.waiting.append(commit)
+        try:
+            if self.driver is None or self.driver.done():
+                self._start_driver(loop)
+            await commit.future
+        except BaseException:
+            commit.future.cancel()
+            self.abandon(commit)
+            raise
+
+    def undo(self, commit: Commit) -> None:
+        """Undo, in a thread, a commit that failed for its caller."""
+        if commit.undo and commit.commit_id is not None:
+            from .._runtime.threads import start_in_thread  # loads asyncio
+
+            try:
+                start_in_thread(partial(super().undo, commit))
+            except RuntimeError as error:  # no thread can be started
+                _log_not_undone(commit, error)
+
+    # The driver.
+
+    def _start_driver(self, loop: "asyncio.AbstractEventLoop") -> None:
+        # In a context of its own, because it outlives the request that starts it. The context is not
+        # passed as an argument, because old task factories do not accept it.
+        driving = self._drive()
+        try:
+            driver = Context().run(loop.create_task, driving)
+        except BaseException:
+            driving.close()
+            raise
+        if not driver.done():  # an eager task may have ended
+            self.driver = driver
+            driver.add_done_callback(self._end)
+
+    async def _drive(self) -> None:
+        """Make trips until no commit waits, or the event loop ends."""
+        from asyncio import current_task
+
+        driver = current_task()
+        assert driver is not None
+        while self.waiting and not driver.cancelling():
+            commits = [commit for commit in self.take() if not commit.future.done()]
+            if not commits:
+                continue
+            try:
+                await self.make(commits, awaits=True)
+            except BaseException as error:  # the event loop ends
+                unsettled = [commit for commit in commits if not commit.is_settled]
+                self.fail(unsettled, f"the push was interrupted: {type(error).__name__}")
+                raise
+
+    def _end(self, driver: "asyncio.Task[None]") -> None:
+        """Forget *driver*, which has ended; if commits still wait, the event loop ends: fail them."""
+        if self.driver is driver:
+            self.driver = None  # a reference to the task would keep its event loop alive
+            commits = [*self.waiting]
+            self.waiting.clear()
+            self.fail(commits, "the push was interrupted: the event loop ends")
+
+
+def _log_not_undone(commit: Commit, error: Exception) -> None:
     """Log that *commit* could not be undone."""
     log.error(
         "%d tasks of a failed commit may be on the queue, because it could not be undone: %s",

@@ -5,9 +5,8 @@ Its public names, by module:
 - attempt: Attempt, HandedOver, LeaseEnded, TaskRunner, attempt, bury, bury_overdue, fail,
   postpone, refuse
 - coroutines: Stopped, attempt_coroutine, run_coroutine
-- direct: run_leases, run_with_retries
 - heartbeat: Heartbeat, keep_lease
-- inline: run_inline
+- inline: run_inline, run_leases, run_with_retries
 - lease_ends: LeaseEnds, clock
 - lifespan: Lifespan, check_lifespan
 """

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
+from .._runtime.signatures import signature
 from ..exceptions import ConfigurationError
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
@@ -30,8 +31,6 @@ def check_lifespan(lifespan: Lifespan | None) -> Lifespan | None:
 
 def _cannot_be_called(lifespan: Lifespan) -> TypeError | None:
     """Return why *lifespan* cannot be called without arguments; None if it can, or if unknown."""
-    from .._runtime.signatures import signature  # loads inspect
-
     try:
         parameters = signature(lifespan)
     except Exception:

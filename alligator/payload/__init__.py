@@ -10,5 +10,5 @@ Its public names, by module:
 - functions: callee_of, find_function, load, locate, unwrapped
 - signing: Guard
 
-Used only in this package: conversion, equality, hints, suggestions.
+Used only in this package: conversion, equality, hints.
 """

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..exceptions import IncompatibleArguments, NotSerializable, PayloadError, WrongArguments
 from .encoding import ENCODING_ERRORS, encode, encode_any
+from .envelope import Envelope
 from .functions import Callee, callee_of
-from .hints import Hint, Unrestorable
-from .suggestions import suggest
+from .hints import Hint, Unrestorable, suggest
 
 SCALARS = frozenset({int, str, bool, type(None)})
 """The types that JSON always gives back; a float may be NaN."""
@@ -94,21 +94,16 @@ def _without_marks(value: Any) -> Any:
     return value
 
 
-def restore(
-    func: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    typed: Mapping[str, str] | None,
-) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def restore(func: Callable[..., Any], call: Envelope) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the arguments of a payload as they were passed.
 
     Raises `IncompatibleArguments` if the annotations of the function do not restore them.
     """
-    if not typed:
-        return tuple(args), kwargs
+    if not call.typed:
+        return tuple(call.args), call.kwargs
     callee = callee_of(func)
-    args, kwargs = list(args), dict(kwargs)
-    for place, kind in typed.items():
+    args, kwargs = list(call.args), dict(call.kwargs)
+    for place, kind in call.typed.items():
         try:
             if place.isdecimal():
                 args[int(place)] = _restored(callee, int(place), args[int(place)], kind)
@@ -129,20 +124,15 @@ def check_call(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[st
         ) from None
 
 
-def misfit(
-    func: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    typed: Mapping[str, str] | None,
-) -> str:
-    """Return which plain argument does not have its annotated type; empty if all have.
+def misfit(func: Callable[..., Any], call: Envelope) -> str:
+    """Return which plain argument of a payload does not have its annotated type; empty if all have.
 
     It would arrive all the same, because values of JSON's own types always do.
     """
     callee = callee_of(func)
-    places: list[int | str] = [*range(len(args)), *kwargs]
-    for place, value in zip(places, [*args, *kwargs.values()], strict=True):
-        if str(place) not in (typed or {}) and callee.hint(place).misfit(value):
+    places: list[int | str] = [*range(len(call.args)), *call.kwargs]
+    for place, value in zip(places, [*call.args, *call.kwargs.values()], strict=True):
+        if str(place) not in (call.typed or {}) and callee.hint(place).misfit(value):
             return (
                 f"{callee.name_at(place)!r} of {callee.name} is annotated "
                 f"{callee.hint(place).text}, but the payload holds the {type(value).__name__} "

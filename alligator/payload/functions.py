@@ -4,13 +4,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from importlib import import_module
+from inspect import Parameter
 from sys import maxsize
 from time import monotonic
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._runtime.coroutines import check_runs
 from .._runtime.failures import describe
+from .._runtime.signatures import signature
 from ..constants import MAX_WRAPPERS
 from ..exceptions import (
     InvalidOption,
@@ -20,9 +22,7 @@ from ..exceptions import (
     UnknownModuleError,
     WrongArguments,
 )
-
-if TYPE_CHECKING:
-    from .hints import Hint
+from .hints import Hint, hint_of
 
 VAR_POSITIONAL = 0x04
 VAR_KEYWORD = 0x08
@@ -232,12 +232,10 @@ class Callee:
             return place
         return self.positional[place] if place < len(self.positional) else f"argument {place + 1}"
 
-    def hint(self, place: int | str) -> "Hint":
+    def hint(self, place: int | str) -> Hint:
         """Return the annotation of the parameter at a position, or of that name."""
         found = self._hints.get(place)
         if found is None:
-            from .hints import hint_of  # loads inspect
-
             found = hint_of(self.func, place)
             if found.is_evaluated and len(self._hints) < MAX_HINTS:  # **kwargs have any names
                 self._hints[place] = found
@@ -252,8 +250,6 @@ class Callee:
             if len(self._fitting) < MAX_SHAPES:
                 self._fitting.add(shape)
             return
-        from .._runtime.signatures import signature  # loads inspect
-
         takes = ", ".join([*self.positional, *self._keyword_only])
         try:
             expected = signature(self.func, follow_wrapped=False)
@@ -289,7 +285,7 @@ class Callee:
             self._read_signature()
 
     def _read_code(self, func: FunctionType, bound: int) -> None:
-        # Ten times as fast as `inspect`, whose import also takes long.
+        # Ten times as fast as `inspect`.
         code = func.__code__
         names = code.co_varnames
         count = code.co_argcount
@@ -304,10 +300,6 @@ class Callee:
             self.most = len(self.positional)
 
     def _read_signature(self) -> None:
-        from inspect import Parameter
-
-        from .._runtime.signatures import signature
-
         try:
             # A wrapper may take other arguments than the function that it wraps.
             parameters = signature(self.func, follow_wrapped=False).parameters.values()

@@ -1,12 +1,16 @@
-"""The annotation of a parameter, and what it restores from JSON."""
+"""The annotation of a parameter: what it restores from JSON, and which one would restore a value."""
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from functools import partial
 from inspect import Parameter
 from types import FunctionType, MethodType
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 import msgspec
 
@@ -27,6 +31,20 @@ from .equality import Difference, difference
 
 MODULES = re.compile(r"\b(?:[^\W\d]\w*\.)+(?=[^\W\d])")
 """The modules in an annotation; left out, it is written as in most programs."""
+
+SIMPLE = frozenset({bool, int, float, str, bytes, date, datetime, time, timedelta, Decimal, UUID})
+
+FIELDS = (
+    "__struct_fields__",
+    "__dataclass_fields__",
+    "__attrs_attrs__",
+    "__pydantic_validator__",
+    "_fields",
+)
+"""What classes have that msgspec or pydantic restores."""
+
+MAX_DEPTH = 4
+MAX_ITEMS = 1_000
 
 
 class Unrestorable(Exception):
@@ -204,3 +222,41 @@ def _text(annotation: Any) -> str:
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__qualname__
     return MODULES.sub("", str(annotation))
+
+
+def suggest(value: Any, depth: int = MAX_DEPTH) -> str:
+    """Return an annotation, as it is written; empty if there is none.
+
+    >>> suggest({1: [UUID(int=0)]}), suggest((1, "a")), suggest(object())
+    ('dict[int, list[UUID]]', 'tuple[int, str]', '')
+    """
+    kind = type(value)
+    if value is None:
+        return "None"
+    if kind in SIMPLE or isinstance(value, Enum) or any(hasattr(kind, name) for name in FIELDS):
+        return kind.__qualname__
+    if depth == 0 or kind not in (list, dict, set, frozenset, tuple):
+        return ""
+    depth -= 1
+    if kind is dict:
+        if any(key is None or isinstance(key, bool | tuple) for key in value):
+            return ""  # no annotation restores such keys
+        keys, values = _union(value, depth), _union(value.values(), depth)
+        return keys and values and f"dict[{keys}, {values}]"
+    if kind is tuple and 0 < len(value) <= 4:
+        each = [suggest(item, depth) for item in value]
+        return f"tuple[{', '.join(each)}]" if all(each) else ""
+    items = _union(value, depth)
+    if kind is tuple:
+        return items and f"tuple[{items}, ...]"
+    return items and f"{kind.__name__}[{items}]"
+
+
+def _union(values: Iterable[Any], depth: int) -> str:
+    """Return the annotation of the items; empty if they are too many or have none."""
+    found: dict[str, None] = {}
+    for number, value in enumerate(values):
+        if number == MAX_ITEMS:
+            return ""
+        found[suggest(value, depth)] = None
+    return " | ".join(found or ["str"]) if "" not in found else ""

@@ -16,7 +16,7 @@ from ..exceptions import ConfigurationError, InvalidOption
 from ..options import SENDING, ErrorTypes, Priority, ResultHook, Seconds, StartHook
 from ..payload.signing import Guard
 from ..tasks import Task
-from ..tasks.routing import routing_of
+from ..tasks.stored_options import routing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -35,10 +35,15 @@ from ..payload.encoding import ENCODING_ERRORS, encode
 from ..payload.envelope import NO_OPTIONS, Envelope
 from ..payload.functions import callee_of, find_function
 from .decisions import is_retried, pause_before_retry, snooze_in
-from .limit_keys import to_limit_key
-from .stored_options import prepare_options_of_retry, read_options, write_options
-from .times import due_at, expiry_after
-from .unique import to_unique
+from .stored_options import (
+    due_at,
+    expiry_after,
+    prepare_options_of_retry,
+    read_options,
+    to_limit_key,
+    to_unique,
+    write_options,
+)
 
 running_in_context: ContextVar["Task | None"] = ContextVar("alligator_running", default=None)
 lifespan_state: ContextVar[Any] = ContextVar("alligator_lifespan_state", default=None)
@@ -162,11 +167,11 @@ class Task:
         if delay_by is not None or delay_until is not None:
             self.delay_until = due_at(delay_by, delay_until)
         if expires is not None:
-            self.expires = expiry_after("expires", expires, self.delay_until)
+            self.expires = expiry_after(expires, self.delay_until)
         if unique is not None or unique_until is not None or unique_for is not None or replace:
             self.unique = to_unique(unique, unique_until, unique_for, replace)
         if limit_key is not None:
-            self.limit_key = to_limit_key("limit_key", limit_key)
+            self.limit_key = to_limit_key(limit_key)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.name}>"
@@ -266,9 +271,7 @@ class Task:
         try:
             task = cls(task_id=found.task_id, retries=found.retries, is_async=found.is_async)
             task.func = find_function(found.module, found.callable)
-            task.func_args, task.func_kwargs = restore(
-                task.func, found.args, found.kwargs, found.typed
-            )
+            task.func_args, task.func_kwargs = restore(task.func, found)
             task._original, task._found = (task.func, data), (found.module, found.callable)
             if found.attempt != 1:
                 task.attempt = max(1, check_whole("attempt", found.attempt))
@@ -301,10 +304,7 @@ class Task:
         """Restore the call as it was serialized: the task may have changed it while it ran."""
         if self._original is not None:
             self.func, data = self._original
-            found = envelope.read(data)
-            self.func_args, self.func_kwargs = restore(
-                self._called(), found.args, found.kwargs, found.typed
-            )
+            self.func_args, self.func_kwargs = restore(self._called(), envelope.read(data))
 
     def for_retry(self, attempt: int) -> Self:
         """Return the task to write for its next attempt, with one retry less.

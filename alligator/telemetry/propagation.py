@@ -124,7 +124,15 @@ class _ReadRequest(dict[str, str]):
 def read_request(request: Any) -> dict[str, str]:
     """Return the valid headers to carry from WSGI's environ, ASGI's scope or Django's request."""
     request = getattr(request, "META", request)
-    headers = _asgi(request["headers"]) if "headers" in request else _wsgi(request)
+    if "headers" not in request:
+        headers = {name: request[key] for name, key in ENVIRON if key in request}
+    else:
+        headers = {}
+        for raw, value in request["headers"]:
+            if (name := RAW.get(raw)) is not None:
+                # Join repeated headers with a comma, as WSGI servers do.
+                before = f"{headers[name]}," if name in headers else ""
+                headers[name] = before + value.decode("latin-1")
     if not headers:
         return {}
     found = {}
@@ -167,18 +175,3 @@ def is_tracestate(value: str) -> bool:
     return len(members) <= MAX_MEMBERS and all(
         TRACESTATE_MEMBER.fullmatch(member) for member in members if member
     )
-
-
-def _wsgi(environ: Mapping[str, Any]) -> dict[str, str]:
-    return {name: environ[key] for name, key in ENVIRON if key in environ}
-
-
-def _asgi(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for raw, value in headers:
-        name = RAW.get(raw)
-        if name is not None:
-            # Join repeated headers with a comma, as WSGI servers do.
-            before = f"{found[name]}," if name in found else ""
-            found[name] = before + value.decode("latin-1")
-    return found

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from logging import Logger, getLogger
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 from .._runtime.coroutines import check_is_plain, complete
@@ -16,7 +15,6 @@ from ..exceptions import AlligatorException, TooManyTasks
 from ..options import FOLLOW_UP, merge_options
 from ..tasks import Task
 from .scope import P, Scope, innermost
-from .vetoes import veto_errors as veto_errors
 
 log: Logger = getLogger("alligator")
 
@@ -80,12 +78,12 @@ class Transaction(Scope):
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that it holds."""
-        return tuple([outgoing.task for outgoing in self._deferred.tasks])
+        return tuple([outgoing.task for outgoing in self.deferred.tasks])
 
     def update(self, **options: Any) -> None:
         """Set options for the tasks that are started in it from now on."""
         checked = self.gator.check_shared(options)
-        with self._deferred.lock:
+        with self.deferred.lock:
             self.options: dict[str, Any] = merge_options(self.options, checked)
 
     def doom(self) -> None:
@@ -98,7 +96,7 @@ class Transaction(Scope):
         It is called at once after a commit; in a request of several gators, after the commits of all.
         """
         check_is_plain("callback", callback)
-        deferred = self._deferred
+        deferred = self.deferred
         with deferred.lock:
             if self._ending is None and deferred is not ENDED:
                 self._callbacks = [*self._callbacks, callback]
@@ -112,14 +110,10 @@ class Transaction(Scope):
         It has the options of the transaction, without a delay; ``current_task().batch`` tells it how
         many tasks there were. Raises what `Gator.task` does, also if the store cannot count them.
         """
-        if self._deferred.closed:
+        if self.deferred.closed:
             raise AlligatorException("The transaction has ended: call then() before its end.")
         with self.active():
             return self.gator.enqueue(FOLLOW_UP, func, args, kwargs)
-
-    def hold(self, outgoing: OutgoingTask) -> bool:
-        """Hold a task until the end; return False if it has ended, so that the task is pushed."""
-        return self._deferred.add(outgoing)
 
     def take_over(self, outgoing: OutgoingTask) -> bool:
         """Hold a task that a database transaction has not decided on; return False to push it now.
@@ -128,7 +122,7 @@ class Transaction(Scope):
         """
         transaction: Transaction | None = self
         while transaction is not None:
-            if transaction.hold(outgoing):
+            if transaction.deferred.add(outgoing):
                 return True
             if transaction._ending not in (None, "committed"):
                 self.gator.delivery.discard([outgoing])
@@ -140,7 +134,7 @@ class Transaction(Scope):
 
     def cancel(self, task_id: str) -> Task | None:
         """Drop a task that this or an outer transaction holds; None if neither holds it."""
-        outgoing = self._deferred.remove(task_id)
+        outgoing = self.deferred.remove(task_id)
         if outgoing is None:
             return self._outer.cancel(task_id) if self._outer is not None else None
         self.gator.delivery.discard([outgoing])
@@ -151,12 +145,7 @@ class Transaction(Scope):
     def __enter__(self) -> Self:
         return self.begin(innermost())
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         self.leave()
         if exc is not None:
             self.rollback(exc)
@@ -167,15 +156,12 @@ class Transaction(Scope):
         return self.__enter__()
 
     async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+        self, exc_type: object, exc: BaseException | None, traceback: object
     ) -> None:
         self.leave()
         if exc is None:
             await self.acommit()
-        elif self.keeps_some and self.waits:
+        elif self.deferred.keeps_some and self.waits:
             from .._runtime.threads import run_in_thread  # loads asyncio
 
             await run_in_thread(lambda: self.rollback(exc))
@@ -203,27 +189,15 @@ class Transaction(Scope):
     @property
     def waits(self) -> bool:
         """Whether its end waits for a store or runs tasks, and must not block an event loop."""
-        deferred, outer = self._deferred, self._outer
-        if not (deferred.tasks or self._callbacks) or (outer and not outer._deferred.closed):
+        deferred, outer = self.deferred, self._outer
+        if not (deferred.tasks or self._callbacks) or (outer and not outer.deferred.closed):
             return False
         return self.gator.delivery.blocking or deferred.runs_some
 
     @property
-    def keeps_some(self) -> bool:
-        """Whether it holds tasks with ``always=True``, which are pushed even if it is rolled back."""
-        return self._deferred.keeps_some
-
-    @property
     def runs_code(self) -> bool:
         """Whether its commit runs tasks or callbacks, which may commit transactions of their own."""
-        return self._deferred.runs_some or bool(self._callbacks)
-
-    @property
-    def is_one_push(self) -> bool:
-        """Whether its commit only pushes tasks, so that it needs no thread."""
-        deferred = self._deferred
-        more = deferred.runs_some or deferred.keeps_some or self._callbacks or self.doomed
-        return not (more or self.gator.delivery.runs_inline)
+        return self.deferred.runs_some or bool(self._callbacks)
 
     def commit(self) -> None:
         """End it and push its tasks; discard them if it is doomed.
@@ -240,9 +214,9 @@ class Transaction(Scope):
 
     async def _send(self, *, awaits: bool) -> None:
         if self.doomed:
-            await self._drop(self._deferred.close(), "doomed", awaits=awaits)
+            await self._drop(self.deferred.close(), "doomed", awaits=awaits)
             return
-        deferred = self._deferred.close()
+        deferred = self.deferred.close()
         try:
             if self._outer is not None and self._hand_over(deferred):
                 return
@@ -255,12 +229,12 @@ class Transaction(Scope):
                 log.warning("discarded %d tasks: the outer transaction failed", len(deferred))
             await self._drop(deferred, self._outer._ending or "exception", awaits=awaits)
         elif deferred:
-            await self._deliver(deferred, self._deferred, awaits=awaits)
+            await self._deliver(deferred, self.deferred, awaits=awaits)
 
     def finish(self) -> None:
         """Call the callbacks after `send`, including those that are registered meanwhile."""
         while True:
-            with self._deferred.lock:
+            with self.deferred.lock:
                 callbacks, self._callbacks = self._callbacks, ()
                 if self._ending is not None:
                     return
@@ -274,11 +248,12 @@ class Transaction(Scope):
         """Asynchronous version of `commit`. When it is cancelled, nothing stays on the queue."""
         if self.end_if_empty():
             return
-        rest = self.commit
-        if self.is_one_push:
+        rest, deferred = self.commit, self.deferred
+        more = deferred.runs_some or deferred.keeps_some or self._callbacks or self.doomed
+        if not (more or self.gator.delivery.runs_inline):  # it only pushes, which needs no thread
             await self._send(awaits=True)
             rest = self.finish
-        if not (self._deferred.tasks or self._callbacks) or not self.waits:
+        if not (deferred.tasks or self._callbacks) or not self.waits:
             rest()
             return
         from .._runtime.threads import run_in_thread
@@ -292,7 +267,7 @@ class Transaction(Scope):
         caller raises.
         """
         ending: Ending = "doomed" if self.doomed else "exception" if cause else "veto"
-        complete(self._drop(self._deferred.close(), ending, cause, awaits=False))
+        complete(self._drop(self.deferred.close(), ending, cause, awaits=False))
 
     def undo(self) -> None:
         """Remove the tasks of the commit from the queue, except those that a worker has begun.
@@ -300,7 +275,7 @@ class Transaction(Scope):
         Tasks with ``always=True`` are pushed again. It does nothing after `commit_under`; nor more
         than `COMMIT_MEMORY` seconds after the commit, because then no store knows its tasks.
         """
-        with self._deferred.lock:
+        with self.deferred.lock:
             if self._sent and monotonic() - self._sent_at > COMMIT_MEMORY:
                 log.error(
                     "cannot remove %d tasks of a commit, they will run: "
@@ -362,7 +337,7 @@ class Transaction(Scope):
 
     def _fail(self, ending: Ending, tasks: Sequence[OutgoingTask] = ()) -> None:
         """Record an end without a commit, and count *tasks*, which are not on the queue."""
-        with self._deferred.lock:
+        with self.deferred.lock:
             self._ending = self._ending or ending
             self._callbacks = ()
         if tasks:
@@ -374,7 +349,7 @@ class Transaction(Scope):
         If all of them have ended, `_outer` is then one that was rolled back, or None.
         """
         while self._outer is not None:
-            if self._outer._deferred.join(tasks):
+            if self._outer.deferred.join(tasks):
                 return True
             if self._outer._ending not in (None, "committed"):
                 return False
@@ -396,3 +371,12 @@ def current(gator: object) -> Transaction | None:
     """Return the transaction of *gator* that tasks started in this context belong to."""
     transaction: Transaction | None = innermost()
     return transaction.of(gator) if transaction is not None else None
+
+
+def veto_errors(status: int, headers: Sequence[tuple[str, str]] = ()) -> bool:
+    """Veto the commit of a response that reports an error; true means do not commit.
+
+    >>> veto_errors(201), veto_errors(302), veto_errors(404), veto_errors(500)
+    (False, False, True, True)
+    """
+    return status >= 400

@@ -8,9 +8,9 @@ from .._runtime.coroutines import complete
 from ..backends.base import Commit
 from ..backends.shared_database import Query
 from ..commits import interception
+from ..commits.committer import report_duplicates, to_messages
 from ..commits.databases import execute, fetch, is_in_transaction, kind_of
-from ..commits.deferred import Enlists, OutgoingTask, to_messages
-from ..commits.delivery import report_duplicates
+from ..commits.deferred import Enlists, OutgoingTask
 from ..commits.outbox import new_commit
 from ..commits.relay import Relay
 from ..commits.same_server import Ask, SameServer
@@ -78,7 +78,7 @@ class ConnectionTransaction(Transaction):
         """Begin it inside *around*, without joining it: its end is that of the connection."""
         super().begin(around)
         self._outer = None
-        self._deferred.outer = None
+        self.deferred.outer = None
         return self
 
     def send(self) -> None:
@@ -86,7 +86,7 @@ class ConnectionTransaction(Transaction):
         if self.doomed:
             self.rollback()
             return
-        tasks = self._deferred.close()
+        tasks = self.deferred.close()
         try:
             written, others = self._split(tasks)
             if written:
@@ -95,7 +95,7 @@ class ConnectionTransaction(Transaction):
             self._give_up(tasks, error)
             raise
         if others:
-            complete(self._deliver(others, self._deferred, awaits=False))
+            complete(self._deliver(others, self.deferred, awaits=False))
 
     async def acommit(self) -> None:
         """Asynchronous version of `commit`."""
@@ -104,7 +104,7 @@ class ConnectionTransaction(Transaction):
             return
         from .._runtime.threads import run_in_thread  # loads asyncio
 
-        tasks = self._deferred.close()
+        tasks = self.deferred.close()
         try:
             written, others = self._split(tasks)
             if written:
@@ -115,7 +115,7 @@ class ConnectionTransaction(Transaction):
             raise
         if others:
             await run_in_thread(
-                lambda: complete(self._deliver(others, self._deferred, awaits=False)),
+                lambda: complete(self._deliver(others, self.deferred, awaits=False)),
                 own_thread=True,
             )
         self.finish()

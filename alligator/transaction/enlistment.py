@@ -8,8 +8,8 @@ from typing import Protocol
 from .._runtime.coroutines import complete
 from ..backends.base import Commit, Duplicates
 from ..commits import interception
-from ..commits.deferred import DeferredTasks, OutgoingTask, to_messages
-from ..commits.delivery import report_duplicates
+from ..commits.committer import report_duplicates, to_messages
+from ..commits.deferred import DeferredTasks, OutgoingTask
 from ..commits.outbox import new_commit
 from ..tasks import Task
 from . import Transaction

@@ -6,8 +6,8 @@ from contextvars import ContextVar, Token
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
+from ..commits.committer import Delivers
 from ..commits.deferred import DeferredTasks
-from ..commits.delivery import Delivers
 from ..exceptions import AlligatorException
 from ..options import Enqueues, merge_options
 from ..tasks import Task
@@ -31,7 +31,7 @@ class _Tasks:
     def __get__(self, transaction: "Scope", owner: object = None) -> DeferredTasks:
         # Atomic: two threads may start their first tasks at the same moment.
         transaction._first.append(DeferredTasks())
-        tasks = transaction.__dict__["_deferred"] = transaction._first[0]
+        tasks = transaction.__dict__["deferred"] = transaction._first[0]
         return tasks
 
 
@@ -42,7 +42,8 @@ class Scope:
     """
 
     # Class attributes and `_Tasks` make a transaction that stays empty cheap: each request has one.
-    _deferred = _Tasks()
+    deferred: _Tasks = _Tasks()
+    """The tasks that it holds until its end."""
     _around: Any = None
     """The transaction, of any gator, whose block contains this one's block."""
     _outer: Any = None
@@ -79,13 +80,13 @@ class Scope:
         """Begin inside the transaction *around*: join the nearest one of the same gator."""
         if self.request is None:
             self.request = around.request
-        while around is not None and around._deferred.closed:
+        while around is not None and around.deferred.closed:
             around = around._around  # keeps no reference to those that have ended
         if around is not None:
             self._around = around
             self._outer = around.of(self.gator)
         if self._outer is not None:
-            self._deferred.outer = self._outer._deferred
+            self.deferred.outer = self._outer.deferred
             self.options = merge_options(self._outer.options, self.options)
 
     def leave(self) -> None:
@@ -124,7 +125,7 @@ class Scope:
         """Return the nearest transaction of *gator*, from this one outwards, that has not ended."""
         transaction: Self | None = self
         while transaction is not None:
-            if transaction.gator is gator and not transaction._deferred.closed:
+            if transaction.gator is gator and not transaction.deferred.closed:
                 return transaction
             transaction = transaction._around
         return None

@@ -194,10 +194,10 @@ class Middleware(Generic[App]):
                 if self._vetoes_errors
                 else await self._is_vetoed(transactions, status, headers, awaits=awaits)
             )
-        if awaits and (len(transactions) > 1 or transactions[0].keeps_some):
+        if awaits and (len(transactions) > 1 or transactions[0].deferred.keeps_some):
             end = partial(self.end, transactions, status, headers, vetoed)
             return await call_without_blocking(transactions, end, partial(self.undo, transactions))
-        tasks = [task for transaction in transactions for task in transaction.tasks]
+        held = [transaction.deferred.tasks for transaction in transactions]
         try:
             if vetoed:
                 self.discard(transactions)
@@ -206,6 +206,7 @@ class Middleware(Generic[App]):
             else:
                 self._commit(transactions)
         except BackendError as error:
+            tasks = [outgoing.task for some in held for outgoing in some]
             if any(task.status == FAILED for task in tasks):
                 raise  # an inline task raised it, not the store
             return _make_unqueued_response(transactions, tasks, error)
@@ -271,7 +272,7 @@ class Middleware(Generic[App]):
     ) -> None:
         """Asynchronous version of `discard`."""
         discard = partial(self.discard, transactions, cause, answered=answered)
-        if any(transaction.keeps_some for transaction in transactions):
+        if any(transaction.deferred.keeps_some for transaction in transactions):
             await call_without_blocking(transactions, discard)
         else:
             discard()

@@ -4,7 +4,6 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from .._runtime.memory import memory_used
 from ..backends.base import WorkerInfo
 from ..gator import Gator
 from .reservations import Reservations
@@ -66,3 +65,12 @@ class Announcements:
             self.store_answers = answers
             self.made_at = monotonic()
         self._timing_reports.send([thread.timings for thread in threads], worker.queue_names)
+
+
+def memory_used() -> int | None:
+    """Return how many bytes of memory this process uses; None if the system does not show it."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None

@@ -16,14 +16,14 @@ from alligator import Gator, Task, Transaction
 from alligator.backends.base import Commit, Duplicates
 from alligator.backends.shared_database import Query, Written
 from alligator.commits import interception
+from alligator.commits.committer import report_duplicates, to_messages
 from alligator.commits.databases import (
     check_dialect,
     is_in_transaction,
     kind_of,
     with_parameters,
 )
-from alligator.commits.deferred import OutgoingTask, to_messages
-from alligator.commits.delivery import report_duplicates
+from alligator.commits.deferred import OutgoingTask
 from alligator.commits.outbox import new_commit
 from alligator.exceptions import ConfigurationError
 from alligator.transaction.enlistment import Enlistment

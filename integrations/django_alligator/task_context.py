@@ -1,7 +1,6 @@
 """Close old database connections before and after each task, as Django does for each request."""
 
 from collections.abc import Callable
-from types import TracebackType
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections, reset_queries
@@ -24,12 +23,7 @@ class TaskContext:
         if not self._is_inline:
             begin()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if not self._is_inline:
             close_old_connections()
 
@@ -41,12 +35,7 @@ class TaskContext:
             _running.number += 1
             await _call(begin if _running.number == 1 else close_broken)
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         if not self._is_inline:
             _running.number -= 1
             # Another coroutine may be between two queries of one result.

@@ -178,15 +178,15 @@ def paths(dsn: str) -> dict[str, Steps]:
         gator.close()
 
 
-def show(bench: Bench, console: Console, *, names: bool = False) -> None:
-    """Print a table of the paths to Redis; with *names*, also their functions."""
+def show(bench: Bench, console: Console) -> None:
+    """Print a table of the paths to Redis, and the functions of those that have a goal."""
     found = paths(bench.redis.dsn)
     table = Table("path", "calls", "functions", "files", "goal")
     for name, steps in found.items():
         goal = "{} in {}".format(*GOALS[name]) if name in GOALS else ""
         table.add_row(name, str(steps.calls), str(steps.functions), str(steps.files), goal)
     console.print(table)
-    for name, steps in found.items() if names else ():
+    for name in GOALS:
         console.print(f"\n[bold]{name}[/]")
-        for each in steps.names:
+        for each in found[name].names:
             console.print(f"  {each}", highlight=False)

@@ -19,12 +19,12 @@ from alligator.payload.encoding import encode
 from alligator.payload.envelope import NO_OPTIONS, Envelope
 from alligator.tasks.stored_options import write_options
 from alligator.telemetry.propagation import carry
-from asgi_alligator import AlligatorMiddleware as AsgiMiddleware
-from asgi_alligator.responses import CommitAtStart as AsgiResponse
+from asgi_alligator.middleware import AlligatorMiddleware as AsgiMiddleware
+from asgi_alligator.middleware import CommitAtStart as AsgiResponse
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.peers import micro
-from wsgi_alligator import AlligatorMiddleware as WsgiMiddleware
-from wsgi_alligator.responses import CommitAtStart as WsgiResponse
+from wsgi_alligator.middleware import AlligatorMiddleware as WsgiMiddleware
+from wsgi_alligator.middleware import CommitAtStart as WsgiResponse
 
 ROUNDS, CALLS = 200, 100
 
@@ -58,7 +58,7 @@ def of_a_task(gator: Gator) -> Steps:
 
     def whole() -> None:
         gator.task(func, *args, **kwargs)
-        transaction._deferred.cut(0)
+        transaction.deferred.cut(0)
 
     def envelope() -> Envelope:
         return Envelope(
@@ -76,8 +76,8 @@ def of_a_task(gator: Gator) -> Steps:
     sent = message()
 
     def hold() -> None:
-        transaction.hold(sent)
-        transaction._deferred.cut(0)
+        transaction.deferred.add(sent)
+        transaction.deferred.cut(0)
 
     return {
         "the whole": whole,
@@ -113,8 +113,7 @@ def of_a_request(gator: Gator) -> Steps:
 
     asgi, wsgi = AsgiMiddleware(app, gator), WsgiMiddleware(app, gator)
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET"}
-    arguments = (environ, app, wsgi.describe)
-    pending = WsgiResponse(wsgi, [transaction()], *arguments)
+    pending = WsgiResponse(wsgi, [transaction()], environ, app)
 
     def chunk() -> None:
         pending._started, pending.has_ended = ("200 OK", []), False
@@ -125,7 +124,7 @@ def of_a_request(gator: Gator) -> Steps:
         "the same, and enter and leave its context": begun,
         "the same, and find that it holds nothing": lambda: begun().end_if_empty(),
         "ASGI: make the response": lambda: AsgiResponse(asgi, [], scope, app),
-        "WSGI: make the response": lambda: WsgiResponse(wsgi, [], *arguments),
+        "WSGI: make the response": lambda: WsgiResponse(wsgi, [], environ, app),
         "WSGI: make the body of werkzeug, and read a chunk": lambda: next(
             iter(ClosingIterator(iter([b"ok"]), []))
         ),

@@ -1,9 +1,12 @@
 """The counting of functions that a task passes."""
 
+import re
 from collections.abc import Awaitable
+from pathlib import Path
 
 from alligator import Gator
 from tests.benchmarks.paths import asteps_of, steps_of
+from tests.harness.doc_examples import ROOT
 from tests.harness.sample_tasks import add
 
 
@@ -33,3 +36,19 @@ def test_coroutine_that_waits_is_one_call() -> None:
     steps = asteps_of(call)
 
     assert steps.functions <= steps.calls < 2 * steps.functions
+
+
+def test_architecture_names_the_files_of_the_way_and_these_exist() -> None:
+    gator = Gator("locmem://")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    rows = re.findall(r"^\| \d \| (.+) \|$", page, re.MULTILINE)
+    named = set(re.findall(r"`([\w/]+\.py)`", " ".join(rows)))
+
+    def push() -> None:
+        with gator.transaction():
+            gator.task(add, 1, 2)
+
+    passed = {name.partition(":")[0].partition("/")[2] for name in steps_of(push).names}
+
+    assert {name for name in passed if not name.startswith(("_runtime/", "backends/"))} <= named
+    assert [name for name in named if not Path(ROOT, "alligator", name).exists()] == []

@@ -130,7 +130,7 @@ def test_commit_keeps_its_messages_when_it_is_closed_again(gator: Gator) -> None
     with gator.transaction() as tx:
         tx.doom()
         task = gator.task(add, 1, 2)
-        commit = tx._deferred
+        commit = tx.deferred
 
         assert [each.task for each in commit.close()] == [task]
         assert commit.close() == []

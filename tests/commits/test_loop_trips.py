@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Timer
 from time import monotonic
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from alligator import CANCELED, Gator, Task
+from alligator._runtime import threads
 from alligator.backends.base import Commit, Duplicates, Message
 from alligator.commits.committer import Committer
 from alligator.exceptions import BackendError, BackendUnavailable
@@ -86,7 +88,7 @@ def test_coroutine_with_time_left_does_not_share_a_trip_with_a_late_one(
         tasks += [in_loop(committer, name) for name in ("early", "late", "later")]
         await asyncio.sleep(0)
         assert committer._loops is not None
-        [trips] = committer._loops._by_loop.values()
+        [trips] = committer._loops.values()
         trips.waiting[0].deadline = monotonic() + 0.1
         store.free.set()
         await asyncio.gather(*tasks)
@@ -356,14 +358,18 @@ def test_commit_that_cannot_be_undone_does_not_hold_up_others(
             raise ZeroDivisionError
         return push_many(messages, commit_id=commit_id)
 
-    def start(call: object) -> None:
-        raise RuntimeError("can't start new thread")
+    start_in_thread = threads.start_in_thread
+
+    def start(call: Callable[[], object]) -> object:
+        if isinstance(call, partial):  # it undoes a commit
+            raise RuntimeError("can't start new thread")
+        return start_in_thread(call)
 
     monkeypatch.setattr(store, "push_many", failing)
 
     async def main() -> list[object]:
         await in_loop(committer, "first")
-        monkeypatch.setattr("alligator.commits.loop_trips.start_in_thread", start)
+        monkeypatch.setattr(threads, "start_in_thread", start)
         tasks = [in_loop(committer, name) for name in ("good", "bad", "fine")]
         return await asyncio.gather(*tasks, return_exceptions=True)
 

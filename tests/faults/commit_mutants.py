@@ -18,7 +18,7 @@ from rich.console import Console
 from alligator import Gator, transaction
 from alligator.backends import locmem_backend, records
 from alligator.backends.base import Commit, Message
-from alligator.commits import breaker, committer, deferred, loop_trips, trips
+from alligator.commits import breaker, committer, deferred, trips
 from alligator.commits.committer import Committer
 from alligator.constants import LONG_COMMIT_MEMORY
 from alligator.exceptions import BackendUnavailable
@@ -148,14 +148,14 @@ MUTANTS = [
     ),
     CommitMutant(
         "the commit of a cancelled coroutine is sent",
-        loop_trips,
+        trips,
         "[commit for commit in self.take() if not commit.future.done()]",
         "self.take()",
         test_loop_trips.test_commit_cancelled_before_its_trip_is_left_out,
     ),
     CommitMutant(
         "a coroutine that is cancelled after the trip undoes nothing",
-        loop_trips,
+        trips,
         "if commit.is_settled and not isinstance(commit.outcome, BaseException):",
         "if False:",
         cancelled_at_any_moment,
@@ -170,8 +170,8 @@ MUTANTS = [
     CommitMutant(
         "the commit of a thread that was interrupted is sent",
         trips,
-        "        if commit.future.claim():\n            return  # it will not be sent",
-        "        if False:\n            return",
+        "if not waiter.claim():  # otherwise",
+        "if True:  # otherwise",
         interrupted_while_it_waits,
     ),
     CommitMutant(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from alligator import Gator, Task, Worker
 from alligator.exceptions import IncompatibleArguments, NotSerializable
 from alligator.payload import arguments
+from alligator.payload.envelope import Envelope
 from alligator.payload.equality import difference
 from alligator.testing import capture, sync
 from tests.harness.payloads import payload
@@ -452,12 +453,16 @@ def test_type_that_has_changed_is_named_with_what_the_payload_holds(
     args: list[Any], typed: dict[str, str], message: str
 ) -> None:
     with pytest.raises(IncompatibleArguments, match=message):
-        arguments.restore(book, args, {}, typed)
+        arguments.restore(book, envelope_of(args, typed))
 
 
 def test_annotation_that_is_missing_now_is_named() -> None:
     with pytest.raises(IncompatibleArguments, match=r"'value' of .*bare.* no annotation"):
-        arguments.restore(bare, [str(ID)], {}, {"0": "UUID"})
+        arguments.restore(bare, envelope_of([str(ID)], {"0": "UUID"}))
+
+
+def envelope_of(args: list[Any], typed: dict[str, str]) -> Envelope:
+    return Envelope("5f1c", 0, True, "shop", "book", args, typed=typed)
 
 
 @pytest.mark.parametrize("typed", [{"7": "UUID"}, {"nothing": "UUID"}, {"9" * 5000: "UUID"}])

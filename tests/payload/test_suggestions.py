@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from alligator.payload.suggestions import suggest
+from alligator.payload.hints import suggest
 from tests.harness.typed_tasks import Color, Customer, Order, Point, Shop
 
 ID = UUID(int=1)

@@ -13,7 +13,7 @@ import pytest
 
 from alligator import DELAYED, FAILED, Gator, GiveUp, Snooze, Task, current_task
 from alligator.exceptions import InvalidOption, TaskTimeout
-from alligator.execution.direct import MAX_INLINE_SNOOZES
+from alligator.execution.inline import MAX_INLINE_SNOOZES
 from alligator.payload.envelope import content_in
 from alligator.tasks.decisions import is_retried, snooze_in
 from alligator.testing import capture, drain, sync

@@ -12,7 +12,7 @@ from alligator.backends import locmem_backend
 from alligator.backends.base import Lease, Limit
 from alligator.backends.limits import EACH
 from alligator.exceptions import BackendError, InvalidOption
-from alligator.tasks.limit_keys import to_limit_key
+from alligator.tasks.stored_options import to_limit_key
 from tests.harness import workers
 from tests.harness.sample_tasks import add
 
@@ -123,7 +123,7 @@ def test_key_of_a_limit_is_a_name(gator: Gator) -> None:
 
 def test_key_that_means_each_key_is_refused_with_the_way_out() -> None:
     with pytest.raises(InvalidOption, match=r"means each key\. Name one key\.$"):
-        to_limit_key("limit_key", EACH)
+        to_limit_key(EACH)
 
 
 def test_store_without_limit_keys_refuses_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from time import time
 import pytest
 
 from alligator.exceptions import InvalidOption, MultipleDelayError
-from alligator.tasks.times import due_at, expiry_after
+from alligator.tasks.stored_options import due_at, expiry_after
 
 
 def test_task_is_due_after_its_delay_or_at_its_moment() -> None:
@@ -24,7 +24,7 @@ def test_task_is_due_after_its_delay_or_at_its_moment() -> None:
 def test_task_that_expires_before_it_is_due_is_refused() -> None:
     moment = time() + 60
 
-    assert expiry_after("expires", 120, moment) > moment
-    assert expiry_after("expires", 30, None) < moment
+    assert expiry_after(120, moment) > moment
+    assert expiry_after(30, None) < moment
     with pytest.raises(InvalidOption, match=r"expires is 30, but the task is due only later"):
-        expiry_after("expires", 30, moment)
+        expiry_after(30, moment)

@@ -12,7 +12,7 @@ from alligator.backends.base import Duplicates, Message
 from alligator.backends.locmem_backend import Client as Locmem
 from alligator.backends.unique import Unique
 from alligator.exceptions import BackendUnavailable, InvalidOption
-from alligator.tasks.unique import to_unique
+from alligator.tasks.stored_options import to_unique
 from alligator.testing import sync
 from tests.harness import workers
 from tests.harness.programs import eventually

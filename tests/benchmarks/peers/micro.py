@@ -57,7 +57,7 @@ def task(calls: int) -> Found:
     gator = Gator("redis://127.0.0.1:1/0")
     with gator.transaction() as tx:
         gator.task(send_mail, *ARGUMENTS, **KEYWORDS)
-        payload = json.loads(tx._deferred.tasks[0].data)
+        payload = json.loads(tx.deferred.tasks[0].data)
         tx.doom()
 
     def ours(n: int) -> float:

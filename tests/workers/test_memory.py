@@ -1,10 +1,10 @@
-"""The memory of this process."""
+"""The memory that a worker reports."""
 
 import sys
 
 import pytest
 
-from alligator._runtime.memory import memory_used
+from alligator.workers.announcements import memory_used
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows it")
