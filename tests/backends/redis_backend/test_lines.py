@@ -80,7 +80,7 @@ def test_clock_that_is_set_back_delays_no_line(client: Client) -> None:
     )
     assert ids(client.reserve("all", limit=2, lease_for=14_400)) == ["a0", "b0"]
     client.beat(worker, 60)
-    zsets = ("due", "lined", "line\x1fa", "line\x1fb", "run", "turns", "fade", "begun\x1fb")
+    zsets = ("due", "lined", "line\x1f0a", "line\x1f0b", "run", "turns", "fade", "begun\x1fb")
     for zset in zsets:  # as if the clock had been ahead
         for member, score in conn.zrange(f"{PREFIX}:{zset}", 0, -1, withscores=True):
             conn.zadd(f"{PREFIX}:{zset}", {member: score + 7200e6})

@@ -73,15 +73,15 @@ end
 local function replace(queue, holder, unique)
   local how, own = string.match(call('HGET', queue .. ':own', holder) or '', '^(%a) %S+ (.*)$')
   local score = waiting_score(queue, holder)
-  if how ~= 's' or own ~= unique or not score or call('HEXISTS', queue .. ':try', holder) == 1
+  if how ~= 's' or own ~= unique or not score or was_leased(queue, holder)
     or call('EXISTS', queue .. ':cool' .. ALIAS .. unique) == 1 then
     return
   end
   local payload = call('HGET', queue .. ':job', holder)
-  local limit_key = limit_key_of(queue, holder)
+  local _, limit_key = read_try(call('HGET', queue .. ':try', holder))
   remove_waiting(queue, holder, now)
   call('HDEL', queue .. ':job', holder)
-  drop_limit_keys(queue, { holder })
+  call('HDEL', queue .. ':try', holder)
   call('HDEL', queue .. ':own', holder)
   call('HDEL', queue .. ':uniq', unique)
   add(queue, 'canceled', 1)
@@ -98,6 +98,28 @@ local function hold_key(queue, id, how, ms, unique, ticket)
   end
   call('HSET', queue .. ':uniq', unique, id)
   call('HSET', queue .. ':own', id, how .. ' ' .. ticket .. ' ' .. unique)
+end
+
+-- Add new tasks with limit keys, each with its score, key and limit key.
+local function add_lined(queue, tasks)
+  local tries, scores, turns, lines = {}, {}, { 'LT' }, {}
+  for i, task in ipairs(tasks) do
+    local score, key, limit_key = unpack(task)
+    local line = line_of(limit_key, shift_of(tonumber(score)))
+    local words = lines[line] or {}
+    lines[line] = words
+    words[#words + 1], words[#words + 2] = score, key
+    tries[2 * i - 1], tries[2 * i] = key, written_try('', limit_key)
+    scores[2 * i - 1], scores[2 * i] = score, key
+    turns[2 * i], turns[2 * i + 1] = score, line
+  end
+  call('HSET', queue .. ':try', unpack(tries))
+  call('ZADD', queue .. ':lined', unpack(scores))
+  for line, words in pairs(lines) do
+    call('ZADD', tasks_of(queue, line), unpack(words))
+  end
+  call('ZADD', queue .. ':turns', unpack(turns))
+  with_lines[queue] = true
 end
 
 local added = {}
@@ -121,6 +143,7 @@ for k = 4, #KEYS do
   -- Those that are ready at once get different times, so that they keep their order: the microseconds
   -- from now on. These have passed when this script ends, because it needs more than one per task.
   local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
+  local lined
 
   local function add_pending()
     if #payloads > 0 then
@@ -128,7 +151,10 @@ for k = 4, #KEYS do
       if #scores > 0 then
         call('ZADD', queue .. ':due', unpack(scores))
       end
-      payloads, scores = {}, {}
+      if lined then
+        add_lined(queue, lined)
+      end
+      payloads, scores, lined = {}, {}, nil
     end
   end
 
@@ -183,9 +209,8 @@ for k = 4, #KEYS do
       payloads[last + 1], payloads[last + 2] = id, ARGV[place + 1]
       ours[id] = whole(score)
       if limit_key then
-        add_pending()
-        set_limit_key(queue, id, limit_key)
-        add_waiting(queue, id, ours[id], now)
+        lined = lined or {}
+        lined[#lined + 1] = { ours[id], id, limit_key }
       else
         last = #scores
         scores[last + 1], scores[last + 2] = ours[id], id
