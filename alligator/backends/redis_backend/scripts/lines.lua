@@ -139,17 +139,20 @@ local function has_key_limits(queue)
   return limited[queue]
 end
 
--- Record that leases of tasks with these limit keys have ended.
+-- Record that leases of tasks with limit keys have ended; *limit_keys* may have gaps.
 local function end_leases(queue, limit_keys, now)
-  if #limit_keys == 0 or not has_key_limits(queue) then
+  if not next(limit_keys) or not has_key_limits(queue) then
     return
   end
-  local counts = call('HMGET', queue .. ':busy', unpack(limit_keys))
-  local left, closed = {}, {}
-  for i, limit_key in ipairs(limit_keys) do
+  local keys, left, is_shut = {}, {}, {}
+  for _, limit_key in pairs(limit_keys) do
+    keys[#keys + 1] = limit_key
+  end
+  local counts = call('HMGET', queue .. ':busy', unpack(keys))
+  for i, limit_key in ipairs(keys) do
     local count = tonumber(counts[i] or 0)
-    closed[limit_key] = count < 0 or nil
     left[limit_key] = (left[limit_key] or math.abs(count)) - 1
+    is_shut[limit_key] = count < 0 or nil
   end
   local some, none = {}, {}
   for limit_key, count in pairs(left) do
@@ -160,13 +163,13 @@ local function end_leases(queue, limit_keys, now)
       none[#none + 1] = limit_key
     end
   end
-  if #none > 0 then
+  if none[1] then
     call('HDEL', queue .. ':busy', unpack(none))
   end
-  if #some > 0 then
+  if some[1] then
     call('HSET', queue .. ':busy', unpack(some))
   end
-  for limit_key in pairs(closed) do
+  for limit_key in pairs(is_shut) do
     reopen(queue, limit_key, now)
   end
 end

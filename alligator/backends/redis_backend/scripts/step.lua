@@ -69,33 +69,33 @@ function apply.ack(queue, at)
     if given > 1 then
       fence = ARGV[first + i - 1]
     end
-    if known[i] ~= fence then
-      local current, limit_key = read_try(known[i])
-      if current ~= fence then
+    local text = known[i]
+    if text ~= fence then
+      if text and string.sub(text, 1, #fence + 1) == fence .. ALIAS then
+        limit_keys[i] = string.sub(text, #fence + 2)
+      else
         -- It is late, or a newer task has its id. It applies to its own push, or to nothing.
-        ids[i], current, limit_key = find(queue, ids[i], fence)
-        ids[i] = ids[i] or ALIAS
+        local key, _, limit_key = find(queue, ids[i], fence)
+        ids[i], limit_keys[i] = key or ALIAS, limit_key
         others[#others + 1] = ids[i]
       end
-      limit_keys[ids[i]] = limit_key
     end
   end
   local done = call('ZREM', queue .. ':run', unpack(ids))
   if done < count then
     -- The work is done, in whatever state the task is now.
-    for _, key in ipairs(ids) do
+    local seen = {}
+    for i, key in ipairs(ids) do
       if remove_waiting(queue, key, now) == 1 or call('ZREM', queue .. ':dead', key) == 1 then
         done = done + 1
-        limit_keys[key] = nil
+        seen[key] = true
       end
+      limit_keys[i] = not seen[key] and limit_keys[i] or nil
+      seen[key] = true
     end
     call('HDEL', queue .. ':why', unpack(ids))
   end
-  local ended = {}
-  for _, limit_key in pairs(limit_keys) do
-    ended[#ended + 1] = limit_key
-  end
-  end_leases(queue, ended, now)
+  end_leases(queue, limit_keys, now)
   update_keys(queue, ids, 'done')
   settle(queue, ids, 0, now)
   call('HDEL', queue .. ':job', unpack(ids))
