@@ -341,10 +341,10 @@ local function reserve_in_turns(place, queue, most)
   for i = #fences, count + 1, -1 do
     fences[i] = nil
   end
-  local found, shifts, limit_keys = keep_picks(queue, picks, count, now)
+  local found, limit_keys = keep_picks(queue, picks, count, now)
   if count > 0 then
     changed[queue] = changed[queue] or picks.has_limit
-    local payloads = take(place, queue, keys, fences, found, shifts, limit_keys)
+    local payloads = take(place, queue, keys, fences, found, picks.shifts, limit_keys)
     local gone = {}
     for i = 1, count do
       if not payloads[i] and limit_keys[i] then

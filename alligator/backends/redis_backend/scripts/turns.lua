@@ -1,15 +1,20 @@
 -- The part of step that picks tasks of a queue with lines, in turns; it follows `lines`.
 --
 -- A line that has its turn gives one task, and stands behind all others of its priority then. The tasks without a
--- limit key are one more line.
+-- limit key are one more line, that of an empty key.
+--
+-- Picks are tables: `keys`, `scores`, `shifts` and `lines` of the tasks; `is_empty` and `till` of lines (the score of
+-- :turns until which a line has no turn); `states` of limit keys. A table for each line would cost more than all else.
 
 local LOOK_AT_ONCE = 100
 
--- Return until when the limit of a key lets no task begin, as `limited_until`.
+-- Limits of keys.
+
+-- Return until when the limit of a key lets no task begin, as `limited_until`; nil if one may begin now.
 local function closed_until(queue, limit_key, state, now)
   local limit = state.limit
   if limit.at_once > 0 and state.busy >= limit.at_once then
-    state.is_shut = true
+    state.is_shut, state.has_changed = true, true
     return math.huge
   end
   if limit.starts > 0 then
@@ -18,158 +23,162 @@ local function closed_until(queue, limit_key, state, now)
     local found = call('ZREVRANGE', queue .. ':begun' .. ALIAS .. limit_key, math.max(0, last - 1), last,
       'WITHSCORES')
     local oldest = found[last == 0 and 2 or 4]
-    state.next_start = last == 0 and now + limit.span or (found[2] or 0) + limit.span
-    state.has_spare = oldest ~= nil
-    return oldest and oldest + limit.span > now and oldest + limit.span
+    state.has_spare = oldest
+    state.next_start = last == 0 and now + limit.span or found[2] and found[2] + limit.span
+    return oldest and oldest + limit.span > now and oldest + limit.span or nil
   end
-  return false
 end
 
--- Return those of some lines whose limit keys let a task begin; the others have a time in `till`.
-local function open_lines(queue, picks, lines, now)
-  local names, open = {}, {}
+-- Return those of some lines whose limit keys let a task begin.
+local function open_lines(queue, picks, lines, shift, now)
+  local keys, read, open = {}, {}, {}
   for i, line in ipairs(lines) do
-    names[i] = line.limit_key
+    keys[i] = string.sub(line, 2)
   end
-  local counts = call('HMGET', queue .. ':busy', unpack(names))
-  names[#names + 1] = '*'
-  local limits = call('HMGET', queue .. ':klim', unpack(names))
+  local counts = call('HMGET', queue .. ':busy', unpack(keys))
+  keys[#keys + 1] = '*'
+  local limits = call('HMGET', queue .. ':klim', unpack(keys))
   for i, line in ipairs(lines) do
-    local text = limits[i] or limits[#names] or ''
-    picks.limits[text] = picks.limits[text] or read_limit(text)
-    local state = picks.states[line.limit_key]
-    if not state then
-      local count = tonumber(counts[i] or 0)
-      state = { busy = math.abs(count), is_shut = count < 0, limit = picks.limits[text], next_start = 0 }
-      picks.states[line.limit_key] = state
+    local limit_key, text = keys[i], keys[i] ~= '' and (limits[i] or limits[#keys]) or ''
+    if read[text] == nil then
+      read[text] = read_limit(text)
     end
-    line.state = state
+    local state = picks.states[limit_key]
+    if not state then
+      local count = counts[i] and tonumber(counts[i]) or 0
+      state = { limit = read[text], busy = math.abs(count), is_shut = count < 0, had_turn = false }
+      picks.states[limit_key] = state
+    end
     if not state.limit then
       open[#open + 1] = line
-    elseif not state.has_begun then  -- a step begins one task of a key with a limit
-      line.till = closed_until(queue, line.limit_key, state, now)
-      if not line.till then
+    elseif not state.had_turn then  -- a step begins one task of a key with a limit
+      local till = closed_until(queue, limit_key, state, now)
+      if till then
+        picks.till[line] = till - shift
+      else
         open[#open + 1] = line
+        state.had_turn = true
       end
     end
   end
   return open
 end
 
+-- Picks.
+
+local function has_limit(picks, line)
+  local state = picks.states[string.sub(line, 2)]
+  return state and state.limit
+end
+
+-- Take the first tasks of a line, and their scores.
+local function pop(queue, picks, line, most)
+  local tasks
+  if #line == 1 then
+    tasks = { unpack(picks.plain, picks.taken + 1, picks.taken + 2 * most) }
+    picks.taken = picks.taken + 2 * most
+  else
+    tasks = call('ZPOPMIN', tasks_of(queue, line), most)
+  end
+  picks.is_empty[line] = not tasks[2 * most] or nil
+  return tasks
+end
+
 -- Return tasks to their line.
-local function put_back(queue, line, tasks, from)
-  for i = from, line.name and #tasks or 0, 2 do
-    call('ZADD', tasks_of(queue, line.name), tasks[i + 1], tasks[i])
-    line.is_empty = false
+local function put_back(queue, picks, line, tasks, from)
+  if #line > 1 then
+    for i = from, #tasks, 2 do
+      call('ZADD', tasks_of(queue, line), tasks[i + 1], tasks[i])
+      picks.is_empty[line] = nil
+    end
   end
 end
 
--- Pick up to *most* tasks of some lines, in turns: one of each, or the same *share* of each.
-local function pick_of_each(queue, picks, lines, most, share, now)
-  local keys, tasks = picks.keys, {}
-  for i = 1, math.min(most, #lines) do
-    local line = lines[i]
-    local count = line.state and line.state.limit and 1 or share
-    if line.plain then
-      tasks[i] = { unpack(line.plain, line.taken + 1, line.taken + 2 * count) }
-      line.taken = line.taken + 2 * count
-    else
-      tasks[i] = call('ZPOPMIN', tasks_of(queue, line.name), count)
-    end
-    line.is_empty = #tasks[i] < 2 * count
+-- Pick tasks of lines, in turns: one of each, or of each the same *share* if it has no limit.
+local function pick_of_each(queue, picks, lines, share, shift, now)
+  local keys, scores, tasks = picks.keys, picks.scores, {}
+  for i, line in ipairs(lines) do
+    tasks[i] = pop(queue, picks, line, share > 1 and has_limit(picks, line) and 1 or share)
   end
   for at = 1, 2 * share, 2 do
-    for i = 1, #tasks do
-      local line, key, score = lines[i], tasks[i][at], tasks[i][at + 1]
-      if key and score + line.shift > now then  -- it is scheduled, and so are those behind it
-        put_back(queue, line, tasks[i], at)
-        tasks[i], line.till = {}, score + line.shift
+    for i, line in ipairs(lines) do
+      local key, score = tasks[i][at], tasks[i][at + 1]
+      if key and score + shift > now then  -- it is scheduled, and so are those behind it
+        put_back(queue, picks, line, tasks[i], at)
+        tasks[i], picks.till[line] = {}, score
       elseif key then
         local n = #keys + 1
-        keys[n], picks.scores[n], picks.line_of[n] = key, score, line
-        if line.state then
-          line.state.has_begun = true
-        end
+        keys[n], scores[n], picks.shifts[n], picks.lines[n] = key, score, shift, line
       end
     end
   end
+end
+
+-- Return lines of :turns with those tasks among them that have no limit key, if their place is there.
+local function with_plain(lines, plain_line, had, is_all)
+  local names, is_placed = {}, false
+  for i = 1, #lines, 2 do
+    if not is_placed and had <= tonumber(lines[i + 1]) then
+      names[#names + 1], is_placed = plain_line, true
+    end
+    names[#names + 1] = lines[i]
+  end
+  if is_all and not is_placed then
+    names[#names + 1], is_placed = plain_line, true
+  end
+  return names, is_placed
 end
 
 -- Pick tasks of one priority, whose scores begin with *from*, until there are *most* in all.
 local function pick_of_priority(queue, picks, most, shift, from, ahead, now)
-  local keys, seen = picks.keys, {}
-  local plain = call('ZRANGEBYSCORE', queue .. ':due', from, whole(now - shift), 'WITHSCORES',
+  local keys, plain_line = picks.keys, line_of('', shift)
+  picks.taken = 0
+  picks.plain = call('ZRANGEBYSCORE', queue .. ':due', from, whole(now - shift), 'WITHSCORES',
     'LIMIT', 0, most - #keys)
-  local others, had, with
-  if plain[1] then
-    others = { plain = plain, taken = 0, shift = shift, digit = line_of('', shift) }
-    had = (call('HGET', queue .. ':turn', others.digit) or 0) - shift
-    with = 'WITHSCORES'
+  local had = picks.plain[1] and (call('HGET', queue .. ':turn', plain_line) or 0) - shift
+
+  -- Let lines have turns, as many as are left: one each, or if these are all lines, the same share.
+  local function pick(lines, is_all)
+    local left = most - #keys
+    local some = #lines > left and { unpack(lines, 1, left) } or lines
+    pick_of_each(queue, picks, some, is_all and some[1] and math.floor(left / #some) or 1, shift, now)
   end
-  local looked, is_all = 0, false
+
+  local seen, looked, is_all = {}, 0, false
   while #keys < most and not is_all and picks.looked < LOOK_AT_ONCE + 2 * most do
     local wanted = math.max(most - #keys, looked > 0 and LOOK_AT_ONCE or 0)
-    local found = call('ZRANGEBYSCORE', queue .. ':turns', from, whole(now + ahead - shift),
-      'LIMIT', looked, wanted, unpack({ with }))
-    local lines = {}
-    for i = 1, #found, with and 2 or 1 do
-      local name = found[i]
-      lines[#lines + 1] = {
-        name = name,
-        limit_key = string.sub(name, 2),
-        shift = shift,
-        place = with and tonumber(found[i + 1]),
-        is_empty = false,
-        till = false,
-        turn = false,
-        state = false,
-      }
-      picks.lines[#picks.lines + 1] = lines[#lines]
+    local words = { from, whole(now + ahead - shift), 'LIMIT', looked, wanted, had and 'WITHSCORES' or nil }
+    local lines = call('ZRANGEBYSCORE', queue .. ':turns', unpack(words))
+    local count = had and #lines / 2 or #lines
+    looked, picks.looked, is_all = looked + count, picks.looked + count, count < wanted
+    if had then
+      local is_placed
+      lines, is_placed = with_plain(lines, plain_line, had, is_all)
+      had = not is_placed and had
     end
-    looked, picks.looked, is_all = looked + #lines, picks.looked + #lines, #lines < wanted
     if lines[1] and has_key_limits(queue) then
-      lines = open_lines(queue, picks, lines, now)
+      lines = open_lines(queue, picks, lines, shift, now)
     end
-    if others then
-      local place = 1
-      while lines[place] and lines[place].place < had do
-        place = place + 1
-      end
-      if is_all or lines[place] then
-        table.insert(lines, place, others)
-        table.insert(picks.lines, others)
-        others = nil
-      end
-    end
-    local left = most - #keys
-    local share = is_all and not seen[1] and math.max(1, math.floor(left / #lines)) or 1
-    if lines[1] then
-      pick_of_each(queue, picks, lines, left, share, now)
-      for _, line in ipairs(lines) do
-        seen[#seen + 1] = line
-      end
+    pick(lines, is_all and not seen[1])
+    for i = 1, #keys < most and #lines or 0 do
+      seen[#seen + 1] = lines[i]
     end
   end
-  while #keys < most do
+  while #keys < most and seen[1] do
     local lines = {}
     for _, line in ipairs(seen) do
-      if not (line.is_empty or line.till or (line.state and line.state.limit)) then
+      if not (picks.is_empty[line] or picks.till[line] or has_limit(picks, line)) then
         lines[#lines + 1] = line
       end
     end
-    if not lines[1] then
-      return
-    end
-    local left = most - #keys
-    pick_of_each(queue, picks, lines, left, math.max(1, math.floor(left / #lines)), now)
+    pick(lines, true)
     seen = lines
   end
 end
 
 -- Pick up to *most* tasks of a queue, in turns. They have left their lines; `keep_picks` has to follow.
 local function pick_in_turns(queue, most, ahead, now)
-  local picks =
-    { keys = {}, scores = {}, line_of = {}, lines = {}, states = {}, limits = {}, looked = 0, has_limit = false }
+  local picks = { keys = {}, scores = {}, shifts = {}, lines = {}, is_empty = {}, till = {}, states = {}, looked = 0 }
   local has_priorities = call('ZCOUNT', queue .. ':turns', '-inf', '(0') > 0
     or call('ZCOUNT', queue .. ':due', '-inf', '(0') > 0
   for _, shift in ipairs(has_priorities and { HIGH, NORMAL, LOW } or { NORMAL }) do
@@ -180,27 +189,35 @@ local function pick_in_turns(queue, most, ahead, now)
   return picks
 end
 
--- Record that a task of a key with a limit begins; return until when no other one may.
-local function begin(queue, line, state, ends, now)
-  local limit = state.limit
+-- Count the lease of a task of a line; if its key has a limit, record its start, and put the line off.
+local function begin(queue, picks, line, shift, ends, now)
+  local limit_key = string.sub(line, 2)
+  local state = picks.states[limit_key]
+  local limit, till = state.limit, nil
+  state.busy, state.has_changed = state.busy + 1, true
+  if not limit then
+    return
+  end
+  picks.has_limit = true
   if limit.starts > 0 then
-    local begun = queue .. ':begun' .. ALIAS .. line.limit_key
-    call('ZADD', begun, whole(now), whole(now))
+    local begun, stamp = queue .. ':begun' .. ALIAS .. limit_key, whole(now)
+    call('ZADD', begun, stamp, stamp)
     if state.has_spare then
       call('ZREMRANGEBYRANK', begun, 0, -1 - limit.starts)
     end
-    ends[#ends + 1] = whole(now + limit.span)
-    ends[#ends + 1] = line.limit_key
+    limit.ends = limit.ends or whole(now + limit.span)
+    ends[#ends + 1], ends[#ends + 2] = limit.ends, limit_key
+    till = state.next_start
   end
   if limit.at_once > 0 and state.busy >= limit.at_once then
-    state.is_shut = true
-    return math.huge
+    till, state.is_shut = math.huge, true
   end
-  return limit.starts > 0 and state.next_start
+  picks.till[line] = till and till - shift
 end
 
 -- Remember when the starts of some keys will be over, and forget those of others whose time is over.
 local function fade(queue, ends, now)
+  call('ZADD', queue .. ':fade', 'GT', unpack(ends))
   local over = call('ZRANGEBYSCORE', queue .. ':fade', '-inf', whole(now), 'LIMIT', 0, #ends)
   if over[1] then
     call('ZREM', queue .. ':fade', unpack(over))
@@ -209,24 +226,35 @@ local function fade(queue, ends, now)
     end
     call('DEL', unpack(over))
   end
-  call('ZADD', queue .. ':fade', 'GT', unpack(ends))
 end
 
--- Give the lines that had a turn their new places, and those that could not.
-local function place_lines(queue, lines, now)
+-- Give new places to the lines that had a turn, each the last one of its turns, and to those that could not.
+local function place_lines(queue, picks, turns, now)
   local places, empty = {}, {}
-  for _, line in ipairs(lines) do
-    local turn = line.turn
-    if line.plain then
-      if turn then
-        call('HSET', queue .. ':turn', line.digit, whole(now + turn))
+  local function place(line, score)
+    places[#places + 1] = score == math.huge and '+inf' or whole(score)
+    places[#places + 1] = line
+  end
+  for i, line in ipairs(picks.lines) do
+    if turns[line] == i then
+      local score, till = now + i - picks.shifts[i], picks.till[line]
+      if #line == 1 then
+        call('HSET', queue .. ':turn', line, whole(now + i))
+      elseif picks.is_empty[line] or call('EXISTS', tasks_of(queue, line)) == 0 then
+        picks.is_empty[line] = true
+      else
+        place(line, till and math.max(till, score) or score)
       end
-    elseif line.is_empty or (turn and call('EXISTS', tasks_of(queue, line.name)) == 0) then
-      empty[#empty + 1] = line.name
-    elseif turn or line.till then
-      local at = math.max(turn and now + turn or 0, line.till or 0)
-      places[#places + 1] = at == math.huge and '+inf' or whole(at - line.shift)
-      places[#places + 1] = line.name
+    end
+  end
+  for line, score in pairs(picks.till) do
+    if not turns[line] then
+      place(line, tonumber(score))
+    end
+  end
+  for line in pairs(picks.is_empty) do
+    if #line > 1 then
+      empty[#empty + 1] = line
     end
   end
   if empty[1] then
@@ -237,32 +265,26 @@ local function place_lines(queue, lines, now)
   end
 end
 
--- Lease the first *count* picks, and return the others to their lines. Return for each that is leased since when it
--- is ready, with its key; the shift of its priority; its limit key, or false.
+-- Lease the first *count* picks, and return the others to their lines. Return for each that is leased its key and
+-- since when it is ready, and its limit key, or false.
 local function keep_picks(queue, picks, count, now)
-  local keys, found, shifts, limit_keys = picks.keys, {}, {}, {}
-  local lined, plain, ends = {}, {}, {}
+  local keys, scores, shifts, lines = picks.keys, picks.scores, picks.shifts, picks.lines
+  local found, limit_keys, turns, lined, plain, ends = {}, {}, {}, {}, {}, {}
   for i = #keys, count + 1, -1 do
-    put_back(queue, picks.line_of[i], { keys[i], picks.scores[i] }, 1)
-    keys[i] = nil
+    put_back(queue, picks, lines[i], { keys[i], scores[i] }, 1)
+    keys[i], shifts[i], lines[i] = nil, nil, nil
   end
   for i = 1, count do
-    local key, score, line = keys[i], picks.scores[i], picks.line_of[i]
-    local shift, state = line.shift, line.state
-    line.turn = i
-    found[2 * i - 1], found[2 * i] = key, shift == NORMAL and score or whole(score + shift)
-    shifts[i], limit_keys[i] = shift, line.limit_key or false
-    if line.plain then
-      plain[#plain + 1] = key
+    local key, shift, line = keys[i], shifts[i], lines[i]
+    turns[line] = i
+    found[2 * i - 1], found[2 * i] = key, shift == NORMAL and scores[i] or whole(scores[i] + shift)
+    if #line == 1 then
+      plain[#plain + 1], limit_keys[i] = key, false
     else
-      lined[#lined + 1] = key
+      lined[#lined + 1], limit_keys[i] = key, string.sub(line, 2)
     end
-    if state then
-      state.busy = state.busy + 1
-      if state.limit then
-        picks.has_limit = true
-        line.till = begin(queue, line, state, ends, now)
-      end
+    if picks.states[limit_keys[i]] then
+      begin(queue, picks, line, shift, ends, now)
     end
   end
   if lined[1] then
@@ -271,13 +293,13 @@ local function keep_picks(queue, picks, count, now)
   if plain[1] then
     call('ZREM', queue .. ':due', unpack(plain))
   end
-  place_lines(queue, picks.lines, now)
+  place_lines(queue, picks, turns, now)
   if ends[1] then
     fade(queue, ends, now)
   end
   local counts = {}
   for limit_key, state in pairs(picks.states) do
-    if state.has_begun or state.is_shut then
+    if state.has_changed then
       counts[#counts + 1] = limit_key
       counts[#counts + 1] = whole(state.is_shut and -state.busy or state.busy)
     end
@@ -285,5 +307,5 @@ local function keep_picks(queue, picks, count, now)
   if counts[1] then
     call('HSET', queue .. ':busy', unpack(counts))
   end
-  return found, shifts, limit_keys
+  return found, limit_keys
 end
