@@ -100,25 +100,14 @@ local function hold_key(queue, id, how, ms, unique, ticket)
   call('HSET', queue .. ':own', id, how .. ' ' .. ticket .. ' ' .. unique)
 end
 
--- Add new tasks with limit keys, each with its score, key and limit key.
-local function add_lined(queue, tasks)
-  local tries, scores, turns, lines = {}, {}, { 'LT' }, {}
-  for i, task in ipairs(tasks) do
-    local score, key, limit_key = unpack(task)
-    local line = line_of(limit_key, shift_of(tonumber(score)))
-    local words = lines[line] or {}
-    lines[line] = words
-    words[#words + 1], words[#words + 2] = score, key
-    tries[2 * i - 1], tries[2 * i] = key, written_try('', limit_key)
-    scores[2 * i - 1], scores[2 * i] = score, key
-    turns[2 * i], turns[2 * i + 1] = score, line
-  end
+-- Add new tasks with limit keys to :try, :lined, :turns and their lines.
+local function add_lined(queue, tries, lined, turns, lines)
   call('HSET', queue .. ':try', unpack(tries))
-  call('ZADD', queue .. ':lined', unpack(scores))
+  call('ZADD', queue .. ':lined', unpack(lined))
   for line, words in pairs(lines) do
     call('ZADD', tasks_of(queue, line), unpack(words))
   end
-  call('ZADD', queue .. ':turns', unpack(turns))
+  call('ZADD', queue .. ':turns', 'LT', unpack(turns))
   with_lines[queue] = true
 end
 
@@ -143,7 +132,7 @@ for k = 4, #KEYS do
   -- Those that are ready at once get different times, so that they keep their order: the microseconds
   -- from now on. These have passed when this script ends, because it needs more than one per task.
   local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
-  local lined
+  local tries, lined, turns, lines
 
   local function add_pending()
     if #payloads > 0 then
@@ -151,10 +140,10 @@ for k = 4, #KEYS do
       if #scores > 0 then
         call('ZADD', queue .. ':due', unpack(scores))
       end
-      if lined then
-        add_lined(queue, lined)
+      if tries then
+        add_lined(queue, tries, lined, turns, lines)
       end
-      payloads, scores, lined = {}, {}, nil
+      payloads, scores, tries = {}, {}, nil
     end
   end
 
@@ -169,7 +158,9 @@ for k = 4, #KEYS do
       if string.sub(rest, 1, 2) == 'k\031' then
         limit_key, rest = string.match(rest, '^k\031([^\031]*)\031?(.*)$')
       end
-      how, ms, unique = string.match(rest, '^(%a)\031(%d+)\031(.*)$')
+      if rest ~= '' then
+        how, ms, unique = string.match(rest, '^(%a)\031(%d+)\031(.*)$')
+      end
     end
     local is_known = ours[id] or (is_taken and find_waiting(queue, id))
     local holder = unique and not is_known and holder_of(queue, unique)
@@ -209,8 +200,16 @@ for k = 4, #KEYS do
       payloads[last + 1], payloads[last + 2] = id, ARGV[place + 1]
       ours[id] = whole(score)
       if limit_key then
-        lined = lined or {}
-        lined[#lined + 1] = { ours[id], id, limit_key }
+        if not tries then
+          tries, lined, turns, lines = {}, {}, {}, {}
+        end
+        local line = line_of(limit_key, shift_of(score))
+        local last, words = #tries, lines[line] or {}
+        tries[last + 1], tries[last + 2] = id, written_try('', limit_key)
+        lined[last + 1], lined[last + 2] = ours[id], id
+        turns[last + 1], turns[last + 2] = ours[id], line
+        words[#words + 1], words[#words + 2] = ours[id], id
+        lines[line] = words
       else
         last = #scores
         scores[last + 1], scores[last + 2] = ours[id], id

@@ -65,14 +65,16 @@ function apply.ack(queue, at)
   local known = call('HMGET', queue .. ':try', unpack(ids))
   local others, limit_keys = {}, {}
   local fence = ARGV[first]
+  local start = fence .. ALIAS
   for i = 1, count do
     if given > 1 then
       fence = ARGV[first + i - 1]
+      start = fence .. ALIAS
     end
     local text = known[i]
     if text ~= fence then
-      if text and string.sub(text, 1, #fence + 1) == fence .. ALIAS then
-        limit_keys[i] = string.sub(text, #fence + 2)
+      if text and string.sub(text, 1, #start) == start then
+        limit_keys[i] = string.sub(text, #start + 1)
       else
         -- It is late, or a newer task has its id. It applies to its own push, or to nothing.
         local key, _, limit_key = find(queue, ids[i], fence)

@@ -6,7 +6,7 @@
 -- Picks are tables: `keys`, `scores`, `shifts` and `lines` of the tasks; `is_empty` and `till` of lines (the score of
 -- :turns until which a line has no turn); `states` of limit keys. A table for each line would cost more than all else.
 
-local LOOK_AT_ONCE = 100
+local LOOK_AT_ONCE, FADE_AT_ONCE = 100, 3
 
 -- Limits of keys.
 
@@ -18,14 +18,15 @@ local function closed_until(queue, limit_key, state, now)
     return math.huge
   end
   if limit.starts > 0 then
-    -- The start that is as many ago as the limit counts, and the one that will be after the next start.
-    local last = limit.starts - 1
-    local found = call('ZREVRANGE', queue .. ':begun' .. ALIAS .. limit_key, math.max(0, last - 1), last,
-      'WITHSCORES')
-    local oldest = found[last == 0 and 2 or 4]
-    state.has_spare = oldest
-    state.next_start = last == 0 and now + limit.span or found[2] and found[2] + limit.span
-    return oldest and oldest + limit.span > now and oldest + limit.span or nil
+    local begun, last = queue .. ':begun' .. ALIAS .. limit_key, limit.starts - 1
+    state.starts = call('ZCARD', begun)
+    if state.starts >= last then
+      -- The start that is as many ago as the limit counts, and the one that will be after the next start.
+      local found = call('ZREVRANGE', begun, math.max(0, last - 1), last, 'WITHSCORES')
+      local oldest = found[last == 0 and 2 or 4]
+      state.next_start = (found[2] and last > 0 and found[2] or now) + limit.span
+      return oldest and oldest + limit.span > now and oldest + limit.span or nil
+    end
   end
 end
 
@@ -202,11 +203,12 @@ local function begin(queue, picks, line, shift, ends, now)
   if limit.starts > 0 then
     local begun, stamp = queue .. ':begun' .. ALIAS .. limit_key, whole(now)
     call('ZADD', begun, stamp, stamp)
-    if state.has_spare then
+    if state.starts >= limit.starts then
       call('ZREMRANGEBYRANK', begun, 0, -1 - limit.starts)
     end
     limit.ends = limit.ends or whole(now + limit.span)
     ends[#ends + 1], ends[#ends + 2] = limit.ends, limit_key
+    ends.most = (ends.most or 0) + (state.starts == 0 and FADE_AT_ONCE or 0)
     till = state.next_start
   end
   if limit.at_once > 0 and state.busy >= limit.at_once then
@@ -215,10 +217,12 @@ local function begin(queue, picks, line, shift, ends, now)
   picks.till[line] = till and till - shift
 end
 
--- Remember when the starts of some keys will be over, and forget those of others whose time is over.
+-- Remember when the starts of some keys will be over. For each key without earlier ones, forget those of some others
+-- whose time is over.
 local function fade(queue, ends, now)
   call('ZADD', queue .. ':fade', 'GT', unpack(ends))
-  local over = call('ZRANGEBYSCORE', queue .. ':fade', '-inf', whole(now), 'LIMIT', 0, #ends)
+  local over = ends.most > 0
+    and call('ZRANGEBYSCORE', queue .. ':fade', '-inf', whole(now), 'LIMIT', 0, ends.most) or {}
   if over[1] then
     call('ZREM', queue .. ':fade', unpack(over))
     for i, limit_key in ipairs(over) do
