@@ -113,11 +113,14 @@ local function remove_waiting(queue, key, now)
   return 1
 end
 
--- Return when the next task of a queue may begin, apart from its limit; nil if no time is known.
-local function next_due(queue)
-  local due = first_of(queue .. ':due')
-  local turn = has_lines(queue) and first_of(queue .. ':turns')
-  due = math.min(due or math.huge, turn or math.huge)
+-- Return when the next task of a queue may begin, apart from its limit; nil if no time is known. If *now* is given, it
+-- may be that of another one that may begin by then.
+local function next_due(queue, now)
+  local turn = has_lines(queue) and first_of(queue .. ':turns') or math.huge
+  if now and turn <= now then
+    return turn
+  end
+  local due = math.min(first_of(queue .. ':due') or math.huge, turn)
   return due < math.huge and due or nil
 end
 

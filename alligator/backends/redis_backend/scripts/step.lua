@@ -194,7 +194,7 @@ local function wake_changed()
     end
     local till = queue_limit and limited_until(queue, queue_limit, now) or now
     local has_others = has_lines(queue) and has_key_limits(queue)
-    local due = (queue_limit or has_others) and till <= now + SOON and next_due(queue)
+    local due = (queue_limit or has_others) and till <= now + SOON and next_due(queue, now)
     if due and due <= (has_others and now + SOON or now) then
       wake(queue)
     end
@@ -454,7 +454,7 @@ if left == 0 or has_stopped then
     local queue = KEYS[place]
     local has_limit = limits[queue] or (has_lines(queue) and has_key_limits(queue))
     local is_open = not paused[place] and not limited[place] and not (has_limit and changed[queue])
-    local due = is_open and next_due(queue)
+    local due = is_open and next_due(queue, now)
     if due and due <= now then
       wake(queue)
     end

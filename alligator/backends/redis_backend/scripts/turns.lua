@@ -22,7 +22,7 @@ local function closed_until(queue, limit_key, state, now)
     state.starts = call('ZCARD', begun)
     if state.starts >= last then
       -- The start that is as many ago as the limit counts, and the one that will be after the next start.
-      local found = call('ZREVRANGE', begun, math.max(0, last - 1), last, 'WITHSCORES')
+      local found = call('ZREVRANGE', begun, whole(math.max(0, last - 1)), whole(last), 'WITHSCORES')
       local oldest = found[last == 0 and 2 or 4]
       state.next_start = (found[2] and last > 0 and found[2] or now) + limit.span
       return oldest and oldest + limit.span > now and oldest + limit.span or nil
@@ -79,7 +79,7 @@ local function pop(queue, picks, line, most)
     tasks = { unpack(picks.plain, picks.taken + 1, picks.taken + 2 * most) }
     picks.taken = picks.taken + 2 * most
   else
-    tasks = call('ZPOPMIN', tasks_of(queue, line), most)
+    tasks = call('ZPOPMIN', tasks_of(queue, line), whole(most))
   end
   picks.is_empty[line] = not tasks[2 * most] or nil
   return tasks
@@ -130,12 +130,13 @@ local function with_plain(lines, plain_line, had, is_all)
   return names, is_placed
 end
 
--- Pick tasks of one priority, whose scores begin with *from*, until there are *most* in all.
+-- Pick tasks of one priority, whose scores begin with *from*, until there are *most* in all; return false if there are
+-- scores of other priorities among them, and pick none then.
 local function pick_of_priority(queue, picks, most, shift, from, ahead, now)
   local keys, plain_line = picks.keys, line_of('', shift)
   picks.taken = 0
   picks.plain = call('ZRANGEBYSCORE', queue .. ':due', from, whole(now - shift), 'WITHSCORES',
-    'LIMIT', 0, most - #keys)
+    'LIMIT', '0', whole(most - #keys))
   local had = picks.plain[1] and (call('HGET', queue .. ':turn', plain_line) or 0) - shift
 
   -- Let lines have turns, as many as are left: one each, or if these are all lines, the same share.
@@ -148,8 +149,12 @@ local function pick_of_priority(queue, picks, most, shift, from, ahead, now)
   local seen, looked, is_all = {}, 0, false
   while #keys < most and not is_all and picks.looked < LOOK_AT_ONCE + 2 * most do
     local wanted = math.max(most - #keys, looked > 0 and LOOK_AT_ONCE or 0)
-    local words = { from, whole(now + ahead - shift), 'LIMIT', looked, wanted, had and 'WITHSCORES' or nil }
+    local words = { from, whole(now + ahead - shift), 'LIMIT', whole(looked), whole(wanted), had and 'WITHSCORES' or nil }
     local lines = call('ZRANGEBYSCORE', queue .. ':turns', unpack(words))
+    if looked == 0 and shift == NORMAL and from == '-inf' and
+      (tonumber(picks.plain[2] or 0) < 0 or (lines[1] and string.sub(lines[1], 1, 1) ~= '0')) then
+      return false
+    end
     local count = had and #lines / 2 or #lines
     looked, picks.looked, is_all = looked + count, picks.looked + count, count < wanted
     if had then
@@ -175,16 +180,17 @@ local function pick_of_priority(queue, picks, most, shift, from, ahead, now)
     pick(lines, true)
     seen = lines
   end
+  return true
 end
 
 -- Pick up to *most* tasks of a queue, in turns. They have left their lines; `keep_picks` has to follow.
 local function pick_in_turns(queue, most, ahead, now)
   local picks = { keys = {}, scores = {}, shifts = {}, lines = {}, is_empty = {}, till = {}, states = {}, looked = 0 }
-  local has_priorities = call('ZCOUNT', queue .. ':turns', '-inf', '(0') > 0
-    or call('ZCOUNT', queue .. ':due', '-inf', '(0') > 0
-  for _, shift in ipairs(has_priorities and { HIGH, NORMAL, LOW } or { NORMAL }) do
-    if #picks.keys < most then
-      pick_of_priority(queue, picks, most, shift, (range_of(shift)), ahead, now)
+  if not pick_of_priority(queue, picks, most, NORMAL, '-inf', ahead, now) then
+    for _, shift in ipairs({ HIGH, NORMAL, LOW }) do
+      if #picks.keys < most then
+        pick_of_priority(queue, picks, most, shift, (range_of(shift)), ahead, now)
+      end
     end
   end
   return picks
