@@ -69,6 +69,15 @@ def test_tasks_without_a_key_are_not_held_up(client: Client) -> None:
     assert set(ids(client.step(["mail"], 2).leases)) == {"1", "a4"}
 
 
+def test_turns_of_tasks_without_a_key_go_on_from_step_to_step(client: Client) -> None:
+    push(client, *"012")
+    enqueue(client, "a0", "a1")
+
+    found = [ids(client.step(["mail"], 1).leases) for _ in range(5)]
+
+    assert found == [["0"], ["a0"], ["1"], ["a1"], ["2"]]
+
+
 def test_new_key_waits_for_one_turn_of_each_other(client: Client) -> None:
     enqueue(client, *(f"{key}{n}" for key in "ab" for n in range(5)))
     assert ids(client.step(["mail"], 1).leases) == ["a0"]
@@ -117,6 +126,15 @@ def test_scheduled_task_joins_its_line_when_it_is_due(client: Client) -> None:
     enqueue(client, "a9", delay=0.3)
 
     assert wait_and_reserve(client, 30).task_id == "a9"
+
+
+def test_scheduled_task_behind_a_ready_one_waits_for_its_time(client: Client) -> None:
+    enqueue(client, "a0")
+    enqueue(client, "a9", delay=0.3)
+
+    found = [wait_and_reserve(client, 10).task_id for _ in range(2)]
+
+    assert found == ["a0", "a9"]
 
 
 @pytest.mark.parametrize("verdict", ["retry", "release"])
@@ -259,6 +277,24 @@ def test_step_reserves_one_task_of_a_key_with_a_limit(client: Client) -> None:
 
     assert ids(client.step(["mail"], 9).leases) == ["a0", "b0", "b1"]
     assert ids(client.step(["mail"], 9).leases) == ["a1"]
+
+
+def test_step_reserves_one_task_of_a_key_whatever_its_priority(client: Client) -> None:
+    enqueue(client, "a0", "b0")
+    enqueue(client, "a1", priority=1)
+    client.limit("mail", TWO, "a")
+
+    assert ids(client.step(["mail"], 9).leases) == ["a1", "b0"]
+    assert ids(client.step(["mail"], 9).leases) == ["a0"]
+
+
+def test_limit_of_a_key_counts_the_leases_that_there_are(client: Client) -> None:
+    enqueue(client, "a0", "a1", "a2", "b0")
+    assert ids(client.step(["mail"], 2).leases) == ["a0", "b0"]
+
+    client.limit("mail", TWO, "a")
+
+    assert step_often(client) == ["a1"]
 
 
 def test_limit_of_each_key_is_for_those_without_one_of_their_own(client: Client) -> None:

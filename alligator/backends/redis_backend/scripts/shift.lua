@@ -28,14 +28,11 @@ local function shift(zset)
 end
 
 local function shift_lines(queue)
-  local found = shift(queue .. ':lined')
+  shift(queue .. ':lined')
+  local found = shift(queue .. ':turns')
   for i = 1, #found, 2 do
-    local limit_key = call('HGET', queue .. ':key', found[i])
-    if limit_key then
-      call('ZADD', queue .. ':line' .. ALIAS .. limit_key, whole(found[i + 1] - by), found[i])
-    end
+    shift(tasks_of(queue, found[i]))
   end
-  shift(queue .. ':turns')
   found = shift(queue .. ':fade')
   for i = 1, #found, 2 do
     shift(queue .. ':begun' .. ALIAS .. found[i])
