@@ -73,6 +73,11 @@ TAKE = """
     UPDATE task SET state = 'leased', at = ?, token = ?, alone = ?, is_limited = ? WHERE seq = ?
 """
 
+AT_ONCE: Final = 50
+"""So many tasks are taken by one statement: it is faster than one for each."""
+
+TAKE_MANY = TAKE.replace("seq = ?", f"seq IN ({', '.join('?' * AT_ONCE)})")
+
 REMOVE = "DELETE FROM line WHERE queue = :queue AND key = :key AND rank = :rank"
 
 
@@ -210,8 +215,11 @@ class Turns:
         return line.rows.pop() if line.rows else None
 
     def _write_taken(self, *, is_alone: bool) -> None:
-        lease = (*self._lease, is_alone, self._limits is not None)
-        self._executemany(TAKE, [(*lease, seq) for seq in self._rows])
+        lease, rows = (*self._lease, is_alone, self._limits is not None), self._rows
+        rest = len(rows) % AT_ONCE
+        self._executemany(TAKE, [(*lease, seq) for seq in rows[:rest]])
+        for start in range(rest, len(rows), AT_ONCE):
+            self._execute(TAKE_MANY, (*lease, *rows[start : start + AT_ONCE]))
 
     def end(self, *, is_alone: bool) -> None:
         """Write what is not written yet; *is_alone* if the step has taken one task in all."""
