@@ -217,14 +217,14 @@ LINE_MUTANTS = [
     Mutant(
         "the limit of a key is ignored",
         "sqlite_backend/lines.py",
-        "not self._limits.lets(line, rank)",
+        "not limits.lets(line.key, rank, line.used)",
         "False",
         test_limit_keys.test_no_more_tasks_of_a_key_run_at_once_than_its_limit,
     ),
     Mutant(
         "a step takes two tasks of a key with a limit",
         "sqlite_backend/key_limits.py",
-        "self.begun.add(line.key)",
+        "self.begun.add(key)",
         "pass",
         test_limit_keys.test_step_reserves_one_task_of_a_key_with_a_limit,
     ),

@@ -11,10 +11,6 @@ from .schema import NO_END
 
 Execute = Callable[..., Cursor]
 
-Row = tuple[int, str, str, int, int, bool, int]
-"""Row number, id, data, how often it was lost, when it was due, whether it is a suspect, its rank."""
-
-
 _Limit = tuple[int | None, int | None, int]
 """How many at once, how many starts, within how many microseconds."""
 
@@ -58,8 +54,18 @@ COLUMNS = (
 
 BLOCK = "UPDATE line SET until = ? WHERE queue = ? AND key = ? AND rank = ?"
 
+# One with a shorter time, by another limit, may be forgotten before older ones; then the rest count.
 FIND_START = """
-    SELECT CAST(at AS INTEGER) FROM key_begun WHERE queue = ? AND key = ? AND number = ?
+    SELECT CAST(ifnull(
+        (
+            SELECT at FROM key_begun
+            WHERE queue = :queue AND key = :key AND number = :last + 1 - :starts
+        ),
+        (
+            SELECT at FROM key_begun WHERE queue = :queue AND key = :key
+            ORDER BY number DESC LIMIT 1 OFFSET :starts - 1
+        )
+    ) AS INTEGER)
 """
 
 BEGIN = "INSERT INTO key_begun (queue, key, number, at, gone) VALUES (?, ?, ?, ?, ?)"
@@ -88,23 +94,6 @@ def set_limit(execute: Execute, name: str, limit: Limit | None, key: str) -> Non
     execute(OPEN, (name, key))
 
 
-class Line:
-    """What a step knows of a line."""
-
-    __slots__ = ("key", "limit", "rows", "taken", "used")
-
-    def __init__(self, key: str, rows: list[Row], used: Sequence[Any] = ()) -> None:
-        self.key: str = key
-        self.rows: list[Row] = rows
-        """Its next tasks, in reverse."""
-        self.taken: int = 0
-        """How many were taken."""
-        self.used: Sequence[Any] = used
-        """The limit of its key, how many are leased, and the numbers of its first and last start."""
-        self.limit: _Limit | None = None
-        """The limit that applies: `KeyLimits` finds it."""
-
-
 class KeyLimits:
     """The limits of the keys of a queue, in one step."""
 
@@ -115,6 +104,9 @@ class KeyLimits:
         """The keys with a limit of which a task has begun."""
         self._execute, self._executemany, self._name, self._now = execute, executemany, name, now
         self._each = each
+        self._limit: _Limit | None = None
+        """The limit that applies to the line that was asked for, and the number of its last start."""
+        self._last_start: int | None = None
         self._starts: list[tuple[str, str, int, int, int]] = []
 
     @classmethod
@@ -127,37 +119,44 @@ class KeyLimits:
             return None
         return cls(execute, executemany, name, now, None if row[0] is None else row[1:])
 
-    def lets(self, line: Line, rank: int) -> bool:
-        """Return whether a task of a line may begin; if not, it has no turns until one may."""
-        if line.key in self.begun:
+    def lets(self, key: str, rank: int, used: Sequence[Any]) -> bool:
+        """Return whether a task of a line may begin; if not, the line has no turns until one may.
+
+        *used* are the values of `COLUMNS`; none for the tasks without a key.
+        """
+        self._limit = None
+        if key in self.begun:
             return False
-        if not line.used:  # the tasks without a key
+        if not used:
             return True
-        own, at_once, starts, span, leased, first, last = line.used
-        line.limit = self._each if own is None else (at_once, starts, span)
-        if line.limit is None:
-            return True
-        at_once, starts, span = line.limit
-        if at_once is not None and leased >= at_once:
-            until = NO_END
-        elif starts is not None and last is not None and last - first + 1 >= starts:
-            start = self._name, line.key, last + 1 - starts
-            until = self._execute(FIND_START, start).fetchone()[0] + span
-        else:
-            return True
+        own, at_once, starts, span, leased, first, self._last_start = used
+        self._limit = self._each if own is None else (at_once, starts, span)
+        until = self._until(key, leased, first) if self._limit is not None else 0
         if until > self._now:
-            self._execute(BLOCK, (until, self._name, line.key, rank))
+            self._execute(BLOCK, (until, self._name, key, rank))
         return until <= self._now
 
-    def begin(self, line: Line) -> None:
-        """Record that a task of a line begins."""
-        if line.limit is None:
+    def _until(self, key: str, leased: int, first_start: int | None) -> int:
+        assert self._limit is not None
+        at_once, starts, span = self._limit
+        if at_once is not None and leased >= at_once:
+            return NO_END
+        last = self._last_start
+        if starts is None or last is None or first_start is None or last - first_start + 1 < starts:
+            return 0
+        which = {"queue": self._name, "key": key, "last": last, "starts": starts}
+        (at,) = self._execute(FIND_START, which).fetchone()
+        return 0 if at is None else int(at) + span
+
+    def begin(self, key: str) -> None:
+        """Record that a task of the line begins that `lets` was asked for."""
+        if self._limit is None:
             return
-        self.begun.add(line.key)
-        _, starts, span = line.limit
+        self.begun.add(key)
+        _, starts, span = self._limit
         if starts is not None:
-            number = (line.used[-1] or 0) + 1
-            self._starts.append((self._name, line.key, number, self._now, self._now + span))
+            number = (self._last_start or 0) + 1
+            self._starts.append((self._name, key, number, self._now, self._now + span))
 
     def end(self) -> None:
         """Write what is not written yet."""

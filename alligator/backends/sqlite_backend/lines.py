@@ -10,16 +10,18 @@ ends, whichever statement changes the task. A line without tasks is removed when
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from sqlite3 import Cursor
-from typing import Final
+from typing import Any, Final
 
 from ...constants import LEVELS
 from ..base import Lease
 from . import key_limits
 from . import schema as sql
 from .clock import SECOND
-from .key_limits import Line, Row
 
 Execute = Callable[..., Cursor]
+
+Row = tuple[int, str, str, int, int, bool, int]
+"""Row number, id, data, how often it was lost, when it was due, whether it is a suspect, its rank."""
 
 TOKEN_BASE: Final = 2**64
 """A lease's token is the row number of its task times this, plus the number of the write."""
@@ -79,6 +81,21 @@ AT_ONCE: Final = 50
 TAKE_MANY = TAKE.replace("seq = ?", f"seq IN ({', '.join('?' * AT_ONCE)})")
 
 REMOVE = "DELETE FROM line WHERE queue = :queue AND key = :key AND rank = :rank"
+
+
+class Line:
+    """What a step knows of a line."""
+
+    __slots__ = ("key", "rows", "taken", "used")
+
+    def __init__(self, key: str, rows: list[Row], used: Sequence[Any] = ()) -> None:
+        self.key: str = key
+        self.rows: list[Row] = rows
+        """Its next tasks, in reverse."""
+        self.taken: int = 0
+        """How many were taken."""
+        self.used: Sequence[Any] = used
+        """What `KeyLimits` has to know of its key."""
 
 
 class Turns:
@@ -143,7 +160,7 @@ class Turns:
                 line.taken += 1
                 self._last[rank], self._has_turned = line.key, True
                 if self._limits is not None:
-                    self._limits.begin(line)
+                    self._limits.begin(line.key)
             waited = (self._now - due) / SECOND
             token = seq * TOKEN_BASE + self._lease[1]
             leases.append(Lease(self._name, task_id, data, token, lost, waited))
@@ -175,11 +192,12 @@ class Turns:
             while lines:
                 line = lines.popleft()
                 row = line.rows.pop() if line.rows else self._find_next(line, rank, len(lines))
-                if row is None or (self._limits is not None and not self._limits.lets(line, rank)):
+                limits = self._limits
+                if row is None or (limits and not limits.lets(line.key, rank, line.used)):
                     self._looked_at += 1
                     continue
                 yield line, row
-                if is_all and (self._limits is None or line.key not in self._limits.begun):
+                if is_all and not (limits and line.key in limits.begun):
                     lines.append(line)
             if is_all:
                 return

@@ -1,5 +1,7 @@
 """Lines of limit keys in a SQLite file: what a step has to look at."""
 
+import time
+
 import pytest
 
 from alligator.backends.base import Limit, Message
@@ -40,6 +42,20 @@ def test_line_gives_as_many_tasks_as_the_others_leave(client: Client) -> None:
 
     assert found[:5] == ["a00", "b0", "c0", "a01", "c1"]
     assert found[5:] == [f"a{n:02}" for n in range(2, 27)]
+
+
+def test_starts_count_when_a_later_one_with_a_shorter_time_is_forgotten(client: Client) -> None:
+    enqueue(client, *(f"a{n}" for n in range(6)))
+    for seconds in (HOUR, 0.001, HOUR, HOUR):
+        client.limit("mail", Limit(starts=9, seconds=seconds), "a")
+        time.sleep(0.002)
+        assert client.step(["mail"], 1).leases
+
+    client.limit("mail", Limit(starts=3, seconds=HOUR), "a")
+    assert not client.step(["mail"], 1).leases
+    client.limit("mail", Limit(starts=5, seconds=HOUR), "a")
+    assert ids(client.step(["mail"], 1).leases) == ["a4"]
+    assert not client.step(["mail"], 1).leases
 
 
 @pytest.mark.parametrize("limit", [None, Limit(at_once=3), Limit(starts=3, seconds=HOUR)])
