@@ -154,7 +154,6 @@ TESTED_BY = {
     "backends.locmem_backend.limits": "backends/contract/test_limits.py",
     "backends.locmem_backend.waiting": "backends/contract/test_limit_keys.py",
     "backends.sqlite_backend.key_limits": "backends/contract/test_limit_keys.py",
-    "backends.sqlite_backend.lines": "backends/contract/test_limit_keys.py",
     "backends.sqlite_backend.limits": "backends/contract/test_limits.py",
     "backends.sqlite_backend.measures": "backends/sqlite_backend/test_writes.py",
     "backends.locmem_backend.schedules": "backends/contract/test_schedules.py",

@@ -12,8 +12,9 @@ it has not begun. It serves the other queues as always. A queue whose limit is r
 
 **Keys.** A message may have a `Message.limit_key`, such as that of a tenant. The ready tasks of one
 queue, priority and key are a *line*, in the order of the queue; those without a key are one, too. The
-lines of a priority take turns, one task each: a line that has had its turn goes to the end, where a new
-one begins. A higher priority goes before a lower one, whatever the keys are.
+lines of a priority take turns, one task each: while a line has to wait, no other has two turns. Where a
+new line begins among the others is the store's affair. A higher priority goes before a lower one,
+whatever the keys are.
 
 A key may have a `Limit`: its own, or that of `EACH`, which is for every key without one of its own. It
 counts like that of a queue, for the tasks of that key on that queue, and both apply. A step reserves

@@ -1,7 +1,6 @@
 """The limits of a queue in memory and of its keys, and when their tasks began."""
 
-from collections import Counter, deque
-from itertools import islice
+from collections import OrderedDict, deque
 from math import inf
 
 from ..base import Limit
@@ -10,6 +9,8 @@ from ..limits import EACH, MOST_KEYS
 
 class Limiter:
     """Decides whether a task may begin. *now* is a time of the monotonic clock."""
+
+    __slots__ = ("_begun", "_counts_until", "limit")
 
     def __init__(self, limit: Limit, before: "Limiter | None") -> None:
         self.limit: Limit = limit
@@ -48,9 +49,9 @@ class KeyLimits:
 
     def __init__(self) -> None:
         self._limits: dict[str, Limit] = {}
-        self._leased: Counter[str] = Counter()
-        self._limiters: dict[str, Limiter] = {}
-        """Those of keys whose starts count, in the order of their last start."""
+        self._leased: dict[str, int] = {}
+        self._limiters: OrderedDict[str, Limiter] = OrderedDict()
+        """Those of keys whose starts count, those first that were looked at longest ago."""
 
     def set(self, key: str, limit: Limit | None) -> None:
         """Give a key, or `EACH`, a limit, or none."""
@@ -65,35 +66,44 @@ class KeyLimits:
 
     def lease(self, key: str) -> None:
         """Count a lease of a task of that key."""
-        self._leased[key] += 1
+        self._leased[key] = self._leased.get(key, 0) + 1
 
     def end_lease(self, key: str) -> None:
         """Count a lease as ended."""
-        self._leased[key] -= 1
-        if not self._leased[key]:
-            del self._leased[key]
+        left = self._leased.pop(key) - 1
+        if left:
+            self._leased[key] = left
 
     def until(self, key: str, now: float) -> float:
         """Return until when no task of *key* may begin, as `Limiter.until` does."""
         limit = self._limit_of(key)
         if limit is None:
             return now
-        limiter = self._limiters.get(key) or Limiter(limit, None)
+        limiter = self._limiters.get(key)
+        if limiter is None:
+            at_once = limit.at_once
+            return now if at_once is None or self._leased.get(key, 0) < at_once else inf
         limiter.limit = limit
-        return limiter.until(self._leased[key], now)
+        return limiter.until(self._leased.get(key, 0), now)
 
     def begin(self, key: str, now: float) -> bool:
         """Record that a task of *key* begins; return whether the key has a limit."""
         limit = self._limit_of(key)
         if limit is not None and limit.starts is not None:
-            limiter = self._limiters.pop(key, None) or Limiter(limit, None)
+            limiter = self._limiters.get(key)
+            if limiter is None:
+                self._forget(now)
+                limiter = self._limiters[key] = Limiter(limit, None)
             limiter.limit = limit
             limiter.begin(now)
-            self._limiters[key] = limiter
-            for each in [*islice(self._limiters, 2)]:  # more than are added
-                if self._limiters[each].is_over(now):
-                    del self._limiters[each]
         return limit is not None
 
+    def _forget(self, now: float) -> None:
+        """Forget the starts of some keys that count no more: of more keys than are added."""
+        for _ in range(min(2, len(self._limiters))):
+            key, limiter = self._limiters.popitem(last=False)
+            if not limiter.is_over(now):
+                self._limiters[key] = limiter
+
     def _limit_of(self, key: str) -> Limit | None:
-        return self._limits.get(key) or self._limits.get(EACH)
+        return (self._limits.get(key) or self._limits.get(EACH)) if self._limits else None

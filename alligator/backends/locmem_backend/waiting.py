@@ -3,6 +3,7 @@
 import heapq
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import filterfalse
 from math import inf
 from typing import Final
 
@@ -78,6 +79,8 @@ class Waiting(Heaps):
 
     def unblock(self, key: str | None = None) -> None:
         """Let the lines of *key* have turns again; None for those of all keys."""
+        if not self._blocked:
+            return
         places = [*self._blocked] if key is None else [(level, key) for level in self._lines]
         for place in places:
             if place in self._blocked:
@@ -130,7 +133,7 @@ class Turns:
     def next(self) -> Entry | None:
         """Return the task whose turn it is; None if there is none."""
         while True:
-            key = next((each for each in self._lines if each not in self._resting), None)
+            key = next(filterfalse(self._resting.__contains__, self._lines), None)
             if key is None:
                 found = next(self._levels, None)
                 if found is None:

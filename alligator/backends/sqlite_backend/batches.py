@@ -108,8 +108,7 @@ def _queue_if_settled(execute: Execute, count: Count, batch: int, now: int) -> N
             continue
         if (found := execute(sql.FIND_ID, (name, task_id)).fetchone()) is not None:
             execute(sql.GIVE_ALIAS, found[:1])
-        at = now - level * sql.LEVEL
-        execute(sql.PUSH, (name, task_id, READY, at, now, with_numbers(data, *row), level, key))
+        execute(sql.PUSH, (name, task_id, READY, now, with_numbers(data, *row), level, key))
         execute(FOLLOW, (batch, name, task_id))
         count(name, pushed=1, ready=1)
     _forget(execute, batch)

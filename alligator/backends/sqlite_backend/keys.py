@@ -63,8 +63,7 @@ def push_each(
         state = SCHEDULED if due > now else READY
         if (found := execute(sql.FIND_ID, (name, task_id)).fetchone()) is not None:
             execute(sql.GIVE_ALIAS, found[:1])
-        at = due - level * sql.LEVEL if state == READY else due
-        by = execute(sql.PUSH, (name, task_id, state, at, due, data, level, limit_key)).lastrowid
+        by = execute(sql.PUSH, (name, task_id, state, due, data, level, limit_key)).lastrowid
         if old is not None:
             execute(replaced.LINK, (by, old))
         if unique is not None:

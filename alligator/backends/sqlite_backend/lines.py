@@ -1,14 +1,18 @@
 """The lines of a queue in a SQLite file, and whose turn it is: see `alligator.backends.limits`.
 
+The lines of a priority are a circle, in the order of their keys, and each step continues where the last
+one has ended. So a turn changes nothing but the task, and the tasks of a step are close together.
+
 Triggers of the tables add a line with its first ready task, and open those of a key when a lease of it
 ends, whichever statement changes the task. A line without tasks is removed when its turn comes.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from sqlite3 import Cursor
-from typing import Final
+from typing import Any, Final
 
+from ...constants import LEVELS
 from ..base import Lease
 from . import key_limits
 from . import schema as sql
@@ -25,81 +29,117 @@ TOKEN_BASE: Final = 2**64
 MOST_LINES: Final = 250
 """How many lines that give no task one step looks at, because other writers wait meanwhile."""
 
-# The `until` of a line: 0 if it has turns; the time until when it has none; or one of these two.
-PLAIN: Final = -1
-"""It is not a line of a key, but has the last turn of the tasks without one."""
-RESTS: Final = -2
-"""In this step it has no more turns."""
+PLAIN: Final = ""
+"""In place of a key: the tasks without one, which have turns like one line."""
 
-HAS_LINES = "SELECT EXISTS (SELECT 1 FROM line WHERE queue = ? AND until >= 0)"
+RANKS: Final = [-level for level in LEVELS.values()]
+"""The negative priorities."""
+
+FIRST = """
+    SELECT (SELECT min(rank) FROM line WHERE queue = :queue AND until = 0),
+        (SELECT min(until) FROM line WHERE queue = :queue AND until > 0)
+"""
+
+NEXT_RANK = "SELECT min(rank) FROM line WHERE queue = ? AND until = 0 AND rank > ?"
 
 OPEN_IN_TIME = "UPDATE line SET until = 0 WHERE queue = ? AND until > 0 AND until <= ?"
 
-NEXT_LINE = """
-    SELECT rank, turn, key FROM line WHERE queue = ? AND until = 0 ORDER BY rank, turn LIMIT 1
-"""
+SET_TURNS = "UPDATE queue SET turn_high = ?, turn_normal = ?, turn_low = ? WHERE name = ?"
 
-FIRST_IN_LINE = f"""
-    SELECT seq, ifnull(alias_of, id), data, lost, due, suspect OR lost > 0, -priority FROM task
-    WHERE queue = :queue AND limit_key = :key AND state = 'ready'
+_IN_LINE = f"""
+    FROM task WHERE queue = :queue AND limit_key = {{}} AND state = 'ready'
         AND at >= {sql.IN_LINE} + :rank * {sql.LEVEL}
         AND at < {sql.IN_LINE} + (:rank + 1) * {sql.LEVEL}
-    ORDER BY at, seq LIMIT 1
+    ORDER BY at, seq
+"""
+
+# The lines whose turns are next, each with its first task.
+LINES = f"""
+    SELECT line.key, {sql.TASK} {{}} FROM (
+        SELECT * FROM (
+            SELECT key FROM line WHERE queue = :queue AND until = 0 AND rank = :rank AND key > :last
+            ORDER BY key LIMIT :most
+        ) UNION ALL SELECT * FROM (
+            SELECT key FROM line WHERE queue = :queue AND until = 0 AND rank = :rank AND key <= :last
+            ORDER BY key LIMIT :most
+        ) LIMIT :most
+    ) AS line LEFT JOIN task ON seq = (SELECT seq {_IN_LINE.format("line.key")} LIMIT 1) {{}}
 """  # noqa: S608 - our own numbers
 
-BLOCK = "UPDATE line SET until = ? WHERE queue = ? AND rank = ? AND key = ?"
+UNLIMITED = LINES.format("", "")
+LIMITED = LINES.format(*key_limits.COLUMNS)
 
-REMOVE = "DELETE FROM line WHERE queue = ? AND rank = ? AND key = ?"
+IN_LINE = f"SELECT {sql.TASK} {_IN_LINE.format(':key')} LIMIT :most OFFSET :taken"
 
-LAST_TURN = "SELECT line FROM clock"
+TAKE = """
+    UPDATE task SET state = 'leased', at = ?, token = ?, alone = ?, is_limited = ? WHERE seq = ?
+"""
 
-SET_LAST_TURN = "UPDATE clock SET line = ?"
+AT_ONCE: Final = 50
+"""So many tasks are taken by one statement: it is faster than one for each."""
 
-TO_THE_END = "UPDATE line SET turn = ? WHERE queue = ? AND rank = ? AND key = ?"
+TAKE_MANY = TAKE.replace("seq = ?", f"seq IN ({', '.join('?' * AT_ONCE)})")
 
-PLAIN_TO_THE_END = f"""
-    REPLACE INTO line (turn, queue, rank, key, until) VALUES (?, ?, ?, '', {PLAIN})
-"""  # noqa: S608 - our own number
+REMOVE = "DELETE FROM line WHERE queue = :queue AND key = :key AND rank = :rank"
 
-PLAIN_TURN = "SELECT turn FROM line WHERE queue = ? AND rank = ? AND key = ''"
 
-TAKE = "UPDATE task SET state = 'leased', at = ?, token = ?, alone = 0 WHERE seq = ?"
+class Line:
+    """What a step knows of a line."""
 
-SET_ALONE = "UPDATE task SET alone = 1 WHERE seq = ?"
+    __slots__ = ("key", "rows", "taken", "used")
 
-# The + keeps SQLite from looking at all lines that have turns.
-REST = f"UPDATE line SET until = {RESTS} WHERE queue = ? AND key = ? AND +until = 0"  # noqa: S608
-
-END_REST = f"UPDATE line SET until = 0 WHERE queue = ? AND until = {RESTS}"  # noqa: S608
+    def __init__(self, key: str, rows: list[Row], used: Sequence[Any] = ()) -> None:
+        self.key: str = key
+        self.rows: list[Row] = rows
+        """Its next tasks, in reverse."""
+        self.taken: int = 0
+        """How many were taken."""
+        self.used: Sequence[Any] = used
+        """What `KeyLimits` has to know of its key."""
 
 
 class Turns:
-    """Whose turn it is in one step, in a queue. *until* is the end of the leases, *number* theirs."""
+    """Whose turn it is in one step, in a queue.
+
+    *last* are the keys that had the last turns, of each rank; *until* is the end of the leases, *number*
+    theirs.
+    """
 
     def __init__(
-        self, execute: Execute, name: str, most: int, *, now: int, until: int, number: int
+        self,
+        execute: Execute,
+        executemany: Execute,
+        name: str,
+        most: int,
+        last: Sequence[str | None],
+        now: int,
+        until: int,
+        number: int,
     ) -> None:
         self.taken: int = 0
         """How many tasks were taken."""
-        self.wakes: bool = False
-        """Whether a key with a limit has begun: those that wait have to know when it may again."""
-        self._execute, self._name = execute, name
-        self._now, self._lease = now, (until, number)
+        self._execute, self._executemany, self._name = execute, executemany, name
+        self._most, self._now, self._lease = most, now, (until, number)
         self._plain: deque[Row] = deque(execute(sql.FIND_READY, (name, most)).fetchall())
         self._plain_taken = 0
-        self._has_lines: bool = execute(HAS_LINES, (name,)).fetchone()[0]
-        self._line: tuple[int, str] | None = None
-        """The rank and key of the line whose turn it is; None for the tasks without a key."""
-        self._seq = 0
-        """The row number of its task."""
-        self._taken_in_line: int | None = None
-        """That of the last task with a key that was taken."""
-        self._turn = 0
-        """The number of the last turn."""
-        if self._has_lines:
+        self._rows: list[int] = []
+        """The row numbers of the tasks with a key that were taken."""
+        self._last: dict[int, str | None] = dict(zip(RANKS, last, strict=True))
+        self._has_turned = False
+        self._looked_at = 0
+        """How many lines gave no task."""
+        self._limits: key_limits.KeyLimits | None = None
+        self._rank, opens = execute(FIRST, {"queue": name}).fetchone()
+        if opens is not None and opens <= now:
             execute(OPEN_IN_TIME, (name, now))
-            (self._turn,) = execute(LAST_TURN).fetchone()
-            self._limits = key_limits.KeyLimits(execute, name, now)
+            self._rank, _ = execute(FIRST, {"queue": name}).fetchone()
+        if self._rank is not None:
+            self._limits = key_limits.KeyLimits.of_step(execute, executemany, name, now)
+
+    @property
+    def wakes(self) -> bool:
+        """Whether a key with a limit has begun: those that wait have to know when it may again."""
+        return self._limits is not None and bool(self._limits.begun)
 
     def reserve(self, limit: int, leases: list[Lease]) -> bool:
         """Add up to *limit* to *leases*; return whether the step may continue with the next queue.
@@ -107,75 +147,104 @@ class Turns:
         A suspect (a task that was lost before) must be leased alone: the step ends after it when
         nothing was found before, or else before it.
         """
-        while self.taken < limit and (row := self._next()) is not None:
-            seq, task_id, data, lost, due, is_suspect, _ = row
+        for line, row in self._turns() if limit else ():
+            seq, task_id, data, lost, due, is_suspect, rank = row
             if is_suspect and leases:
                 return False
-            self._take()
+            self.taken += 1
+            if line is None or line.key == PLAIN:
+                self._plain_taken += 1
+            else:
+                self._rows.append(seq)
+            if line is not None:
+                line.taken += 1
+                self._last[rank], self._has_turned = line.key, True
+                if self._limits is not None:
+                    self._limits.begin(line.key)
             waited = (self._now - due) / SECOND
             token = seq * TOKEN_BASE + self._lease[1]
             leases.append(Lease(self._name, task_id, data, token, lost, waited))
             if is_suspect:
                 return False
+            if self.taken == limit:
+                break
         return True
 
-    def _next(self) -> Row | None:
-        """Return the task whose turn it is; None if there is none."""
-        for _ in range(MOST_LINES if self._has_lines else 0):
-            found = self._execute(NEXT_LINE, (self._name,)).fetchone()
-            if found is None or self._is_plain_before(*found[:2]):
-                break
-            rank, _, key = found
-            row: Row | None = self._execute(
-                FIRST_IN_LINE, {"queue": self._name, "key": key, "rank": rank}
-            ).fetchone()
-            if row is None:
-                self._execute(REMOVE, (self._name, rank, key))
+    def _turns(self) -> Iterator[tuple[Line | None, Row]]:
+        """Yield the tasks in the order of their turns, each with its line, if there are lines.
+
+        Each must be taken before the next one is asked for.
+        """
+        while self._plain or self._rank is not None:
+            if self._rank is None or (self._plain and self._plain[0][-1] < self._rank):
+                yield None, self._plain.popleft()
                 continue
-            until = self._limits.begins(key)
-            if until <= self._now:
-                self._line, self._seq = (rank, key), row[0]
-                return row
-            self._execute(BLOCK, (until, self._name, rank, key))
-        else:
-            if self._has_lines:
-                return None
-        self._line = None
-        return self._plain[0] if self._plain else None
+            yield from self._circle(self._rank)
+            if self._looked_at > MOST_LINES:
+                return
+            (self._rank,) = self._execute(NEXT_RANK, (self._name, self._rank)).fetchone()
 
-    def _is_plain_before(self, rank: int, turn: int) -> bool:
-        if not self._plain:
-            return False
-        own = self._plain[0][-1]
-        if own != rank:
-            return own < rank
-        (last,) = self._execute(PLAIN_TURN, (self._name, rank)).fetchone() or (0,)
-        return bool(last < turn)
+    def _circle(self, rank: int) -> Iterator[tuple[Line, Row]]:
+        size = 0
+        while self._looked_at <= MOST_LINES:
+            size = max(self._most - self.taken, 2 * size)
+            lines, is_all = self._find_lines(rank, size)
+            while lines:
+                line = lines.popleft()
+                row = line.rows.pop() if line.rows else self._find_next(line, rank, len(lines))
+                limits = self._limits
+                if row is None or (limits and not limits.lets(line.key, rank, line.used)):
+                    self._looked_at += 1
+                    continue
+                yield line, row
+                if is_all and not (limits and line.key in limits.begun):
+                    lines.append(line)
+            if is_all:
+                return
+            self._write_taken(is_alone=False)  # or their lines would be found with them
 
-    def _take(self) -> None:
-        """Take the task that `_next` has returned; its line goes to the end."""
-        self.taken += 1
-        self._turn += 1
-        if self._line is None:
-            rank = self._plain.popleft()[-1]
-            self._plain_taken += 1
-            if self._has_lines:
-                self._execute(PLAIN_TO_THE_END, (self._turn, self._name, rank))
-            return
-        rank, key = self._line
-        self._execute(TO_THE_END, (self._turn, self._name, rank, key))
-        self._execute(TAKE, (*self._lease, self._seq))
-        self._taken_in_line = self._seq
-        if self._limits.begin(key):
-            self._execute(REST, (self._name, key))
-            self.wakes = True
+    def _find_lines(self, rank: int, most: int) -> tuple[deque[Line], bool]:
+        """Return up to *most* lines whose turns are next, and whether these are all.
+
+        That of the tasks without a key is one more.
+        """
+        last = self._last[rank]
+        values = {"queue": self._name, "rank": rank, "last": last or PLAIN, "most": most}
+        found = self._execute(UNLIMITED if self._limits is None else LIMITED, values).fetchall()
+        lines = deque(Line(row[0], [] if row[1] is None else [row[1:8]], row[8:]) for row in found)
+        place = 0 if last is None else sum(line.key > last for line in lines)
+        if place < most:
+            lines.insert(place, Line(PLAIN, []))
+        return lines, len(found) < most
+
+    def _find_next(self, line: Line, rank: int, others: int) -> Row | None:
+        """Return the next task of a line; None if there is none."""
+        if line.key == PLAIN:
+            is_next = self._plain and self._plain[0][-1] == rank
+            return self._plain.popleft() if is_next else None
+        which = {"queue": self._name, "key": line.key, "rank": rank}
+        if not line.taken:
+            self._execute(REMOVE, which)
+            return None
+        # As many as it will give, if each of the *others* gives as many.
+        many = (self._most - self.taken) // (others + 1) + 1
+        values = {**which, "taken": line.taken, "most": many}
+        line.rows = self._execute(IN_LINE, values).fetchall()[::-1]
+        return line.rows.pop() if line.rows else None
+
+    def _write_taken(self, *, is_alone: bool) -> None:
+        lease, rows = (*self._lease, is_alone, self._limits is not None), self._rows
+        rest = len(rows) % AT_ONCE
+        self._executemany(TAKE, [(*lease, seq) for seq in rows[:rest]])
+        for start in range(rest, len(rows), AT_ONCE):
+            self._execute(TAKE_MANY, (*lease, *rows[start : start + AT_ONCE]))
 
     def end(self, *, is_alone: bool) -> None:
         """Write what is not written yet; *is_alone* if the step has taken one task in all."""
         if self._plain_taken:
             self._execute(sql.TAKE_READY, (*self._lease, is_alone, self._name, self._plain_taken))
-        if self._has_lines and self.taken:
-            self._execute(END_REST, (self._name,))
-            self._execute(SET_LAST_TURN, (self._turn,))
-        if is_alone and self._taken_in_line is not None:
-            self._execute(SET_ALONE, (self._taken_in_line,))
+        if self._has_turned:
+            self._write_taken(is_alone=is_alone)
+            self._execute(SET_TURNS, (*self._last.values(), self._name))
+        if self._limits is not None:
+            self._limits.end()

@@ -60,11 +60,12 @@ COUNT = f"""
 
 # Push.
 
-PUSH = """
-    INSERT INTO task (queue, id, state, at, due, data, priority, limit_key)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+PUSH = f"""
+    INSERT INTO task (queue, id, state, due, data, priority, limit_key, at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?4 - CASE ?3
+        WHEN 'ready' THEN ?6 * {LEVEL} - (?7 IS NOT NULL) * {IN_LINE} ELSE 0 END)
     ON CONFLICT (queue, id) DO NOTHING
-"""
+"""  # noqa: S608 - our own numbers
 
 HAS_ALIASES = """
     SELECT EXISTS (SELECT 1 FROM task WHERE alias_of IS NOT NULL AND +state <> 'replaced')
@@ -113,7 +114,8 @@ NEXT = f"""
 """  # noqa: S608 - our own number
 
 HELD_BACK = """
-    SELECT CAST(paused AS INTEGER), EXISTS (SELECT 1 FROM queue_limit WHERE queue = name)
+    SELECT CAST(paused AS INTEGER), EXISTS (SELECT 1 FROM queue_limit WHERE queue = name),
+        turn_high, turn_normal, turn_low
     FROM queue WHERE name = ?
 """
 
@@ -170,8 +172,11 @@ MAKE_READY = f"""
     WHERE seq IN ({" UNION ALL ".join(_DUE.format(level) for level in LEVELS.values())})
 """  # noqa: S608 - our own numbers
 
+TASK: Final = "seq, ifnull(alias_of, id), data, lost, due, suspect OR lost > 0, -priority"
+"""What a step has to know of a ready task."""
+
 FIND_READY = f"""
-    SELECT seq, ifnull(alias_of, id), data, lost, due, suspect OR lost > 0, -priority FROM task
+    SELECT {TASK} FROM task
     WHERE queue = ? AND state = 'ready' AND at < {OF_LINES} ORDER BY at, seq LIMIT ?
 """  # noqa: S608 - our own number
 
@@ -183,7 +188,11 @@ TAKE_READY = f"""
     )
 """  # noqa: S608 - our own number
 
-TAKE = "UPDATE task SET state = 'leased', at = ?, token = ?, alone = 1 WHERE seq = ?"
+TAKE = """
+    UPDATE task SET state = 'leased', at = ?, token = ?, alone = 1,
+        is_limited = EXISTS (SELECT 1 FROM key_limit WHERE queue = task.queue)
+    WHERE seq = ?
+"""
 
 EXTEND = "UPDATE task SET at = ? WHERE seq = ? AND state = 'leased' AND token = ?"
 

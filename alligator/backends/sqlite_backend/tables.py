@@ -211,57 +211,70 @@ IN_LINE: Final = 2**62
 """The `at` of a ready task with a limit key, which is in a line, is more by so much: no query for the
 others has to look at it."""
 
-_JOIN_LINE: Final = f"""
-    UPDATE task SET at = at + {IN_LINE} WHERE seq = NEW.seq;
-    UPDATE clock SET line = line + 1;
-    INSERT INTO line (queue, rank, key, turn, until)
-        SELECT NEW.queue, -NEW.priority, NEW.limit_key, clock.line, 0 FROM clock
-        WHERE NOT EXISTS (
+_JOIN_LINE: Final = """
+    INSERT INTO line (queue, key, rank, until)
+        SELECT NEW.queue, NEW.limit_key, -NEW.priority, 0
+        WHERE NEW.state = 'ready' AND NOT EXISTS (
             SELECT 1 FROM line
-            WHERE queue = NEW.queue AND rank = -NEW.priority AND key = NEW.limit_key
+            WHERE queue = NEW.queue AND key = NEW.limit_key AND rank = -NEW.priority
         );
-"""  # noqa: S608 - our own number
-
-_OPEN_LINES: Final = """
-    UPDATE line SET until = 0 WHERE queue = OLD.queue AND key = OLD.limit_key AND until > 0;
 """
 
-VERSION_11: Final = (
+_OPEN_LINES: Final = """
+    UPDATE line SET until = 0
+    WHERE queue = OLD.queue AND key = OLD.limit_key AND until > 0 AND OLD.state = 'leased';
+"""
+
+VERSION_11: Final = ()
+"""There was one while 2.0 was developed. A file of it gets an error."""
+
+VERSION_12: Final = (
     "ALTER TABLE task ADD COLUMN limit_key TEXT",
     "ALTER TABLE follow_up ADD COLUMN limit_key TEXT",
-    "CREATE INDEX task_line ON task (queue, limit_key, state, at) WHERE limit_key IS NOT NULL",
-    # A line of each rank, which is the negative priority, and key; they take turns, the lowest `turn`
-    # first. `until`: when it may have turns again; 0 if it has some.
+    # Whether the queue had limits of keys when the task was leased, or got one since.
+    "ALTER TABLE task ADD COLUMN is_limited INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE INDEX task_line ON task (queue, limit_key, at)
+    WHERE state = 'ready' AND limit_key IS NOT NULL
+    """,
+    """
+    CREATE INDEX task_limited ON task (queue, limit_key) WHERE state = 'leased' AND is_limited
+    """,
+    # A line of each key and rank, which is the negative priority. `until`: when it may have turns
+    # again; 0 if it has some.
     """
     CREATE TABLE line (
         queue TEXT NOT NULL,
         key TEXT NOT NULL,
         rank INTEGER NOT NULL,
-        turn INTEGER NOT NULL,
         until INTEGER NOT NULL,
         PRIMARY KEY (queue, key, rank)
     ) WITHOUT ROWID
     """,
-    "CREATE INDEX line_order ON line (queue, until, rank, turn)",
-    # The last turn.
-    "ALTER TABLE clock ADD COLUMN line INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX line_order ON line (queue, until, rank, key)",
+    # The key that had the last turn of each priority; empty for the tasks without one.
+    "ALTER TABLE queue ADD COLUMN turn_high TEXT",
+    "ALTER TABLE queue ADD COLUMN turn_normal TEXT",
+    "ALTER TABLE queue ADD COLUMN turn_low TEXT",
     f"""
     CREATE TRIGGER task_is_new AFTER INSERT ON task
     WHEN NEW.limit_key IS NOT NULL AND NEW.state = 'ready' BEGIN {_JOIN_LINE} END
     """,
     f"""
-    CREATE TRIGGER task_is_ready AFTER UPDATE OF state ON task
-    WHEN NEW.limit_key IS NOT NULL AND NEW.state = 'ready' BEGIN {_JOIN_LINE} END
-    """,
-    f"""
-    CREATE TRIGGER lease_ends AFTER UPDATE OF state ON task
-    WHEN OLD.limit_key IS NOT NULL AND OLD.state = 'leased' AND NEW.state <> 'leased'
-    BEGIN {_OPEN_LINES} END
-    """,
+    CREATE TRIGGER task_changes AFTER UPDATE OF state ON task
+    WHEN NEW.state <> 'leased' AND NEW.limit_key IS NOT NULL
+    BEGIN
+        UPDATE task SET at = at + {IN_LINE} WHERE seq = NEW.seq AND state = 'ready';
+        {_JOIN_LINE}
+        {_OPEN_LINES}
+    END
+    """,  # noqa: S608 - our own number
     f"""
     CREATE TRIGGER task_is_done AFTER DELETE ON task
-    WHEN OLD.limit_key IS NOT NULL AND OLD.state = 'leased' BEGIN {_OPEN_LINES} END
-    """,
+    WHEN OLD.state = 'leased' AND OLD.limit_key IS NOT NULL
+        AND EXISTS (SELECT 1 FROM line WHERE queue = OLD.queue AND until > 0)
+    BEGIN {_OPEN_LINES} END
+    """,  # noqa: S608 - our own statement
     # The limits of keys; '*' is each key without one of its own.
     """
     CREATE TABLE key_limit (
@@ -289,6 +302,6 @@ VERSION_11: Final = (
 
 VERSIONS: Final = (
     *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8),
-    *(VERSION_9, VERSION_10, VERSION_11),
+    *(VERSION_9, VERSION_10, VERSION_11, VERSION_12),
 )
 """The statements for each version of the tables. To change the tables, add an entry."""

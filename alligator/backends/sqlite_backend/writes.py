@@ -20,8 +20,8 @@ SWEEP: Final = 250
 """How many tasks one step reclaims or makes ready at most, because other writers wait meanwhile."""
 
 
-_Row = tuple[str, str, str, int, int, str, int, str | None]
-"""Queue, id, state, at, due, data, priority, limit key."""
+_Row = tuple[str, str, str, int, str, int, str | None]
+"""Queue, id, state, due, data, priority, limit key."""
 
 _Known = tuple[int, int, str, int | None]
 """What is remembered of a commit: after, last, duplicates, batch."""
@@ -90,8 +90,7 @@ class WriteTransaction:
                 continue
             due = self.now + micros(delay)
             state = SCHEDULED if due > self.now else READY
-            at = due - level * sql.LEVEL if state == READY else due
-            batches[name, state].append((name, task_id, state, at, due, data, level, key))
+            batches[name, state].append((name, task_id, state, due, data, level, key))
         for (name, state), rows in batches.items():
             known = self._insert(rows, after)
             duplicates += [first[name, task_id] for task_id in known]
@@ -258,7 +257,8 @@ class WriteTransaction:
         found: list[tuple[str, int, Turns]] = []
         lease_until = self.now + micros(lease_for)
         for name in names:
-            until, is_limited = self.execute(sql.HELD_BACK, (name,)).fetchone() or (0, False)
+            found_queue = self.execute(sql.HELD_BACK, (name,)).fetchone()
+            until, is_limited, *last = found_queue or (0, False, None, None, None)
             if is_limited:
                 until = max(until, limits.begins(self.execute, name, self.now))
             if until > self.now:
@@ -269,7 +269,8 @@ class WriteTransaction:
             params = {"queue": name, "now": self.now, "limit": max(room, SWEEP)}
             due = self.execute(sql.MAKE_READY, params).rowcount
             turns = Turns(
-                self.execute, name, room, now=self.now, until=lease_until, number=self.number
+                *(self.execute, self._executemany, name, room),
+                *(last, self.now, lease_until, self.number),
             )
             may_continue = turns.reserve(room, leases)
             if is_limited and turns.taken:

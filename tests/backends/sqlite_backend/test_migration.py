@@ -181,6 +181,23 @@ def test_file_of_version_10_gets_lines(tmp_path: Path) -> None:
     assert version(path) == KNOWN
 
 
+def test_file_of_the_unreleased_version_11_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    lines = ("ALTER TABLE task ADD COLUMN limit_key TEXT",)
+    with (
+        closing(Database(str(path), (*schema.VERSIONS[:10], lines), timeout=1.0)) as database,
+        database.write(durable=True),
+    ):
+        pass
+
+    with (
+        closing(Client(f"sqlite://{path}")) as client,
+        pytest.raises(BackendError, match="limit_key"),
+    ):
+        client.push("all", "a", "data")
+    assert version(path) == 11
+
+
 def test_file_of_version_8_gets_limits(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     with (
