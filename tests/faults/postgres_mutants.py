@@ -57,8 +57,8 @@ POSTGRES_MUTANTS = [
     Mutant(
         "a task that returns before the next one of its line is not found",
         FUNCTIONS,
-        " OR (o.after, o.seq) > (n.after, n.seq)",
-        "",
+        " OR (l.after, l.seq) > (excluded.after, excluded.seq);",
+        ";",
         lambda client: test_limit_keys.test_task_returns_to_its_line(client, "release"),
     ),
     Mutant(

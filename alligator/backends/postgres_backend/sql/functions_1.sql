@@ -885,20 +885,27 @@ END $$;
 
 -- Limits.
 
--- Let no other transaction begin or end tasks of those queues that have limits or lines, before this one ends;
--- return these queues. Locks of rows would be writes. In one order in all transactions, and after the locks
--- of tasks that may wait: so no two wait in a circle.
-CREATE FUNCTION {s}.lock_queues(p_queues text[], OUT o_limited text[], OUT o_lined text[])
+-- Let no other transaction begin or end tasks of those queues that have limits before this one ends; return these
+-- queues. Locks of rows would be writes. Queues that have lines but no limits are returned, too: their lock is
+-- shared, so that many take turns at once, but a first limit waits for them. Call it in one order in all
+-- transactions, and after the locks of tasks that may wait: so no two wait in a circle.
+CREATE FUNCTION {s}.lock_queues(p_queues text[], OUT o_limited text[], OUT o_lined text[], OUT o_shared text[])
 LANGUAGE plpgsql AS $$
 BEGIN
     SELECT coalesce(array_agg(k.queue) FILTER (WHERE k.is_limited), '{}'),
-        coalesce(array_agg(k.queue) FILTER (WHERE k.is_lined), '{}')
-    INTO o_limited, o_lined FROM (
-        SELECT d.*, CASE WHEN d.is_limited OR d.is_lined
-            THEN pg_advisory_xact_lock(hashtextextended('{key}.limit.' || d.queue, 0))::text END AS locked
+        coalesce(array_agg(k.queue) FILTER (WHERE k.is_lined), '{}'),
+        coalesce(array_agg(k.queue) FILTER (WHERE k.is_lined AND NOT k.is_limited AND NOT k.is_keyed), '{}')
+    INTO o_limited, o_lined, o_shared FROM (
+        SELECT d.*, CASE
+            WHEN d.is_limited OR d.is_keyed
+                THEN pg_advisory_xact_lock(hashtextextended('{key}.limit.' || d.queue, 0))::text
+            WHEN d.is_lined
+                THEN pg_advisory_xact_lock_shared(hashtextextended('{key}.limit.' || d.queue, 0))::text
+            END AS locked
         FROM (
             SELECT q.queue,
                 EXISTS (SELECT FROM {s}.queue_limit l WHERE l.queue = q.queue AND l.limit_key = '') AS is_limited,
+                EXISTS (SELECT FROM {s}.queue_limit l WHERE l.queue = q.queue AND l.limit_key > '') AS is_keyed,
                 EXISTS (SELECT FROM {s}.lined_queue l WHERE l.queue = q.queue) AS is_lined
             FROM (SELECT DISTINCT u COLLATE "C" AS queue FROM unnest(p_queues) u) q ORDER BY q.queue OFFSET 0) d
         OFFSET 0) k;
@@ -1099,7 +1106,8 @@ CREATE FUNCTION {s}.place_lines(p_queue text, p_now timestamptz, p_most int, p_s
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_tids tid[] := ARRAY(
-        SELECT ctid FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since ORDER BY at LIMIT p_most);
+        SELECT ctid FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since ORDER BY at LIMIT p_most
+        FOR UPDATE SKIP LOCKED);
     v_priorities smallint[];
     v_keys text[];
     v_afters timestamptz[];
@@ -1114,21 +1122,17 @@ BEGIN
     SELECT array_agg(g.priority), array_agg(c.key), array_agg(c.after), array_agg(c.seq)
     INTO v_priorities, v_keys, v_afters, v_seqs
     FROM gone g CROSS JOIN LATERAL unnest(g.limit_keys, g.afters, g.seqs) AS c(key, after, seq);
-    -- Most lines are placed already: they are looked at first, because ON CONFLICT locks them.
+    -- ON CONFLICT locks each line, and waits for a step that looks at it: that may not see these tasks, and would
+    -- remove the line. In one order, so that no two wait in a circle; who has taken lines waits for none.
     INSERT INTO {s}.line AS l (queue, limit_key, priority, at, after, seq)
-    SELECT p_queue, n.key, n.priority, n.at, n.after, n.seq
-    FROM (
-        SELECT DISTINCT ON (c.priority, c.key) c.*,
-            greatest(c.after - {s}.line_shift(c.priority), p_now) AS at
-        FROM unnest(v_priorities, v_keys, v_afters, v_seqs) AS c(priority, key, after, seq)
-        WHERE c.priority IS NOT NULL ORDER BY c.priority, c.key, c.after, c.seq) n
-    LEFT JOIN LATERAL (
-        SELECT o.at, o.after, o.seq FROM {s}.line o
-        WHERE o.queue = p_queue AND o.limit_key = n.key AND o.priority = n.priority LIMIT 1) o ON true
-    WHERE o.at IS NULL OR o.at > n.at OR (o.after, o.seq) > (n.after, n.seq)
+    SELECT DISTINCT ON (c.priority, c.key)
+        p_queue, c.key, c.priority, greatest(c.after - {s}.line_shift(c.priority), p_now), c.after, c.seq
+    FROM unnest(v_priorities, v_keys, v_afters, v_seqs) AS c(priority, key, after, seq)
+    WHERE c.priority IS NOT NULL ORDER BY c.priority, c.key, c.after, c.seq
     ON CONFLICT (queue, limit_key, priority) DO UPDATE SET at = least(l.at, excluded.at),
         after = least(l.after, excluded.after),
-        seq = CASE WHEN (l.after, l.seq) < (excluded.after, excluded.seq) THEN l.seq ELSE excluded.seq END;
+        seq = CASE WHEN (l.after, l.seq) < (excluded.after, excluded.seq) THEN l.seq ELSE excluded.seq END
+    WHERE l.at > excluded.at OR (l.after, l.seq) > (excluded.after, excluded.seq);
     IF array_position(v_priorities, NULL) IS NOT NULL THEN
         PERFORM {s}.open_lines(p_queue, p_now, ARRAY(
             SELECT c.key FROM unnest(v_priorities, v_keys) AS c(priority, key) WHERE c.priority IS NULL));
@@ -1136,7 +1140,7 @@ BEGIN
     RETURN cardinality(v_tids) < p_most;
 END $$;
 
--- Place the lines of tasks that were queued in queues, so that no step has to, unless a step is under way.
+-- Place the lines of tasks that were queued in queues, so that no step has to, unless one of a queue with limits is under way.
 CREATE FUNCTION {s}.place_pushed(p_queues text[]) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -1146,7 +1150,7 @@ BEGIN
     FOR v_queue IN
         SELECT DISTINCT queue FROM {s}.lined_queue WHERE queue = ANY (p_queues) ORDER BY queue
     LOOP
-        IF pg_try_advisory_xact_lock(hashtextextended('{key}.limit.' || v_queue, 0)) THEN
+        IF pg_try_advisory_xact_lock_shared(hashtextextended('{key}.limit.' || v_queue, 0)) THEN
             PERFORM set_config('synchronous_commit', 'off', true);
             PERFORM {s}.place_lines(v_queue, clock_timestamp(), 1000, '-infinity');
         END IF;
@@ -1286,19 +1290,19 @@ BEGIN
                 SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
                 WHERE queue = p_queue AND priority = 1 AND at >= p_turns[1]
                     AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
-                ORDER BY at, seq LIMIT v_most) high
+                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) high
             UNION ALL
             SELECT * FROM (
                 SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
                 WHERE queue = p_queue AND priority = 0 AND at >= p_turns[2]
                     AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
-                ORDER BY at, seq LIMIT v_most) normal
+                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) normal
             UNION ALL
             SELECT * FROM (
                 SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
                 WHERE queue = p_queue AND priority = -1 AND at >= p_turns[3]
                     AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
-                ORDER BY at, seq LIMIT v_most) low
+                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) low
             LIMIT v_most) l;
         IF o_tids IS NULL THEN
             IF v_places IS NULL THEN
@@ -1354,7 +1358,8 @@ BEGIN
         END IF;
         v_ready := p_now + {s}.line_shift(v_level);
         v_end := timestamptz '1900-01-01 UTC' + {s}.line_shift(v_level - 1);
-        -- Of each line one more than it may give.
+        -- Of each line one more than it may give. Not in one statement with the locks: this one sees what was queued
+        -- before a line was locked.
         SELECT array_agg(f.of), array_agg(f.tid), array_agg(f.at), array_agg(f.seq), array_agg(f.suspect),
             array_agg(f.i > v_each OR f.at > v_ready)
         INTO v_of, v_found, v_found_ats, v_found_seqs, v_suspects, v_is_next FROM (
@@ -1462,8 +1467,15 @@ BEGIN
         END IF;
         IF v_plain_left > 0 THEN
             v_plain_taken := v_plain_taken + v_plain_left;
-            INSERT INTO {s}.plain_turn AS p (queue, priority, at) VALUES (p_queue, v_level, v_plain_at)
-            ON CONFLICT (queue, priority) DO UPDATE SET at = excluded.at;
+            UPDATE {s}.plain_turn SET at = v_plain_at WHERE ctid = (
+                SELECT ctid FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_level
+                FOR UPDATE SKIP LOCKED);
+            IF NOT FOUND THEN  -- it is new, or another step writes it
+                INSERT INTO {s}.plain_turn (queue, priority, at)
+                SELECT p_queue, v_level, v_plain_at
+                WHERE NOT EXISTS (SELECT FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_level)
+                ON CONFLICT DO NOTHING;
+            END IF;
         END IF;
         o_tids := o_tids || v_taken;
     END LOOP;
@@ -1487,7 +1499,7 @@ DECLARE
     v_lined text[] := '{}';
 BEGIN
     IF EXISTS (SELECT FROM {s}.queue_limit) OR EXISTS (SELECT FROM {s}.lined_queue) THEN
-        SELECT * INTO v_limited, v_lined FROM {s}.lock_queues(p_queues);
+        SELECT o_limited, o_lined INTO v_limited, v_lined FROM {s}.lock_queues(p_queues);
     END IF;
     FOR n IN 1 .. cardinality(p_queues) LOOP
         v_at := {s}.first_due(p_queues[n], p_after, n);
@@ -1620,7 +1632,9 @@ DECLARE
     v_paused text[];
     v_limited text[] := '{}';
     v_lined text[] := '{}';
-    v_keyed text[] := '{}';
+    v_keyed text[] := '{}';  -- those of them whose keys have limits
+    v_shared text[] := '{}';
+    v_barred text[] := '{}';
     v_free_queues text[];  -- of the tasks with limit keys that are done
     v_free_keys text[];
     v_begun boolean;
@@ -1671,7 +1685,8 @@ BEGIN
         v_settled := v_settled || v_died;
     END IF;
     IF EXISTS (SELECT FROM {s}.queue_limit) OR EXISTS (SELECT FROM {s}.lined_queue) THEN
-        SELECT * INTO v_limited, v_lined FROM {s}.lock_queues(p_queues || p_ack_queues || p_out_queues);
+        SELECT * INTO v_limited, v_lined, v_shared
+        FROM {s}.lock_queues(p_queues || p_ack_queues || p_out_queues);
     END IF;
     v_now := clock_timestamp();
     IF p_limit > 0 THEN
@@ -1721,6 +1736,10 @@ BEGIN
         v_reclaimed := {s}.place_lines(v_queue, v_now, 100, p_since) AND v_reclaimed;
         IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = v_queue AND limit_key > '') THEN
             v_keyed := v_keyed || v_queue;
+            IF v_queue = ANY (v_shared) THEN  -- its first limit is new: the next step has its lock alone
+                v_barred := v_barred || v_queue;
+                CONTINUE;
+            END IF;
             IF v_queue = ANY (v_free_queues) AND {s}.has_shut_lines(v_queue) THEN
                 PERFORM {s}.open_lines(v_queue, v_now, ARRAY(
                     SELECT f.key FROM unnest(v_free_queues, v_free_keys) AS f(queue, key)
@@ -1733,7 +1752,7 @@ BEGIN
         -- A suspect is leased alone: the step ends after it, if it is the first, or else before it.
         FOR n IN 1 .. cardinality(p_queues) LOOP
             v_most := v_room;
-            IF p_queues[n] = ANY (v_paused) THEN
+            IF p_queues[n] = ANY (v_paused) OR p_queues[n] = ANY (v_barred) THEN
                 v_left_out := true;
                 CONTINUE;
             ELSIF p_queues[n] = ANY (v_limited) THEN

@@ -65,8 +65,8 @@ WHERE counted AND state <> 'w' AND state <> 'd';
 -- The tasks of a queue, priority and limit key that wait are a line, in the order of their `at` and `seq`. Of a line,
 -- `at` is when its next task may begin, infinite until a lease of the limit key ends; the line with the lowest
 -- one is the next. `after` and `seq` are where that task is among those of the line. All of these may be too
--- early: a step looks, and corrects them. A line without tasks has a row until its turn. Only who holds the
--- lock of the queue changes a row: see `lock_queues`.
+-- early: a step looks, and corrects them. A line without tasks has a row until its turn. A step takes from a
+-- line only while it has its row locked, and looks for its tasks after that.
 CREATE TABLE {s}.line (
     queue text COLLATE "C" NOT NULL,
     limit_key text COLLATE "C" NOT NULL,
