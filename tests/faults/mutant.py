@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from hashlib import sha1
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -11,6 +12,7 @@ import pytest
 
 from alligator.backends import open_client, redis_backend, sqlite_backend
 from alligator.backends.base import Client
+from alligator.backends.postgres_backend import schema as postgres_schema
 from alligator.backends.redis_backend import commits as redis_commits
 from alligator.backends.redis_backend import limits as redis_limits
 from alligator.backends.redis_backend.protocol import Script
@@ -51,6 +53,10 @@ class Mutant(NamedTuple):
     def is_of_sqlite(self) -> bool:
         return self.file.startswith("sqlite_")
 
+    @property
+    def is_of_postgres(self) -> bool:
+        return self.file.endswith(".sql")
+
 
 MODULES: dict[str, ModuleType] = {
     "redis_backend/commits.py": redis_commits,
@@ -65,6 +71,8 @@ MODULES: dict[str, ModuleType] = {
     "sqlite_backend/schema.py": schema,
 }
 """The files that are Python."""
+
+SQL = postgres_schema.script
 
 OF_SCRIPTS = (redis_commits, redis_limits, redis_backend)
 """The modules that load scripts."""
@@ -85,6 +93,8 @@ def applied(mutant: Mutant) -> Iterator[None]:
             script = script_of(mutant)
             patch.setattr(script, "source", source)
             patch.setattr(script, "sha", sha1(source.encode()).hexdigest())
+        elif mutant.is_of_postgres:
+            patch.setattr(postgres_schema, "script", partial(mistaken_sql, mutant))
         else:
             module = MODULES[mutant.file]
             mistaken: dict[str, object] = {
@@ -101,6 +111,14 @@ def applied(mutant: Mutant) -> Iterator[None]:
         yield
 
 
+def mistaken_sql(mutant: Mutant, schema: str, *, with_schema: bool = True) -> str:
+    """Return the SQL that creates the tables and functions, with the mistake."""
+    right, wrong = (
+        text.replace("{s}", postgres_schema.quoted(schema)) for text in (mutant.right, mutant.wrong)
+    )
+    return SQL(schema, with_schema=with_schema).replace(right, wrong)
+
+
 def script_of(mutant: Mutant) -> Script:
     """Return the script that has the mistake."""
     name = mutant.file.removesuffix(".lua").upper()
@@ -112,6 +130,9 @@ def changed(mutant: Mutant) -> str:
     """Return the source with the mistake; fails if its place is not there, or more than once."""
     if mutant.file.endswith(".lua"):
         source = script_of(mutant).source
+    elif mutant.is_of_postgres:
+        folder = Path(str(postgres_schema.__file__)).parent / "sql"
+        source = (folder / mutant.file).read_text("utf-8")
     else:
         source = Path(str(MODULES[mutant.file].__file__)).read_text("utf-8")
     assert source.count(mutant.right) == 1, f"{mutant.file} does not have it once: {mutant.right}"

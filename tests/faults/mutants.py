@@ -43,6 +43,8 @@ from tests.faults.judges import (
 )
 from tests.faults.line_mutants import LINE_MUTANTS
 from tests.faults.mutant import Mutant, survives
+from tests.faults.postgres_mutants import POSTGRES_MUTANTS
+from tests.harness.postgres_servers import postgres_server
 from tests.harness.store_servers import valkey_server
 
 MUTANTS = [
@@ -749,16 +751,23 @@ MUTANTS = [
     ),
     *CANCEL_MUTANTS,
     *LINE_MUTANTS,
+    *POSTGRES_MUTANTS,
 ]
 
 
 def try_all(console: Console) -> int:
     """Try all mutants, and return how many survive."""
     survivors = 0
-    with valkey_server() as server, tempfile.TemporaryDirectory() as folder:
+    with (
+        valkey_server() as server,
+        postgres_server() as postgres,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         for number, mutant in enumerate(MUTANTS):
             redis, sqlite = f"{server}?ns={uuid4().hex}", f"sqlite://{folder}/{number}.db"
             dsn = sqlite if mutant.is_of_sqlite else redis
+            if mutant.is_of_postgres:
+                dsn = f"{postgres.dsn}?schema=mutant_{number}&timeout=60"
             alive = survives(mutant, dsn)
             survivors += alive
             verdict = "[red]survives[/]" if alive else "[green]is noticed[/]"

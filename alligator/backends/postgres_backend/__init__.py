@@ -163,13 +163,14 @@ class Client(base.Client):
         scan = self._marks.scan(names)
         token = new_token()
         values = [
-            *(names, scan.after, scan.since, limit, bounded(lease_for), max_lost, token),
+            *(names, scan.after, scan.turns, scan.since),
+            *(limit, bounded(lease_for), max_lost, token),
             *pack_acks(outcomes),
             *(self.dead_limit, self.dead_seconds, slept),
             *pack_outcomes(outcomes),
         ]
         *rows, last = session.wire.call(self._statements.step, values, until)
-        now, pause, took, is_complete, is_reclaimed, _, woken = last[6:]
+        now, pause, took, is_complete, is_reclaimed, _, woken, turns = last[6:]
         if limit > 0:
             self._marks.record(
                 *(names, scan, [((row[0], row[11]), row[6]) for row in rows]),
@@ -177,6 +178,7 @@ class Client(base.Client):
                 took=took,
                 is_complete=is_complete,
                 is_reclaimed=is_reclaimed,
+                turns=turns,
             )
         if woken:
             with suppress(Lost, ServerError):  # the step counts; a worker finds the follow-up later
@@ -358,7 +360,7 @@ class Client(base.Client):
     def push_tick(self, name: str, moment: int, message: Message) -> bool:
         queue_name, task_id, data, delay, priority, *_ = message
         values = [name, moment, UNANNOUNCED_SECONDS, queue_name, task_id, bounded(delay)]
-        values += data.encode(), priority, pack_keys([message])
+        values += data.encode(), priority, *pack_keys([message])
         [(queued,)] = self._call(self._statements.push_tick, values)
         return bool(queued)
 

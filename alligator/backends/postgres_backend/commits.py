@@ -69,7 +69,7 @@ class Batch:
             [bounded(message.delay) for message in messages],
             [message.data.encode() for message in messages],
             [message.priority for message in messages],
-            pack_keys(messages),
+            *pack_keys(messages),
         ]
 
     def values(self, latest: float) -> list[Value]:
@@ -248,21 +248,23 @@ class Pusher:
         self.pending.close()
 
 
-def pack_keys(messages: Sequence[Message]) -> str | None:
-    """Return the parameter for keys and follow-ups; None if there are none."""
-    if not any(any(message[5:]) for message in messages):
-        return None
-    return json.dumps([_pack_key(message) for message in messages])
+def pack_keys(messages: Sequence[Message]) -> tuple[str | None, list[str | None] | None]:
+    """Return the parameters for unique keys and follow-ups, and for limit keys; None for none."""
+    has_keys = any(message.unique or message.follows for message in messages)
+    limit_keys = [message.limit_key for message in messages]
+    return (
+        json.dumps([_pack_key(message) for message in messages]) if has_keys else None,
+        limit_keys if any(limit_keys) else None,
+    )
 
 
 def _pack_key(message: Message) -> tuple[object, ...] | None:
-    unique = message.unique
-    keys: tuple[object, ...] = (None,) * 4
-    if unique is not None and not message.follows:
-        keys = (*unique[:2], bounded(unique.seconds), unique.replace)
-    elif not message.follows and message.limit_key is None:
+    if message.follows:
+        return (*(None,) * 4, True)
+    if message.unique is None:
         return None
-    return (*keys, message.follows, message.limit_key)
+    unique = message.unique
+    return (*unique[:2], bounded(unique.seconds), unique.replace)
 
 
 def _names(messages: Sequence[Message]) -> list[Any]:

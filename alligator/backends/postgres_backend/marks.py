@@ -41,8 +41,10 @@ class Scan(NamedTuple):
 
     after: list[int]
     """For each queue and priority, among the tasks that wait, by the times at which they were due."""
+    turns: list[int]
+    """The same among the lines of limit keys, by the times of their last turns."""
     since: int
-    """Among the leases of all queues."""
+    """Among the leases of all queues, and among the lines that have to be placed."""
     is_full: bool
 
 
@@ -51,6 +53,7 @@ class Marks:
 
     def __init__(self) -> None:
         self._after: dict[tuple[str, int], int] = {}
+        self._turns: dict[tuple[str, int], int] = {}
         self._since = BEGINNING
         self._full_at = 0.0
         """When the next scan must begin at the beginning; 0 while such scans are fast."""
@@ -59,9 +62,11 @@ class Marks:
     def scan(self, queues: Sequence[str]) -> Scan:
         """Return where the next step on *queues* begins."""
         if monotonic() >= self._full_at:
-            return Scan([EARLIEST] * len(LEVELS) * len(queues), BEGINNING, True)
+            number = len(LEVELS) * len(queues)
+            return Scan([EARLIEST] * number, [BEGINNING] * number, BEGINNING, True)
         after = [self._after.get(part, EARLIEST) for part in _parts(queues)]
-        return Scan(after, self._since, False)
+        turns = [self._turns.get(part, BEGINNING) for part in _parts(queues)]
+        return Scan(after, turns, self._since, False)
 
     def reset(self) -> None:
         """Begin at the beginning: tasks have returned to their places."""
@@ -81,12 +86,14 @@ class Marks:
         took: float,
         is_complete: bool | None,
         is_reclaimed: bool,
+        turns: Sequence[int | None] | None = None,
     ) -> None:
         """Record what a step found: queue and priority, and the time of each task, in order.
 
         *now* is the server's clock, *took* the seconds of its scans, and *is_complete* tells whether it
         reached the end of every queue (None: it did not look for all tasks of one that is paused or
-        has a limit), *is_reclaimed* whether it found all expired leases.
+        has a limit), *is_reclaimed* whether it found all expired leases and changed lines. *turns* are
+        where the first line of each part was (None: it did not look).
         """
         if scan.is_full:
             is_slow = took > SLOW_SECONDS + SLOW_SECONDS_A_TASK * len(found)
@@ -98,6 +105,9 @@ class Marks:
             return
         if is_reclaimed:
             self._since = now - LATE
+        for part, at in zip(_parts(queues), turns or (), strict=False):
+            if at is not None:
+                self._turns[part] = at
         if is_complete is None:
             return
         if is_complete:

@@ -43,9 +43,9 @@ class Statements:
             name = f"alligator_{function}" if prepare else ""
             return own(f"SELECT * FROM {{s}}.{function}({marks})", types, name)  # noqa: S608
 
-        tasks = "text[] bool[] int4[] int4[] text[] text[] float8[] bytea[] int4[] text"
+        tasks = "text[] bool[] int4[] int4[] text[] text[] float8[] bytea[] int4[] text text[]"
         self.push: Statement = own(
-            "CALL {s}.push_and_wake($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL, NULL)",
+            "CALL {s}.push_and_wake($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, NULL)",
             f"float8 {tasks}",
             "alligator_push",
         )
@@ -53,7 +53,7 @@ class Statements:
         self.server: Statement = call("server", "")
         self.wake_after: Statement = call("wake_after", "text[] int4[] text[] int4[]")
         self.abort: Statement = call("abort", "text text[] text[]")
-        marks = "text[] timestamptz[] timestamptz"
+        marks = "text[] timestamptz[] timestamptz[] timestamptz"
         outcomes = "text[] text[] text[] int8[] int8[] float8[] bytea[] text[] text[]"
         self.step: Statement = call(
             "step",
@@ -134,8 +134,8 @@ class Statements:
         )
         self.announce: Statement = call("announce", "int8 text[] text[] float8[]")
         self.push_tick: Statement = own(
-            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)",
-            "text int8 float8 text text float8 bytea int4 text",
+            "CALL {s}.push_tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)",
+            "text int8 float8 text text float8 bytea int4 text text[]",
         )
         self.forget_schedule: Statement = call("forget_schedule", "text")
         self.schedules: Statement = own(

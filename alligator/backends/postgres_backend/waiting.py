@@ -56,7 +56,7 @@ class Sleepers:
                 session.wire.call(statement(channel), [], until)
                 session.listens = True
             scan = self._marks.scan(names)
-            values = [names, scan.after, scan.since]
+            values = [names, scan.after, scan.turns, scan.since]
             [(pause,)] = session.wire.call(self._statements.sleep, values, until)
             longest = min(WAIT_SECONDS, self._marks.seconds_until_full(scan))
             left = min(pause, end - monotonic(), longest)
@@ -69,7 +69,7 @@ class Sleepers:
         poll.register(readable, READABLE)
         while not self.is_interrupted():
             scan = self._marks.scan(names)
-            values = [names, scan.after, scan.since]
+            values = [names, scan.after, scan.turns, scan.since]
             until = monotonic() + CALL_SECONDS
             [(pause,)] = session.wire.call(self._statements.pause, values, until)
             left = min(pause, end - monotonic())

@@ -43,6 +43,18 @@ def test_keys_of_a_queue_take_turns(client: Client) -> None:
     assert client.stats("mail").leased == 9
 
 
+def test_key_with_many_tasks_is_served_to_its_last_one(client: Client) -> None:
+    many = [f"a{n}" for n in range(40)]
+    enqueue(client, *many, "b0", "b1", "b2", "c0")
+
+    found = [ids(client.step(["mail"], 10).leases) for _ in range(5)]
+
+    assert found[0] == ["a0", "b0", "c0", "a1", "b1", "a2", "b2", "a3", "a4", "a5"]
+    assert [len(each) for each in found] == [10, 10, 10, 10, 4]
+    assert [each for each in chain(*found) if each[0] == "a"] == many
+    assert not client.step(["mail"], 1).leases
+
+
 def test_turns_go_on_from_step_to_step(client: Client) -> None:
     enqueue(client, *(f"a{n}" for n in range(6)), "b0", "b1", "c0")
 

@@ -8,7 +8,7 @@ from alligator.backends.base import Limit, Message, Outcome
 from alligator.backends.postgres_backend import Client, marks
 from alligator.backends.postgres_backend.codec import BEGINNING
 from alligator.backends.postgres_backend.marks import EARLIEST, LATE, Marks
-from tests.backends.postgres_backend.conftest import Open
+from tests.backends.postgres_backend.conftest import Open, Query
 from tests.backends.test_model import compare
 
 
@@ -43,7 +43,7 @@ def test_fast_scans_begin_at_the_beginning() -> None:
     scan = remembered.scan(["a"])
 
     assert scan.is_full
-    assert (scan.after, scan.since) == ([EARLIEST] * 3, BEGINNING)
+    assert (scan.after, scan.turns, scan.since) == ([EARLIEST] * 3, [BEGINNING] * 3, BEGINNING)
 
 
 def test_one_slow_scan_changes_nothing() -> None:
@@ -84,6 +84,36 @@ def test_returned_task_is_looked_for_from_the_beginning() -> None:
     remembered.reset()
 
     assert remembered.scan(["a"]).is_full
+
+
+def test_slow_scans_begin_where_the_first_line_was() -> None:
+    remembered = Marks()
+    for _ in range(marks.SLOW_SCANS):
+        remembered.record(
+            *(["a", "b"], remembered.scan(["a", "b"]), []),
+            now=1_000_000_000,
+            took=1.0,
+            is_complete=None,
+            is_reclaimed=True,
+            turns=[None, None, None, 5, 7, None],
+        )
+
+    scan = remembered.scan(["b", "a"])
+
+    assert scan.turns == [5, 7, BEGINNING, *[BEGINNING] * 3]
+
+
+@pytest.mark.usefixtures("always_slow")
+def test_line_before_the_mark_is_found_by_the_next_full_scan(client: Client, query: Query) -> None:
+    client.push_many([Message("mail", f"a{n}", "{}", limit_key="a") for n in range(3)])
+    assert len(client.step(["mail"], 1).leases) == 1
+    client.step(["mail"], 1)
+    query("UPDATE {s}.line SET at = '2000-01-01'")
+
+    assert not client.step(["mail"], 1).leases
+
+    client._marks._full_at = 0.0
+    assert [lease.task_id for lease in client.step(["mail"], 1).leases] == ["a2"]
 
 
 @pytest.mark.usefixtures("always_slow")

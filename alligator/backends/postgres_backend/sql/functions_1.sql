@@ -18,6 +18,14 @@
 CREATE FUNCTION {s}.shift(p_priority int) RETURNS interval LANGUAGE sql IMMUTABLE AS
 $$ SELECT p_priority * interval '-26280000 h' $$;
 
+-- The same for tasks with a limit key. The `at` of each of them is after the year 8000.
+CREATE FUNCTION {s}.line_shift(p_priority int) RETURNS interval LANGUAGE sql IMMUTABLE AS
+$$ SELECT interval '105120000 h' + p_priority * interval '-26280000 h' $$;
+
+-- The same for a task with this limit key, or without one.
+CREATE FUNCTION {s}.shift(p_priority int, p_limit_key text) RETURNS interval LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN p_limit_key IS NULL THEN {s}.shift(p_priority) ELSE {s}.line_shift(p_priority) END $$;
+
 -- Return when the first task without a limit key that waits is due, or was; NULL if there is none. The p_n-th
 -- three of p_after tell where to begin among those of each priority, the highest first.
 CREATE FUNCTION {s}.first_due(p_queue text, p_after timestamptz[], p_n int)
@@ -32,7 +40,7 @@ BEGIN
             AND at < '4000-01-01 UTC' ORDER BY at LIMIT 1),
         (SELECT due FROM {s}.task
         WHERE queue = p_queue AND state = 'w' AND at >= p_after[3 * p_n] + {s}.shift(-1)
-            AND at < 'infinity' ORDER BY at LIMIT 1));
+            AND at < '8000-01-01 UTC' ORDER BY at LIMIT 1));
 END $$;
 
 -- Waking. A worker that sleeps holds a shared advisory lock for each of its queues. Other sessions see
@@ -79,12 +87,13 @@ END $$;
 -- chose its id: then an earlier abort is ignored. The tasks are sorted by queue and id, byte by
 -- byte: all transactions take the locks of the index in one order, and none waits for another in a
 -- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
--- Returns NULL if all tasks are queued, or else the `results`. If some have keys or are follow-ups,
--- p_keys is JSON with [key, until_start, seconds, replace, follows, limit key] or null for each task.
+-- Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are follow-ups,
+-- p_keys is JSON with [key, until_start, seconds, replace, follows] or null for each task. p_limit_keys is
+-- NULL if there are none.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[],
-    p_keys text DEFAULT NULL
+    p_keys text DEFAULT NULL, p_limit_keys text[] DEFAULT NULL
 ) RETURNS text[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -97,7 +106,7 @@ DECLARE
 BEGIN
     IF p_keys IS NOT NULL THEN
         RETURN {s}.push_with_keys(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
-            p_priorities, p_keys::json);
+            p_priorities, p_keys::json, p_limit_keys);
     END IF;
     IF cardinality(p_ids) = 1 AND cardinality(p_commits) = 1 THEN  -- most requests start one task
         IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
@@ -117,13 +126,17 @@ BEGIN
         LIMIT 1;
         IF NOT FOUND THEN
             v_due := v_now + p_delays[1] * interval '1 s';
-            INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority)
+            INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, limit_key)
             VALUES (p_queues[1], p_ids[1], v_bases[1] * 1000 + 1, 'w', v_due > v_now,
-                v_due + {s}.shift(p_priorities[1]), v_due, p_datas[1], p_priorities[1])
+                v_due + {s}.shift(p_priorities[1], p_limit_keys[1]), v_due, p_datas[1], p_priorities[1], p_limit_keys[1])
             ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
             IF FOUND THEN
                 INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
                 VALUES (p_queues[1], 1, (v_due > v_now)::int, 1);
+                IF p_limit_keys IS NOT NULL THEN
+                    PERFORM {s}.change_line(p_queues[1], p_limit_keys[1], p_priorities[1], v_due,
+                        v_bases[1] * 1000 + 1);
+                END IF;
                 RETURN NULL;
             END IF;
         END IF;
@@ -150,12 +163,12 @@ BEGIN
             LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
     END IF;
     -- In the order of the arrays, which unnest keeps.
-    INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority)
+    INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, limit_key)
     SELECT t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0,
-        v_now + t.delay * interval '1 s' + {s}.shift(t.priority), v_now + t.delay * interval '1 s',
-        t.data, t.priority
-    FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities)
-        AS t(of, place, queue, id, delay, data, priority)
+        v_now + t.delay * interval '1 s' + {s}.shift(t.priority, t.limit_key),
+        v_now + t.delay * interval '1 s', t.data, t.priority, t.limit_key
+    FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities, p_limit_keys)
+        AS t(of, place, queue, id, delay, data, priority, limit_key)
     WHERE v_bases[t.of] IS NOT NULL AND (
         SELECT true FROM {s}.task old
         WHERE old.queue = t.queue AND old.id = t.id AND old.token <> 0
@@ -163,6 +176,10 @@ BEGIN
         LIMIT 1) IS NULL
     ON CONFLICT (queue, id) WHERE token = 0 DO NOTHING;
     GET DIAGNOSTICS v_number = ROW_COUNT;
+    IF p_limit_keys IS NOT NULL THEN
+        PERFORM {s}.change_lines(v_now, p_queues, p_priorities, p_limit_keys, p_delays, ARRAY(
+            SELECT v_bases[t.of] * 1000 + t.place FROM unnest(p_of, p_places) AS t(of, place)));
+    END IF;
     IF v_number = cardinality(p_ids) THEN
         INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
         SELECT queue, count(*), count(*) FILTER (WHERE delay > 0), count(*)
@@ -386,7 +403,8 @@ EXECUTE FUNCTION {s}.finish_key();
 -- The same as `push`, one task after the other, where some have keys or are follow-ups.
 CREATE FUNCTION {s}.push_with_keys(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
-    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[], p_keys json
+    p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[], p_keys json,
+    p_limit_keys text[]
 ) RETURNS text[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -397,7 +415,6 @@ DECLARE
     v_seconds float8[];
     v_replace boolean[];
     v_follows boolean[];
-    v_limit_keys text[];
     v_old bigint;
     v_batch bigint;
     v_settled bigint[] := '{}';
@@ -412,8 +429,8 @@ BEGIN
     -- First of all, in one order in all transactions, so that no two wait for each other in a circle.
     SELECT array_agg(k->>0 ORDER BY n), array_agg((k->>1)::boolean ORDER BY n),
         array_agg((k->>2)::float8 ORDER BY n), array_agg((k->>3)::boolean ORDER BY n),
-        array_agg((k->>4)::boolean ORDER BY n), array_agg(k->>5 ORDER BY n)
-    INTO v_keys, v_until_start, v_seconds, v_replace, v_follows, v_limit_keys
+        array_agg((k->>4)::boolean ORDER BY n)
+    INTO v_keys, v_until_start, v_seconds, v_replace, v_follows
     FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n);
     PERFORM {s}.lock_keys(p_queues, v_keys);
     v_now := clock_timestamp();
@@ -439,7 +456,7 @@ BEGIN
     END LOOP;
     FOR t IN
         SELECT * FROM unnest(p_of, p_places, p_queues, p_ids, p_delays, p_datas, p_priorities, v_keys,
-            v_until_start, v_seconds, v_replace, v_follows, v_limit_keys)
+            v_until_start, v_seconds, v_replace, v_follows, p_limit_keys)
             AS s(of, place, queue, id, delay, data, priority, key, until_start, seconds, replace, follows,
                 limit_key)
         WHERE v_bases[s.of] IS NOT NULL ORDER BY s.of, s.place
@@ -519,7 +536,7 @@ END $$;
 CREATE PROCEDURE {s}.push_and_wake(
     p_latest float8, p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
     p_queues text[], p_ids text[], p_delays float8[], p_datas bytea[], p_priorities int[], p_keys text,
-    INOUT p_results text[], INOUT p_clock float8
+    p_limit_keys text[], INOUT p_results text[], INOUT p_clock float8
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_queue text;
@@ -531,7 +548,7 @@ BEGIN
         RETURN;
     END IF;
     p_results := {s}.push(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
-        p_priorities, p_keys);
+        p_priorities, p_keys, p_limit_keys);
     p_clock := extract(epoch FROM clock_timestamp());
     IF p_clock > p_latest THEN
         ROLLBACK;
@@ -539,7 +556,8 @@ BEGIN
         RETURN;
     END IF;
     COMMIT;
-    IF p_keys IS NOT NULL THEN
+    -- A step places few lines with less work than a transaction of its own for each task.
+    IF (p_limit_keys IS NOT NULL OR p_keys IS NOT NULL) AND (cardinality(p_ids) > 5 OR random() < 0.02) THEN
         PERFORM {s}.place_pushed(p_queues);
     END IF;
     IF p_queues[1] = p_queues[cardinality(p_queues)] THEN  -- they are sorted: it is one queue
@@ -597,22 +615,28 @@ CREATE FUNCTION {s}.enqueue_or_keep(
 ) RETURNS int[] LANGUAGE plpgsql AS $$
 DECLARE
     v_places int[];
+    v_is_lined boolean;
 BEGIN
     WITH queued AS (
         INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, token, data, priority, unique_key,
             batch, limit_key)
         SELECT DISTINCT ON (t.queue COLLATE "C", t.id COLLATE "C")
             t.queue, t.id, p_base * 1000 + t.place, 'w', t.delay > 0,
-            p_now + t.delay * interval '1 s' + {s}.shift(t.priority), p_now + t.delay * interval '1 s',
+            p_now + t.delay * interval '1 s' + {s}.shift(t.priority, t.limit_key), p_now + t.delay * interval '1 s',
             p_token, t.data, t.priority, t.key, p_batch, t.limit_key
         FROM {s}.read_tasks(p_tasks) t WHERE t.place <> ALL (p_except)
         ORDER BY t.queue COLLATE "C", t.id COLLATE "C", t.place
         ON CONFLICT (queue, id) WHERE token = 0 DO UPDATE SET seq = excluded.seq WHERE false
-        RETURNING queue, seq, delayed),
+        RETURNING queue, seq, delayed, limit_key),
     counted AS (
         INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
         SELECT queue, count(*), count(*) FILTER (WHERE delayed), count(*) FROM queued GROUP BY queue)
-    SELECT array_agg(seq - p_base * 1000) INTO v_places FROM queued;
+    SELECT array_agg(seq - p_base * 1000), bool_or(limit_key IS NOT NULL) INTO v_places, v_is_lined FROM queued;
+    IF v_is_lined THEN
+        PERFORM {s}.change_lines(p_now, array_agg(t.queue), array_agg(t.priority), array_agg(t.limit_key),
+            array_agg(t.delay), array_agg(p_base * 1000 + t.place))
+        FROM {s}.read_tasks(p_tasks) t;
+    END IF;
     RETURN coalesce(v_places, '{}');
 END $$;
 
@@ -861,20 +885,30 @@ END $$;
 
 -- Limits.
 
--- Let no other transaction begin or end tasks of those queues that have limits or lines, before this one ends;
--- return these queues. Locks of rows would be writes. In one order in all transactions, and after the locks
--- of tasks that may wait: so no two wait in a circle.
-CREATE FUNCTION {s}.lock_queues(p_queues text[], OUT o_limited text[], OUT o_lined text[])
+-- Let no other transaction begin or end tasks of those queues that have limits before this one ends; return these
+-- queues. Locks of rows would be writes. Queues that have lines but no limits are returned, too: their lock is
+-- shared, so that many take turns at once, but a first limit waits for them. Call it in one order in all
+-- transactions, and after the locks of tasks that may wait: so no two wait in a circle.
+CREATE FUNCTION {s}.lock_queues(p_queues text[], OUT o_limited text[], OUT o_lined text[], OUT o_shared text[])
 LANGUAGE plpgsql AS $$
-DECLARE
-    v_queue text;
 BEGIN
-    o_limited := ARRAY(
-        SELECT queue FROM {s}.queue_limit WHERE queue = ANY (p_queues) AND limit_key = '');
-    o_lined := ARRAY(SELECT DISTINCT queue FROM {s}.lined_queue WHERE queue = ANY (p_queues));
-    FOR v_queue IN SELECT DISTINCT q COLLATE "C" AS q FROM unnest(o_limited || o_lined) q ORDER BY q LOOP
-        PERFORM pg_advisory_xact_lock(hashtextextended('{key}.limit.' || v_queue, 0));
-    END LOOP;
+    SELECT coalesce(array_agg(k.queue) FILTER (WHERE k.is_limited), '{}'),
+        coalesce(array_agg(k.queue) FILTER (WHERE k.is_lined), '{}'),
+        coalesce(array_agg(k.queue) FILTER (WHERE k.is_lined AND NOT k.is_limited AND NOT k.is_keyed), '{}')
+    INTO o_limited, o_lined, o_shared FROM (
+        SELECT d.*, CASE
+            WHEN d.is_limited OR d.is_keyed
+                THEN pg_advisory_xact_lock(hashtextextended('{key}.limit.' || d.queue, 0))::text
+            WHEN d.is_lined
+                THEN pg_advisory_xact_lock_shared(hashtextextended('{key}.limit.' || d.queue, 0))::text
+            END AS locked
+        FROM (
+            SELECT q.queue,
+                EXISTS (SELECT FROM {s}.queue_limit l WHERE l.queue = q.queue AND l.limit_key = '') AS is_limited,
+                EXISTS (SELECT FROM {s}.queue_limit l WHERE l.queue = q.queue AND l.limit_key > '') AS is_keyed,
+                EXISTS (SELECT FROM {s}.lined_queue l WHERE l.queue = q.queue) AS is_lined
+            FROM (SELECT DISTINCT u COLLATE "C" AS queue FROM unnest(p_queues) u) q ORDER BY q.queue OFFSET 0) d
+        OFFSET 0) k;
 END $$;
 
 -- Return until when the limit of a queue lets no task begin: 'infinity' until a lease ends; NULL if one may
@@ -907,22 +941,20 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Record that a task begins, of a queue or a limit key of which so many may begin. Call it after `lock_queues`.
-CREATE FUNCTION {s}.begin_task(
-    p_queue text, p_limit_key text, p_starts int, p_now timestamptz, p_over timestamptz
-) RETURNS void LANGUAGE plpgsql AS $$
+-- Record that a task of a queue with a limit begins. Call it after `lock_queues`.
+CREATE FUNCTION {s}.begin_task(p_queue text, p_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+    v_starts int;
     v_number bigint;
 BEGIN
-    IF p_starts IS NOT NULL THEN
+    SELECT starts INTO v_starts FROM {s}.queue_limit WHERE queue = p_queue AND limit_key = '';
+    IF v_starts IS NOT NULL THEN
         SELECT 1 + coalesce(max(b.number), 0) INTO v_number
-        FROM {s}.begun b WHERE b.queue = p_queue AND b.limit_key = p_limit_key;
-        INSERT INTO {s}.begun (queue, limit_key, number, at, over)
-        VALUES (p_queue, p_limit_key, v_number, p_now, p_over);
+        FROM {s}.begun b WHERE b.queue = p_queue AND b.limit_key = '';
+        INSERT INTO {s}.begun (queue, number, at) VALUES (p_queue, v_number, p_now);
         -- More than one if the limit is a lower one.
         LOOP
-            DELETE FROM {s}.begun
-            WHERE queue = p_queue AND limit_key = p_limit_key AND number = v_number - p_starts;
+            DELETE FROM {s}.begun WHERE queue = p_queue AND limit_key = '' AND number = v_number - v_starts;
             EXIT WHEN NOT FOUND;
             v_number := v_number - 1;
         END LOOP;
@@ -939,12 +971,26 @@ DECLARE
 BEGIN
     FOREACH v_queue IN ARRAY p_queues LOOP
         IF coalesce({s}.limited_until(v_queue, v_now), v_now) <= v_now + interval '5 s' AND
-            least({s}.next_turn(v_queue),
+            least({s}.next_turn(v_queue, array_fill(timestamptz '-infinity', ARRAY[3]), 1, '-infinity'),
                 {s}.first_due(v_queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1)) <= v_now
         THEN
             PERFORM {s}.wake(v_queue, 1);
         END IF;
     END LOOP;
+END $$;
+
+-- Count the leases of a queue for the limits of its keys. Who holds the lock of the queue waits for no task.
+CREATE FUNCTION {s}.count_leases(p_queue text, p_is_locked boolean) RETURNS void LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    IF p_is_locked THEN
+        UPDATE {s}.task SET counted = true WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {s}.task
+            WHERE queue = p_queue AND state = 'l' AND limit_key IS NOT NULL AND NOT counted FOR UPDATE SKIP LOCKED));
+    ELSE
+        UPDATE {s}.task SET counted = true
+        WHERE queue = p_queue AND state = 'l' AND limit_key IS NOT NULL AND NOT counted;
+    END IF;
 END $$;
 
 -- Give the queue, or that limit key if it is not empty, a limit in place of the one that it has: none if p_seconds
@@ -953,6 +999,9 @@ CREATE PROCEDURE {s}.limit_queue(
     p_queue text, p_limit_key text, p_at_once int, p_starts int, p_seconds float8
 ) LANGUAGE plpgsql AS $$
 BEGIN
+    IF p_limit_key <> '' THEN
+        PERFORM {s}.count_leases(p_queue, false);
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('{key}.limit.' || p_queue, 0));
     IF p_seconds IS NULL THEN
         DELETE FROM {s}.queue_limit WHERE queue = p_queue AND limit_key = p_limit_key;
@@ -965,6 +1014,7 @@ BEGIN
     IF p_limit_key <> '' THEN
         UPDATE {s}.line SET at = clock_timestamp()
         WHERE queue = p_queue AND at > clock_timestamp() AND p_limit_key IN (limit_key, '*');
+        PERFORM {s}.count_leases(p_queue, true);
     ELSIF p_starts IS NULL THEN
         DELETE FROM {s}.begun WHERE queue = p_queue AND limit_key = '';
     END IF;
@@ -975,85 +1025,122 @@ END $$;
 
 -- Lines. What a step calls has no settings of its own, because they take time: those of the step apply.
 
--- Record that a line has to be placed. Once in a row for each transaction is enough.
-CREATE FUNCTION {s}.change_line(p_queue text, p_limit_key text, p_priority int)
+-- Record that a task has joined a line.
+CREATE FUNCTION {s}.change_line(p_queue text, p_limit_key text, p_priority int, p_due timestamptz, p_seq bigint)
 RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    v_line text := concat_ws(chr(31), '{key}', p_queue, p_limit_key, p_priority);
 BEGIN
-    IF current_setting('alligator.changed_line', true) IS DISTINCT FROM v_line THEN
-        INSERT INTO {s}.changed_line (queue, limit_key, priority)
-        VALUES (p_queue, p_limit_key, p_priority);
-        IF NOT EXISTS (SELECT FROM {s}.lined_queue WHERE queue = p_queue) THEN
-            INSERT INTO {s}.lined_queue (queue) VALUES (p_queue);
-        END IF;
-        PERFORM set_config('alligator.changed_line', v_line, true);
+    INSERT INTO {s}.changed_line (queue, at, priority, limit_keys, afters, seqs)
+    VALUES (p_queue, clock_timestamp(), p_priority, ARRAY[p_limit_key],
+        ARRAY[p_due + {s}.line_shift(p_priority)], ARRAY[p_seq]);
+    IF NOT EXISTS (SELECT FROM {s}.lined_queue WHERE queue = p_queue) THEN
+        INSERT INTO {s}.lined_queue (queue) VALUES (p_queue);
     END IF;
 END $$;
 
--- The lease of a task with a limit key has ended, so that another one may begin.
-CREATE FUNCTION {s}.free_place(p_queue text, p_limit_key text) RETURNS void LANGUAGE plpgsql AS $$
+-- Record that those tasks that have limit keys have joined their lines.
+CREATE FUNCTION {s}.change_lines(
+    p_now timestamptz, p_queues text[], p_priorities int[], p_limit_keys text[], p_delays float8[], p_seqs bigint[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {s}.changed_line (queue, at, priority, limit_keys, afters, seqs)
+    SELECT c.queue, p_now, c.priority, array_agg(c.limit_key),
+        array_agg(p_now + c.delay * interval '1 s' + {s}.line_shift(c.priority)), array_agg(c.seq)
+    FROM (
+        SELECT t.queue, t.priority, t.limit_key, min(t.delay) AS delay, min(t.seq) AS seq
+        FROM unnest(p_queues, p_priorities, p_limit_keys, p_delays, p_seqs)
+            AS t(queue, priority, limit_key, delay, seq)
+        WHERE t.limit_key IS NOT NULL AND t.seq IS NOT NULL
+        GROUP BY t.queue, t.priority, t.limit_key) c
+    GROUP BY c.queue, c.priority;
+    INSERT INTO {s}.lined_queue (queue)
+    SELECT DISTINCT t.queue FROM unnest(p_queues, p_limit_keys) AS t(queue, limit_key)
+    WHERE t.limit_key IS NOT NULL AND NOT EXISTS (SELECT FROM {s}.lined_queue l WHERE l.queue = t.queue);
+END $$;
+
+-- Leases of tasks with these limit keys have ended, so that others may begin.
+CREATE FUNCTION {s}.free_places(p_queue text, p_limit_keys text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '') THEN
-        PERFORM {s}.change_line(p_queue, p_limit_key, NULL);
+        INSERT INTO {s}.changed_line (queue, at, limit_keys) VALUES (p_queue, clock_timestamp(), p_limit_keys);
     END IF;
 END $$;
 
--- A task with a limit key waits from now on: in its line.
+-- A lease of a task with a limit key has ended, and the task waits in its line again if p_waits.
+CREATE FUNCTION {s}.end_lease(p_task {s}.task, p_waits boolean) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_waits THEN
+        PERFORM {s}.change_line(p_task.queue, p_task.limit_key, p_task.priority, p_task.due, p_task.seq);
+    END IF;
+    PERFORM {s}.free_places(p_task.queue, ARRAY[p_task.limit_key]);
+END $$;
+
+-- A task with a limit key is queued: in its line. Statements that queue many tasks do this themselves. For updates
+-- there is no trigger, because it would lock each task once more.
 CREATE FUNCTION {s}.join_line() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.at := 'infinity';
-    PERFORM {s}.change_line(NEW.queue, NEW.limit_key, NEW.priority);
-    IF TG_OP = 'UPDATE' THEN
-        PERFORM {s}.free_place(NEW.queue, NEW.limit_key);
-    END IF;
+    NEW.at := NEW.due + {s}.line_shift(NEW.priority);
+    PERFORM {s}.change_line(NEW.queue, NEW.limit_key, NEW.priority, NEW.due, NEW.seq);
     RETURN NEW;
 END $$;
 
-CREATE TRIGGER task_waits BEFORE INSERT OR UPDATE OF state ON {s}.task FOR EACH ROW
-WHEN (NEW.limit_key IS NOT NULL AND NEW.state = 'w') EXECUTE FUNCTION {s}.join_line();
+CREATE TRIGGER task_queued BEFORE INSERT ON {s}.task FOR EACH ROW
+WHEN (NEW.limit_key IS NOT NULL AND NEW.at < '8000-01-01 UTC') EXECUTE FUNCTION {s}.join_line();
 
-CREATE FUNCTION {s}.leave_line() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Return whether some lines wait until a lease of their limit key ends.
+CREATE FUNCTION {s}.has_shut_lines(p_queue text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM {s}.free_place(OLD.queue, OLD.limit_key);
-    RETURN NULL;
+    RETURN EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND priority = 0 AND at = 'infinity')
+        OR EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND priority = 1 AND at = 'infinity')
+        OR EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND priority = -1 AND at = 'infinity');
 END $$;
 
-CREATE TRIGGER task_ended AFTER DELETE ON {s}.task FOR EACH ROW
-WHEN (OLD.limit_key IS NOT NULL AND OLD.state = 'l') EXECUTE FUNCTION {s}.leave_line();
-CREATE TRIGGER task_died AFTER UPDATE OF state ON {s}.task FOR EACH ROW
-WHEN (OLD.limit_key IS NOT NULL AND NEW.state = 'd') EXECUTE FUNCTION {s}.leave_line();
+-- Give the lines of these limit keys a turn, because leases of them have ended. Call it after `lock_queues`.
+CREATE FUNCTION {s}.open_lines(p_queue text, p_now timestamptz, p_keys text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE {s}.line SET at = p_now WHERE queue = p_queue AND limit_key = ANY (p_keys) AND at > p_now;
+END $$;
 
--- Place the lines of up to so many changes. Call it, and what follows, after `lock_queues`.
-CREATE FUNCTION {s}.place_lines(p_queue text, p_now timestamptz, p_most int)
-RETURNS void LANGUAGE plpgsql AS $$
+-- Place the lines of up to so many changes since p_since; return whether these were all. Call it, and what
+-- follows, after `lock_queues`.
+CREATE FUNCTION {s}.place_lines(p_queue text, p_now timestamptz, p_most int, p_since timestamptz)
+RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    v_keys text[];
+    v_tids tid[] := ARRAY(
+        SELECT ctid FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since ORDER BY at LIMIT p_most
+        FOR UPDATE SKIP LOCKED);
     v_priorities smallint[];
+    v_keys text[];
+    v_afters timestamptz[];
+    v_seqs bigint[];
 BEGIN
-    WITH gone AS (
-        DELETE FROM {s}.changed_line WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM {s}.changed_line WHERE queue = p_queue LIMIT p_most))
-        RETURNING limit_key, priority),
-    changed AS (
-        SELECT DISTINCT g.limit_key, p.priority
-        FROM gone g, unnest(CASE WHEN g.priority IS NULL THEN '{1,0,-1}' ELSE ARRAY[g.priority] END) p(priority))
-    SELECT array_agg(limit_key), array_agg(priority) INTO v_keys, v_priorities FROM changed;
-    IF v_keys IS NULL THEN
-        RETURN;
+    IF v_tids = '{}' THEN
+        RETURN true;
     END IF;
-    PERFORM set_config('alligator.changed_line', '', true);
-    INSERT INTO {s}.line AS l (queue, limit_key, priority, at, seq)
-    SELECT p_queue, k.key, k.priority, greatest(h.due, p_now), h.seq
-    FROM unnest(v_keys, v_priorities) k(key, priority) CROSS JOIN LATERAL (
-        SELECT t.due, t.seq FROM {s}.task t
-        WHERE t.queue = p_queue AND t.limit_key = k.key AND t.at = 'infinity' AND t.priority = k.priority
-        ORDER BY t.due, t.seq LIMIT 1) h
-    ON CONFLICT (queue, limit_key, priority) DO UPDATE SET at = excluded.at, seq = excluded.seq
-    WHERE l.at > excluded.at;
+    WITH gone AS (
+        DELETE FROM {s}.changed_line WHERE ctid = ANY (v_tids)
+        RETURNING priority, limit_keys, afters, seqs)
+    SELECT array_agg(g.priority), array_agg(c.key), array_agg(c.after), array_agg(c.seq)
+    INTO v_priorities, v_keys, v_afters, v_seqs
+    FROM gone g CROSS JOIN LATERAL unnest(g.limit_keys, g.afters, g.seqs) AS c(key, after, seq);
+    -- ON CONFLICT locks each line, and waits for a step that looks at it: that may not see these tasks, and would
+    -- remove the line. In one order, so that no two wait in a circle; who has taken lines waits for none.
+    INSERT INTO {s}.line AS l (queue, limit_key, priority, at, after, seq)
+    SELECT DISTINCT ON (c.priority, c.key)
+        p_queue, c.key, c.priority, greatest(c.after - {s}.line_shift(c.priority), p_now), c.after, c.seq
+    FROM unnest(v_priorities, v_keys, v_afters, v_seqs) AS c(priority, key, after, seq)
+    WHERE c.priority IS NOT NULL ORDER BY c.priority, c.key, c.after, c.seq
+    ON CONFLICT (queue, limit_key, priority) DO UPDATE SET at = least(l.at, excluded.at),
+        after = least(l.after, excluded.after),
+        seq = CASE WHEN (l.after, l.seq) < (excluded.after, excluded.seq) THEN l.seq ELSE excluded.seq END
+    WHERE l.at > excluded.at OR (l.after, l.seq) > (excluded.after, excluded.seq);
+    IF array_position(v_priorities, NULL) IS NOT NULL THEN
+        PERFORM {s}.open_lines(p_queue, p_now, ARRAY(
+            SELECT c.key FROM unnest(v_priorities, v_keys) AS c(priority, key) WHERE c.priority IS NULL));
+    END IF;
+    RETURN cardinality(v_tids) < p_most;
 END $$;
 
--- Place the lines of tasks that were queued in queues, so that no step has to, unless a step is under way.
+-- Place the lines of tasks that were queued in queues, so that no step has to, unless one of a queue with limits is under way.
 CREATE FUNCTION {s}.place_pushed(p_queues text[]) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -1063,219 +1150,345 @@ BEGIN
     FOR v_queue IN
         SELECT DISTINCT queue FROM {s}.lined_queue WHERE queue = ANY (p_queues) ORDER BY queue
     LOOP
-        IF pg_try_advisory_xact_lock(hashtextextended('{key}.limit.' || v_queue, 0)) THEN
+        IF pg_try_advisory_xact_lock_shared(hashtextextended('{key}.limit.' || v_queue, 0)) THEN
             PERFORM set_config('synchronous_commit', 'off', true);
-            PERFORM {s}.place_lines(v_queue, clock_timestamp(), 1000);
+            PERFORM {s}.place_lines(v_queue, clock_timestamp(), 1000, '-infinity');
         END IF;
     END LOOP;
 END $$;
 
--- Return when the next task of a line may begin, at the earliest; NULL if there is none.
-CREATE FUNCTION {s}.next_turn(p_queue text) RETURNS timestamptz LANGUAGE plpgsql AS $$
+-- Return when the next task of a line may begin, at the earliest; NULL if there is none. The p_n-th three of
+-- p_turns tell where to begin among the lines of each priority, and p_since where among the changes.
+CREATE FUNCTION {s}.next_turn(p_queue text, p_turns timestamptz[], p_n int, p_since timestamptz)
+RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM {s}.changed_line WHERE queue = p_queue) THEN
-        RETURN '-infinity';
-    END IF;
     RETURN nullif(least(
-        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = 1 ORDER BY at, seq LIMIT 1),
-        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = 0 ORDER BY at, seq LIMIT 1),
-        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = -1 ORDER BY at, seq LIMIT 1)),
+        (SELECT timestamptz '-infinity' FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since LIMIT 1),
+        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = 1
+            AND at >= coalesce(p_turns[3 * p_n - 2], '-infinity')
+        ORDER BY at, seq LIMIT 1),
+        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = 0
+            AND at >= coalesce(p_turns[3 * p_n - 1], '-infinity')
+        ORDER BY at, seq LIMIT 1),
+        (SELECT at FROM {s}.line WHERE queue = p_queue AND priority = -1
+            AND at >= coalesce(p_turns[3 * p_n], '-infinity')
+        ORDER BY at, seq LIMIT 1)),
         'infinity');
 END $$;
 
--- Return whether a limit key has a limit, with its numbers, and until when that lets no task begin, as
--- `limited_until`: if so many tasks are leased that are not in the table as such yet.
-CREATE FUNCTION {s}.key_limit(
-    p_queue text, p_key text, p_now timestamptz, p_more int,
-    OUT o_starts int, OUT o_seconds float8, OUT o_until timestamptz
+-- Return for each of these limit keys whether it has a limit; until when that lets no task begin, as
+-- `limited_until`, and the same after one has begun; and what to record of that.
+CREATE FUNCTION {s}.key_limits(
+    p_queue text, p_keys text[], p_now timestamptz, OUT o_limited boolean[], OUT o_until timestamptz[],
+    OUT o_later timestamptz[], OUT o_numbers bigint[], OUT o_starts int[], OUT o_over timestamptz[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    v_at_once int;
-    v_began timestamptz;
+    v_each {s}.queue_limit;
+    v_has_own boolean := EXISTS (
+        SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '*' OR queue = p_queue AND limit_key > ''
+            AND limit_key < '*');
 BEGIN
-    SELECT l.at_once, l.starts, l.seconds INTO v_at_once, o_starts, o_seconds FROM {s}.queue_limit l
-    WHERE l.queue = p_queue AND l.limit_key IN (p_key, '*') ORDER BY l.limit_key <> p_key LIMIT 1;
-    IF v_at_once <= p_more + (
-        SELECT count(*) FROM (
-            SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.limit_key = p_key
-                AND t.state <> 'w' AND t.state <> 'd' LIMIT v_at_once) leased)
-    THEN
-        o_until := 'infinity';
-    ELSIF o_starts IS NOT NULL THEN
-        SELECT b.at INTO v_began FROM {s}.begun b
-        WHERE b.queue = p_queue AND b.limit_key = p_key AND b.number = 1 - o_starts + (
-            SELECT max(m.number) FROM {s}.begun m WHERE m.queue = p_queue AND m.limit_key = p_key);
-        IF v_began <= p_now AND v_began + o_seconds * interval '1 s' > p_now THEN
-            o_until := v_began + o_seconds * interval '1 s';
-        END IF;
-    END IF;
+    SELECT * INTO v_each FROM {s}.queue_limit WHERE queue = p_queue AND limit_key = '*';
+    SELECT array_agg(k.seconds IS NOT NULL),
+        array_agg(CASE WHEN k.leased >= k.at_once THEN 'infinity' ELSE k.began + k.span END),
+        array_agg(CASE WHEN k.leased + 1 >= k.at_once THEN 'infinity' WHEN k.starts = 1 THEN p_now + k.span
+            ELSE k.later_began + k.span END),
+        array_agg(k.number + 1), array_agg(k.starts), array_agg(p_now + k.span)
+    INTO o_limited, o_until, o_later, o_numbers, o_starts, o_over
+    FROM (
+        SELECT c.*, c.seconds * interval '1 s' AS span,
+            CASE WHEN c.at_once IS NOT NULL THEN (
+                SELECT count(*) FROM (
+                    SELECT FROM {s}.task t WHERE t.queue = p_queue AND t.limit_key = c.key AND t.counted
+                        AND t.state <> 'w' AND t.state <> 'd' LIMIT c.at_once) leased) END AS leased,
+            -- A time to come is that of a clock that was set back.
+            CASE WHEN c.number >= c.starts THEN (
+                SELECT b.at FROM {s}.begun b
+                WHERE b.queue = p_queue AND b.limit_key = c.key AND b.number = c.number + 1 - c.starts
+                    AND b.at <= p_now AND b.at + c.seconds * interval '1 s' > p_now) END AS began,
+            CASE WHEN c.number + 1 >= c.starts THEN (
+                SELECT b.at FROM {s}.begun b
+                WHERE b.queue = p_queue AND b.limit_key = c.key AND b.number = c.number + 2 - c.starts
+                    AND b.at <= p_now AND b.at + c.seconds * interval '1 s' > p_now) END AS later_began
+        FROM (
+            SELECT l.*, CASE WHEN l.starts IS NOT NULL THEN coalesce((
+                SELECT b.number FROM {s}.begun b WHERE b.queue = p_queue AND b.limit_key = l.key
+                ORDER BY b.number DESC LIMIT 1), 0) END AS number
+            FROM (
+                SELECT u.key, CASE WHEN q.seconds IS NULL THEN v_each.at_once ELSE q.at_once END AS at_once,
+                    CASE WHEN q.seconds IS NULL THEN v_each.starts ELSE q.starts END AS starts,
+                    coalesce(q.seconds, v_each.seconds) AS seconds
+                FROM unnest(p_keys) AS u(key) LEFT JOIN LATERAL (
+                    SELECT o.at_once, o.starts, o.seconds FROM {s}.queue_limit o
+                    WHERE v_has_own AND o.queue = p_queue AND o.limit_key = u.key LIMIT 1) q ON true
+                OFFSET 0) l
+            OFFSET 0) c
+        OFFSET 0) k;
 END $$;
 
--- Reserve up to p_most tasks of a queue with lines, in turns; return them in order. o_first is 1 if the step ends
--- with them, because of a suspect. o_changed is the queue if a task with a limit has begun.
+-- Reserve up to p_most tasks of a queue with lines, in turns; return them in order, or NULL if it has no line now.
+-- o_first is 1 if the step ends with them, because of a suspect. o_begun tells whether a task with a limit
+-- has begun, o_more whether more tasks without one are left. p_turns and o_turns tell where the lines of each priority begin for this step, and for the next one.
 CREATE FUNCTION {s}.take_turns(
-    p_queue text, p_most int, p_now timestamptz, p_is_first boolean,
-    OUT o_tids tid[], OUT o_seqs bigint[], OUT o_first int, OUT o_changed text[]
+    p_queue text, p_most int, p_now timestamptz, p_is_first boolean, p_has_limits boolean, p_turns timestamptz[],
+    OUT o_tids tid[], OUT o_first int, OUT o_begun boolean, OUT o_more boolean, OUT o_turns timestamptz[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    v_has_limits boolean := EXISTS (
-        SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '');
     v_closed text[] := '{}';  -- limit keys with limits of which a task was taken
+    v_kept tid[] := '{}';  -- tasks that other transactions keep where they are
     v_looks int := 0;
     v_plain tid[];
-    v_plain_seqs bigint[];
     v_plain_suspects boolean[];
+    v_plain_levels int[];
     v_plain_at timestamptz;
-    n int;  -- the next of these
-    v_lines {s}.line[];
+    v_plain_place int;  -- among the lines, which have even places
+    v_plain_taken int := 0;
+    v_plain_left int;
+    v_level int;
+    v_ready timestamptz;  -- the `at` of a task of a line of this priority that is due now
+    v_end timestamptz;
+    v_most int;  -- how many to take now
+    v_each int;  -- how many of each line
+    v_levels int[];
     v_places tid[];
-    v_line {s}.line;
-    i int;  -- the next of these
-    v_is_over boolean;  -- whether all lines have had their turns
-    v_has_moved boolean;
-    v_tid tid;
-    v_due timestamptz;
-    v_seq bigint;
-    v_suspect boolean;
-    v_next_due timestamptz;
-    v_next_seq bigint;
-    v_starts int;
-    v_seconds float8;  -- NULL: the limit key has no limit
-    v_at timestamptz;
+    v_keys text[];
+    v_ats timestamptz[];
+    v_afters timestamptz[];
+    v_seqs bigint[];
+    v_limited boolean[];
+    v_until timestamptz[];
+    v_later timestamptz[];
+    v_numbers bigint[];
+    v_starts int[];
+    v_over timestamptz[];
+    v_of int[];  -- of each task that was found: its line; 0 if it has no limit key
+    v_found tid[];
+    v_found_seqs bigint[];
+    v_found_ats timestamptz[];
+    v_suspects boolean[];
+    v_is_next boolean[];  -- whether it cannot be taken now
+    v_line int;
+    v_turns int[];  -- of each line: its last turn; -1 if it has to wait for it
+    v_next timestamptz[];  -- and its next task
+    v_next_seqs bigint[];
+    v_number int;
+    v_taken tid[];
+    v_taken_seqs bigint[];
+    v_locked tid[];
 BEGIN
-    o_tids := '{}';
-    o_seqs := '{}';
-    o_changed := '{}';
-    FOR v_priority IN REVERSE 1 .. -1 LOOP
-        SELECT array_agg(t.ctid), array_agg(t.seq), array_agg(t.suspect)
-        INTO v_plain, v_plain_seqs, v_plain_suspects FROM (
-            SELECT ctid, seq, suspect FROM {s}.task
-            WHERE queue = p_queue AND state = 'w'
-                AND at >= timestamptz '1900-01-01 UTC' + {s}.shift(v_priority)
-                AND at <= p_now + {s}.shift(v_priority)
-            ORDER BY at, seq LIMIT p_most - cardinality(o_tids) FOR UPDATE SKIP LOCKED) t;
-        SELECT at INTO v_plain_at FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_priority;
-        v_plain_at := coalesce(v_plain_at, '-infinity');
-        n := 1;
-        i := 1;
-        v_lines := '{}';
-        v_is_over := false;
-        v_has_moved := true;
-        LOOP
-            EXIT WHEN o_first IS NOT NULL OR cardinality(o_tids) >= p_most OR v_looks > 100 + 2 * p_most;
-            IF i > cardinality(v_lines) AND NOT v_is_over THEN
-                v_is_over := NOT v_has_moved;
-                v_has_moved := false;
-                i := 1;
-                SELECT coalesce(array_agg(f.l), '{}'), array_agg(f.place) INTO v_lines, v_places FROM (
-                    SELECT l, l.ctid AS place FROM {s}.line l
-                    WHERE l.queue = p_queue AND l.priority = v_priority
-                        AND l.at <= p_now + p_most * interval '1 us'
-                    ORDER BY l.at, l.seq LIMIT p_most - cardinality(o_tids) + cardinality(v_closed)) f;
+    o_begun := false;
+    o_more := false;
+    o_turns := array_fill(NULL::timestamptz, ARRAY[3]);
+    LOOP
+        -- Not more at a time, because plans for more are not better.
+        v_most := least(p_most - coalesce(cardinality(o_tids), 0), 100);
+        EXIT WHEN o_first IS NOT NULL OR v_most = 0 OR v_looks > 100 + 2 * p_most;
+        SELECT array_agg(l.place), array_agg(l.limit_key), array_agg(l.at), array_agg(l.after), array_agg(l.seq),
+            array_agg(l.priority)
+        INTO v_places, v_keys, v_ats, v_afters, v_seqs, v_levels FROM (
+            SELECT * FROM (
+                SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
+                WHERE queue = p_queue AND priority = 1 AND at >= p_turns[1]
+                    AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
+                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) high
+            UNION ALL
+            SELECT * FROM (
+                SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
+                WHERE queue = p_queue AND priority = 0 AND at >= p_turns[2]
+                    AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
+                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) normal
+            UNION ALL
+            SELECT * FROM (
+                SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
+                WHERE queue = p_queue AND priority = -1 AND at >= p_turns[3]
+                    AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
+                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) low
+            LIMIT v_most) l;
+        IF o_tids IS NULL THEN
+            IF v_places IS NULL THEN
+                o_turns := array_fill(p_now - interval '1 s', ARRAY[3]);
+                RETURN;
             END IF;
-            v_line := v_lines[i];
-            IF n <= cardinality(v_plain) AND (v_line IS NULL OR v_plain_at <= v_line.at) THEN
-                v_tid := v_plain[n];
-                v_seq := v_plain_seqs[n];
-                v_suspect := v_plain_suspects[n];
-                n := n + 1;
-                IF v_suspect THEN
-                    o_first := 1;
-                    EXIT WHEN o_tids <> '{}' OR NOT p_is_first;
-                END IF;
-                o_tids := o_tids || v_tid;
-                o_seqs := o_seqs || v_seq;
-                v_plain_at := p_now + cardinality(o_tids) * interval '1 us';
+            o_tids := '{}';
+            SELECT array_agg(r.tid), array_agg(r.suspect), array_agg(r.priority)
+            INTO v_plain, v_plain_suspects, v_plain_levels FROM (
+                SELECT * FROM (
+                    SELECT ctid AS tid, suspect, priority FROM {s}.task
+                    WHERE queue = p_queue AND state = 'w' AND at >= timestamptz '1900-01-01 UTC' + {s}.shift(1)
+                        AND at <= p_now + {s}.shift(1)
+                    ORDER BY at, seq LIMIT p_most FOR UPDATE SKIP LOCKED) high
+                UNION ALL
+                SELECT * FROM (
+                    SELECT ctid AS tid, suspect, priority FROM {s}.task
+                    WHERE queue = p_queue AND state = 'w' AND at >= timestamptz '1900-01-01 UTC' AND at <= p_now
+                    ORDER BY at, seq LIMIT p_most FOR UPDATE SKIP LOCKED) normal
+                UNION ALL
+                SELECT * FROM (
+                    SELECT ctid AS tid, suspect, priority FROM {s}.task
+                    WHERE queue = p_queue AND state = 'w' AND at >= timestamptz '1900-01-01 UTC' + {s}.shift(-1)
+                        AND at <= p_now + {s}.shift(-1)
+                    ORDER BY at, seq LIMIT p_most FOR UPDATE SKIP LOCKED) low
+                LIMIT p_most) r;
+        END IF;
+        v_level := greatest(v_levels[1], v_plain_levels[v_plain_taken + 1]);
+        FOR part IN 1 .. coalesce(1 - v_level, 3) LOOP  -- no more tasks of a higher priority
+            o_turns[part] := coalesce(o_turns[part], p_now - interval '1 s');
+        END LOOP;
+        EXIT WHEN v_level IS NULL;
+        v_number := cardinality(array_positions(v_levels, v_level));
+        IF v_number < cardinality(v_places) THEN
+            v_places := v_places[1 : v_number];
+            v_keys := v_keys[1 : v_number];
+        END IF;
+        v_number := coalesce(v_number, 0);
+        IF v_number > 0 THEN
+            o_turns[2 - v_level] := coalesce(o_turns[2 - v_level], v_ats[1]);
+        END IF;
+        v_plain_place := 0;
+        v_plain_left := coalesce(cardinality(array_positions(v_plain_levels[v_plain_taken + 1 :], v_level)), 0);
+        IF v_plain_left > 0 THEN
+            SELECT at INTO v_plain_at FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_level;
+            SELECT 2 * count(*) + 1 INTO v_plain_place FROM unnest(v_ats[1 : v_number]) a WHERE a < v_plain_at;
+        END IF;
+        v_looks := v_looks + v_number + 1;
+        v_each := ceil(v_most::float8 / (v_number + (v_plain_left > 0)::int));
+        IF p_has_limits THEN
+            SELECT * INTO v_limited, v_until, v_later, v_numbers, v_starts, v_over
+            FROM {s}.key_limits(p_queue, v_keys, p_now);
+        END IF;
+        v_ready := p_now + {s}.line_shift(v_level);
+        v_end := timestamptz '1900-01-01 UTC' + {s}.line_shift(v_level - 1);
+        -- Of each line one more than it may give. Not in one statement with the locks: this one sees what was queued
+        -- before a line was locked.
+        SELECT array_agg(f.of), array_agg(f.tid), array_agg(f.at), array_agg(f.seq), array_agg(f.suspect),
+            array_agg(f.i > v_each OR f.at > v_ready)
+        INTO v_of, v_found, v_found_ats, v_found_seqs, v_suspects, v_is_next FROM (
+            SELECT u.n::int AS of, h.tid, h.at, h.seq, h.suspect, h.i, 2 * u.n AS place
+            FROM unnest(v_keys, v_afters, v_seqs, v_until) WITH ORDINALITY AS u(key, after, seq, until, n)
+            CROSS JOIN LATERAL (
+                SELECT t.*, row_number() OVER () AS i FROM (
+                    SELECT ctid AS tid, at, seq, suspect FROM {s}.task
+                    WHERE queue = p_queue AND limit_key = u.key AND at >= '8000-01-01 UTC'
+                        AND (at, seq) >= (u.after, u.seq) AND at < v_end AND ctid <> ALL (v_kept)
+                    ORDER BY at, seq LIMIT v_each + 1) t) h
+            WHERE u.until IS NULL AND u.n <= v_number
+            UNION ALL
+            SELECT 0, p.tid, NULL, NULL, p.suspect, p.i, v_plain_place
+            FROM unnest(
+                v_plain[v_plain_taken + 1 : v_plain_taken + least(v_plain_left, v_each)],
+                v_plain_suspects[v_plain_taken + 1 : v_plain_taken + least(v_plain_left, v_each)])
+                WITH ORDINALITY AS p(tid, suspect, i)
+            ORDER BY i, place) f;
+        v_turns := array_fill(0, ARRAY[v_number]);
+        v_next := array_fill(NULL::timestamptz, ARRAY[v_number]);
+        v_next_seqs := array_fill(NULL::bigint, ARRAY[v_number]);
+        v_taken := '{}';
+        v_taken_seqs := '{}';
+        v_plain_left := 0;
+        FOR n IN 1 .. coalesce(cardinality(v_of), 0) LOOP
+            v_line := v_of[n];
+            IF v_line > 0 AND v_next[v_line] IS NOT NULL THEN
                 CONTINUE;
-            END IF;
-            EXIT WHEN v_line IS NULL;
-            i := i + 1;
-            v_looks := v_looks + 1;
-            CONTINUE WHEN v_line.limit_key = ANY (v_closed);
-            v_has_moved := true;
-            v_line.after_due := CASE WHEN v_line.step_at = p_now THEN v_line.after_due ELSE '-infinity' END;
-            v_line.after_seq := CASE WHEN v_line.step_at = p_now THEN v_line.after_seq ELSE 0 END;
-            SELECT ctid, due, seq, suspect INTO v_tid, v_due, v_seq, v_suspect FROM {s}.task
-            WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
-                AND priority = v_priority AND (due, seq) > (v_line.after_due, v_line.after_seq)
-            ORDER BY due, seq LIMIT 1;
-            IF v_tid IS NULL THEN
-                DELETE FROM {s}.line
-                WHERE ctid = v_places[i - 1];
-                CONTINUE;
-            END IF;
-            v_seconds := NULL;
-            v_at := CASE WHEN v_due > p_now THEN v_due END;
-            IF v_has_limits AND v_at IS NULL THEN
-                SELECT o_starts, o_seconds, o_until INTO v_starts, v_seconds, v_at
-                FROM {s}.key_limit(p_queue, v_line.limit_key, p_now, 0);
-            END IF;
-            IF v_at IS NULL THEN
-                PERFORM FROM {s}.task WHERE ctid = v_tid AND state = 'w' FOR UPDATE SKIP LOCKED;
-                IF NOT FOUND THEN  -- a transaction of an application keeps it where it is
-                    SELECT ctid, due, seq, suspect INTO v_tid, v_due, v_seq, v_suspect FROM {s}.task
-                    WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
-                        AND priority = v_priority AND (due, seq) > (v_due, v_seq) AND due <= p_now
-                    ORDER BY due, seq LIMIT 1 FOR UPDATE SKIP LOCKED;
-                    v_at := CASE WHEN v_tid IS NULL THEN p_now + interval '20 ms' END;
-                END IF;
-            END IF;
-            IF v_at IS NOT NULL THEN
-                UPDATE {s}.line SET at = v_at
-                WHERE ctid = v_places[i - 1];
-                CONTINUE;
-            END IF;
-            IF v_suspect THEN
+            ELSIF v_is_next[n] OR v_line > 0 AND v_turns[v_line] > 0 AND v_limited[v_line] THEN
+                v_next[v_line] := v_found_ats[n];
+                v_next_seqs[v_line] := v_found_seqs[n];
+                o_more := o_more OR v_found_ats[n] <= v_ready AND NOT p_has_limits;
+            ELSIF v_most > 0 AND v_suspects[n] AND NOT (p_is_first AND o_tids = '{}' AND v_taken = '{}') THEN
                 o_first := 1;
-                EXIT WHEN o_tids <> '{}' OR NOT p_is_first;
+                v_most := 0;
             END IF;
-            o_tids := o_tids || v_tid;
-            o_seqs := o_seqs || v_seq;
-            v_at := p_now + cardinality(o_tids) * interval '1 us';
-            IF v_seconds IS NOT NULL THEN
-                v_closed := v_closed || v_line.limit_key;
-                o_changed := ARRAY[p_queue];
-                PERFORM {s}.begin_task(p_queue, v_line.limit_key, v_starts, p_now,
-                    p_now + v_seconds * interval '1 s');
-                SELECT coalesce(o_until, v_at) INTO v_at
-                FROM {s}.key_limit(p_queue, v_line.limit_key, p_now, 1);
+            IF v_line > 0 AND v_next[v_line] IS NOT NULL THEN
+                CONTINUE;
+            ELSIF cardinality(v_taken) >= v_most THEN
+                IF v_line > 0 THEN
+                    v_turns[v_line] := CASE WHEN v_turns[v_line] > 0 THEN v_turns[v_line] ELSE -1 END;
+                    v_next[v_line] := v_found_ats[n];
+                    o_more := o_more OR NOT p_has_limits;
+                    v_next_seqs[v_line] := v_found_seqs[n];
+                END IF;
+                CONTINUE;
             END IF;
-            SELECT due, seq INTO v_next_due, v_next_seq FROM {s}.task
-            WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
-                AND priority = v_priority AND (due, seq) > (v_due, v_seq)
-            ORDER BY due, seq LIMIT 1;
-            IF v_next_seq IS NULL THEN  -- one that was passed over may be left
-                SELECT due, seq INTO v_next_due, v_next_seq FROM {s}.task
-                WHERE queue = p_queue AND limit_key = v_line.limit_key AND at = 'infinity'
-                    AND priority = v_priority AND ctid <> ALL (o_tids)
-                ORDER BY due, seq LIMIT 1;
-                v_at := greatest(v_at, p_now + interval '20 ms');
-            END IF;
-            IF v_next_seq IS NULL THEN
-                DELETE FROM {s}.line
-                WHERE ctid = v_places[i - 1];
+            v_taken := v_taken || v_found[n];
+            v_taken_seqs := v_taken_seqs || v_found_seqs[n];
+            IF v_line > 0 THEN
+                v_turns[v_line] := cardinality(o_tids) + cardinality(v_taken);
             ELSE
-                UPDATE {s}.line SET at = greatest(v_at, v_next_due), seq = v_next_seq, step_at = p_now,
-                    after_due = v_due, after_seq = v_seq
-                WHERE ctid = v_places[i - 1];
+                v_plain_left := v_plain_left + 1;
+                v_plain_at := p_now + (cardinality(o_tids) + cardinality(v_taken)) * interval '1 us';
+            END IF;
+            IF v_suspects[n] THEN
+                o_first := 1;
+                v_most := 0;
             END IF;
         END LOOP;
-        IF n > 1 THEN
-            INSERT INTO {s}.plain_turn AS p (queue, priority, at) VALUES (p_queue, v_priority, v_plain_at)
-            ON CONFLICT (queue, priority) DO UPDATE SET at = excluded.at;
+        v_locked := ARRAY(
+            SELECT t.ctid FROM unnest(v_taken, v_taken_seqs) AS u(tid, seq) JOIN {s}.task t
+            ON t.ctid = u.tid AND t.seq = u.seq AND t.at >= '8000-01-01 UTC'
+            FOR UPDATE OF t SKIP LOCKED);
+        IF cardinality(v_locked) + v_plain_left < cardinality(v_taken) THEN
+            v_kept := v_kept || ARRAY(
+                SELECT u.tid FROM unnest(v_taken, v_taken_seqs) AS u(tid, seq)
+                WHERE u.seq IS NOT NULL AND u.tid <> ALL (v_locked));
+            o_first := NULL;
+            CONTINUE;
         END IF;
-        EXIT WHEN o_first IS NOT NULL OR cardinality(o_tids) >= p_most;
+        UPDATE {s}.line l SET
+            at = coalesce(u.until, greatest(u.next - {s}.line_shift(v_level), u.later, p_now + u.pause)),
+            after = CASE WHEN v_kept = '{}' THEN coalesce(u.next, l.after) ELSE l.after END,
+            seq = CASE WHEN v_kept = '{}' THEN coalesce(u.next_seq, l.seq) ELSE l.seq END
+        FROM (
+            SELECT *, CASE WHEN r.turn > 0 AND r.next IS NOT NULL THEN r.turn * interval '1 us'
+                ELSE interval '20 ms' END AS pause
+            FROM unnest(v_places, v_turns, v_next, v_next_seqs, v_until, v_later)
+                AS r(place, turn, next, next_seq, until, later)) u
+        WHERE l.ctid = u.place AND u.turn >= 0 AND (u.next IS NOT NULL OR u.until IS NOT NULL OR v_kept <> '{}');
+        IF v_kept = '{}' AND array_position(v_next, NULL) IS NOT NULL THEN
+            DELETE FROM {s}.line WHERE ctid = ANY (ARRAY(
+                SELECT u.place FROM unnest(v_places, v_turns, v_next, v_until) AS u(place, turn, next, until)
+                WHERE u.next IS NULL AND u.until IS NULL AND u.turn >= 0));
+        END IF;
+        IF p_has_limits THEN
+            v_closed := v_closed || ARRAY(
+                SELECT u.key FROM unnest(v_keys, v_limited, v_turns) AS u(key, limited, turn)
+                WHERE u.limited AND u.turn > 0);
+            o_begun := v_closed <> '{}';
+            IF array_remove(v_starts, NULL) <> '{}' THEN
+                INSERT INTO {s}.begun (queue, limit_key, number, at, over)
+                SELECT p_queue, u.key, u.number, p_now, u.over
+                FROM unnest(v_keys, v_numbers, v_turns, v_over) AS u(key, number, turn, over)
+                WHERE u.turn > 0 AND u.number IS NOT NULL;
+                -- Others may be left if the limit is a lower one, until their time is over.
+                DELETE FROM {s}.begun WHERE ctid = ANY (ARRAY(
+                    SELECT (SELECT b.ctid FROM {s}.begun b
+                        WHERE b.queue = p_queue AND b.limit_key = u.key AND b.number = u.number - u.starts LIMIT 1)
+                    FROM unnest(v_keys, v_numbers, v_turns, v_starts) AS u(key, number, turn, starts)
+                    WHERE u.turn > 0 AND u.number > u.starts));
+            END IF;
+        END IF;
+        IF v_plain_left > 0 THEN
+            v_plain_taken := v_plain_taken + v_plain_left;
+            UPDATE {s}.plain_turn SET at = v_plain_at WHERE ctid = (
+                SELECT ctid FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_level
+                FOR UPDATE SKIP LOCKED);
+            IF NOT FOUND THEN  -- it is new, or another step writes it
+                INSERT INTO {s}.plain_turn (queue, priority, at)
+                SELECT p_queue, v_level, v_plain_at
+                WHERE NOT EXISTS (SELECT FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_level)
+                ON CONFLICT DO NOTHING;
+            END IF;
+        END IF;
+        o_tids := o_tids || v_taken;
     END LOOP;
 END $$;
 
 -- Workers.
 
 -- Return the seconds until there is something to do, 0 if there is now. p_after gives for each queue
--- where to begin among the tasks that wait, as for `first_due`. Leases are looked at only from the beginning
+-- where to begin among the tasks that wait, as for `first_due`, p_turns the same for `next_turn`. Leases are looked at only from the beginning
 -- of time: their next end may be behind those of all tasks that were done since. A client that begins later
 -- sleeps only until it begins at the beginning again. The tasks of a paused queue wait until it is resumed,
 -- those of a queue or a limit key with a limit until one of them may begin.
-CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_since timestamptz)
+CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_turns timestamptz[], p_since timestamptz)
 RETURNS float8 LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
@@ -1286,12 +1499,12 @@ DECLARE
     v_lined text[] := '{}';
 BEGIN
     IF EXISTS (SELECT FROM {s}.queue_limit) OR EXISTS (SELECT FROM {s}.lined_queue) THEN
-        SELECT * INTO v_limited, v_lined FROM {s}.lock_queues(p_queues);
+        SELECT o_limited, o_lined INTO v_limited, v_lined FROM {s}.lock_queues(p_queues);
     END IF;
     FOR n IN 1 .. cardinality(p_queues) LOOP
         v_at := {s}.first_due(p_queues[n], p_after, n);
         IF p_queues[n] = ANY (v_lined) THEN
-            v_at := least(v_at, {s}.next_turn(p_queues[n]));
+            v_at := least(v_at, {s}.next_turn(p_queues[n], p_turns, n, p_since));
         END IF;
         IF v_at < v_next THEN
             SELECT until INTO v_until FROM {s}.paused WHERE queue = p_queues[n];
@@ -1311,11 +1524,11 @@ BEGIN
 END $$;
 
 -- Take the locks of a worker that sleeps, then look: a push that this does not see will see the locks.
-CREATE FUNCTION {s}.sleep(p_queues text[], p_after timestamptz[], p_since timestamptz)
+CREATE FUNCTION {s}.sleep(p_queues text[], p_after timestamptz[], p_turns timestamptz[], p_since timestamptz)
 RETURNS float8 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_lock_shared(1634494569, {s}.lock_key(q)) FROM unnest(p_queues) q;
-    RETURN {s}.pause(p_queues, p_after, p_since);
+    RETURN {s}.pause(p_queues, p_after, p_turns, p_since);
 END $$;
 
 -- Apply the outcomes of tasks other than 'ack'; return the queues of those that died, and their batches.
@@ -1329,8 +1542,7 @@ SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off 
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_due timestamptz;
-    v_key text;
-    v_batch bigint;
+    v_task {s}.task;
     o record;
 BEGIN
     o_deaths := '{}';
@@ -1347,26 +1559,32 @@ BEGIN
                 traceback = o.traceback, data = coalesce(o.data, t.data), batch = -t.batch
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
                 AND t.token = o.token AND state <> 'w' AND state <> 'd'
-            RETURNING unique_key, -t.batch INTO v_key, v_batch;
+            RETURNING t.* INTO v_task;
             IF FOUND THEN
-                IF v_key IS NOT NULL THEN
-                    PERFORM {s}.free_key(o.queue, v_key, o.seq);
+                IF v_task.limit_key IS NOT NULL THEN
+                    PERFORM {s}.end_lease(v_task, false);
+                END IF;
+                IF v_task.unique_key IS NOT NULL THEN
+                    PERFORM {s}.free_key(o.queue, v_task.unique_key, o.seq);
                 END IF;
                 INSERT INTO {s}.tally (queue, leased, dead, died, failed, expired)
                 VALUES (o.queue, -1, 1, 1, (o.verdict = 'dead')::int, (o.verdict = 'expired')::int);
                 o_deaths := o_deaths || o.queue;
-                o_batches := o_batches || v_batch;
+                o_batches := o_batches || -v_task.batch;
             END IF;
         ELSE
             UPDATE {s}.task t SET state = 'w',
-                at = coalesce(v_due, due) + {s}.shift(t.priority), due = coalesce(v_due, due),
+                at = coalesce(v_due, due) + {s}.shift(t.priority, t.limit_key), due = coalesce(v_due, due),
                 delayed = coalesce(v_due, due) > v_now, data = coalesce(o.data, t.data)
             WHERE queue = o.queue AND id = o.id AND t.token <> 0 AND seq = o.seq
                 AND t.token = o.token AND state <> 'w' AND state <> 'd'
-            RETURNING due INTO v_due;
+            RETURNING t.* INTO v_task;
             IF FOUND THEN
+                IF v_task.limit_key IS NOT NULL THEN
+                    PERFORM {s}.end_lease(v_task, true);
+                END IF;
                 INSERT INTO {s}.tally (queue, leased, waiting, delayed, failed, retried)
-                VALUES (o.queue, -1, 1, (v_due > v_now)::int, (o.verdict = 'retry')::int,
+                VALUES (o.queue, -1, 1, (v_task.due > v_now)::int, (o.verdict = 'retry')::int,
                     (o.verdict = 'retry')::int);
             END IF;
         END IF;
@@ -1380,7 +1598,7 @@ END $$;
 -- if those of a queue that is paused or has a limit were not looked for. `o_reclaimed` tells whether all
 -- expired leases were found. The other rows are leases.
 CREATE FUNCTION {s}.step(
-    p_queues text[], p_after timestamptz[], p_since timestamptz,
+    p_queues text[], p_after timestamptz[], p_turns timestamptz[], p_since timestamptz,
     p_limit int, p_lease float8, p_max_lost int, p_token bigint,
     p_ack_queues text[], p_ack_ids text[], p_ack_seqs bigint[],
     p_dead_limit int, p_dead_seconds float8, p_slept boolean,
@@ -1389,7 +1607,7 @@ CREATE FUNCTION {s}.step(
 ) RETURNS TABLE (
     o_queue text, o_id text, o_data bytea, o_seq bigint, o_lost int, o_waited float8,
     o_at timestamptz, o_pause float8, o_took float8, o_complete boolean,
-    o_reclaimed boolean, o_priority int, o_wake text[]
+    o_reclaimed boolean, o_priority int, o_wake text[], o_turns timestamptz[]
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -1414,8 +1632,16 @@ DECLARE
     v_paused text[];
     v_limited text[] := '{}';
     v_lined text[] := '{}';
-    v_order bigint[] := '{}';  -- the seqs of tasks that were reserved in turns
-    v_seqs bigint[];
+    v_keyed text[] := '{}';  -- those of them whose keys have limits
+    v_shared text[] := '{}';
+    v_barred text[] := '{}';
+    v_free_queues text[];  -- of the tasks with limit keys that are done
+    v_free_keys text[];
+    v_begun boolean;
+    v_more boolean;
+    v_waits text;  -- a queue of which a line has more tasks that may begin
+    v_marks timestamptz[];
+    v_turns timestamptz[];  -- where the next step may begin among lines
     v_queue text;
     v_changed text[] := p_ack_queues || p_out_queues;  -- where tasks have begun or ended
     v_left_out boolean := false;
@@ -1424,6 +1650,7 @@ DECLARE
     v_done int;
     v_died bigint[];
     v_wake text[];
+    v_woken text;
 BEGIN
     IF p_slept THEN
         PERFORM pg_advisory_unlock_all();
@@ -1439,14 +1666,17 @@ BEGIN
             FROM unnest(p_ack_queues, p_ack_ids, p_ack_seqs) AS a(queue, id, seq));
         WITH done AS (
             DELETE FROM {s}.task WHERE ctid = ANY (v_found)
-            RETURNING queue, state, delayed, batch),
+            RETURNING queue, state, delayed, batch, limit_key),
         counted AS (
             INSERT INTO {s}.tally (queue, waiting, delayed, leased, dead, succeeded)
             SELECT queue, -count(*) FILTER (WHERE state = 'w'),
                 -count(*) FILTER (WHERE state = 'w' AND delayed),
                 -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
             FROM done GROUP BY queue)
-        SELECT coalesce(array_agg(batch), '{}') INTO v_settled FROM done WHERE batch > 0;
+        SELECT coalesce(array_agg(batch) FILTER (WHERE batch > 0), '{}'),
+            array_agg(queue) FILTER (WHERE limit_key IS NOT NULL AND state = 'l'),
+            array_agg(limit_key) FILTER (WHERE limit_key IS NOT NULL AND state = 'l')
+        INTO v_settled, v_free_queues, v_free_keys FROM done;
     END IF;
     v_done := cardinality(v_settled);
     IF p_verdicts IS NOT NULL THEN
@@ -1455,7 +1685,8 @@ BEGIN
         v_settled := v_settled || v_died;
     END IF;
     IF EXISTS (SELECT FROM {s}.queue_limit) OR EXISTS (SELECT FROM {s}.lined_queue) THEN
-        SELECT * INTO v_limited, v_lined FROM {s}.lock_queues(p_queues || p_ack_queues || p_out_queues);
+        SELECT * INTO v_limited, v_lined, v_shared
+        FROM {s}.lock_queues(p_queues || p_ack_queues || p_out_queues);
     END IF;
     v_now := clock_timestamp();
     IF p_limit > 0 THEN
@@ -1464,7 +1695,7 @@ BEGIN
                 UPDATE {s}.task t SET
                     lost = t.lost + t.alone::int, suspect = true, delayed = false,
                     at = v_now + CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN interval '0'
-                        ELSE {s}.shift(t.priority) END,
+                        ELSE {s}.shift(t.priority, t.limit_key) END,
                     due = v_now,
                     state = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'd' ELSE 'w' END::"char",
                     reason = CASE WHEN t.alone AND t.lost + 1 >= p_max_lost THEN 'lost ' || (t.lost + 1)
@@ -1478,14 +1709,15 @@ BEGIN
                     SELECT ctid FROM {s}.task
                     WHERE queue = p_queues[n] AND state = 'l' AND at >= p_since AND at <= v_now
                     ORDER BY at, seq LIMIT 250 FOR UPDATE SKIP LOCKED))
-                RETURNING t.state, t.batch),
+                RETURNING t.*),
             counted AS (
                 INSERT INTO {s}.tally (queue, leased, waiting, lost, dead, died)
                 SELECT p_queues[n], -count(*), count(*) FILTER (WHERE state = 'w'), count(*),
                     count(*) FILTER (WHERE state = 'd'), count(*) FILTER (WHERE state = 'd')
                 FROM ended HAVING count(*) > 0
                 RETURNING lost, dead)
-            SELECT lost, dead, (SELECT array_agg(-batch) FROM ended WHERE state = 'd' AND batch < 0)
+            SELECT lost, dead, (SELECT array_agg(-batch) FROM ended WHERE state = 'd' AND batch < 0),
+                (SELECT count({s}.end_lease(e, state = 'w')) FROM ended e WHERE limit_key IS NOT NULL)
             INTO v_ended, v_dead, v_died FROM counted;
             v_settled := v_settled || v_died;
             IF v_ended = 250 THEN
@@ -1501,14 +1733,26 @@ BEGIN
             SELECT n > v_done FROM generate_series(1, cardinality(v_settled)) n ORDER BY n), v_now);
     END IF;
     FOREACH v_queue IN ARRAY v_lined LOOP
-        PERFORM {s}.place_lines(v_queue, v_now, 100);
+        v_reclaimed := {s}.place_lines(v_queue, v_now, 100, p_since) AND v_reclaimed;
+        IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = v_queue AND limit_key > '') THEN
+            v_keyed := v_keyed || v_queue;
+            IF v_queue = ANY (v_shared) THEN  -- its first limit is new: the next step has its lock alone
+                v_barred := v_barred || v_queue;
+                CONTINUE;
+            END IF;
+            IF v_queue = ANY (v_free_queues) AND {s}.has_shut_lines(v_queue) THEN
+                PERFORM {s}.open_lines(v_queue, v_now, ARRAY(
+                    SELECT f.key FROM unnest(v_free_queues, v_free_keys) AS f(queue, key)
+                    WHERE f.queue = v_queue));
+            END IF;
+        END IF;
     END LOOP;
     IF p_limit > 0 THEN
         v_paused := ARRAY(SELECT queue FROM {s}.paused WHERE queue = ANY (p_queues) AND until > v_now);
         -- A suspect is leased alone: the step ends after it, if it is the first, or else before it.
         FOR n IN 1 .. cardinality(p_queues) LOOP
             v_most := v_room;
-            IF p_queues[n] = ANY (v_paused) THEN
+            IF p_queues[n] = ANY (v_paused) OR p_queues[n] = ANY (v_barred) THEN
                 v_left_out := true;
                 CONTINUE;
             ELSIF p_queues[n] = ANY (v_limited) THEN
@@ -1516,15 +1760,23 @@ BEGIN
                 CONTINUE WHEN {s}.limited_until(p_queues[n], v_now) IS NOT NULL;
                 v_most := 1;
             END IF;
-            IF p_queues[n] = ANY (v_lined) AND EXISTS (SELECT FROM {s}.line WHERE queue = p_queues[n]) THEN
+            IF p_queues[n] = ANY (v_lined) THEN
+                SELECT * INTO v_found, v_first, v_begun, v_more, v_marks
+                FROM {s}.take_turns(p_queues[n], v_most, v_now, v_tids = '{}', p_queues[n] = ANY (v_keyed),
+                    p_turns[3 * n - 2 : 3 * n]);
+                v_turns := coalesce(v_turns, array_fill(NULL::timestamptz, ARRAY[cardinality(p_turns)]));
+                v_turns[3 * n - 2 : 3 * n] := v_marks;
+            END IF;
+            IF p_queues[n] = ANY (v_lined) AND v_found IS NOT NULL THEN
                 v_left_out := true;
-                SELECT o_tids, o_seqs, o_first, v_changed || o_changed
-                INTO v_found, v_seqs, v_first, v_changed
-                FROM {s}.take_turns(p_queues[n], v_most, v_now, v_tids = '{}');
-                v_order := v_order || v_seqs;
+                IF v_more THEN
+                    v_waits := p_queues[n];
+                END IF;
                 IF p_queues[n] = ANY (v_limited) AND cardinality(v_found) > 0 THEN
-                    PERFORM {s}.begin_task(queue, '', starts, v_now, NULL) FROM {s}.queue_limit
-                    WHERE queue = p_queues[n] AND limit_key = '';
+                    PERFORM {s}.begin_task(p_queues[n], v_now);
+                    v_begun := true;
+                END IF;
+                IF v_begun THEN
                     v_changed := v_changed || p_queues[n];
                 END IF;
                 v_tids := v_tids || v_found;
@@ -1558,8 +1810,7 @@ BEGIN
                 v_found := v_found[1 : CASE WHEN v_first = 1 AND v_tids = '{}' THEN 1 ELSE v_first - 1 END];
             END IF;
             IF p_queues[n] = ANY (v_limited) AND cardinality(v_found) > 0 THEN
-                PERFORM {s}.begin_task(queue, '', starts, v_now, NULL) FROM {s}.queue_limit
-                WHERE queue = p_queues[n] AND limit_key = '';
+                PERFORM {s}.begin_task(p_queues[n], v_now);
                 v_changed := v_changed || p_queues[n];
             END IF;
             v_tids := v_tids || v_found;
@@ -1580,33 +1831,36 @@ BEGIN
         RETURN QUERY
             WITH taken AS (
                 UPDATE {s}.task t SET state = 'l', token = p_token, alone = cardinality(v_tids) = 1,
-                    at = v_now + p_lease * interval '1 s'
-                WHERE t.ctid = ANY (v_tids)
-                RETURNING t.queue, t.id, t.data, t.seq, t.lost, t.due, t.delayed, t.priority),
+                    at = v_now + p_lease * interval '1 s',
+                    counted = t.limit_key IS NOT NULL AND t.queue = ANY (v_keyed)
+                FROM unnest(v_tids) WITH ORDINALITY AS u(tid, n) WHERE t.ctid = u.tid
+                RETURNING t.queue, t.id, t.data, t.seq, t.lost, t.due, t.delayed, t.priority, u.n),
             counted AS (
                 INSERT INTO {s}.tally (queue, waiting, delayed, leased)
                 SELECT queue, -count(*), -count(*) FILTER (WHERE delayed), count(*)
                 FROM taken GROUP BY queue)
             SELECT queue, id, data, seq, lost, extract(epoch FROM v_now - due)::float8, due,
-                NULL::float8, NULL::float8, NULL::boolean, NULL::boolean, priority::int, NULL::text[]
-            FROM taken ORDER BY array_position(p_queues, queue), priority DESC,
-                array_position(v_order, seq), due, seq;
+                NULL::float8, NULL::float8, NULL::boolean, NULL::boolean, priority::int, NULL::text[],
+                NULL::timestamptz[]
+            FROM taken ORDER BY n;
         IF v_room = 0 THEN
             -- This worker is busy now: another one takes the next task, or waits until it is due.
             FOR n IN 1 .. cardinality(p_queues) LOOP
                 CONTINUE WHEN p_queues[n] = ANY (v_paused);
                 CONTINUE WHEN p_queues[n] = ANY (v_limited) AND (p_queues[n] = ANY (v_changed)
                     OR {s}.limited_until(p_queues[n], v_now) > v_now + interval '5 s');
-                IF least({s}.first_due(p_queues[n], v_rest, n), CASE WHEN p_queues[n] = ANY (v_lined)
-                    THEN {s}.next_turn(p_queues[n]) END) <= v_now + interval '5 s'
+                IF p_queues[n] = v_waits OR p_queues[n] = ANY (v_lined)
+                    AND {s}.next_turn(p_queues[n], p_turns, n, p_since) <= v_now + interval '5 s'
+                    OR {s}.first_due(p_queues[n], v_rest, n) <= v_now + interval '5 s'
                 THEN
                     PERFORM {s}.wake(p_queues[n], 1);
+                    v_woken := p_queues[n];
                     EXIT;
                 END IF;
             END LOOP;
         END IF;
     ELSIF p_limit > 0 THEN
-        v_pause := {s}.pause(p_queues, p_after, p_since);
+        v_pause := {s}.pause(p_queues, p_after, p_turns, p_since);
         IF v_pause = 0 THEN  -- another step has locked it, and may fail
             v_pause := 0.02;
         END IF;
@@ -1614,9 +1868,12 @@ BEGIN
     IF cardinality(v_limited) > 0 THEN
         PERFORM {s}.wake_limited(ARRAY(SELECT q FROM unnest(v_limited) q WHERE q = ANY (v_changed)));
     END IF;
-    FOREACH v_queue IN ARRAY v_lined LOOP
-        IF v_queue = ANY (v_changed) AND v_queue <> ALL (v_limited) THEN
-            PERFORM {s}.wake_lined(v_queue, v_now);
+    -- Where tasks with limits of their keys have begun or ended, another one may begin.
+    FOREACH v_queue IN ARRAY v_keyed LOOP
+        IF v_queue = ANY (v_changed) AND v_queue <> ALL (v_limited) AND v_queue IS DISTINCT FROM v_woken
+            AND {s}.next_turn(v_queue, p_turns, array_position(p_queues, v_queue), p_since) <= v_now + interval '5 s'
+        THEN
+            PERFORM {s}.wake(v_queue, 1);
         END IF;
     END LOOP;
     IF cardinality(v_deaths) > 0 THEN
@@ -1626,18 +1883,8 @@ BEGIN
         PERFORM {s}.fold();
     END IF;
     RETURN QUERY SELECT NULL::text, NULL::text, NULL::bytea, NULL::bigint, NULL::int, NULL::float8,
-        v_now, v_pause, v_took, CASE WHEN NOT v_left_out THEN v_complete END, v_reclaimed, NULL::int, v_wake;
-END $$;
-
--- Where tasks of a queue with limits of keys have begun or ended, wake a worker if the next one may begin, or
--- may soon, as `wake_limited`.
-CREATE FUNCTION {s}.wake_lined(p_queue text, p_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '')
-        AND {s}.next_turn(p_queue) <= p_now + interval '5 s'
-    THEN
-        PERFORM {s}.wake(p_queue, 1);
-    END IF;
+        v_now, v_pause, v_took, CASE WHEN NOT v_left_out THEN v_complete END, v_reclaimed, NULL::int, v_wake,
+        v_turns;
 END $$;
 
 -- For each task that died, drop up to two of the oldest dead letters that are too many or too old.
@@ -1737,7 +1984,7 @@ DECLARE
 BEGIN
     RETURN QUERY
         WITH taken AS (
-            UPDATE {s}.task t SET state = 'l', token = p_token, alone = true,
+            UPDATE {s}.task t SET state = 'l', token = p_token, alone = true, counted = t.limit_key IS NOT NULL,
                 at = clock_timestamp() + p_lease * interval '1 s'
             WHERE t.ctid = v_tid RETURNING t.data, t.seq, t.lost, t.delayed),
         counted AS (
@@ -1766,10 +2013,11 @@ CREATE FUNCTION {s}.cancel(
 DECLARE
     v_tid tid := coalesce({s}.find_waiting(p_queue, p_id), {s}.find_leased(p_queue, p_id));
     v_batch bigint;
+    v_limit_key text;
 BEGIN
     WITH removed AS (
         DELETE FROM {s}.task t WHERE t.ctid = v_tid
-        RETURNING t.data, t.delayed, t.unique_key, t.seq, t.batch, t.token, t.state = 'l' AS leased),
+        RETURNING t.data, t.delayed, t.unique_key, t.seq, t.batch, t.token, t.limit_key, t.state = 'l' AS leased),
     freed AS (
         DELETE FROM {s}.held_key h USING removed r
         WHERE h.queue = p_queue AND h.unique_key = r.unique_key AND h.seq = r.seq),
@@ -1779,12 +2027,13 @@ BEGIN
     remembered AS (
         INSERT INTO {s}.canceled (seq, token, at)
         SELECT seq, token, clock_timestamp() FROM removed WHERE leased)
-    SELECT data, leased, batch INTO o_data, o_leased, v_batch FROM removed;
+    SELECT data, leased, batch, limit_key INTO o_data, o_leased, v_batch, v_limit_key FROM removed;
     IF v_batch > 0 THEN
         o_wake := {s}.settle_batches(ARRAY[v_batch], ARRAY[true], clock_timestamp());
     END IF;
     IF o_leased THEN
         o_wake := coalesce(o_wake, '{}') || p_queue;
+        PERFORM {s}.free_places(p_queue, ARRAY[v_limit_key]) WHERE v_limit_key IS NOT NULL;
         DELETE FROM {s}.canceled WHERE at < clock_timestamp() - interval '300 s';
     END IF;
 END $$;
@@ -1829,14 +2078,18 @@ END $$;
 CREATE PROCEDURE {s}.retry_dead(p_queue text, p_id text, INOUT p_found boolean) LANGUAGE plpgsql AS $$
 DECLARE
     v_tid tid := {s}.find_dead(p_queue, p_id);
+    v_task {s}.task;
 BEGIN
     UPDATE {s}.task SET state = 'w', lost = 0, suspect = false, delayed = false, unique_key = NULL,
         batch = NULL,
-        at = clock_timestamp() + {s}.shift(priority), due = clock_timestamp(), reason = NULL,
+        at = clock_timestamp() + {s}.shift(priority, limit_key), due = clock_timestamp(), reason = NULL,
         traceback = NULL
-    WHERE ctid = v_tid;
+    WHERE ctid = v_tid RETURNING * INTO v_task;
     p_found := FOUND;
     IF p_found THEN
+        IF v_task.limit_key IS NOT NULL THEN
+            PERFORM {s}.end_lease(v_task, true);
+        END IF;
         INSERT INTO {s}.tally (queue, dead, waiting) VALUES (p_queue, -1, 1);
         COMMIT;
         PERFORM {s}.wake(p_queue, 1);
@@ -1900,7 +2153,14 @@ BEGIN
                 least(
                     {s}.first_due(t.queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1),
                     (SELECT k.due FROM {s}.task k
-                    WHERE k.queue || '' = t.queue AND k.at = 'infinity' ORDER BY k.due LIMIT 1)) AS oldest,
+                    WHERE k.queue = t.queue AND k.state = 'w' AND k.at >= '8000-01-01 UTC'
+                        AND k.at < '13500-01-01 UTC' ORDER BY k.at LIMIT 1),
+                    (SELECT k.due FROM {s}.task k
+                    WHERE k.queue = t.queue AND k.state = 'w' AND k.at >= '13500-01-01 UTC'
+                        AND k.at < '16500-01-01 UTC' ORDER BY k.at LIMIT 1),
+                    (SELECT k.due FROM {s}.task k
+                    WHERE k.queue = t.queue AND k.state = 'w' AND k.at >= '16500-01-01 UTC'
+                    ORDER BY k.at LIMIT 1)) AS oldest,
                 (SELECT p.until FROM {s}.paused p WHERE p.queue = t.queue) AS until
             FROM (
                 SELECT l.queue, sum(l.waiting)::bigint AS waiting, sum(l.delayed)::bigint AS delayed,
@@ -1984,7 +2244,7 @@ END $$;
 -- Queue the tick of a schedule, unless it or a later one was queued before; then wake a worker.
 CREATE PROCEDURE {s}.push_tick(
     p_name text, p_moment int8, p_seconds float8,
-    p_queue text, p_id text, p_delay float8, p_data bytea, p_priority int, p_keys text,
+    p_queue text, p_id text, p_delay float8, p_data bytea, p_priority int, p_keys text, p_limit_keys text[],
     INOUT p_queued boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
@@ -2004,7 +2264,8 @@ BEGIN
     END IF;
     PERFORM {s}.push(
         ARRAY[gen_random_uuid()::text], ARRAY[false], ARRAY[1], ARRAY[1],
-        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data], ARRAY[p_priority], p_keys);
+        ARRAY[p_queue], ARRAY[p_id], ARRAY[p_delay], ARRAY[p_data], ARRAY[p_priority], p_keys,
+        p_limit_keys);
     COMMIT;
     p_queued := true;
     PERFORM {s}.wake(p_queue, 1);

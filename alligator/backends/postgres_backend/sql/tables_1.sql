@@ -18,7 +18,8 @@ CREATE TABLE {s}.store (
 -- -1), so that each priority is a range of the primary key: see `shift`. `due` is not.
 -- `token` is 0 until the first lease.
 -- `unique_key` is NULL if the task has none any more: it was dead. See held_key.
--- With a `limit_key`, `at` is infinite while the task waits: see line.
+-- With a `limit_key`, `at` is shifted further while the task waits, behind all others: see line, `line_shift`.
+-- A lease is `counted` if it was given while keys of its queue had limits: an index of all others would cost more.
 -- `batch` is NULL if no batch counts the task; it is negative if it has counted the task, which is dead.
 CREATE TABLE {s}.task (
     queue text COLLATE "C" NOT NULL,
@@ -39,6 +40,7 @@ CREATE TABLE {s}.task (
     unique_key text COLLATE "C",
     batch bigint,
     limit_key text COLLATE "C",
+    counted boolean NOT NULL DEFAULT false,
     PRIMARY KEY (queue, state, at, seq)
 ) WITH (
     fillfactor = 90,
@@ -54,27 +56,24 @@ CREATE TABLE {s}.task (
 CREATE UNIQUE INDEX task_new ON {s}.task (id, queue) WHERE token = 0;
 CREATE INDEX task_leased ON {s}.task (id, queue) WHERE token <> 0;
 CREATE INDEX task_delayed ON {s}.task (queue, due) WHERE delayed AND state = 'w';
--- The tasks of a line, and the leases of a limit key. To find the oldest task there is an index that fits no
--- search for these, which would read the tasks of other lines there.
-CREATE INDEX task_line ON {s}.task (queue, limit_key, priority, due, seq) WHERE at = 'infinity';
+-- The tasks of lines, and the leases of limit keys. Their conditions fit no other index: so no plan reads the tasks
+-- of a whole queue instead.
+CREATE INDEX task_line ON {s}.task (queue, limit_key, at, seq) WHERE at >= '8000-01-01 UTC';
 CREATE INDEX task_busy ON {s}.task (queue, limit_key)
-WHERE limit_key IS NOT NULL AND state <> 'w' AND state <> 'd';
-CREATE INDEX task_lined ON {s}.task ((queue || ''), due) WHERE at = 'infinity';
+WHERE counted AND state <> 'w' AND state <> 'd';
 
--- The tasks of a queue, priority and limit key that wait are a line, in the order of `due` and `seq`. `at` is
--- when its next task may begin, infinite until a lease of the limit key ends; the line with the lowest one
--- is the next. It may be too early: a step looks again, and corrects it. A line without tasks has a row until
--- its turn. Only who holds the lock of the queue changes a row: see `lock_queues`.
--- `after_due` and `after_seq` are those of the task that the step of `step_at` has taken from it.
+-- The tasks of a queue, priority and limit key that wait are a line, in the order of their `at` and `seq`. Of a line,
+-- `at` is when its next task may begin, infinite until a lease of the limit key ends; the line with the lowest
+-- one is the next. `after` and `seq` are where that task is among those of the line. All of these may be too
+-- early: a step looks, and corrects them. A line without tasks has a row until its turn. A step takes from a
+-- line only while it has its row locked, and looks for its tasks after that.
 CREATE TABLE {s}.line (
     queue text COLLATE "C" NOT NULL,
     limit_key text COLLATE "C" NOT NULL,
     priority smallint NOT NULL,
     at timestamptz NOT NULL,
+    after timestamptz NOT NULL,
     seq bigint NOT NULL,
-    step_at timestamptz,
-    after_due timestamptz,
-    after_seq bigint,
     PRIMARY KEY (queue, limit_key, priority)
 ) WITH (
     fillfactor = 70,
@@ -83,17 +82,21 @@ CREATE TABLE {s}.line (
 );
 CREATE INDEX line_turn ON {s}.line (queue, priority, at, seq);
 
--- The lines that have to be placed, because a task has come, or a lease of the limit key has ended: then the
--- priority is NULL, and all are meant. A row for each time, so that no two transactions wait for the same one.
+-- The lines that have to be placed: those of one priority that tasks have joined, and the first of these; or without
+-- a priority all lines of limit keys of which a lease has ended. A row for each time, so that no two transactions
+-- wait for the same one.
 CREATE TABLE {s}.changed_line (
     queue text COLLATE "C" NOT NULL,
-    limit_key text COLLATE "C" NOT NULL,
-    priority smallint
+    at timestamptz NOT NULL,
+    priority smallint,
+    limit_keys text[] COLLATE "C" NOT NULL,
+    afters timestamptz[],
+    seqs bigint[]
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0
 );
-CREATE INDEX changed_line_queue ON {s}.changed_line (queue);
+CREATE INDEX changed_line_order ON {s}.changed_line (queue, at);
 ALTER TABLE {s}.changed_line REPLICA IDENTITY FULL;
 
 -- The queues that have, or had, tasks with limit keys. A queue may be here more than once.
