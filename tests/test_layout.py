@@ -126,8 +126,8 @@ LAYERS: list[dict[str, str]] = [
     },
     {
         "cli": (
-            "check dead errors latergator letters limiting outbox pausing processes program progress "
-            "schedules selection show source suggest tables worker"
+            "canceling check dead errors latergator letters limiting outbox pausing processes program "
+            "progress schedules selection show source suggest tables worker"
         ),
     },
     {

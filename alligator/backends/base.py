@@ -39,7 +39,7 @@ from ..constants import (
 )
 from ..exceptions import AlligatorException, BackendError
 from .canceling import Canceled, CancelStore
-from .limits import Limit, LimitStore
+from .limits import KeyStats, Limit, LimitStore
 from .records import (
     Commit,
     DeadLetter,
@@ -68,6 +68,7 @@ __all__ = [
     "DeadLetter",
     "Duplicates",
     "Figures",
+    "KeyStats",
     "Lease",
     "Limit",
     "Message",

@@ -23,7 +23,9 @@ task of that key ends, or until a start is free. It holds up no other line, at n
 remembered for the time of the limit that counted it, whatever that limit becomes.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, Self
 
 from ..exceptions import BackendError
 
@@ -31,7 +33,10 @@ EACH: Final = "*"
 """In place of a key: every key of the queue that has no limit of its own. No task has this key."""
 
 MOST_KEYS: Final = 1000
-"""How many limits of keys are listed at most."""
+"""How many limits of keys are listed at most, and up to how many keys are counted."""
+
+MOST_NAMED: Final = 10
+"""How many keys `KeyStats` names at most."""
 
 
 class Limit(NamedTuple):
@@ -51,6 +56,33 @@ class Limit(NamedTuple):
             None if self.starts is None else f"{self.starts:,} {span}",
         ]
         return f"at most {', '.join(filter(None, parts))}"
+
+
+class KeyStats(NamedTuple):
+    """The limit keys of a queue at one moment; each count ends at `MOST_KEYS`."""
+
+    waiting: int = 0
+    """How many keys have ready tasks."""
+    limited: int = 0
+    """How many of these wait for their limit: the last steps found that no task of them may begin."""
+    names: Sequence[str] = ()
+    """The first of those that wait for their limit, sorted: `MOST_NAMED` at most."""
+    limits: Mapping[str, Limit] = MappingProxyType({})
+    """The first limits, that of `EACH` before those of keys: `MOST_NAMED` at most."""
+    limits_known: int = 0
+    """How many limits there are."""
+
+    @classmethod
+    def of(cls, waiting: int, limited: Collection[str], limits: Mapping[str, Limit]) -> Self:
+        """Return the stats of a queue with these *limited* keys and these *limits*."""
+        keys = sorted(limits, key=lambda key: (key != EACH, key))[:MOST_NAMED]
+        return cls(
+            min(waiting, MOST_KEYS),
+            min(len(limited), MOST_KEYS),
+            sorted(limited)[:MOST_NAMED],
+            {key: limits[key] for key in keys},
+            min(len(limits), MOST_KEYS),
+        )
 
 
 class LimitStore:
@@ -80,4 +112,11 @@ class LimitStore:
 
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
         """Return the limits of keys of the queue, sorted by key: `MOST_KEYS` of them at most."""
+        return {}
+
+    def key_stats(self, queue_names: Sequence[str]) -> dict[str, KeyStats]:
+        """Return the stats of the keys of each queue that has keys with ready tasks, or limits of keys.
+
+        The cost does not grow with the number of tasks, and from `MOST_KEYS` on not with that of keys.
+        """
         return {}

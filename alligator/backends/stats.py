@@ -128,6 +128,8 @@ class Running(NamedTuple):
     """``package.module.name``"""
     since: float
     """When it started, as a Unix timestamp of its worker's clock."""
+    queue_name: str = ""
+    """Empty in the record of an older Alligator."""
 
 
 class WorkerInfo(NamedTuple):
@@ -167,7 +169,7 @@ class WorkerInfo(NamedTuple):
             record: dict[str, Any] = json.loads(text)
             known = {name: record[name] for name in cls._fields if name in record}
             running = [
-                Running("", each, 0.0) if isinstance(each, str) else Running(*each[:3])
+                Running("", each, 0.0) if isinstance(each, str) else Running(*each[:4])
                 for each in record.get("running", ())
             ]
             info = cls(**{**known, "running": running, "seen_ago": seen_ago})
@@ -187,7 +189,10 @@ class WorkerInfo(NamedTuple):
             and isinstance(self.loop_lag, int | float | None)
             and isinstance(self.started_at, int | float)
             and all(
-                isinstance(each.function, str) and isinstance(each.since, int | float)
+                all(
+                    isinstance(text, str) for text in (each.task_id, each.function, each.queue_name)
+                )
+                and isinstance(each.since, int | float)
                 for each in self.running
             )
         )

@@ -1,15 +1,16 @@
 """The command ``limit``: set, list and remove the limits of queues."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import click
 
+from ..backends.base import Limit
 from ..backends.controls import to_limit
-from ..backends.limits import EACH
+from ..backends.limits import EACH, MOST_KEYS
 from ..constants import MAX_LIMIT
 from ..gator import Gator
 from ..telemetry.logs import escape
-from .errors import WrongCommand, report_errors
+from .errors import WrongCommand, beside, report_errors
 from .pausing import names_argument, names_of, tasks_left
 from .selection import queues_of
 from .source import IdsCommand, check_exists
@@ -73,14 +74,50 @@ def limit_command(get_gator: Callable[[], Gator]) -> click.Command:
 def _list_limits(gator: Gator) -> None:
     names = sorted(queues_of(gator))
     found = zip(names, gator.client.stats_of(names), strict=True)
+    of_keys = gator.client.key_stats(names)
     lines = []
     for name, stats in found:
         if stats.limit is not None:
             waiting = f"; {stats.limited:,} wait for it" if stats.limited else ""
             lines.append(f"{escape(name)}: {stats.limit}{waiting}")
         limits = gator.key_limits(name)
-        lines += [f"{_named(name, key)}: {limit}" for key, limit in limits.items()]
+        keys = of_keys.get(name)
+        if keys is not None and keys.limited:
+            lines += waiting_keys(name, keys.waiting, keys.limited, keys.names)
+        lines += lines_of_keys(name, limits, len(limits))
+        if len(limits) >= MOST_KEYS:
+            lines.append(f"{escape(name)}: these are the first {MOST_KEYS:,} limits of keys")
     click.echo("\n".join(lines) or "No queue has a limit.")
+
+
+def waiting_keys(name: str, waiting: int, limited: int, named: Sequence[str]) -> Iterable[str]:
+    """Yield the line that says how many keys of a queue wait, and which for their limits, if any."""
+    if not waiting:
+        return
+    line = f"{escape(name)}: {_counted(waiting, 'key waits', 'keys wait')}"
+    if limited:
+        more = f" and {limited - len(named):,} more" if limited > len(named) else ""
+        keys = ", ".join(map(escape, named))
+        line += f", {_counted(limited, 'for its limit', 'for their limits')}: {keys}{more}"
+    yield line
+
+
+def lines_of_keys(name: str, limits: Mapping[str, Limit], known: int) -> Iterable[str]:
+    """Yield the lines that describe the limits of keys; *known* is how many there are."""
+    for key, limit in limits.items():
+        yield f"{_named(name, key)}: {limit}"
+    if known > len(limits):
+        more = _many(known - len(limits), known)
+        yield f"{escape(name)}: {more} more limits of keys: {beside('limit')}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"1 {one}" if number == 1 else f"{_many(number, number)} {many}"
+
+
+def _many(number: int, counted: int) -> str:
+    """Return the text for *number*, of keys that were *counted*; counting ends at `MOST_KEYS`."""
+    return f"{number:,}{' or more' if counted >= MOST_KEYS else ''}"
 
 
 def _named(name: str, key: str | None) -> str:

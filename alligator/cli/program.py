@@ -9,6 +9,7 @@ import click
 from ..exceptions import ConfigurationError
 from ..gator import Gator
 from ..monitoring.health import Health
+from .canceling import cancel_command
 from .check import show_check
 from .dead import dead_commands, queue_option
 from .errors import report_errors
@@ -50,6 +51,7 @@ def store_commands(
         _make_tables(get_gator),
         _make_check(get_gator),
         dead_commands(get_gator),
+        cancel_command(get_gator),
         outbox_commands(get_gator),
         schedule_commands(get_gator),
         *pausing_commands(get_gator),

@@ -1,5 +1,6 @@
 """Output of stats and health; any command line can include them."""
 
+from collections.abc import Iterator
 from json import dumps
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..monitoring.health import Health
 from ..monitoring.stats import measure
 from ..telemetry.logs import escape
 from .errors import EXIT_FAILURE
+from .limiting import lines_of_keys, waiting_keys
 from .source import check_exists
 from .tables import age, print_table, since
 
@@ -47,6 +49,8 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
         if queue["limit"]:
             waiting = f"; {queue['limited']:,} wait for it" if queue["limited"] else ""
             click.echo(f"{escape(queue['name'])}: {Limit(**queue['limit'])}{waiting}")
+        for line in _lines_of_keys(queue["name"], queue["limit_keys"] or {}):
+            click.echo(line)
     click.echo()
     print_table(
         ["queue", *COUNTERS],
@@ -72,6 +76,13 @@ def show_stats(gator: Gator, *, as_json: bool = False) -> None:
             for worker in store["workers"]
         ],
     )
+
+
+def _lines_of_keys(name: str, keys: dict[str, Any]) -> Iterator[str]:
+    if keys:
+        yield from waiting_keys(name, keys["waiting"], keys["limited"], keys["limited_keys"])
+        limits = {key: Limit(**limit) for key, limit in keys["limits"].items()}
+        yield from lines_of_keys(name, limits, keys["limits_known"])
 
 
 def show_health(source: Gator | Health, *, as_json: bool = False) -> int:

@@ -1,5 +1,6 @@
 """Entries of a health document, in the format of ``application/health+json``."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..constants import PASS, WARN
@@ -33,11 +34,13 @@ class Entries(NamedTuple):
         return self.make(WARN if output else PASS, output, **fields)
 
 
-def join_names(names: list[str]) -> str:
-    """Return the first of *names*, and how many more there are.
+def join_names(names: Sequence[str], count: int | None = None) -> str:
+    """Return the first of *names*, and how many more there are: of *count*, if these are not all.
 
     >>> join_names(["a", "b", "c", "d", "e", "f", "g"])
     'a, b, c, d, e and 2 more'
+    >>> join_names(["a", "b"], 30)
+    'a, b and 28 more'
     """
-    more = len(names) - MAX_NAMED
+    more = (len(names) if count is None else count) - min(len(names), MAX_NAMED)
     return ", ".join(names[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -10,6 +10,7 @@ from itertools import accumulate
 from logging import Logger, getLogger
 from typing import NamedTuple
 
+from ..backends.limits import MOST_KEYS
 from ..backends.stats import STATES
 from ..commits.counters import CAUSES
 from ..exceptions import BackendError, MissingExtra
@@ -86,6 +87,7 @@ class Metrics:
         yield from _backend_metrics(stores)
         yield from _process_metrics(stores)
         yield from _queue_metrics(queues)
+        yield from _key_metrics(queues)
         yield from _time_metrics(queues)
         yield from _worker_metrics(stores)
         yield from _commit_metrics(stores)
@@ -212,6 +214,33 @@ def _queue_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator
             family, label = places[name]
             family.add_metric([*labels, *label], number > 0 if name == "paused" else number)
     yield from (depth, oldest, paused, limited, ends, pushed, retried, died)
+
+
+def _key_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator[Metric]:
+    """Yield the numbers of limit keys; a series for each key could be any number of series."""
+    of = ["backend", "queue"]
+    waiting = GaugeMetricFamily(
+        "alligator_queue_keys",
+        f"Limit keys with ready tasks; {MOST_KEYS} means that many or more.",
+        labels=of,
+    )
+    limited = GaugeMetricFamily(
+        "alligator_queue_limited_keys",
+        f"Limit keys whose tasks wait for the limit of their key; {MOST_KEYS} means that many or more.",
+        labels=of,
+    )
+    limits = GaugeMetricFamily(
+        "alligator_queue_key_limits",
+        f"Limits of keys that are set; {MOST_KEYS} means that many or more.",
+        labels=of,
+    )
+    for each, queue in queues:
+        if queue.keys is not None:
+            labels = [each.name, _label(queue.name)]
+            waiting.add_metric(labels, queue.keys.waiting)
+            limited.add_metric(labels, queue.keys.limited)
+            limits.add_metric(labels, queue.keys.limits_known)
+    yield from (waiting, limited, limits)
 
 
 def _time_metrics(queues: list[tuple[ScrapedStore, QueueSnapshot]]) -> Iterator[Metric]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from ..backends.base import QueueStats
+from ..backends.base import KeyStats, QueueStats
 from ..constants import PASS, WARN
-from .entries import Checks, Entries
+from .entries import Checks, Entries, join_names
 from .stores import Store
 
 MAX_QUEUES = 100
@@ -32,6 +32,8 @@ class MeasuredQueue(NamedTuple):
     stats: QueueStats
     dropped: int = 0
     """How many of its tasks were dropped in the last 15 minutes."""
+    keys: KeyStats | None = None
+    """Its limit keys, if its oldest ready task has waited for too long."""
 
 
 def check_queues(
@@ -50,7 +52,7 @@ def check_queues(
 
 def _find_faults(queue: MeasuredQueue, limits: Limits) -> dict[str, str]:
     """Return what is wrong with a queue, by measurement; empty texts when all is well."""
-    name, stats, dropped = queue
+    name, stats, dropped, keys = queue
     seconds, tasks = limits.seconds(name), limits.tasks(name)
     faults = {"depth": "", "oldestAge": "", "dead": "", "dropped": "", "paused": "", "limited": ""}
     if stats.unreadable:
@@ -62,16 +64,27 @@ def _find_faults(queue: MeasuredQueue, limits: Limits) -> dict[str, str]:
         end = "until it is resumed" if stats.paused == inf else f"for {stats.paused:,.0f} s more"
         faults["paused"] = f"{name} is paused {end}; ready tasks: {stats.ready:,}"
     elif stats.oldest > seconds:
-        why = f"; {stats.limited:,} wait for its limit" if stats.limited else ""
-        faults["oldestAge"] = (
-            f"the oldest ready task of {name} has waited for {stats.oldest:,.0f} s{why}"
-        )
+        waited = f"the oldest ready task of {name} has waited for {stats.oldest:,.0f} s"
+        limited = f"{stats.limited:,} wait for its limit" if stats.limited else ""
+        faults["oldestAge"] = "; ".join(filter(None, [waited, limited, _waiting_keys(keys)]))
     if stats.dead > MAX_DEAD:
         faults["dead"] = f"{name} has {stats.dead:,} dead tasks: retry or drop them"
     if dropped:
         count = "1 task" if dropped == 1 else f"{dropped:,} tasks"
         faults["dropped"] = f"{count} of {name} dropped in the last 15 minutes"
     return faults
+
+
+def _waiting_keys(keys: KeyStats | None) -> str:
+    """Return which keys wait for their limits; an empty text if none does."""
+    if keys is None or not keys.limited:
+        return ""
+    count = (
+        "1 key waits for its limit"
+        if keys.limited == 1
+        else f"{keys.limited:,} keys wait for their limits"
+    )
+    return f"{count}: {join_names(keys.names, keys.limited)}"
 
 
 def _describe(

@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic, time
 from typing import Any, NamedTuple
 
-from ..backends.base import Client, QueueStats, Sample, WorkerInfo
+from ..backends.base import Client, KeyStats, QueueStats, Sample, WorkerInfo
 from ..backends.stats import COMMITS, COUNTERS, LATENCY, RUN, STATES
 from ..commits.counters import CAUSES
 from ..exceptions import BackendError, BackendUnavailable
@@ -61,6 +61,8 @@ class QueueSnapshot(NamedTuple):
     latency: Histogram | None
     history: Sequence[Sample] | None
     """The samples, the oldest first. These three are None if the store does not keep them."""
+    keys: KeyStats | None = None
+    """The limit keys; None if the store has none, or cannot read them."""
 
     def numbers(self, reported: Iterable[str]) -> dict[str, float]:
         """Return the numbers by name, of those that the store has *reported* and can read."""
@@ -91,8 +93,9 @@ def take_snapshot(store: Store) -> Snapshot:
             gator.counters.flush()
     known = list(dict.fromkeys([*store.own_queues, *client.queue_names()]))
     names = _choose(store, known)
+    keys = measure_keys(client, names)
     found = Snapshot(
-        [_take_queue_snapshot(store, name) for name in names],
+        [_take_queue_snapshot(store, name)._replace(keys=keys[name]) for name in names],
         client.workers(),
         client.figures(COMMITS),
         len(known),
@@ -126,6 +129,20 @@ def _measure_some(
         if len(names) == 1 or isinstance(error, BackendUnavailable):
             return [(name, error) for name in names]
         return [each for name in names for each in _measure_some(client, [name])]
+
+
+def measure_keys(client: Client, names: Sequence[str]) -> Mapping[str, KeyStats | None]:
+    """Return the stats of the limit keys of these queues; None for those that cannot be read."""
+    if not client.keeps_limit_keys or not names:
+        return dict.fromkeys(names)
+    try:
+        return dict.fromkeys(names, KeyStats()) | client.key_stats(names)
+    except BackendUnavailable:
+        raise
+    except BackendError:
+        if len(names) == 1:
+            return dict.fromkeys(names)
+        return {name: measure_keys(client, [name])[name] for name in names}
 
 
 def _choose(store: Store, names: Sequence[str]) -> Sequence[str]:
@@ -198,6 +215,7 @@ def _queue(queue: QueueSnapshot, reported: Iterable[str]) -> dict[str, Any]:
         "resumes_in": round(paused, 3) if paused and paused < inf else None,
         "limit": _limit(queue.stats),
         "limited": stats.get("limited"),
+        "limit_keys": _keys(queue.keys),
         "counters": {counter: stats.get(counter) for counter in COUNTERS},
         "rates": {name: _rates(name, stats.get(name), queue.history) for name in RATED},
         "run_time": _times(queue.run),
@@ -208,6 +226,16 @@ def _queue(queue: QueueSnapshot, reported: Iterable[str]) -> dict[str, Any]:
 
 def _limit(stats: QueueStats | None) -> dict[str, float | None] | None:
     return None if stats is None or stats.limit is None else stats.limit._asdict()
+
+
+def _keys(keys: KeyStats | None) -> dict[str, Any] | None:
+    return keys and {
+        "waiting": keys.waiting,
+        "limited": keys.limited,
+        "limited_keys": list(keys.names),
+        "limits": {key: limit._asdict() for key, limit in keys.limits.items()},
+        "limits_known": keys.limits_known,
+    }
 
 
 def _rates(
@@ -246,7 +274,12 @@ def _worker(worker: WorkerInfo) -> dict[str, Any]:
         "started": format_utc(worker.started_at),
         "seen_ago": round(worker.seen_ago, 3),
         "running": [
-            {"task_id": each.task_id, "function": each.function, "since": format_utc(each.since)}
+            {
+                "task_id": each.task_id,
+                "function": each.function,
+                "queue": each.queue_name or None,
+                "since": format_utc(each.since),
+            }
             for each in worker.running
         ],
         "memory": worker.memory,

@@ -1,10 +1,10 @@
 """Probe that pings one store, and then measures its queues and workers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from ..backends.base import QueueStats, WorkerInfo
+from ..backends.base import KeyStats, QueueStats, WorkerInfo
 from ..constants import FAIL, PASS, WARN
 from ..exceptions import BackendError
 from .commit_checks import check_commits
@@ -12,7 +12,7 @@ from .entries import Checks, Entries
 from .probe import Probe, explain
 from .queue_checks import Limits, MeasuredQueue, check_queues
 from .schedule_checks import check_schedules
-from .stats import measure_queues
+from .stats import measure_keys, measure_queues
 from .stores import Store
 from .worker_checks import check_workers
 
@@ -101,9 +101,11 @@ class StoreProbe(Probe):
             return found | check_queues(self._store, queues, known, self._limits, self._entries)
 
         for part in measure_queues(client, names, len(self._store.own_queues)):
+            keys = self._measure_keys(part)
             for name, stats in part:
                 if isinstance(stats, QueueStats):
-                    queues.append(MeasuredQueue(name, stats, self._count_dropped(name, stats)))
+                    dropped = self._count_dropped(name, stats)
+                    queues.append(MeasuredQueue(name, stats, dropped, keys.get(name)))
                 else:
                     entry = self._entries.make(WARN, f"{name}: {explain(stats)}")
                     unreadable[f"queue/{name}:depth"] = [entry]
@@ -150,6 +152,20 @@ class StoreProbe(Probe):
             return own
         limited = sorted({*self._limits.names}.intersection(found))
         return list(dict.fromkeys([*own, *limited, *found]))
+
+    def _measure_keys(
+        self, part: Sequence[tuple[str, QueueStats | BackendError]]
+    ) -> Mapping[str, KeyStats | None]:
+        """Return the limit keys of the queues whose oldest ready task has waited for too long."""
+        slow = [
+            name
+            for name, stats in part
+            if isinstance(stats, QueueStats) and stats.oldest > self._limits.seconds(name)
+        ]
+        try:
+            return measure_keys(self._store.client, slow)
+        except BackendError:  # the numbers of the queues are known, and matter more
+            return {}
 
     def _count_dropped(self, name: str, stats: QueueStats) -> int:
         """Return how many tasks were dropped since the oldest sample, at most 15 minutes ago."""

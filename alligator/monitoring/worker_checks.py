@@ -34,7 +34,7 @@ def _check_served(
     entries: Entries,
 ) -> dict[str, Any]:
     served = {name for worker in workers for name in worker.queues}
-    waiting = [name for name, stats, _ in queues if stats.ready + stats.scheduled + stats.leased]
+    waiting = [name for name, stats, *_ in queues if stats.ready + stats.scheduled + stats.leased]
     idle = sorted({*store.own_queues, *waiting} - served)
     output = f"no worker takes tasks from {join_names(idle)}: start latergator" if idle else ""
     return entries.warn_if(

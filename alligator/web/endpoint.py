@@ -43,7 +43,13 @@ log: Logger = getLogger("alligator")
 MIN_TOKEN = 16
 """A token with fewer characters can be guessed; it works, with a warning in the log."""
 
-SECTIONS = {"cancel": "scheduled", "pause": "queues", "resume": "queues", "run": "schedules"}
+SECTIONS = {
+    "cancel": "scheduled",
+    "cancel-running": "running",
+    "pause": "queues",
+    "resume": "queues",
+    "run": "schedules",
+}
 """The section of the page to which an action leads back; that of the dead tasks if it is not here."""
 
 CLOSED = (
@@ -257,7 +263,7 @@ class Endpoint:
         except WrongAction as error:
             return problem(request, 422, "Unprocessable Content", str(error))
         query = PageQuery.parse(request.query)._replace(task="", of="", done=done).encoded
-        section = SECTIONS.get(form["do"], "dead")
+        section = SECTIONS.get(done) or SECTIONS.get(form["do"], "dead")
         return redirect(303, f"{_relative(request, '')}{query}#{section}")
 
     def _is_own_form(self, request: Request) -> bool:

@@ -95,7 +95,7 @@ class CoroutineRunner:
         """Return the coroutines that have run for the longest, as they are shown to people."""
         now = time()
         return [
-            Running(lease.task_id, name_in(lease.data), now - seconds)
+            Running(lease.task_id, name_in(lease.data), now - seconds, lease.queue_name)
             for lease, seconds in self.oldest()
         ]
 

@@ -109,7 +109,7 @@ class WorkerThread(Reservations):
         if running is None:
             return None
         since = time() - (perf_counter() - began)
-        return Running(running.task_id, name_in(running.data), since)
+        return Running(running.task_id, name_in(running.data), since, running.queue_name)
 
     def running_tasks(self) -> list[Running]:
         """Return the task that runs right now, in a list."""

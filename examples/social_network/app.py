@@ -45,8 +45,9 @@ def new_post() -> ResponseReturnValue:
     post = Post(author=author, message=message, form_key=key)
     db.session.add(post)
     db.session.flush()  # gives the post its id
-    # One task for each mail: when one fails, only that one is tried again.
-    with alligator.options(retries=3) as opts:
+    # One task for each mail: when one fails, only that one is tried again. Authors take turns, so that
+    # one with many readers holds up no other.
+    with alligator.options(retries=3, limit_key=author.name) as opts:
         mails = [opts.task(send_post_email, post.id, reader.id) for reader in author.readers]
         for name in re.findall(r"@(\w+)", message):
             person = find_person(name)

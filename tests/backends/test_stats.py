@@ -175,7 +175,7 @@ def test_worker_is_kept_with_its_whole_record(client: Client) -> None:
         name="w",
         queues=["mail", "ümläut"],
         started_at=1234.5,
-        running=[Running("id", "mail:send", 1700.25)],
+        running=[Running("id", "mail:send", 1700.25, "mail")],
         host="höst",
         pid=7,
         concurrency=3,
@@ -192,7 +192,7 @@ def test_worker_is_kept_with_its_whole_record(client: Client) -> None:
 
 def test_worker_of_another_version_is_read_as_far_as_possible() -> None:
     older = '{"name": "w", "queues": ["all"], "started_at": 1.5, "running": ["mail:send"]}'
-    newer = '{"name": "w", "running": [["1", "mail:send", 2.5, "more"]], "mood": "good"}'
+    newer = '{"name": "w", "running": [["1", "mail:send", 2.5, "all", 9]], "mood": "good"}'
 
     assert WorkerInfo.from_json(older, 0.0).running == [Running("", "mail:send", 0.0)]
-    assert WorkerInfo.from_json(newer, 4.0).running == [Running("1", "mail:send", 2.5)]
+    assert WorkerInfo.from_json(newer, 4.0).running == [Running("1", "mail:send", 2.5, "all")]

@@ -4,6 +4,7 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
+import pytest
 from jsonschema import Draft202012Validator
 
 from alligator import Gator, Worker
@@ -50,6 +51,29 @@ def test_document_is_as_its_schema_says(dsn: str) -> None:
     gator.client.close()
 
 
+def test_document_shows_the_limit_keys(dsn: str) -> None:
+    gator = Gator(dsn)
+    if not gator.client.keeps_limit_keys:
+        pytest.skip("the store keeps no limit keys")
+    for n in range(24):
+        gator.options(limit_key=f"tenant-{n // 2:02}").task(sample_tasks.add, 1, 2)
+    gator.limit(at_once=2, limit_key="*")
+    for n in range(12):
+        gator.limit(at_once=1, per_minute=60, limit_key=f"tenant-{n:02}")
+    for _ in range(3):
+        gator.client.step(["all"], 100)
+
+    document = measure(gator)
+
+    check(document)
+    found = document["stores"][0]["queues"][0]["limit_keys"]
+    names = [f"tenant-{n:02}" for n in range(10)]
+    assert (found["waiting"], found["limited"], found["limited_keys"]) == (12, 12, names)
+    assert (found["limits_known"], list(found["limits"])) == (13, ["*", *names[:9]])
+    assert found["limits"]["*"] == {"at_once": 2, "starts": None, "seconds": 1.0}
+    gator.client.close()
+
+
 class FiveMethods:
     """A backend of Alligator 1.0."""
 
@@ -89,5 +113,6 @@ def test_unknown_numbers_are_null() -> None:
     assert (
         queue["scheduled"] is queue["oldest_age"] is queue["history"] is queue["run_time"] is None
     )
+    assert queue["limit_keys"] is None
     assert set(queue["counters"].values()) == {None}
     assert store["workers"] is store["commits"] is None

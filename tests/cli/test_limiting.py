@@ -53,6 +53,28 @@ def test_limit_of_a_key_is_set_listed_and_removed(dsn: str, gator: Gator) -> Non
     assert gator.stats().limit is None
 
 
+def test_keys_that_wait_for_their_limits_are_named(dsn: str, gator: Gator) -> None:
+    for n in range(26):
+        gator.options(limit_key=f"tenant-{n // 2:02}").task(add, n, 2)
+    gator.limit(at_once=1, limit_key="*")
+    for n in range(12):
+        gator.limit(at_once=1, limit_key=f"tenant-{n:02}")
+    before = invoke("stats", dsn).output
+    for _ in range(3):
+        gator.client.step(["all"], 100)
+
+    stats, listed = invoke("stats", dsn).output, invoke("limit", dsn).output
+
+    assert "all: 13 keys wait\n" in before
+    names = ", ".join(f"tenant-{n:02}" for n in range(10))
+    waiting = f"all: 13 keys wait, 13 for their limits: {names} and 3 more\n"
+    assert waiting in stats
+    assert waiting in listed
+    assert "all, each key: at most 1 at once\nall, key tenant-00: at most 1 at once\n" in stats
+    assert "all: 3 more limits of keys: latergator limit\n" in stats
+    assert listed.count("all, key tenant-") == 12
+
+
 def test_key_of_a_limit_needs_numbers_or_remove(dsn: str, gator: Gator) -> None:
     gator.task(add, 1, 2)
 

@@ -119,6 +119,24 @@ def test_tasks_that_wait_for_a_limit_are_counted(gator: Gator) -> None:
     assert found["alligator_queue_limited_tasks", "locmem", "all"] == 1
 
 
+def test_limit_keys_are_numbers_of_their_queue(gator: Gator) -> None:
+    for n in range(40):
+        gator.options(limit_key=f"tenant-{n}").task(sample_tasks.add, 1, 2)
+        gator.options(limit_key=f"tenant-{n}").task(sample_tasks.add, 1, 2)
+    gator.limit(at_once=1, limit_key="*")
+    gator.limit(at_once=2, limit_key="tenant-7")
+    gator.client.reserve("all", limit=100, lease_for=3600)
+    gator.client.reserve("all", limit=100, lease_for=3600)
+
+    text = Metrics(gator).write()[1].decode()
+
+    found = samples(read_text(text))
+    assert found["alligator_queue_keys", "locmem", "all"] == 39
+    assert found["alligator_queue_limited_keys", "locmem", "all"] == 39
+    assert found["alligator_queue_key_limits", "locmem", "all"] == 2
+    assert "tenant" not in text
+
+
 def test_lag_of_event_loops_is_that_of_the_slowest_worker(gator: Gator) -> None:
     for name, lag in (("a", 0.2), ("b", 1.5), ("plain", None)):
         gator.client.beat(WorkerInfo(name, loop_lag=lag), 60)

@@ -1,9 +1,12 @@
 """What health reports of every queue of a store."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from alligator import Gator
-from alligator.backends.base import Message, QueueStats
+from alligator.backends.base import KeyStats, Message, QueueStats
+from alligator.exceptions import BackendUnavailable
 from alligator.monitoring import queue_checks
 from alligator.monitoring.health import Health
 from tests.harness import sample_tasks
@@ -149,6 +152,39 @@ def test_limit_is_shown_with_how_many_tasks_wait_for_it(gator: Gator) -> None:
     assert (patient.status, entry["status"], entry["observedValue"]) == ("pass", "pass", 2)
     assert strict.checks["queue/mail:oldestAge"][0]["output"].endswith("; 2 wait for its limit")
     assert "queue/mail:limited" not in unlimited.checks
+
+
+def test_queue_that_waits_for_the_limits_of_its_keys_names_them(gator: Gator) -> None:
+    work_on(gator, "mail")
+    gator.options(limit_key="tenant-0").task(sample_tasks.add, 1, 2)
+    gator.options(limit_key="tenant-0").task(sample_tasks.add, 1, 2)
+    gator.limit(at_once=1, limit_key="*")
+    gator.client.reserve("mail", limit=100, lease_for=3600)
+
+    one = Health(gator, backlog_after=-1).verdict().checks["queue/mail:oldestAge"]
+    for n in range(1, 12):
+        gator.options(limit_key=f"tenant-{n:02}").task(sample_tasks.add, 1, 2)
+        gator.options(limit_key=f"tenant-{n:02}").task(sample_tasks.add, 1, 2)
+    gator.client.reserve("mail", limit=100, lease_for=3600)
+    many = Health(gator, backlog_after=-1).verdict().checks["queue/mail:oldestAge"]
+
+    assert one[0]["output"].endswith("; 1 key waits for its limit: tenant-0")
+    names = "tenant-0, tenant-01, tenant-02, tenant-03, tenant-04 and 7 more"
+    assert many[0]["output"].endswith(f"; 12 keys wait for their limits: {names}")
+
+
+def test_limit_keys_that_cannot_be_read_hide_no_warning() -> None:
+    class Changed(Durable):
+        def key_stats(self, queue_names: Sequence[str]) -> dict[str, KeyStats]:
+            raise BackendUnavailable("away")
+
+    gator = Gator("locmem://", "mail", backend_class=Changed)
+    gator.task(sample_tasks.add, 1, 2)
+    work_on(gator, "mail")
+
+    (found,) = outputs(Health(gator, backlog_after=-1).verdict())
+
+    assert found.startswith("the oldest ready task of mail has waited")
 
 
 def test_queues_with_a_warning_are_listed_first(gator: Gator) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from alligator import Gator, Worker
 from alligator.backends import locmem_backend
-from alligator.backends.base import Figures, Message, Running, Sample, WorkerInfo
+from alligator.backends.base import Figures, KeyStats, Message, Running, Sample, WorkerInfo
 from alligator.exceptions import BackendError
 from alligator.monitoring.stats import SCHEMA, measure
 from tests.harness import sample_tasks
@@ -43,7 +43,10 @@ def test_queues_of_the_gators_are_listed_before_others_of_the_store(gator: Gator
 
 def test_workers_are_listed_with_their_heartbeat(gator: Gator) -> None:
     gator.client.beat(
-        WorkerInfo(name="host:1:ab", queues=["all"], running=[Running("1", "app:send", 0.0)]), 60
+        WorkerInfo(
+            name="host:1:ab", queues=["all"], running=[Running("1", "app:send", 0.0, "mail")]
+        ),
+        60,
     )
 
     (store,) = measure(gator)["stores"]
@@ -52,7 +55,12 @@ def test_workers_are_listed_with_their_heartbeat(gator: Gator) -> None:
     assert worker["name"] == "host:1:ab"
     assert worker["queues"] == ["all"]
     assert worker["running"] == [
-        {"task_id": "1", "function": "app:send", "since": "1970-01-01T00:00:00.000Z"}
+        {
+            "task_id": "1",
+            "function": "app:send",
+            "queue": "mail",
+            "since": "1970-01-01T00:00:00.000Z",
+        }
     ]
     assert 0 <= worker["seen_ago"] < 10
     assert worker["started"].endswith("Z")
@@ -71,6 +79,27 @@ def test_document_contains_no_dsn_and_no_arguments() -> None:
     assert "p4ssw0rd" not in text
     assert "private" not in text
     assert "another" not in text
+
+
+# Limit keys.
+
+
+def test_limit_keys_that_cannot_be_read_are_unknown() -> None:
+    class Changed(locmem_backend.Client):
+        def key_stats(self, queue_names: Sequence[str]) -> dict[str, KeyStats]:
+            if "mail" in queue_names:
+                raise BackendError("not a hash")
+            return super().key_stats(queue_names)
+
+    gator = Gator("locmem://", backend_class=Changed)
+    for name in ("mail", "all"):
+        gator.options(queue_name=name, limit_key="tenant-7").task(sample_tasks.add, 1, 2)
+
+    queues = {queue["name"]: queue for queue in measure(gator)["stores"][0]["queues"]}
+
+    assert queues["mail"]["limit_keys"] is None
+    assert queues["mail"]["ready"] == 1
+    assert queues["all"]["limit_keys"]["waiting"] == 1
 
 
 # Rates.

@@ -24,11 +24,11 @@ def test_running_tasks_of_both_kinds_are_reported(gator: Gator) -> None:
         eventually(
             lambda: (
                 {
-                    each.function.rpartition(".")[2]
+                    (each.function.rpartition(".")[2], each.queue_name)
                     for worker in gator.client.workers()
                     for each in worker.running
                 }
-                == {"note_and_wait", "wait_at_gate"}
+                == {("note_and_wait", "all"), ("wait_at_gate", "all")}
             )
         )
 

@@ -22,6 +22,7 @@ from ..base import (
     DeadLetter,
     Duplicates,
     Figures,
+    KeyStats,
     Lease,
     Limit,
     Message,
@@ -240,6 +241,11 @@ class Client(base.Client):
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
         with self._store.changed:
             return self._queue(queue_name).key_limits()
+
+    def key_stats(self, queue_names: Sequence[str]) -> dict[str, KeyStats]:
+        with self._store.changed:
+            found = {name: self._queue(name).key_stats(monotonic()) for name in queue_names}
+        return {name: stats for name, stats in found.items() if any(stats)}
 
     def stats(self, queue_name: str) -> QueueStats:
         with self._store.changed:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from heapq import nsmallest
 from operator import attrgetter
 
-from ..base import Peeked, Scheduled
+from ..base import KeyStats, Peeked, Scheduled
 from .entry import Entry
+from .limits import KeyLimits
 
 
 def scheduled(name: str, entries: Mapping[int, Entry], limit: int, now: float) -> list[Scheduled]:
@@ -34,3 +35,14 @@ def last_leased(entries: Mapping[int, Entry], leased: Iterable[int], task_id: st
     """Return the newest of the *leased* ones of *entries* with that id; None if there is none."""
     alike = (entry for number in leased if (entry := entries[number]).task_id == task_id)
     return max(alike, key=attrgetter("number"), default=None)
+
+
+def key_stats(entries: Iterable[Entry], limits: KeyLimits, now: float) -> KeyStats:
+    """Return the stats of the keys of *entries*."""
+    waiting = {
+        entry.limit_key
+        for entry in entries
+        if entry.limit_key is not None and not entry.leased and entry.due <= now
+    }
+    limited = [key for key in waiting if limits.until(key, now) > now]
+    return KeyStats.of(len(waiting), limited, limits.listed())

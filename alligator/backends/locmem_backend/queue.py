@@ -9,6 +9,7 @@ from typing import Any
 
 from ..base import (
     DeadLetter,
+    KeyStats,
     Lease,
     Limit,
     Message,
@@ -243,6 +244,10 @@ class Queue:
     def key_limits(self) -> dict[str, Limit]:
         """Return the limits of its keys."""
         return self._waiting.limits.listed()
+
+    def key_stats(self, now: float) -> KeyStats:
+        """Return the stats of its keys."""
+        return listing.key_stats(self._entries.values(), self._waiting.limits, now)
 
     def _begins(self, now: float) -> float:
         """Return until when the limit lets no task begin: *now* or earlier if one may."""

@@ -20,6 +20,7 @@ from ..base import (
     DeadLetter,
     Duplicates,
     Figures,
+    KeyStats,
     Lease,
     Limit,
     Message,
@@ -49,6 +50,7 @@ from .outcomes import (
     pack_outcomes,
     pack_wake,
     read_data,
+    read_key_stats,
     read_lease,
     read_stats,
     returns,
@@ -320,6 +322,10 @@ class Client(base.Client):
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
         rows = self._call(self._statements.key_limits, [queue_name, MOST_KEYS])
         return {key: Limit(*numbers) for key, *numbers in rows}
+
+    def key_stats(self, queue_names: Sequence[str]) -> dict[str, KeyStats]:
+        rows = self._call(self._statements.key_stats, [list(queue_names), MOST_KEYS])
+        return {name: read_key_stats(columns) for name, *columns in rows if any(columns)}
 
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         [(found,)] = self._call(self._statements.retry_dead, [queue_name, task_id])

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..base import Lease, Limit, Outcome, QueueStats, bounded
+from ..base import KeyStats, Lease, Limit, Outcome, QueueStats, bounded
 from ..stats import COUNTERS, STATES, read_text
 from .codec import Value
 from .wire import Row
@@ -106,3 +106,10 @@ def read_stats(numbers: Sequence[Any]) -> QueueStats:
         limit=None if seconds is None else Limit(at_once, starts, seconds),
         limited=named["ready"] if is_reached else 0,
     )
+
+
+def read_key_stats(columns: Sequence[Any]) -> KeyStats:
+    """Return the stats of the keys of a queue."""
+    waiting, limited, keys, *numbers = columns
+    limits = (Limit(*each) for each in zip(*numbers, strict=True)) if keys else ()
+    return KeyStats.of(waiting, limited, dict(zip(keys or (), limits, strict=True)))

@@ -80,6 +80,44 @@ class Statements:
             """,
             "text int4",
         )
+        # Of each priority: the lines that have turns, those that have none until a time, and those that
+        # have none until a lease ends. One with a due task, but without turns, waits for its limit.
+        self.key_stats: Statement = own(
+            """
+            SELECT q.name, w.waiting, coalesce(w.limited, '{}'), l.keys, l.at_once, l.starts, l.seconds
+            FROM unnest($1) q (name), clock_timestamp() AS now
+            CROSS JOIN LATERAL (
+                SELECT count(DISTINCT f.limit_key) AS waiting,
+                    array_agg(DISTINCT f.limit_key) FILTER (WHERE f.at > now) AS limited
+                FROM (VALUES (1::int2), (0::int2), (-1::int2)) p (priority)
+                CROSS JOIN LATERAL (
+                    (SELECT limit_key, at FROM {s}.line
+                    WHERE queue = q.name AND priority = p.priority AND at <= now
+                    ORDER BY at LIMIT $2)
+                    UNION ALL
+                    (SELECT limit_key, at FROM {s}.line
+                    WHERE queue = q.name AND priority = p.priority AND at > now AND at < 'infinity'
+                    ORDER BY at LIMIT $2)
+                    UNION ALL
+                    (SELECT limit_key, at FROM {s}.line
+                    WHERE queue = q.name AND priority = p.priority AND at = 'infinity' LIMIT $2)
+                    UNION ALL
+                    (SELECT unnest(limit_keys), timestamptz '-infinity' FROM {s}.changed_line
+                    WHERE queue = q.name AND priority = p.priority LIMIT $2)) f
+                CROSS JOIN LATERAL (
+                    SELECT FROM {s}.task
+                    WHERE queue = q.name AND limit_key = f.limit_key AND at >= '8000-01-01 UTC'
+                        AND at >= timestamptz '1900-01-01 UTC' + {s}.line_shift(p.priority)
+                        AND at <= now + {s}.line_shift(p.priority) LIMIT 1) ready) w
+            CROSS JOIN LATERAL (
+                SELECT array_agg(limit_key) AS keys, array_agg(at_once) AS at_once,
+                    array_agg(starts) AS starts, array_agg(seconds) AS seconds
+                FROM (
+                    SELECT * FROM {s}.queue_limit WHERE queue = q.name AND limit_key > ''
+                    ORDER BY limit_key LIMIT $2) k) l
+            """,
+            "text[] int4",
+        )
         self.drop_dead: Statement = call("drop_dead", "text text")
         self.fold: Statement = call("fold", "")
         self.stats: Statement = call("stats", "text[]")

@@ -5,16 +5,16 @@ from math import inf
 from typing import Any
 
 from ...constants import MAX_TASKS
-from ..base import Limit
-from ..limits import EACH, MOST_KEYS, LimitStore
+from ..base import KeyStats, Limit
+from ..limits import EACH, MOST_KEYS, MOST_NAMED, LimitStore
 from .commits import LINES
 from .connection import Connections
 from .outcomes import microseconds, pack_limit
 from .protocol import Script
-from .replies import read_key_limits
+from .replies import read_key_limits, read_key_stats
 
-PAUSE, LIMIT, LIMIT_KEY, REOPEN = (
-    Script(name, *LINES) for name in ("pause", "limit", "limit_key", "reopen")
+PAUSE, LIMIT, LIMIT_KEY, REOPEN, KEY_STATS = (
+    Script(name, *LINES) for name in ("pause", "limit", "limit_key", "reopen", "key_stats")
 )
 
 
@@ -46,6 +46,12 @@ class Limits(LimitStore):
             words += some
             if cursor == "0":
                 return read_key_limits(words)
+
+    def key_stats(self, queue_names: Sequence[str]) -> dict[str, KeyStats]:
+        keys = [self._prefix + name for name in queue_names]
+        replies = self._apply(KEY_STATS, keys, [MOST_KEYS, MOST_NAMED]) if keys else ()
+        found = zip(queue_names, map(read_key_stats, replies), strict=True)
+        return {name: stats for name, stats in found if any(stats)}
 
     def _keys(self, queue_name: str) -> list[str]:
         return [self._prefix + queue_name, f"{self._prefix}queues"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from ..base import DeadLetter, Lease, Limit, Peeked, QueueStats, Sample, Scheduled, Step
+from ..base import DeadLetter, KeyStats, Lease, Limit, Peeked, QueueStats, Sample, Scheduled, Step
 from ..limits import MOST_KEYS
 from ..stats import COUNTERS, read_numbers, read_text
 
@@ -63,6 +63,14 @@ def read_key_limits(words: Sequence[str]) -> dict[str, Limit]:
     found = ((key, _read_limit(text)) for key, text in zip(words[::2], words[1::2], strict=True))
     limits = sorted((key, limit) for key, limit in found if limit is not None)
     return dict(limits[:MOST_KEYS])
+
+
+def read_key_stats(reply: Sequence[Any]) -> KeyStats:
+    """Return the stats of the keys of a queue."""
+    waiting, limited, names, limits_known, limits = reply
+    found = zip(limits[::2], map(_read_limit, limits[1::2]), strict=True)
+    known = {key: limit for key, limit in found if limit is not None}
+    return KeyStats(waiting, limited, names, known, limits_known)
 
 
 def _read_limit(text: str) -> Limit | None:

@@ -23,6 +23,7 @@ from ..base import (
     DeadLetter,
     Duplicates,
     Figures,
+    KeyStats,
     Lease,
     Limit,
     Message,
@@ -46,7 +47,7 @@ from .clock import SECOND, is_set_back, micros, now
 from .database import Database
 from .dsn import absolute_path_hint, read_dsn
 from .limits import begins
-from .measures import SAMPLE_GAP, measure, sample
+from .measures import SAMPLE_GAP, measure, measure_keys, sample
 from .wakeup import Notifier
 from .writes import WriteTransaction
 
@@ -173,6 +174,13 @@ class Client(base.Client):
     def key_limits(self, queue_name: str) -> dict[str, Limit]:
         with self._database.read() as connection:
             return key_limits.find(connection.execute, queue_name)
+
+    def key_stats(self, queue_names: Sequence[str]) -> dict[str, KeyStats]:
+        moment = now()
+        with self._database.read() as connection:
+            measured = (measure_keys(connection.execute, name, moment) for name in queue_names)
+            found = dict(zip(queue_names, measured, strict=True))
+        return {name: stats for name, stats in found.items() if any(stats)}
 
     def retry_dead(self, queue_name: str, task_id: str) -> bool:
         with self._write(durable=True) as write:

@@ -5,14 +5,26 @@ from math import inf
 from sqlite3 import Cursor
 from typing import Final
 
-from ..base import QueueStats
+from ..base import KeyStats, QueueStats
+from ..limits import MOST_KEYS
 from ..stats import SAMPLE_SECONDS, SAMPLES, read_numbers
-from . import limits
+from . import key_limits, limits
 from . import schema as sql
 from .clock import SECOND
 
 SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
 """Microseconds between two samples of a queue."""
+
+# The keys of the first lines that have a ready task, and until when they have no turns.
+WAITING_KEYS = f"""
+    SELECT key, until FROM (
+        SELECT key, rank, until FROM line WHERE queue = :queue AND until >= 0 LIMIT {MOST_KEYS}
+    ) WHERE EXISTS (
+        SELECT 1 FROM task WHERE queue = :queue AND limit_key = key AND state = 'ready'
+            AND at >= {sql.IN_LINE} + rank * {sql.LEVEL}
+            AND at < {sql.IN_LINE} + (rank + 1) * {sql.LEVEL}
+    )
+"""  # noqa: S608 - our own numbers
 
 
 def sample(execute: Callable[..., Cursor], name: str, moment: int) -> None:
@@ -47,3 +59,10 @@ def measure(execute: Callable[..., Cursor], name: str, moment: int) -> QueueStat
         limit=limit,
         limited=found["ready"] if is_reached else 0,
     )
+
+
+def measure_keys(execute: Callable[..., Cursor], name: str, moment: int) -> KeyStats:
+    """Return the stats of the limit keys of a queue at *moment*."""
+    rows = execute(WAITING_KEYS, {"queue": name}).fetchall()
+    limited = {key for key, until in rows if until > moment}
+    return KeyStats.of(len({key for key, _ in rows}), limited, key_limits.find(execute, name))

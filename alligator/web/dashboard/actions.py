@@ -6,7 +6,7 @@ from math import inf
 from time import monotonic
 from typing import NamedTuple
 
-from ...backends.base import Client
+from ...backends.base import Canceled, Client
 from ...constants import MAX_TASKS
 from ...gator import Gator
 from ...monitoring.stores import Store, find_stores
@@ -24,6 +24,7 @@ NOTICES = {
     "retry": "The task is back on its queue.",
     "drop": "The task is dropped.",
     "cancel": "The task is canceled.",
+    "cancel-running": "The task is canceled. Its worker ends it within seconds, if it can.",
     "run": "A task of the schedule is on its queue.",
     "retry-chosen": "The chosen tasks are back on their queues.",
     "drop-chosen": "The chosen tasks are dropped.",
@@ -97,14 +98,18 @@ class Actions:
             raise WrongAction(UNCLEAR)
         chosen = [value for name, value in fields if name == "chosen"]
         targets = self._find_chosen(form, chosen) if chosen else self._find_targets(form)
-        count = _apply_in_time(ACTIONS[do], targets)
+        results = _apply_in_time(ACTIONS[do], targets)
+        count = len(results)
         about = {"queue": form.get("queue", ""), "task_id": form.get("task", "")}
         log.info("dashboard: %s of %d tasks", do, count, extra=about)
         if not count:
             return "none" if chosen and not targets else "gone"
         if count < len(targets):
             return "partly"
-        return f"{do}-chosen" if chosen else do
+        if chosen:
+            return f"{do}-chosen"
+        (result, *_) = results
+        return "cancel-running" if isinstance(result, Canceled) and result.was_leased else do
 
     def _run(self, form: Mapping[str, str]) -> str:
         """Push a task of a schedule that a gator of this process defines."""
@@ -159,12 +164,16 @@ class Actions:
         return self._stores[int(store)]
 
 
-def _apply_in_time(act: Callable[[Client, str, str], object], targets: Iterable[_Target]) -> int:
-    """Apply *act* to one task after the other; return for how many it worked."""
+def _apply_in_time(
+    act: Callable[[Client, str, str], object], targets: Iterable[_Target]
+) -> list[object]:
+    """Apply *act* to one task after the other; return what it returned for those it worked for."""
     end = monotonic() + BULK_SECONDS
-    count = 0
+    results = []
     for target in targets:
-        count += act(*target) not in (None, False)
+        result = act(*target)
+        if result not in (None, False):
+            results.append(result)
         if monotonic() > end:
             break
-    return count
+    return results

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...backends.base import Limit
+from ...backends.limits import EACH, MOST_KEYS
 from ...payload.envelope import content_in
 
 DASH = "—"
@@ -33,6 +34,24 @@ def limit(value: Mapping[str, Any]) -> str:
     'at most 3 at once, 100 per minute'
     """
     return str(Limit(**value))
+
+
+def limit_of_key(key: str, value: Mapping[str, Any]) -> str:
+    """Return the text for the limit of a key.
+
+    >>> limit_of_key("*", {"at_once": 3, "starts": None, "seconds": 1.0})
+    'each key: at most 3 at once'
+    """
+    return f"{'each key' if key == EACH else key}: {limit(value)}"
+
+
+def keys(number: int, shown: int = 0) -> str:
+    """Return the text for a number of keys beside those *shown*, up to which the store counts.
+
+    >>> keys(7), keys(1000), keys(1000, 10)
+    ('7', '1,000+', '990+')
+    """
+    return f"{number - shown:,}{'+' if number >= MOST_KEYS else ''}"
 
 
 def duration(seconds: float | None) -> str:

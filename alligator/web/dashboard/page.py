@@ -33,7 +33,8 @@ POLICY = (
 
 FILTERS = (
     *(formats.number, formats.duration, formats.at_most, formats.rate),
-    *(formats.size, formats.clock, formats.date_time, formats.limit),
+    *(formats.size, formats.clock, formats.date_time),
+    *(formats.limit, formats.limit_of_key, formats.keys),
 )
 """The filters of the templates."""
 

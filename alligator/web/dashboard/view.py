@@ -53,6 +53,22 @@ class TaskRow(NamedTuple):
         return urlencode(target, errors="replace")
 
 
+class RunningRow(NamedTuple):
+    """A task that runs, on the page."""
+
+    key: str
+    store: int
+    queue: str
+    """Empty if its worker is of an older Alligator: then it cannot be canceled from here."""
+    task_id: str
+    function: str
+    worker: str
+    seconds: float | None
+    """How long it has been running."""
+    silent: float | None
+    """Seconds since the last heartbeat of its worker, if it has missed some."""
+
+
 class QueueRow(NamedTuple):
     """A queue on the page."""
 
@@ -61,6 +77,12 @@ class QueueRow(NamedTuple):
     backend: str
     stats: Mapping[str, Any]
     chart: Chart | None
+
+    @property
+    def keys(self) -> Mapping[str, Any] | None:
+        """The limit keys of the queue; None if the store has none."""
+        found: Mapping[str, Any] | None = self.stats.get("limit_keys")
+        return found
 
     def rate(self, what: str, span: str) -> float | None:
         """Return a rate per second over a window of `WINDOWS`, such as ``1m``."""
@@ -104,6 +126,8 @@ class View:
             for number, store in enumerate(self.stores)
             for queue in store["queues"]
         ]
+        self.keyed: list[QueueRow] = [row for row in self.queues if any((row.keys or {}).values())]
+        """The queues with limit keys that have ready tasks or limits."""
         self.counts: dict[str, int | None] = {
             state: _sum(row.stats[state] for row in self.queues) for state in STATES
         }
@@ -116,13 +140,14 @@ class View:
         self.workers: list[Mapping[str, Any]] = [
             worker for store in self.stores for worker in store["workers"] or ()
         ]
-        self.running: list[dict[str, Any]] = [
-            _running(task, worker, self.time)
-            for worker in self.workers
+        self.running: list[RunningRow] = [
+            _running(number, task, worker, self.time)
+            for number, store in enumerate(self.stores)
+            for worker in store["workers"] or ()
             for task in worker["running"]
         ]
         # The longest first, because a task that hangs is the most interesting one.
-        self.running.sort(key=lambda task: -(task["seconds"] or 0.0))
+        self.running.sort(key=lambda task: -(task.seconds or 0.0))
         self.schedules: list[ScheduleRow] = [
             self._schedule(number, schedule, stores[number])
             for number, store in enumerate(self.stores)
@@ -182,14 +207,14 @@ class View:
         opened = [
             self._row(state, store, task, query)
             for store, task in found
-            if _key(state, store, task) == query.task
+            if _key(state, store, task.queue_name, task.task_id) == query.task
         ]
         return opened + rows
 
     def _row(
         self, state: str, store: int, task: DeadLetter | Scheduled, query: PageQuery
     ) -> TaskRow:
-        key = _key(state, store, task)
+        key = _key(state, store, task.queue_name, task.task_id)
         is_open = key == query.task
         shows = is_open and self.details
         now = _timestamp(self.time)
@@ -280,9 +305,9 @@ def _fetch(fetch: Callable[[QueueRow, int], Iterable[T]], row: QueueRow, limit: 
         return ()
 
 
-def _key(state: str, store: int, task: DeadLetter | Scheduled) -> str:
+def _key(state: str, store: int, queue_name: str, task_id: str) -> str:
     """Return the key of a task in the address and as an element's id."""
-    name = f"{store}\n{task.queue_name}\n{task.task_id}"
+    name = f"{store}\n{queue_name}\n{task_id}"
     return state + sha256(name.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
@@ -302,13 +327,20 @@ def _draw(series: Mapping[str, Sequence[float]]) -> dict[str, Chart | None]:
     return {name: draw(values, top) for name, values in series.items()}
 
 
-def _running(task: Mapping[str, Any], worker: Mapping[str, Any], now: str) -> dict[str, Any]:
-    return {
-        "function": task["function"],
-        "worker": worker["name"],
-        "seconds": formats.since(task["since"], now),
-        "silent": worker["seen_ago"] if worker["seen_ago"] > SILENT_SECONDS else None,
-    }
+def _running(
+    store: int, task: Mapping[str, Any], worker: Mapping[str, Any], now: str
+) -> RunningRow:
+    queue, task_id = task.get("queue") or "", task["task_id"]
+    return RunningRow(
+        key=_key("running", store, queue, task_id),
+        store=store,
+        queue=queue,
+        task_id=task_id,
+        function=task["function"],
+        worker=worker["name"],
+        seconds=formats.since(task["since"], now),
+        silent=worker["seen_ago"] if worker["seen_ago"] > SILENT_SECONDS else None,
+    )
 
 
 def _dig(value: Any, *names: str) -> float | None:

@@ -8,6 +8,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from alligator.backends.base import (
     Announcement,
     Limit,
+    Message,
     WorkerInfo,
 )
 from alligator.backends.redis_backend import Client
@@ -58,6 +59,14 @@ def test_least_rights_suffice(server: Server, client: Client) -> None:
     gator.push_many(messages("limited"))
     gator.ack(gator.reserve("all")[0])
     gator.limit("all", None)
+
+    gator.push_many([Message("all", f"of a key {n}", "", limit_key="key") for n in range(2)])
+    gator.limit("all", Limit(1, 10, 60.0), "*")
+    lease = gator.reserve("all")[0]
+    assert gator.key_stats(["all"])["all"].limited == 1
+    gator.ack(lease)
+    gator.limit("all", None, "*")
+    gator.ack(gator.reserve("all")[0])
 
     gator.announce_schedules([Announcement("nightly", "{}", 60)], 1)
     assert gator.push_tick("nightly", 2, messages("tick")[0])

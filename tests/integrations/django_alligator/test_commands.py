@@ -108,7 +108,7 @@ def test_help_shows_the_commands(project: DjangoProject) -> None:
     done = project.manage("help", "alligator", "--settings", "shop.settings")
 
     assert done.returncode == 0
-    for command in ("worker", "dead", "schedules", "pause", "resume", "drain", "limit"):
+    for command in ("worker", "dead", "schedules", "pause", "resume", "drain", "limit", "cancel"):
         assert f"\n  {command} " in done.stdout
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from alligator import Gator
 from alligator.backends import locmem_backend
-from alligator.backends.base import Announcement, Scheduled
+from alligator.backends.base import Announcement, Running, Scheduled, WorkerInfo
 from alligator.exceptions import BackendUnavailable
 from alligator.web.dashboard.actions import Actions
 from alligator.web.endpoint import Endpoint
@@ -107,6 +107,23 @@ def test_chosen_dead_tasks_may_be_of_any_queue(
     assert [letter.task_id for letter in gator.client.dead_letters("all")] == ["b"]
     assert getattr(gator.client.stats("mail & co"), state) == 1
     assert getattr(gator.stats(), state) == 2
+
+
+def test_running_task_can_be_canceled(browse: Any, endpoint: Endpoint, gator: Gator) -> None:
+    gator.options(task_id="a", queue_name="mail").task(add, 1, 2)
+    gator.client.reserve("mail")
+    running = [Running("a", "shop.charge", 0.0, "mail"), Running("b", "shop.charge", 0.0)]
+    gator.client.beat(WorkerInfo("w", ["mail"], running=running), 60)
+    forms, headers = browse()
+    (form,) = [form for form in forms if form["do"] == "cancel"]
+
+    response = post(endpoint, headers, **form)
+    again = post(endpoint, headers, **form)
+
+    assert header(response, "Location") == "./?done=cancel-running#running"
+    assert "Its worker ends it within seconds" in show(endpoint, "done=cancel-running")
+    assert (gator.stats("mail").canceled, gator.stats("mail").leased) == (1, 0)
+    assert header(again, "Location") == "./?done=gone#scheduled"
 
 
 def test_chosen_scheduled_tasks_are_canceled(endpoint: Endpoint, gator: Gator) -> None:

@@ -331,6 +331,29 @@ def test_names_are_whole_and_nothing_is_wider_than_its_card(site: Site, browser:
 
 
 @pytest.mark.parametrize("site", ["sqlite"], indirect=True)
+def test_limit_keys_are_readable_on_every_screen(
+    site: Site, browser: Browser, axe: Callable[[], list[str]]
+) -> None:
+    keys = [*(f"tenant-{n}" for n in range(30)), "a customer with a long name " * 6, "k" * 200]
+    for key in keys:
+        site.gator.limit("mail", at_once=1, per_minute=600, limit_key=key)
+        site.gator.client.push_many(
+            [Message("mail", f"{key[:50]} {n}", "{}", limit_key=key) for n in range(2)]
+        )
+    for _ in range(2):
+        site.gator.client.reserve("mail", limit=100)
+    browser.look_at(site.url)
+
+    assert "mail 32 32 a customer with" in browser.text("#keys")
+    found = {}
+    for width in (390, 700, 1024, 1280):
+        browser.show_as(width, "light")
+        browser.driver.get(site.url)
+        found[width] = (browser.driver.execute_script(OVERFLOWING), axe())
+    assert found == dict.fromkeys(found, ([], []))
+
+
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
 def test_button_does_not_change_under_the_pointer(site: Site, browser: Browser) -> None:
     browser.show_as(1300, "light")
     bury(site, "a")

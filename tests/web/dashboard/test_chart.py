@@ -28,7 +28,7 @@ def test_charts_rates_and_percentiles_are_shown_if_the_store_has_them(
         running = {"task_id": "x", "function": "shop.send", "since": document["time"]}
         worker = {"name": "w", "queues": ["all"], "started": document["time"], "seen_ago": 0.1}
         worker |= {"running": [running], "memory": 2**20, "concurrency": 4}
-        commits = {"committed": 5, "discarded": {"veto": 6}, "failed": 7}
+        commits = {"committed": 5, "discarded": {"veto": 6}, "undone": 8, "failed": 7}
         document["stores"][0] |= {"workers": [worker], "commits": commits}
         return document
 
@@ -41,7 +41,7 @@ def test_charts_rates_and_percentiles_are_shown_if_the_store_has_them(
     assert "2.5 2.5 250 ms · 3 s 3 s" in text
     assert "shop.send on w for 0 ms" in text
     assert "1 of 4 1.0 MiB" in text
-    assert "Committed 5 Discarded: veto 6 Failed 7" in text
+    assert "Committed 5 Discarded: veto 6 Undone 8 Failed 7" in text
     assert "ready 0 leased 0" in text  # what the cards say, not the last sample
     assert "succeeded 2.5/s failed 2.5/s" in text
     assert 'aria-label="Depth over time: now ready 0, leased 0; at most 4"' in html

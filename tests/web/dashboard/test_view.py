@@ -65,6 +65,47 @@ def test_rates_have_one_unit(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
     assert "Succeeding 42 /min Failing 6.0 /min" in of_minutes
 
 
+def test_limit_keys_of_queues_are_shown_with_their_limits(endpoint: Endpoint, gator: Gator) -> None:
+    gator.limit("mail", at_once=1)
+    assert "Limit keys" not in show(endpoint)
+    names = [f"tenant-{n:02}" for n in range(12)]
+    for name in names:
+        gator.client.push_many(
+            [Message("mail", f"{name}-{n}", "{}", limit_key=name) for n in range(2)]
+        )
+        gator.limit("mail", at_once=1, per_minute=30, limit_key=name)
+    gator.unlimit("mail")
+    gator.limit("mail", at_once=2, limit_key="*")
+    gator.limit("mail", per_second=1, limit_key="<b>")
+    gator.client.reserve("mail", limit=100, lease_for=3600)
+
+    html = show(endpoint)
+
+    shown = text_of(html)[text_of(html).index("Limit keys 1 queue") :]
+    assert f"mail 12 12 {' '.join(names[:10])} and 2 more each key: at most 2 at once" in shown
+    assert "<b>: at most 1 per second tenant-00: at most 1 at once, 30 per minute" in shown
+    assert "and 4 more" in shown
+    assert '<a href="#keys">Keys</a>' in html
+    assert "<b>: at" not in html
+
+
+def test_many_keys_are_said_to_be_many(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(gators: Any) -> dict[str, Any]:
+        document = real(gators)
+        document["stores"][0]["queues"][0]["limit_keys"] = {
+            "waiting": 1_000,
+            "limited": 1_000,
+            "limited_keys": ["a", "b"],
+            "limits": {},
+            "limits_known": 0,
+        }
+        return document
+
+    monkeypatch.setattr(page, "measure", measure)
+
+    assert "all 1,000+ 1,000+ a b and 998+ more none" in text_of(show(endpoint))
+
+
 def test_page_of_many_queues_shows_a_part_and_says_so(endpoint: Endpoint, gator: Gator) -> None:
     names = [f"queue-{number:05}" for number in range(1_000)]
     gator.client.push_many([Message(name, name, "{}") for name in names])
@@ -168,12 +209,13 @@ def test_busy_workers_are_counted_at_the_top(endpoint: Endpoint, gator: Gator) -
 
 
 def test_running_tasks_are_shown_longest_first(endpoint: Endpoint, gator: Gator) -> None:
-    running = [Running(str(n), f"shop.task{n}", time() - n) for n in range(30)]
+    running = [Running(str(n), f"shop.task{n}", time() - n, "mail") for n in range(30)]
     gator.client.beat(WorkerInfo("busy", ["all"], running=running, concurrency=30), 60)
 
     few = text_of(show(endpoint))
 
-    assert re.findall(r"shop\.task(\d+)", few) == [str(n) for n in range(29, 19, -1)]
+    assert "shop.task29 mail on busy for 29 s Cancel shop.task29" in few
+    assert re.findall(r"shop\.task(\d+) mail", few) == [str(n) for n in range(29, 19, -1)]
     assert "10 of 30" in few
     assert "30 of 30 busy" in few
     assert "shop.task0 " in text_of(show(endpoint, "limit=200"))
