@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 ROOT = Path(__file__).parents[2]
 
-SLACK = 4.0
+SLACK = 10.0
 """Seconds that a busy machine may add to a limit; no limit in the tests measures speed."""
 
 
