@@ -15,10 +15,13 @@ from .clock import SECOND
 SAMPLE_GAP: Final = SAMPLE_SECONDS * SECOND
 """Microseconds between two samples of a queue."""
 
-# The keys of the first lines that have a ready task, and until when they have no turns.
+# The keys of lines with a ready task, and until when they have no turns: of the first lines that have
+# none, and of the first others.
 WAITING_KEYS = f"""
     SELECT key, until FROM (
-        SELECT key, rank, until FROM line WHERE queue = :queue AND until >= 0 LIMIT {MOST_KEYS}
+        SELECT * FROM (SELECT * FROM line WHERE queue = :queue AND until > 0 LIMIT {MOST_KEYS})
+        UNION ALL
+        SELECT * FROM (SELECT * FROM line WHERE queue = :queue AND until = 0 LIMIT {MOST_KEYS})
     ) WHERE EXISTS (
         SELECT 1 FROM task WHERE queue = :queue AND limit_key = key AND state = 'ready'
             AND at >= {sql.IN_LINE} + rank * {sql.LEVEL}

@@ -116,6 +116,18 @@ def test_queues_have_stats_of_their_own_keys(client: Client) -> None:
     }
 
 
+def test_key_that_waits_for_its_limit_is_found_among_many(client: Client) -> None:
+    enqueue(client, "z0", "z1")
+    client.limit("mail", ONE, "z")
+    take(client)
+    assert step_often(client) == []
+    push_keys(client, [f"k{n:04}" for n in range(MOST_KEYS + 100)])
+
+    found = of_mail(client)
+
+    assert (found.waiting, found.limited, list(found.names)) == (MOST_KEYS, 1, ["z"])
+
+
 def test_many_keys_are_counted_up_to_a_number(client: Client) -> None:
     push_keys(client, [f"k{n:04}" for n in range(MOST_KEYS + 100)])
     client.limit("mail", ONE, EACH)
