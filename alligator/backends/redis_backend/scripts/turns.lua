@@ -58,7 +58,6 @@ local function open_lines(queue, picks, lines, shift, now)
         picks.till[line] = till - shift
       else
         open[#open + 1] = line
-        state.had_turn = true
       end
     end
   end
@@ -110,6 +109,9 @@ local function pick_of_each(queue, picks, lines, share, shift, now)
       elseif key then
         local n = #keys + 1
         keys[n], scores[n], picks.shifts[n], picks.lines[n] = key, score, shift, line
+        if next(picks.states) then
+          picks.states[string.sub(line, 2)].had_turn = true
+        end
       end
     end
   end
