@@ -1100,10 +1100,11 @@ BEGIN
     UPDATE {s}.line SET at = p_now WHERE queue = p_queue AND limit_key = ANY (p_keys) AND at > p_now;
 END $$;
 
--- Place the lines of up to so many changes since p_since; return whether these were all. Call it, and what
+-- Place the lines of up to so many changes since p_since; return whether these were all, and whether there were any. Call it, and what
 -- follows, after `lock_queues`.
-CREATE FUNCTION {s}.place_lines(p_queue text, p_now timestamptz, p_most int, p_since timestamptz)
-RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION {s}.place_lines(
+    p_queue text, p_now timestamptz, p_most int, p_since timestamptz, OUT o_all boolean, OUT o_any boolean
+) LANGUAGE plpgsql AS $$
 DECLARE
     v_tids tid[] := ARRAY(
         SELECT ctid FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since ORDER BY at LIMIT p_most
@@ -1113,8 +1114,10 @@ DECLARE
     v_afters timestamptz[];
     v_seqs bigint[];
 BEGIN
-    IF v_tids = '{}' THEN
-        RETURN true;
+    o_all := cardinality(v_tids) < p_most;
+    o_any := v_tids <> '{}';
+    IF NOT o_any THEN
+        RETURN;
     END IF;
     WITH gone AS (
         DELETE FROM {s}.changed_line WHERE ctid = ANY (v_tids)
@@ -1137,7 +1140,6 @@ BEGIN
         PERFORM {s}.open_lines(p_queue, p_now, ARRAY(
             SELECT c.key FROM unnest(v_priorities, v_keys) AS c(priority, key) WHERE c.priority IS NULL));
     END IF;
-    RETURN cardinality(v_tids) < p_most;
 END $$;
 
 -- Place the lines of tasks that were queued in queues, so that no step has to, unless one of a queue with limits is under way.
@@ -1227,11 +1229,12 @@ BEGIN
 END $$;
 
 -- Reserve up to p_most tasks of a queue with lines, in turns; return them in order, or NULL if it has no line now.
--- o_first is 1 if the step ends with them, because of a suspect. o_begun tells whether a task with a limit
+-- With p_may_wait it waits for another step that has locked the only line. o_first is 1 if the step ends with
+-- them, because of a suspect. o_begun tells whether a task with a limit
 -- has begun, o_more whether more tasks without one are left. p_turns and o_turns tell where the lines of each priority begin for this step, and for the next one.
 CREATE FUNCTION {s}.take_turns(
     p_queue text, p_most int, p_now timestamptz, p_is_first boolean, p_has_limits boolean, p_turns timestamptz[],
-    OUT o_tids tid[], OUT o_first int, OUT o_begun boolean, OUT o_more boolean, OUT o_turns timestamptz[]
+    p_may_wait boolean, OUT o_tids tid[], OUT o_first int, OUT o_begun boolean, OUT o_more boolean, OUT o_turns timestamptz[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_closed text[] := '{}';  -- limit keys with limits of which a task was taken
@@ -1306,6 +1309,19 @@ BEGIN
             LIMIT v_most) l;
         IF o_tids IS NULL THEN
             IF v_places IS NULL THEN
+                IF p_may_wait AND EXISTS (
+                    SELECT FROM {s}.line
+                    WHERE queue = p_queue AND priority IN (1, 0, -1) AND at >= least(p_turns[1], p_turns[2], p_turns[3])
+                        AND at <= p_now)
+                THEN  -- other steps have locked all lines that have turns
+                    p_may_wait := false;
+                    PERFORM FROM {s}.line
+                    WHERE queue = p_queue AND priority IN (1, 0, -1) AND at >= least(p_turns[1], p_turns[2], p_turns[3])
+                        AND at <= p_now
+                    LIMIT 1 FOR UPDATE;
+                    p_now := clock_timestamp();
+                    CONTINUE;
+                END IF;
                 o_turns := array_fill(p_now - interval '1 s', ARRAY[3]);
                 RETURN;
             END IF;
@@ -1634,6 +1650,7 @@ DECLARE
     v_lined text[] := '{}';
     v_keyed text[] := '{}';  -- those of them whose keys have limits
     v_shared text[] := '{}';
+    v_has_placed boolean := false;  -- then it holds locks of lines, and waits for no other
     v_barred text[] := '{}';
     v_free_queues text[];  -- of the tasks with limit keys that are done
     v_free_keys text[];
@@ -1733,7 +1750,8 @@ BEGIN
             SELECT n > v_done FROM generate_series(1, cardinality(v_settled)) n ORDER BY n), v_now);
     END IF;
     FOREACH v_queue IN ARRAY v_lined LOOP
-        v_reclaimed := {s}.place_lines(v_queue, v_now, 100, p_since) AND v_reclaimed;
+        SELECT v_reclaimed AND o_all, v_has_placed OR o_any INTO v_reclaimed, v_has_placed
+        FROM {s}.place_lines(v_queue, v_now, 100, p_since);
         IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = v_queue AND limit_key > '') THEN
             v_keyed := v_keyed || v_queue;
             IF v_queue = ANY (v_shared) THEN  -- its first limit is new: the next step has its lock alone
@@ -1763,7 +1781,7 @@ BEGIN
             IF p_queues[n] = ANY (v_lined) THEN
                 SELECT * INTO v_found, v_first, v_begun, v_more, v_marks
                 FROM {s}.take_turns(p_queues[n], v_most, v_now, v_tids = '{}', p_queues[n] = ANY (v_keyed),
-                    p_turns[3 * n - 2 : 3 * n]);
+                    p_turns[3 * n - 2 : 3 * n], v_tids = '{}' AND NOT v_has_placed);
                 v_turns := coalesce(v_turns, array_fill(NULL::timestamptz, ARRAY[cardinality(p_turns)]));
                 v_turns[3 * n - 2 : 3 * n] := v_marks;
             END IF;
