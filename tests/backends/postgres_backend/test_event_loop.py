@@ -129,12 +129,11 @@ def test_frozen_server_does_not_block_the_loop(client: Client, server: PostgresS
 
 
 @pytest.mark.usefixtures("either_loop")
-def test_frozen_server_fails_a_push_of_a_loop(open_client: Open, server: PostgresServer) -> None:
-    client = open_client(timeout="1")
-
+def test_frozen_server_fails_a_push_of_a_loop(client: Client, server: PostgresServer) -> None:
     async def main() -> list[Pushed]:
         await push(client, [mail("first")])
         server.freeze()
+        client.commit_seconds = 0.5
         try:
             return await push(client, [mail("a")])
         finally:
@@ -211,14 +210,16 @@ def test_loops_of_two_threads_have_a_connection_each(client: Client) -> None:
 
 @pytest.mark.usefixtures("either_loop", "on_the_loop_only")
 def test_reply_that_came_while_the_loop_stood_still_is_read(open_client: Open) -> None:
-    client = open_client(timeout="1")
+    client, other = open_client(timeout="20"), open_client(timeout="20")
     client.ping()
 
     async def main() -> list[Pushed]:
         errors = await push(client, [mail("before")])
+        client.commit_seconds = 0.3
         pushing = asyncio.create_task(push(client, [mail("a")]))
         await asyncio.sleep(0)
-        time.sleep(1.1)  # as if the process were frozen, for longer than a commit may take
+        eventually(lambda: other.len("mail") == 2)
+        time.sleep(0.3)  # as if the process were frozen, for longer than a commit may take
         return errors + await pushing
 
     assert asyncio.run(main()) == [None, None]
