@@ -11,7 +11,9 @@ from alligator.backends.postgres_backend import Client
 from alligator.backends.shared_database import shared_database_of
 from tests.backends.postgres_backend.conftest import Query
 from tests.backends.postgres_backend.test_shared_database import names, write
+from tests.harness.contract import elsewhere
 from tests.harness.postgres_servers import PostgresServer
+from tests.harness.programs import eventually
 
 
 def lined(task_id: str, delay: float = 0.0) -> Message:
@@ -54,6 +56,32 @@ def test_line_goes_on_past_a_task_that_an_application_keeps(
     while not found:
         found = names(client)
     assert found == ["a0"]
+
+
+def test_step_takes_other_lines_while_another_one_has_a_line(
+    client: Client, server: PostgresServer, schema: str
+) -> None:
+    client.push_many([lined(f"{key}{n}") for n in range(3) for key in "ab"])
+    with closing(psycopg.connect(server.dsn)) as other:
+        other.execute(f"SELECT FROM {schema}.line WHERE limit_key = 'a' FOR UPDATE".encode())
+
+        assert names(client) == ["b0", "b1", "b2"]
+
+    assert names(client) == ["a0", "a1", "a2"]
+
+
+def test_step_waits_for_the_only_line(
+    client: Client, server: PostgresServer, schema: str, query: Query
+) -> None:
+    client.push_many([lined(f"a{n}") for n in range(6)])
+    found: list[str] = []
+    with closing(psycopg.connect(server.dsn)) as other:
+        other.execute(f"SELECT FROM {schema}.line FOR UPDATE".encode())
+        with elsewhere(lambda: found.extend(names(client))):
+            eventually(lambda: bool(query("SELECT 1 FROM pg_locks WHERE NOT granted")))
+            other.rollback()
+
+    assert found == [f"a{n}" for n in range(6)]
 
 
 def test_lines_without_tasks_leave_no_rows(client: Client, query: Query) -> None:

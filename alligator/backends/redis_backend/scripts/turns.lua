@@ -141,11 +141,15 @@ local function pick_of_priority(queue, picks, most, shift, from, ahead, now)
     'LIMIT', '0', whole(most - #keys))
   local had = picks.plain[1] and (call('HGET', queue .. ':turn', plain_line) or 0) - shift
 
-  -- Let lines have turns, as many as are left: one each, or if these are all lines, the same share.
+  -- Let lines have turns until there are enough tasks: one each, or if these are all lines, the same share.
   local function pick(lines, is_all)
-    local left = most - #keys
-    local some = #lines > left and { unpack(lines, 1, left) } or lines
-    pick_of_each(queue, picks, some, is_all and some[1] and math.floor(left / #some) or 1, shift, now)
+    local first = 1
+    while #keys < most and lines[first] do
+      local left = most - #keys
+      local some = #lines > left and { unpack(lines, first, math.min(#lines, first + left - 1)) } or lines
+      pick_of_each(queue, picks, some, is_all and math.max(1, math.floor(left / #lines)) or 1, shift, now)
+      first = first + #some
+    end
   end
 
   local seen, looked, is_all = {}, 0, false
