@@ -40,7 +40,7 @@ def test_cheapest_figures_are_measured(results: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["limited", "features", "sqlite-limited", "postgres-features"])
 def test_optional_features_are_measured(name: str) -> None:
     with Bench(TINY) as bench:
-        results = measure(bench, [EXPERIMENTS[name]], 1, 0, lambda _: None)
+        (results,) = measure(bench, [EXPERIMENTS[name]], 1, 0, lambda _: None)
 
     found = table.rows(results)
 

@@ -101,7 +101,7 @@ POSTGRES_MUTANTS = [
         FUNCTIONS,
         "BEGIN\n    IF p_is_locked THEN",
         "BEGIN\n    RETURN;\n    IF p_is_locked THEN",
-        test_limit_keys.test_task_that_began_before_the_limit_of_its_key_takes_a_place,
+        test_limit_keys.test_limit_of_a_key_counts_the_leases_before_it,
     ),
     Mutant(
         "an ack opens no line",
