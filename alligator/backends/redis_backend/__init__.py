@@ -56,8 +56,9 @@ STEP_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a worker sleeps at most: it bounds the delay if the worker that took a wake-up died."""
 
-STEP = Script("step", *TASKS, "unique", "batches", "turns")
-CANCEL, DROP_SOME = (Script(name, *TASKS, "unique", "batches") for name in ("cancel", "drop_some"))
+STEP, CANCEL, DROP_SOME = (
+    Script(name, *TASKS, "unique", "batches") for name in ("step", "cancel", "drop_some")
+)
 LEASE = Script("lease", *TASKS, "unique")
 RETRY_DEAD, EXTEND, DROP_DEAD = (
     Script(name, *TASKS) for name in ("retry_dead", "extend", "drop_dead")

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("closed", "note_earlier")
 LEAST_RIGHTS = (
     "+eval +evalsha +blpop +ping +info +select +time +set +get +del +exists +rpush +sadd +smembers "
     "+hset +hsetnx +hget +hmget +hscan +hdel +hexists +hincrby +zadd +zrem +zscore +zcard +zcount "
-    "+zrange +zrevrange +zrangebyscore +zrevrangebyscore +zremrangebyrank +zpopmin"
+    "+zrange +zrevrange +zrangebyscore +zrevrangebyscore +zremrangebyrank"
 )
 
 CLUSTER_RIGHTS = "+cluster|slots"

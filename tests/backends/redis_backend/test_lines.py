@@ -71,24 +71,6 @@ def test_keys_that_have_no_tasks_leave_nothing(client: Client) -> None:
     assert left == {"all:begun\x1fz"}
 
 
-def test_limit_that_is_given_again_counts_the_leases_anew(client: Client) -> None:
-    conn: Any = client.conn
-    client.limit("all", Limit(at_once=1), EACH)
-    client.push_many([lined("a0"), lined("a1")])
-    [lease] = client.reserve("all", limit=9)
-    # As an older worker reclaims it: it knows no limit keys.
-    conn.zrem(f"{PREFIX}:run", "a0")
-    conn.hset(f"{PREFIX}:try", "a0", lease.token)
-    conn.zadd(f"{PREFIX}:due", {"a0": 1})
-    [lease] = client.reserve("all", limit=9)
-    client.ack(lease)
-    assert not client.reserve("all", limit=9), "the older worker has not ended the lease of its key"
-
-    client.limit("all", Limit(at_once=1), EACH)
-
-    assert ids(client.reserve("all", limit=9)) == ["a1"]
-
-
 def test_clock_that_is_set_back_delays_no_line(client: Client) -> None:
     conn: Any = client.conn
     worker = WorkerInfo("w", ["all"])
@@ -98,7 +80,7 @@ def test_clock_that_is_set_back_delays_no_line(client: Client) -> None:
     )
     assert ids(client.reserve("all", limit=2, lease_for=14_400)) == ["a0", "b0"]
     client.beat(worker, 60)
-    zsets = ("due", "lined", "line\x1f0a", "line\x1f0b", "run", "turns", "fade", "begun\x1fb")
+    zsets = ("due", "lined", "line\x1fa", "line\x1fb", "run", "turns", "fade", "begun\x1fb")
     for zset in zsets:  # as if the clock had been ahead
         for member, score in conn.zrange(f"{PREFIX}:{zset}", 0, -1, withscores=True):
             conn.zadd(f"{PREFIX}:{zset}", {member: score + 7200e6})

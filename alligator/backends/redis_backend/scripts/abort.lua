@@ -24,7 +24,7 @@ end
 
 local function is_untouched(queue, id)
   local due = waiting_score(queue, id)
-  return due and not was_leased(queue, id) and is_of_push(queue, id, due)
+  return due and call('HEXISTS', queue .. ':try', id) == 0 and is_of_push(queue, id, due)
 end
 
 -- Return whether a task of the push was replaced by one of a later push.
@@ -50,10 +50,8 @@ local function restore(queue, by, due)
           move_aside(queue, id)
         end
         call('HSET', queue .. ':job', id, payload)
-        if limit_key then
-          call('HSET', queue .. ':try', id, written_try('', limit_key))
-        end
-        add_waiting(queue, id, due_before, now, limit_key)
+        set_limit_key(queue, id, limit_key)
+        add_waiting(queue, id, due_before, now)
         call('HSET', queue .. ':uniq', unique, id)
         call('HSET', queue .. ':own', id, 's 0 ' .. unique)
         add(queue, 'canceled', -1)
@@ -93,7 +91,7 @@ for k = 2, #KEYS do
         replaced[#replaced + 1] = { queue, id }
       elseif ARGV[2] == 'half' and is_orphan(queue, id) then
         call('HDEL', queue .. ':job', id)
-        call('HDEL', queue .. ':try', id)
+        drop_limit_keys(queue, { id })
         update_keys(queue, { id }, 'gone')
       else
         taken = taken + 1
@@ -108,7 +106,7 @@ end
 local batch = call('GET', marker .. ':batch')
 for _, each in ipairs(cjson.decode(batch and call('GET', batch .. ':queued') or '[]')) do
   local queue, id, score = unpack(each)
-  if waiting_score(queue, id) == tonumber(score) and not was_leased(queue, id) then
+  if waiting_score(queue, id) == tonumber(score) and call('HEXISTS', queue .. ':try', id) == 0 then
     waiting[queue] = waiting[queue] or {}
     table.insert(waiting[queue], id)
   else
@@ -138,7 +136,7 @@ for queue, ids in pairs(waiting) do
     update_keys(queue, { id }, 'gone')
     call('HDEL', queue .. ':job', id)
     call('HDEL', queue .. ':then', id)
-    call('HDEL', queue .. ':try', id)
+    drop_limit_keys(queue, { id })
     restore(queue, id, due)
   end
   add(queue, 'pushed', -#ids)

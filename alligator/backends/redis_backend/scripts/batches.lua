@@ -19,10 +19,8 @@ local function queue_follow_up(queues, queue, name, id, payload, shift, limit_ke
   end
   local score = whole(now - shift)
   call('HSET', queue .. ':job', id, payload)
-  if limit_key then
-    call('HSET', queue .. ':try', id, written_try('', limit_key))
-  end
-  add_waiting(queue, id, score, now, limit_key)
+  set_limit_key(queue, id, limit_key)
+  add_waiting(queue, id, score, now)
   if call('HINCRBY', queue .. ':cnt', 'pushed', 1) == 1 then
     call('SADD', queues, name)
   end

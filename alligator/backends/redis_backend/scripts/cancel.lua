@@ -20,14 +20,14 @@ end
 if not key then
   return
 end
-local fence, limit_key = read_try(call('HGET', queue .. ':try', key))
 if waits then
   remove_waiting(queue, key, now)
 else
   call('ZREM', queue .. ':run', key)
-  end_leases(queue, { limit_key }, now)
+  end_lease(queue, key, now)
 end
 local payload = call('HGET', queue .. ':job', key)
+local fence = call('HGET', queue .. ':try', key)
 update_keys(queue, { key }, 'gone')
 forget(queue, key)
 add(queue, 'canceled', 1)

@@ -6,8 +6,7 @@
 --   :run   ZSET  key -> when its lease ends (µs)           leased
 --   :dead  ZSET  key -> when it died (µs)                  dead
 --   :job   HASH  key -> payload, in every state of the task
---   :try   HASH  key -> fence, absent until the task is leased for the first time; '' is no key. For a task with
---                a limit key, see lines.lua
+--   :try   HASH  key -> fence, absent until the task is leased for the first time; '' is no key
 --   :why   HASH  key -> JSON of [reason, traceback], of the dead
 --   :alt   HASH  id -> generations of older tasks with that id, if there are any
 --   :cnt   HASH  counter -> number
@@ -20,7 +19,7 @@
 --   :begun ZSET  when (µs) -> the same: when its last tasks began, as many as the limit lets begin
 --   :own, :uniq, :cool  the unique keys: see unique.lua
 --   :then  HASH  key -> the key of the batch that counts the task until it is settled: see batches.lua
---   :lined, :line, :turns, :turn, :klim, :busy, :fade  tasks with limit keys: see lines.lua
+--   :key, :lined, :line, :turns, :turn, :busy, :klim, :fade  tasks with limit keys: see lines.lua
 --   :wake  LIST  of at most one token, which ends the wait of the worker that takes it
 --
 -- Besides the queues, there are the markers COMMIT:commit and REPORT:report of recent calls, the

@@ -20,6 +20,7 @@ end
 if #ids > 0 then
   call('HDEL', queue .. ':job', unpack(ids))
   call('HDEL', queue .. ':try', unpack(ids))
+  drop_limit_keys(queue, ids)
   for _, key in ipairs(ids) do
     update_keys(queue, { key }, 'gone')
     forget_alias(queue, key)

@@ -26,8 +26,10 @@ end
 
 -- Return whether the first task of a line is due.
 local function is_due(queue, line)
-  local score = lowest(tasks_of(queue, line))
-  return score and score + shift_of(score) <= now
+  local digit = string.sub(line, 1, 1)
+  local shift = digit == '1' and HIGH or (digit == '2' and LOW or NORMAL)
+  local _, due = head_of(queue, string.sub(line, 2), shift)
+  return due and due <= now
 end
 
 -- Return the keys that have ready tasks, and those of them that wait for their limit: their lines have no turn

@@ -73,15 +73,15 @@ end
 local function replace(queue, holder, unique)
   local how, own = string.match(call('HGET', queue .. ':own', holder) or '', '^(%a) %S+ (.*)$')
   local score = waiting_score(queue, holder)
-  if how ~= 's' or own ~= unique or not score or was_leased(queue, holder)
+  if how ~= 's' or own ~= unique or not score or call('HEXISTS', queue .. ':try', holder) == 1
     or call('EXISTS', queue .. ':cool' .. ALIAS .. unique) == 1 then
     return
   end
   local payload = call('HGET', queue .. ':job', holder)
-  local _, limit_key = read_try(call('HGET', queue .. ':try', holder))
+  local limit_key = limit_key_of(queue, holder)
   remove_waiting(queue, holder, now)
   call('HDEL', queue .. ':job', holder)
-  call('HDEL', queue .. ':try', holder)
+  drop_limit_keys(queue, { holder })
   call('HDEL', queue .. ':own', holder)
   call('HDEL', queue .. ':uniq', unique)
   add(queue, 'canceled', 1)
@@ -98,17 +98,6 @@ local function hold_key(queue, id, how, ms, unique, ticket)
   end
   call('HSET', queue .. ':uniq', unique, id)
   call('HSET', queue .. ':own', id, how .. ' ' .. ticket .. ' ' .. unique)
-end
-
--- Add new tasks with limit keys to :try, :lined, :turns and their lines.
-local function add_lined(queue, tries, lined, turns, lines)
-  call('HSET', queue .. ':try', unpack(tries))
-  call('ZADD', queue .. ':lined', unpack(lined))
-  for line, words in pairs(lines) do
-    call('ZADD', tasks_of(queue, line), unpack(words))
-  end
-  call('ZADD', queue .. ':turns', 'LT', unpack(turns))
-  with_lines[queue] = true
 end
 
 local added = {}
@@ -132,7 +121,6 @@ for k = 4, #KEYS do
   -- Those that are ready at once get different times, so that they keep their order: the microseconds
   -- from now on. These have passed when this script ends, because it needs more than one per task.
   local ours, payloads, scores, new, first = {}, {}, {}, 0, math.huge
-  local tries, lined, turns, lines
 
   local function add_pending()
     if #payloads > 0 then
@@ -140,10 +128,7 @@ for k = 4, #KEYS do
       if #scores > 0 then
         call('ZADD', queue .. ':due', unpack(scores))
       end
-      if tries then
-        add_lined(queue, tries, lined, turns, lines)
-      end
-      payloads, scores, tries = {}, {}, nil
+      payloads, scores = {}, {}
     end
   end
 
@@ -158,9 +143,7 @@ for k = 4, #KEYS do
       if string.sub(rest, 1, 2) == 'k\031' then
         limit_key, rest = string.match(rest, '^k\031([^\031]*)\031?(.*)$')
       end
-      if rest ~= '' then
-        how, ms, unique = string.match(rest, '^(%a)\031(%d+)\031(.*)$')
-      end
+      how, ms, unique = string.match(rest, '^(%a)\031(%d+)\031(.*)$')
     end
     local is_known = ours[id] or (is_taken and find_waiting(queue, id))
     local holder = unique and not is_known and holder_of(queue, unique)
@@ -200,16 +183,9 @@ for k = 4, #KEYS do
       payloads[last + 1], payloads[last + 2] = id, ARGV[place + 1]
       ours[id] = whole(score)
       if limit_key then
-        if not tries then
-          tries, lined, turns, lines = {}, {}, {}, {}
-        end
-        local line = line_of(limit_key, shift_of(score))
-        local last, words = #tries, lines[line] or {}
-        tries[last + 1], tries[last + 2] = id, written_try('', limit_key)
-        lined[last + 1], lined[last + 2] = ours[id], id
-        turns[last + 1], turns[last + 2] = ours[id], line
-        words[#words + 1], words[#words + 2] = ours[id], id
-        lines[line] = words
+        add_pending()
+        set_limit_key(queue, id, limit_key)
+        add_waiting(queue, id, ours[id], now)
       else
         last = #scores
         scores[last + 1], scores[last + 2] = ours[id], id

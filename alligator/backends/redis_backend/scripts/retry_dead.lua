@@ -14,11 +14,9 @@ local now = clock()
 call('ZREM', queue .. ':dead', key)
 call('HDEL', queue .. ':why', key)
 -- Reset the losses, but keep the generation: a late ack still applies to this task.
-local known, limit_key = read_try(call('HGET', queue .. ':try', key))
-local fence = modern(known, whole(now))
+local fence = modern(call('HGET', queue .. ':try', key), whole(now))
 local shift, digit = priority_in(fence)
-fence = fence_of(fence, whole(now), 0, 0) .. digit
-call('HSET', queue .. ':try', key, written_try(fence, limit_key))
-add_waiting(queue, key, whole(now - shift), now, limit_key)
+call('HSET', queue .. ':try', key, fence_of(fence, whole(now), 0, 0) .. digit)
+add_waiting(queue, key, whole(now - shift), now)
 wake(queue)
 return 1

@@ -28,11 +28,14 @@ local function shift(zset)
 end
 
 local function shift_lines(queue)
-  shift(queue .. ':lined')
-  local found = shift(queue .. ':turns')
+  local found = shift(queue .. ':lined')
   for i = 1, #found, 2 do
-    shift(tasks_of(queue, found[i]))
+    local limit_key = call('HGET', queue .. ':key', found[i])
+    if limit_key then
+      call('ZADD', queue .. ':line' .. ALIAS .. limit_key, whole(found[i + 1] - by), found[i])
+    end
   end
+  shift(queue .. ':turns')
   found = shift(queue .. ':fade')
   for i = 1, #found, 2 do
     shift(queue .. ':begun' .. ALIAS .. found[i])

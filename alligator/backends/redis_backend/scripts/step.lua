@@ -14,6 +14,7 @@
 --       if all have the same).
 
 local RECLAIM_AT_ONCE = 32
+local LOOK_AT_ONCE = 100
 local SOON = 5000000
 
 -- Redis stores a short hash as a list, in which each look-up is a search. With a long value it is a table.
@@ -47,13 +48,25 @@ end
 
 -- Apply outcomes.
 
--- End the lease of a task and return its key and limit key; nothing if another worker has the task now.
+-- End the lease of a task and return its key; nothing if another worker has the task now.
 local function give_up(queue, id, fence)
-  local key, known, limit_key = find(queue, id, fence)
+  local key, known = find(queue, id, fence)
   if known == fence and call('ZREM', queue .. ':run', key) == 1 then
-    end_leases(queue, { limit_key }, now)
-    return key, limit_key
+    end_lease(queue, key, now)
+    return key
   end
+end
+
+-- The same for the tasks with limit keys of those that are done.
+local function end_leases(queue, keys)
+  local ended = 0
+  for _, key in ipairs(keys) do
+    if limit_key_of(queue, key) and call('ZREM', queue .. ':run', key) == 1 then
+      end_lease(queue, key, now)
+      ended = ended + 1
+    end
+  end
+  return ended
 end
 
 local apply = {}
@@ -63,45 +76,39 @@ function apply.ack(queue, at)
   local first = at + 2 + count
   local ids = { unpack(ARGV, at + 2, first - 1) }
   local known = call('HMGET', queue .. ':try', unpack(ids))
-  local others, limit_keys = {}, {}
+  local others = {}
   local fence = ARGV[first]
-  local start = fence .. ALIAS
   for i = 1, count do
     if given > 1 then
       fence = ARGV[first + i - 1]
-      start = fence .. ALIAS
     end
-    local text = known[i]
-    if text ~= fence then
-      if text and string.sub(text, 1, #start) == start then
-        limit_keys[i] = string.sub(text, #start + 1)
-      else
-        -- It is late, or a newer task has its id. It applies to its own push, or to nothing.
-        local key, _, limit_key = find(queue, ids[i], fence)
-        ids[i], limit_keys[i] = key or ALIAS, limit_key
-        others[#others + 1] = ids[i]
-      end
+    if known[i] ~= fence then
+      -- It is late, or a newer task has its id. It applies to its own push, or to nothing.
+      ids[i] = find(queue, ids[i], fence) or ALIAS
+      others[#others + 1] = ids[i]
     end
   end
-  local done = call('ZREM', queue .. ':run', unpack(ids))
+  local done = has_lines(queue) and end_leases(queue, ids) or 0
   if done < count then
-    -- The work is done, in whatever state the task is now.
-    local seen = {}
-    for i, key in ipairs(ids) do
-      if remove_waiting(queue, key, now) == 1 or call('ZREM', queue .. ':dead', key) == 1 then
-        done = done + 1
-        seen[key] = true
-      end
-      limit_keys[i] = not seen[key] and limit_keys[i] or nil
-      seen[key] = true
-    end
-    call('HDEL', queue .. ':why', unpack(ids))
+    done = done + call('ZREM', queue .. ':run', unpack(ids))
   end
-  end_leases(queue, limit_keys, now)
   update_keys(queue, ids, 'done')
   settle(queue, ids, 0, now)
   call('HDEL', queue .. ':job', unpack(ids))
   call('HDEL', queue .. ':try', unpack(ids))
+  if done < count then
+    -- The work is done, in whatever state the task is now.
+    if has_lines(queue) then
+      for _, key in ipairs(ids) do
+        done = done + remove_waiting(queue, key, now)
+      end
+    else
+      done = done + call('ZREM', queue .. ':due', unpack(ids))
+    end
+    done = done + call('ZREM', queue .. ':dead', unpack(ids))
+    call('HDEL', queue .. ':why', unpack(ids))
+  end
+  drop_limit_keys(queue, ids)
   for _, key in ipairs(others) do
     forget_alias(queue, key)
   end
@@ -111,12 +118,12 @@ end
 
 function apply.retry(queue, at)
   local delay, payload = tonumber(ARGV[at + 2]), ARGV[at + 3]
-  local key, limit_key = give_up(queue, ARGV[at], ARGV[at + 1])
+  local key = give_up(queue, ARGV[at], ARGV[at + 1])
   if key then
     if payload ~= '' then
       call('HSET', queue .. ':job', key, payload)
     end
-    add_waiting(queue, key, whole(now + delay - priority_in(ARGV[at + 1])), now, limit_key)
+    add_waiting(queue, key, whole(now + delay - priority_in(ARGV[at + 1])), now)
     add(queue, 'retried', 1)
     add(queue, 'failed', 1)
     announce(queue, now + delay, now)
@@ -125,7 +132,7 @@ function apply.retry(queue, at)
 end
 
 -- Return when a released task is due.
-local function due_again(queue, limit_key, fence, delay)
+local function due_again(queue, key, fence, delay)
   if delay > 0 then
     return now + delay
   end
@@ -135,20 +142,21 @@ local function due_again(queue, limit_key, fence, delay)
   end
   local shift = priority_in(fence)
   local from, upto = range_of(shift)
-  local waiting = limit_key and tasks_of(queue, line_of(limit_key, shift)) or queue .. ':due'
+  local limit_key = limit_key_of(queue, key)
+  local waiting = queue .. (limit_key and ':line' .. ALIAS .. limit_key or ':due')
   local first = call('ZRANGEBYSCORE', waiting, from, upto, 'WITHSCORES', 'LIMIT', 0, 1)
   return math.min(now, (first[2] and first[2] + shift or now) - 1)
 end
 
 function apply.release(queue, at)
   local fence, payload = ARGV[at + 1], ARGV[at + 3]
-  local key, limit_key = give_up(queue, ARGV[at], fence)
+  local key = give_up(queue, ARGV[at], fence)
   if key then
     if payload ~= '' then
       call('HSET', queue .. ':job', key, payload)
     end
-    local due = due_again(queue, limit_key, fence, tonumber(ARGV[at + 2]))
-    add_waiting(queue, key, whole(due - priority_in(fence)), now, limit_key)
+    local due = due_again(queue, key, fence, tonumber(ARGV[at + 2]))
+    add_waiting(queue, key, whole(due - priority_in(fence)), now)
     announce(queue, due, now)
   end
   return at + 4
@@ -194,7 +202,7 @@ local function wake_changed()
     end
     local till = queue_limit and limited_until(queue, queue_limit, now) or now
     local has_others = has_lines(queue) and has_key_limits(queue)
-    local due = (queue_limit or has_others) and till <= now + SOON and next_due(queue, now)
+    local due = (queue_limit or has_others) and till <= now + SOON and next_due(queue)
     if due and due <= (has_others and now + SOON or now) then
       wake(queue)
     end
@@ -214,20 +222,18 @@ local function reclaim(queue)
   for i = 1, #expired, 2 do
     local key, ended = expired[i], expired[i + 1]
     call('ZREM', queue .. ':run', key)
-    local known, limit_key = read_try(call('HGET', queue .. ':try', key))
-    end_leases(queue, { limit_key }, now)
-    local fence = modern(known, stamp)
+    end_lease(queue, key, now)
+    local fence = modern(call('HGET', queue .. ':try', key), stamp)
     -- In a batch it is unknown which task was running.
     local alone = marks_of(fence) % 2
     local lost = lost_of(fence) + alone
     local shift, digit = priority_in(fence)
-    fence = fence_of(fence, stamp, lost, 2) .. digit
-    call('HSET', queue .. ':try', key, written_try(fence, limit_key))
+    call('HSET', queue .. ':try', key, fence_of(fence, stamp, lost, 2) .. digit)
     if alone == 1 and lost >= max_lost then
       local reason = 'lost ' .. lost .. ' times: its worker died or froze while it ran'
       bury(queue, key, cjson.encode({ reason, '' }))
     else
-      add_waiting(queue, key, whole(ended - shift), now, limit_key)
+      add_waiting(queue, key, whole(ended - shift), now)
     end
   end
   add(queue, 'lost', #expired / 2)
@@ -271,8 +277,8 @@ local function sorted(queue, most)
   return found, shifts
 end
 
--- Lease tasks that were found, with or without shifts of their priorities and limit keys.
-local function take(place, queue, keys, fences, found, shifts, limit_keys)
+-- Lease tasks that were found, with or without shifts of their priorities.
+local function take(place, queue, keys, fences, found, shifts)
   local payloads = call('HMGET', queue .. ':job', unpack(keys))
   local leases, reserved = {}, 0
   local ends = whole(now + lease)
@@ -284,9 +290,14 @@ local function take(place, queue, keys, fences, found, shifts, limit_keys)
       leases[2 * reserved] = keys[i]
     end
   end
+  if shifts then
+    call('ZREM', queue .. ':due', unpack(keys))
+  else
+    call('ZREMRANGEBYRANK', queue .. ':due', 0, #keys - 1)
+  end
   if reserved > 0 then
     call('ZADD', queue .. ':run', unpack(leases))
-    reply[#reply + 1] = { place, found, payloads, fences, keys, shifts, limit_keys }
+    reply[#reply + 1] = { place, found, payloads, fences, keys, shifts }
     left = left - reserved
   end
   -- Another program deleted these payloads: there is nothing to run or to dead-letter.
@@ -294,7 +305,6 @@ local function take(place, queue, keys, fences, found, shifts, limit_keys)
   return payloads
 end
 
--- Reserve up to *most* tasks of a queue.
 local function reserve(place, queue, most)
   local found =
     call('ZRANGEBYSCORE', queue .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
@@ -315,11 +325,6 @@ local function reserve(place, queue, most)
     keys[i], fences[i], found[2 * i], found[2 * i - 1] = nil, nil, nil, nil
   end
   if count > 0 then
-    if shifts then
-      call('ZREM', queue .. ':due', unpack(keys))
-    else
-      call('ZREMRANGEBYRANK', queue .. ':due', 0, count - 1)
-    end
     take(place, queue, keys, fences, found, shifts)
   end
 end
@@ -330,35 +335,121 @@ local function record_start(begun, starts)
   call('ZREMRANGEBYRANK', begun, 0, -1 - starts)
 end
 
--- The same in turns, if tasks with limit keys wait.
+-- The same for a key with that limit; forget those of up to two other keys whose time is over.
+local function record_key_start(queue, limit_key, key_limit)
+  if key_limit.starts == 0 then
+    return
+  end
+  for _, other in ipairs(call('ZRANGEBYSCORE', queue .. ':fade', '-inf', stamp, 'LIMIT', 0, 2)) do
+    call('ZREM', queue .. ':fade', other)
+    call('DEL', queue .. ':begun' .. ALIAS .. other)
+  end
+  call('ZADD', queue .. ':fade', 'GT', whole(now + key_limit.span), limit_key)
+  record_start(queue .. ':begun' .. ALIAS .. limit_key, key_limit.starts)
+end
+
+-- Take the first task of a line, whose turn it is, and place the line behind all others of its priority, or
+-- where its limit lets it go on. *turn* is the number of this turn in the step.
+local function take_turn(queue, limit_key, shift, key, key_limit, turn)
+  call('ZREM', queue .. ':lined', key)
+  call('ZREM', queue .. ':line' .. ALIAS .. limit_key, key)
+  local busy, till = count_lease(queue, limit_key), nil
+  if key_limit then
+    record_key_start(queue, limit_key, key_limit)
+    till = key_limited_until(queue, limit_key, key_limit, now, busy)
+  end
+  local head, due = head_of(queue, limit_key, shift)
+  if head then
+    local place = till and shut_line or place_line
+    place(queue, limit_key, shift, math.max(due, till or now + turn))
+  else
+    call('ZREM', queue .. ':turns', member_of(limit_key, shift))
+  end
+end
+
+-- Reserve up to *most* tasks of a queue with lines, in turns.
 local function reserve_in_turns(place, queue, most)
-  local picks = pick_in_turns(queue, most, limit, now)
-  local keys, fences, count = picks.keys, {}, 0
-  if #keys > 0 then
-    for i, text in ipairs(call('HMGET', queue .. ':try', unpack(keys))) do
-      fences[i] = read_try(text) or false
-    end
-    count = room(fences)
-  end
-  for i = #fences, count + 1, -1 do
-    fences[i] = nil
-  end
-  local found, limit_keys = keep_picks(queue, picks, count, now)
-  if count > 0 then
-    changed[queue] = changed[queue] or picks.has_limit
-    local payloads = take(place, queue, keys, fences, found, picks.shifts, limit_keys)
-    local gone = {}
-    for i = 1, count do
-      if not payloads[i] and limit_keys[i] then
-        gone[#gone + 1] = limit_keys[i]
+  local keys, fences, found, shifts, limit_keys = {}, {}, {}, {}, {}
+  local closed, looks = {}, 0
+
+  -- Add a task, and return true; false if it is a suspect, and the step ends before it.
+  local function add_task(key, due, shift, limit_key)
+    local fence = call('HGET', queue .. ':try', key)
+    local is_suspect = fence and #fence ~= 16 and marks_of(modern(fence, stamp)) >= 2
+    if is_suspect then
+      has_stopped = true
+      if #keys > 0 or left < limit then
+        return false
       end
     end
-    end_leases(queue, gone, now)
+    local n = #keys + 1
+    keys[n], fences[n], shifts[n], limit_keys[n] = key, fence, shift, limit_key or false
+    found[2 * n - 1], found[2 * n] = key, whole(due)
+    return true
+  end
+
+  -- Look at the line whose turn it is; return by how many this line and those before it have to be skipped.
+  local function look_at(limit_key, shift, at)
+    local key, due = head_of(queue, limit_key, shift)
+    local key_limit = key and due <= now and key_limit_of(queue, limit_key)
+    local till = key_limit and not closed[limit_key]
+      and key_limited_until(queue, limit_key, key_limit, now)
+    if not key then
+      call('ZREM', queue .. ':turns', member_of(limit_key, shift))
+    elseif due > now then
+      place_line(queue, limit_key, shift, due)
+      return due <= now + limit and 1 or 0
+    elseif till then
+      shut_line(queue, limit_key, shift, till)
+      return till <= now + limit and 1 or 0
+    elseif closed[limit_key] then
+      return 1
+    elseif add_task(key, due, shift, limit_key) then
+      closed[limit_key] = key_limit and true
+      changed[queue] = changed[queue] or (key_limit and true)
+      take_turn(queue, limit_key, shift, key, key_limit, #keys)
+    end
+    return 0
+  end
+
+  local had_turns = call('HMGET', queue .. ':turn', '1', '0', '2')
+  for level, shift in ipairs({ HIGH, NORMAL, LOW }) do
+    local from, digit = range_of(shift), member_of('', shift)
+    local plain = call('ZRANGEBYSCORE', queue .. ':due', from, whole(now - shift), 'WITHSCORES',
+      'LIMIT', 0, most - #keys)
+    local had = tonumber(had_turns[level] or 0)
+    local n, skip, has_turned = 1, 0, false
+    while #keys < most and not has_stopped and looks < LOOK_AT_ONCE + 2 * most do
+      looks = looks + 1
+      local line = call('ZRANGEBYSCORE', queue .. ':turns', from, whole(now + limit - shift),
+        'WITHSCORES', 'LIMIT', skip, 1)
+      local at = line[2] and line[2] + shift
+      if plain[n] and (not at or had <= at) then
+        if add_task(plain[n], plain[n + 1] + shift, shift) then
+          n, had, has_turned = n + 2, now + #keys, true
+        end
+      elseif at then
+        skip = skip + look_at(string.sub(line[1], 2), shift, at)
+      else
+        break
+      end
+    end
+    if has_turned then
+      call('HSET', queue .. ':turn', digit, whole(had))
+    end
+  end
+  if #keys > 0 then
+    local payloads = take(place, queue, keys, fences, found, shifts)
+    for i, limit_key in ipairs(limit_keys) do
+      if limit_key and not payloads[i] then
+        end_lease(queue, keys[i], now)
+      end
+    end
   end
 end
 
 local function reserve_up_to(place, queue, most)
-  if has_lines(queue) then
+  if has_lines(queue) and call('EXISTS', queue .. ':turns') == 1 then
     reserve_in_turns(place, queue, most)
   else
     reserve(place, queue, most)
@@ -397,7 +488,7 @@ local mark = left == limit - 1 and 1 or 0
 local fresh = mark == 0 and stamp or fence_of(stamp, stamp, 0, mark)
 
 for i = 2, #reply do
-  local place, found, payloads, fences, keys, shifts, limit_keys = unpack(reply[i])
+  local place, found, payloads, fences, keys, shifts = unpack(reply[i])
   local words, last, differ = {}, 0, false
   for k = 1, #keys do
     local fence = fresh
@@ -412,10 +503,11 @@ for i = 2, #reply do
     fences[k] = fence
     differ = differ or fence ~= fences[1]
     if not payloads[k] then
+      drop_limit_keys(KEYS[place], { keys[k] })
       update_keys(KEYS[place], { keys[k] }, 'gone')
       settle(KEYS[place], { keys[k] }, 1, now)
     else
-      words[last + 1], words[last + 2] = keys[k], written_try(fence, limit_keys and limit_keys[k])
+      words[last + 1], words[last + 2] = keys[k], fence
       last = last + 2
     end
   end
@@ -454,7 +546,7 @@ if left == 0 or has_stopped then
     local queue = KEYS[place]
     local has_limit = limits[queue] or (has_lines(queue) and has_key_limits(queue))
     local is_open = not paused[place] and not limited[place] and not (has_limit and changed[queue])
-    local due = is_open and next_due(queue, now)
+    local due = is_open and next_due(queue)
     if due and due <= now then
       wake(queue)
     end

@@ -27,21 +27,16 @@ end
 
 -- Keys of tasks.
 
--- Return the key, the current fence and the limit key of the task of a lease, in any state.
+-- Return the key and the current fence of the task of a lease, in any state.
 local function find(queue, id, fence)
   local generation = string.sub(fence, 1, 16)
   local alias = id .. ALIAS .. generation
   for _, key in ipairs({ id, alias }) do
-    local known, limit_key = read_try(call('HGET', queue .. ':try', key))
+    local known = call('HGET', queue .. ':try', key)
     if known and string.sub(known, 1, 16) == generation then
-      return key, known, limit_key
+      return key, known
     end
   end
-end
-
--- Return whether a task was ever leased.
-local function was_leased(queue, key)
-  return read_try(call('HGET', queue .. ':try', key)) ~= nil
 end
 
 -- Return the keys that tasks of an id may have, the newest first.
@@ -77,8 +72,7 @@ end
 
 -- Move a leased or dead task to an alias, because a newer one takes its id.
 local function move_aside(queue, id)
-  local known, limit_key = read_try(call('HGET', queue .. ':try', id))
-  local fence = modern(known, whole(clock()))
+  local fence = modern(call('HGET', queue .. ':try', id), whole(clock()))
   local generation = string.sub(fence, 1, 16)
   local alias = id .. ALIAS .. generation
   for _, state in ipairs({ ':run', ':dead' }) do
@@ -87,12 +81,12 @@ local function move_aside(queue, id)
       call('ZREM', queue .. state, id)
       call('ZADD', queue .. state, score, alias)
       call('HSET', queue .. ':job', alias, call('HGET', queue .. ':job', id))
-      call('HSET', queue .. ':try', alias, written_try(fence, limit_key))
+      call('HSET', queue .. ':try', alias, fence)
       local why = call('HGET', queue .. ':why', id)
       if why then
         call('HSET', queue .. ':why', alias, why)
       end
-      for _, kept in ipairs({ ':own', ':then' }) do
+      for _, kept in ipairs({ ':own', ':then', ':key' }) do
         local found = call('HGET', queue .. kept, id)
         if found then
           call('HDEL', queue .. kept, id)
@@ -105,6 +99,7 @@ local function move_aside(queue, id)
   end
   call('HDEL', queue .. ':try', id)
   call('HDEL', queue .. ':why', id)
+  drop_limit_keys(queue, { id })
 end
 
 -- Remove the generation of a deleted task; only an alias has one.
@@ -131,5 +126,6 @@ local function forget(queue, key)
   call('HDEL', queue .. ':job', key)
   call('HDEL', queue .. ':try', key)
   call('HDEL', queue .. ':why', key)
+  drop_limit_keys(queue, { key })
   forget_alias(queue, key)
 end
