@@ -62,8 +62,11 @@ check: $(STAMP)  ## Lint and type-check.
 	$(BIN)/ruff check .
 	@$(MAKE) --no-print-directory --jobs=2 mypy pyright  # each uses one core
 
-mypy pyright: $(STAMP)
-	$(BIN)/$@ $(if $(filter pyright,$@),--pythonpath $(BIN)/python)
+mypy: $(STAMP)
+	$(BIN)/mypy
+
+pyright: $(STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(STAMP)  ## Format the code, and fix what ruff can fix.
 	$(BIN)/ruff format .
