@@ -88,7 +88,7 @@ def draining_coroutines(bench: Bench) -> Sequence[Shot]:
     ),
     Figure(
         number="17j",
-        title="the memory of the worker meanwhile",
+        title="the highest memory of the worker meanwhile",
         metric="mib",
         unit="MiB",
         less_is_better=True,
