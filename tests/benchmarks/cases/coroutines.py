@@ -88,7 +88,7 @@ def draining_coroutines(bench: Bench) -> Sequence[Shot]:
     ),
     Figure(
         number="17j",
-        title="the highest memory of the worker meanwhile",
+        title="10,000 sleeping coroutines: highest memory of the worker",
         metric="mib",
         unit="MiB",
         less_is_better=True,
@@ -98,7 +98,7 @@ def draining_coroutines(bench: Bench) -> Sequence[Shot]:
     ),
     Figure(
         number="17k",
-        title="its open descriptors",
+        title="10,000 sleeping coroutines: what the worker has open",
         metric="descriptors",
         unit="descriptors",
         less_is_better=True,
