@@ -33,7 +33,7 @@ SQL = {
     "figure": "INSERT INTO figure VALUES ('all', 'run:1', 'many')",
     "sample": "UPDATE sample SET ready = 'many', at = 'then'",
     "worker": "UPDATE worker SET said = '{\"queues\": 7}'",
-    "queue name": "INSERT INTO queue SELECT CAST(x'6dff' AS TEXT), 1, 0, 0, 0, 1" + 9 * ", 0",
+    "queue name": "INSERT INTO queue SELECT CAST(x'6dff' AS TEXT), 1, 0, 0, 0, 1" + 12 * ", 0",
     "payload": "UPDATE task SET data = x'ff00'",
 }
 
