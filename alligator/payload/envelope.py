@@ -1,6 +1,7 @@
 """The envelope: a task as JSON, and the signature before it. No other module knows its keys."""
 
 from collections.abc import Mapping, Sequence
+from sys import intern
 from time import time
 from typing import Any, NamedTuple
 
@@ -90,6 +91,11 @@ class Envelope(msgspec.Struct, omit_defaults=True):
     """The releases of a task that workers could not run; see `Released`."""
     typed: Mapping[str, str] | None = None
     """The types of the arguments that annotations restore, by position or name."""
+
+    @property
+    def location(self) -> tuple[str, str]:
+        """The module and the name of the function, as strings that all tasks of it share."""
+        return intern(self.module), intern(self.callable)
 
     @property
     def functions(self) -> list[FunctionName]:

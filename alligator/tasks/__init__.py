@@ -272,7 +272,7 @@ class Task:
             task = cls(task_id=found.task_id, retries=found.retries, is_async=found.is_async)
             task.func = find_function(found.module, found.callable)
             task.func_args, task.func_kwargs = restore(task.func, found)
-            task._original, task._found = (task.func, data), (found.module, found.callable)
+            task._original, task._found = (task.func, data), found.location
             if found.attempt != 1:
                 task.attempt = max(1, check_whole("attempt", found.attempt))
             task.last_error = found.error

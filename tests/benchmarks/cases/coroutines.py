@@ -88,7 +88,7 @@ def draining_coroutines(bench: Bench) -> Sequence[Shot]:
     ),
     Figure(
         number="17j",
-        title="10,000 sleeping coroutines: highest memory of the worker",
+        title="10,000 sleeping coroutines: memory of the worker",
         metric="mib",
         unit="MiB",
         less_is_better=True,
