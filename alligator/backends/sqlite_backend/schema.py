@@ -62,9 +62,10 @@ COUNT = f"""
 
 PUSH = f"""
     INSERT INTO task (queue, id, state, due, data, priority, limit_key, at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?4 - CASE ?3
-        WHEN 'ready' THEN ?6 * {LEVEL} - (?7 IS NOT NULL) * {IN_LINE} ELSE 0 END)
-    ON CONFLICT (queue, id) DO NOTHING
+    SELECT queue, id, state, due, data, priority, limit_key, due - CASE state
+        WHEN 'ready' THEN priority * {LEVEL} - (limit_key IS NOT NULL) * {IN_LINE} ELSE 0 END
+    FROM (SELECT ? AS queue, ? AS id, ? AS state, ? AS due, ? AS data, ? AS priority, ? AS limit_key)
+    WHERE true ON CONFLICT (queue, id) DO NOTHING
 """  # noqa: S608 - our own numbers
 
 HAS_ALIASES = """
