@@ -124,6 +124,8 @@ class Turns:
         self._plain_taken = 0
         self._rows: list[int] = []
         """The row numbers of the tasks with a key that were taken."""
+        self._written = 0
+        """How many of these rows are written."""
         self._last: dict[int, str | None] = dict(zip(RANKS, last, strict=True))
         self._has_turned = False
         self._looked_at = 0
@@ -201,7 +203,7 @@ class Turns:
                     lines.append(line)
             if is_all:
                 return
-            self._write_taken(is_alone=False)  # or their lines would be found with them
+            self._write_taken()  # or their lines would be found with them
 
     def _find_lines(self, rank: int, most: int) -> tuple[deque[Line], bool]:
         """Return up to *most* lines whose turns are next, and whether these are all.
@@ -232,8 +234,11 @@ class Turns:
         line.rows = self._execute(IN_LINE, values).fetchall()[::-1]
         return line.rows.pop() if line.rows else None
 
-    def _write_taken(self, *, is_alone: bool) -> None:
-        lease, rows = (*self._lease, is_alone, self._limits is not None), self._rows
+    def _write_taken(self, *, is_alone: bool = False) -> None:
+        # The only task may be written already, when it was not known yet that it is alone.
+        rows = self._rows[0 if is_alone else self._written :]
+        self._written = len(self._rows)
+        lease = (*self._lease, is_alone, self._limits is not None)
         rest = len(rows) % AT_ONCE
         self._executemany(TAKE, [(*lease, seq) for seq in rows[:rest]])
         for start in range(rest, len(rows), AT_ONCE):

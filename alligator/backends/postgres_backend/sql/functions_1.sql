@@ -1100,8 +1100,8 @@ BEGIN
     UPDATE {s}.line SET at = p_now WHERE queue = p_queue AND limit_key = ANY (p_keys) AND at > p_now;
 END $$;
 
--- Place the lines of up to so many changes since p_since; return whether these were all, and whether there were any. Call it, and what
--- follows, after `lock_queues`.
+-- Place the lines of up to so many changes since p_since; return whether these were all, and whether there were
+-- any. Call it, and what follows, after `lock_queues`.
 CREATE FUNCTION {s}.place_lines(
     p_queue text, p_now timestamptz, p_most int, p_since timestamptz, OUT o_all boolean, OUT o_any boolean
 ) LANGUAGE plpgsql AS $$
@@ -1142,7 +1142,8 @@ BEGIN
     END IF;
 END $$;
 
--- Place the lines of tasks that were queued in queues, so that no step has to, unless one of a queue with limits is under way.
+-- Place the lines of tasks that were queued in queues, so that no step has to, unless one of a queue with limits is
+-- under way.
 CREATE FUNCTION {s}.place_pushed(p_queues text[]) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -1230,11 +1231,13 @@ END $$;
 
 -- Reserve up to p_most tasks of a queue with lines, in turns; return them in order, or NULL if it has no line now.
 -- With p_may_wait it waits for another step that has locked the only line. o_first is 1 if the step ends with
--- them, because of a suspect. o_begun tells whether a task with a limit
--- has begun, o_more whether more tasks without one are left. p_turns and o_turns tell where the lines of each priority begin for this step, and for the next one.
+-- them, because of a suspect. o_begun tells whether a task with a limit has begun, o_more whether more tasks
+-- without one are left. p_turns and o_turns tell where the lines of each priority begin for this step, and for the
+-- next one.
 CREATE FUNCTION {s}.take_turns(
     p_queue text, p_most int, p_now timestamptz, p_is_first boolean, p_has_limits boolean, p_turns timestamptz[],
-    p_may_wait boolean, OUT o_tids tid[], OUT o_first int, OUT o_begun boolean, OUT o_more boolean, OUT o_turns timestamptz[]
+    p_may_wait boolean,
+    OUT o_tids tid[], OUT o_first int, OUT o_begun boolean, OUT o_more boolean, OUT o_turns timestamptz[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_closed text[] := '{}';  -- limit keys with limits of which a task was taken
@@ -1500,10 +1503,10 @@ END $$;
 -- Workers.
 
 -- Return the seconds until there is something to do, 0 if there is now. p_after gives for each queue
--- where to begin among the tasks that wait, as for `first_due`, p_turns the same for `next_turn`. Leases are looked at only from the beginning
--- of time: their next end may be behind those of all tasks that were done since. A client that begins later
--- sleeps only until it begins at the beginning again. The tasks of a paused queue wait until it is resumed,
--- those of a queue or a limit key with a limit until one of them may begin.
+-- where to begin among the tasks that wait, as for `first_due`, p_turns the same for `next_turn`. Leases are
+-- looked at only from the beginning of time: their next end may be behind those of all tasks that were done
+-- since. A client that begins later sleeps only until it begins at the beginning again. The tasks of a paused
+-- queue wait until it is resumed, those of a queue or a limit key with a limit until one of them may begin.
 CREATE FUNCTION {s}.pause(p_queues text[], p_after timestamptz[], p_turns timestamptz[], p_since timestamptz)
 RETURNS float8 LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$

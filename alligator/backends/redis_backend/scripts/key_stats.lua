@@ -26,9 +26,7 @@ end
 
 -- Return whether the first task of a line is due.
 local function is_due(queue, line)
-  local digit = string.sub(line, 1, 1)
-  local shift = digit == '1' and HIGH or (digit == '2' and LOW or NORMAL)
-  local _, due = head_of(queue, string.sub(line, 2), shift)
+  local _, due = head_of(queue, string.sub(line, 2), shift_of_digit(string.sub(line, 1, 1)))
   return due and due <= now
 end
 

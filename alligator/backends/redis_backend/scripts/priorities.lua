@@ -18,11 +18,15 @@ local function digit_of(shift)
   return shift == NORMAL and '' or (shift == HIGH and '1' or '2')
 end
 
+local function shift_of_digit(digit)
+  return digit == '1' and HIGH or (digit == '2' and LOW or NORMAL)
+end
+
 -- Return the shift of the priority that a fence records, and its digit.
 local function priority_in(fence)
   if #fence == 37 or #fence == 53 then
     local digit = string.sub(fence, -1)
-    return digit == '1' and HIGH or LOW, digit
+    return shift_of_digit(digit), digit
   end
   return NORMAL, ''
 end
