@@ -1,13 +1,14 @@
 """The binary format of PostgreSQL, for the types that the statements use."""
 
 from collections.abc import Callable, Mapping, Sequence
-from struct import Struct
+from functools import lru_cache
+from struct import Struct, calcsize
 from typing import Any, Final, TypeAlias
 
 Value: TypeAlias = Any
 """What a parameter or a column holds: str, bytes, int, float, bool, None, or a list of one of them."""
 
-_INT, _LONG, _FLOAT = Struct(">i"), Struct(">q"), Struct(">d")
+_BOOL, _INT, _LONG, _FLOAT = map(Struct, (">?", ">i", ">q", ">d"))
 _HEADER = Struct(">iiiii")
 """Of an array: dimensions, whether there are nulls, type of the elements, length, first index."""
 _NULL = b"\xff\xff\xff\xff"
@@ -23,29 +24,38 @@ def _decode_text(data: bytes) -> str:
     return data.decode()
 
 
-_SCALARS: Final[Mapping[str, tuple[int, int, _Encode, _Decode]]] = {
-    "bool": (16, 1000, lambda value: b"\x01" if value else b"\x00", lambda data: data != b"\x00"),
-    "bytea": (17, 1001, bytes, bytes),
-    "int8": (20, 1016, _LONG.pack, lambda data: _LONG.unpack(data)[0]),
-    "int4": (23, 1007, _INT.pack, lambda data: _INT.unpack(data)[0]),
-    "text": (25, 1009, str.encode, _decode_text),
-    "float8": (701, 1022, _FLOAT.pack, lambda data: _FLOAT.unpack(data)[0]),
-    "timestamptz": (1184, 1185, _LONG.pack, lambda data: _LONG.unpack(data)[0]),
+_SCALARS: Final[Mapping[str, tuple[int, int, str, _Encode, _Decode]]] = {
+    "bool": (16, 1000, "?", _BOOL.pack, lambda data: data != b"\x00"),
+    "bytea": (17, 1001, "", bytes, bytes),
+    "int8": (20, 1016, "q", _LONG.pack, lambda data: _LONG.unpack(data)[0]),
+    "int4": (23, 1007, "i", _INT.pack, lambda data: _INT.unpack(data)[0]),
+    "text": (25, 1009, "", str.encode, _decode_text),
+    "float8": (701, 1022, "d", _FLOAT.pack, lambda data: _FLOAT.unpack(data)[0]),
+    "timestamptz": (1184, 1185, "q", _LONG.pack, lambda data: _LONG.unpack(data)[0]),
 }
-"""By name: the oid, the oid of the array, and how a value is written and read."""
+"""By name: the oid, the oid of the array, the code of `struct` if all values have one length, and how a
+value is written and read."""
 
 
-def _array_encoder(oid: int, encode: _Encode) -> _Encode:
-    def encode_element(value: Value) -> bytes:
-        if value is None:
-            return _NULL
-        element = encode(value)
-        return _INT.pack(len(element)) + element
+def _array_encoder(oid: int, encode: _Encode, code: str) -> _Encode:
+    """Return what writes arrays; *code* is that of `struct` for elements of one length, or empty."""
+    size = calcsize(f">{code}")
+
+    @lru_cache(maxsize=64)
+    def layout(number: int) -> Struct:
+        return Struct(f">5i{f'i{code}' * number}")
 
     def encode_array(values: Sequence[Value]) -> bytes:
-        if not values:
+        number = len(values)
+        if not number:
             return _HEADER.pack(0, 0, oid, 0, 0)[:12]
-        return _HEADER.pack(1, 1, oid, len(values), 1) + b"".join(map(encode_element, values))
+        if code and None not in values:
+            items = [size] * (2 * number)
+            items[1::2] = values
+            return layout(number).pack(1, 1, oid, number, 1, *items)
+        elements = [None if value is None else encode(value) for value in values]
+        parts = [_NULL if each is None else _INT.pack(len(each)) + each for each in elements]
+        return _HEADER.pack(1, 1, oid, number, 1) + b"".join(parts)
 
     return encode_array
 
@@ -72,16 +82,16 @@ def _array_decoder(decode: _Decode) -> _Decode:
 
 
 ENCODERS: Final[Mapping[str, tuple[int, _Encode]]] = {
-    **{name: (oid, encode) for name, (oid, _, encode, _) in _SCALARS.items()},
+    **{name: (oid, encode) for name, (oid, _, _, encode, _) in _SCALARS.items()},
     **{
-        f"{name}[]": (array, _array_encoder(oid, encode))
-        for name, (oid, array, encode, _) in _SCALARS.items()
+        f"{name}[]": (array, _array_encoder(oid, encode, code))
+        for name, (oid, array, code, encode, _) in _SCALARS.items()
     },
 }
 """By the name of a type: its oid, and how a value is written."""
 
 DECODERS: Final[Mapping[int, _Decode]] = {
-    **{oid: decode for oid, _, _, decode in _SCALARS.values()},
-    **{array: _array_decoder(decode) for _, array, _, decode in _SCALARS.values()},
+    **{oid: decode for oid, *_, decode in _SCALARS.values()},
+    **{array: _array_decoder(decode) for _, array, *_, decode in _SCALARS.values()},
 }
 """By the oid of a type: how a value is read."""

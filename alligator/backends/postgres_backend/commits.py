@@ -66,7 +66,7 @@ class Batch:
             places,
             queues,
             task_ids,
-            [bounded(message.delay) for message in messages],
+            [message.delay and bounded(message.delay) for message in messages],
             [message.data.encode() for message in messages],
             [message.priority for message in messages],
             *pack_keys(messages),
@@ -250,11 +250,14 @@ class Pusher:
 
 def pack_keys(messages: Sequence[Message]) -> tuple[str | None, list[str | None] | None]:
     """Return the parameters for unique keys and follow-ups, and for limit keys; None for none."""
-    has_keys = any(message.unique or message.follows for message in messages)
-    limit_keys = [message.limit_key for message in messages]
+    limit_keys, has_keys, has_limit_keys = [], False, False
+    for message in messages:
+        limit_keys.append(message.limit_key)
+        has_keys = has_keys or message.follows or message.unique is not None
+        has_limit_keys = has_limit_keys or message.limit_key is not None
     return (
         json.dumps([_pack_key(message) for message in messages]) if has_keys else None,
-        limit_keys if any(limit_keys) else None,
+        limit_keys if has_limit_keys else None,
     )
 
 

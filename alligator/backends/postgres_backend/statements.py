@@ -1,6 +1,6 @@
 """The statements that a client sends, with the types of their parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .codec import ENCODERS, Value
@@ -12,23 +12,23 @@ class Statement(NamedTuple):
     name: bytes
     """The name under which it is prepared; empty if it is sent as it is each time."""
     sql: bytes
-    types: tuple[str, ...]
-
-    @property
-    def oids(self) -> list[int]:
-        return [ENCODERS[name][0] for name in self.types]
+    oids: list[int]
+    """The types of its parameters."""
+    encoders: Sequence[Callable[[Value], bytes]]
 
     def encode(self, values: Sequence[Value]) -> list[bytes | None]:
         """Return *values* in the format of the server."""
         return [
-            None if value is None else ENCODERS[name][1](value)
-            for name, value in zip(self.types, values, strict=True)
+            None if value is None else encode(value)
+            for encode, value in zip(self.encoders, values, strict=True)
         ]
 
 
 def statement(sql: str, types: str = "", name: str = "") -> Statement:
     """Return the statement *sql*; *types* are the names of the types of its parameters."""
-    return Statement(name.encode(), sql.encode(), tuple(types.split()))
+    parameters = [ENCODERS[each] for each in types.split()]
+    oids, encoders = [oid for oid, _ in parameters], [encode for _, encode in parameters]
+    return Statement(name.encode(), sql.encode(), oids, encoders)
 
 
 class Statements:

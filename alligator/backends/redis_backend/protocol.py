@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
+import msgspec
 from redis import exceptions as errors
 
 hiredis: Any = None
@@ -51,13 +52,12 @@ class Script:
         return Call(self, ["EVALSHA", self.sha, len(keys), *keys, *args])
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A call of a script, or without one a command."""
 
-    def __init__(self, script: Script | None, command: list[str | int]) -> None:
-        self.script = script
-        self.command = command
-        """The words of the command, for a server that knows the script."""
+    script: Script | None
+    command: list[str | int]
+    """The words of the command, for a server that knows the script."""
 
     @property
     def with_source(self) -> list[str | int]:

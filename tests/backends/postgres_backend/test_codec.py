@@ -25,6 +25,7 @@ from alligator.backends.postgres_backend.statements import statement
         ("text[]", [], "{}"),
         ("int8[]", [1, -1], "{1,-1}"),
         ("float8[]", [1.5], "{1.5}"),
+        ("float8[]", [1.5, None], "{1.5,NULL}"),
         ("bytea[]", [b"", b"\x01"], '{"\\\\x","\\\\x01"}'),
         ("bool[]", [True, False], "{t,f}"),
         ("timestamptz[]", [BEGINNING], "{-infinity}"),

@@ -108,7 +108,7 @@ BEGIN
         RETURN {s}.push_with_keys(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
             p_priorities, p_keys::json, p_limit_keys);
     END IF;
-    IF cardinality(p_ids) = 1 AND cardinality(p_commits) = 1 THEN  -- most requests start one task
+    IF cardinality(p_commits) = 1 THEN
         IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
             v_at := v_now + interval '86100 s';
         END IF;
@@ -121,6 +121,26 @@ BEGIN
                 RETURN {s}.results(p_commits);
             END IF;
         END IF;
+    ELSE
+        v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
+        INSERT INTO {s}.pushed (id, base, at)
+        SELECT id, base,
+            CASE WHEN chosen AND starts_with(id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
+        FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base) ORDER BY id COLLATE "C"
+        ON CONFLICT (id) DO NOTHING;
+        GET DIAGNOSTICS v_number = ROW_COUNT;
+        IF v_number < cardinality(p_commits) THEN  -- from here on, NULL is the base of a known commit
+            UPDATE {s}.pushed p SET base = c.base, duplicates = NULL,
+                at = CASE WHEN starts_with(c.id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
+            FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base)
+            WHERE p.id = c.id AND p.base = 0 AND c.chosen;
+            v_bases := ARRAY(
+                SELECT CASE WHEN p.base = c.base THEN c.base END
+                FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
+                LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
+        END IF;
+    END IF;
+    IF cardinality(p_commits) = 1 AND cardinality(p_ids) = 1 THEN  -- most requests start one task
         PERFORM FROM {s}.task
         WHERE queue = p_queues[1] AND id = p_ids[1] AND token <> 0 AND state <> 'l' AND state <> 'd'
         LIMIT 1;
@@ -143,25 +163,6 @@ BEGIN
         UPDATE {s}.pushed SET duplicates = '0' WHERE id = p_commits[1];
         RETURN ARRAY['0'];
     END IF;
-    IF cardinality(p_commits) > 1 THEN
-        v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
-    END IF;
-    INSERT INTO {s}.pushed (id, base, at)
-    SELECT id, base,
-        CASE WHEN chosen AND starts_with(id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
-    FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base) ORDER BY id COLLATE "C"
-    ON CONFLICT (id) DO NOTHING;
-    GET DIAGNOSTICS v_number = ROW_COUNT;
-    IF v_number < cardinality(p_commits) THEN  -- from here on, NULL is the base of a known commit
-        UPDATE {s}.pushed p SET base = c.base, duplicates = NULL,
-            at = CASE WHEN starts_with(c.id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
-        FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base)
-        WHERE p.id = c.id AND p.base = 0 AND c.chosen;
-        v_bases := ARRAY(
-            SELECT CASE WHEN p.base = c.base THEN c.base END
-            FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
-            LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
-    END IF;
     -- In the order of the arrays, which unnest keeps.
     INSERT INTO {s}.task (queue, id, seq, state, delayed, at, due, data, priority, limit_key)
     SELECT t.queue, t.id, v_bases[t.of] * 1000 + t.place, 'w', t.delay > 0,
@@ -181,9 +182,13 @@ BEGIN
             SELECT v_bases[t.of] * 1000 + t.place FROM unnest(p_of, p_places) AS t(of, place)));
     END IF;
     IF v_number = cardinality(p_ids) THEN
-        INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
-        SELECT queue, count(*), count(*) FILTER (WHERE delay > 0), count(*)
-        FROM unnest(p_queues, p_delays) AS t(queue, delay) GROUP BY queue;
+        IF p_queues[1] = p_queues[v_number] AND NOT 0 < ANY (p_delays) THEN  -- the usual case, in less time
+            INSERT INTO {s}.tally (queue, waiting, pushed) VALUES (p_queues[1], v_number, v_number);
+        ELSE
+            INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
+            SELECT queue, count(*), count(*) FILTER (WHERE delay > 0), count(*)
+            FROM unnest(p_queues, p_delays) AS t(queue, delay) GROUP BY queue;
+        END IF;
         RETURN NULL;
     END IF;
     WITH sent AS MATERIALIZED (
