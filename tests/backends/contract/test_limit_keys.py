@@ -187,6 +187,19 @@ def test_lost_task_is_ready_again_and_alone(client: Client) -> None:
     assert sorted(chain(*found)) == ["a0", "b0", "b1"]
 
 
+def test_suspect_whose_turn_is_after_the_last_holds_up_no_other_queue(client: Client) -> None:
+    push(client, "lost")
+    take(client, lease_for=AT_ONCE)
+    client.limit("mail", Limit(at_once=2))
+    client.push_many([Message("mail", "a", "", limit_key="y")])
+    lost = take(client)  # the tasks without a key have had a turn
+    client.step((), 0, outcomes=[Outcome("retry", lost)])
+    push(client, "x", queue="print")
+
+    assert ids(client.step(["mail", "print"], 5).leases) == ["a", "x"]
+    assert ids(client.step(["mail", "print"], 5).leases) == ["lost"]
+
+
 def test_tasks_with_keys_are_counted_listed_and_found(client: Client) -> None:
     enqueue(client, "a0", "a1", "a2", "b0")
     enqueue(client, "a3", delay=HOUR)

@@ -1420,7 +1420,9 @@ BEGIN
                 v_next[v_line] := v_found_ats[n];
                 v_next_seqs[v_line] := v_found_seqs[n];
                 o_more := o_more OR v_found_ats[n] <= v_ready AND NOT p_has_limits;
-            ELSIF v_most > 0 AND v_suspects[n] AND NOT (p_is_first AND o_tids = '{}' AND v_taken = '{}') THEN
+            ELSIF cardinality(v_taken) < v_most AND v_suspects[n]
+                AND NOT (p_is_first AND o_tids = '{}' AND v_taken = '{}')
+            THEN
                 o_first := 1;
                 v_most := 0;
             END IF;
