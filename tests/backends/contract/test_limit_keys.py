@@ -90,6 +90,21 @@ def test_turns_of_tasks_without_a_key_go_on_from_step_to_step(client: Client) ->
     assert found == [["0"], ["a0"], ["1"], ["a1"], ["2"]]
 
 
+def test_tasks_without_a_key_have_one_turn_before_a_key_behind_others_that_may_not_begin(
+    client: Client,
+) -> None:
+    client.limit("mail", Limit(at_once=1), limit_key=EACH)
+    client.push_many([Message("mail", f"{key}1", "", 0.0, 1, limit_key=key) for key in "zx"])
+    client.push_many([Message("mail", f"{key}0", "", limit_key=key) for key in "zxy"])
+    push(client, "0", "1")
+
+    found = [*ids(client.step(["mail"], 3).leases), *ids(client.step(["mail"], 2).leases)]
+
+    assert sorted(found[:2]) == ["x1", "z1"]
+    assert sorted(found[2:4]) == ["0", "y0"]
+    assert found[4:] == ["1"]
+
+
 def test_new_key_waits_for_one_turn_of_each_other(client: Client) -> None:
     enqueue(client, *(f"{key}{n}" for key in "ab" for n in range(5)))
     assert ids(client.step(["mail"], 1).leases) == ["a0"]

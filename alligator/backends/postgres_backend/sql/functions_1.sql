@@ -1376,6 +1376,10 @@ BEGIN
         IF v_plain_left > 0 THEN
             SELECT at INTO v_plain_at FROM {s}.plain_turn WHERE queue = p_queue AND priority = v_level;
             SELECT 2 * count(*) + 1 INTO v_plain_place FROM unnest(v_ats[1 : v_number]) a WHERE a < v_plain_at;
+            -- Lines that were not read may be before them; there will be another round.
+            IF v_number = v_most AND v_plain_place > 2 * v_number AND v_looks < 100 THEN
+                v_plain_left := 0;
+            END IF;
         END IF;
         v_looks := v_looks + v_number + 1;
         v_each := ceil(v_most::float8 / (v_number + (v_plain_left > 0)::int));
