@@ -237,8 +237,8 @@ LINE_MUTANTS = [
     Mutant(
         "the limit of each key is ignored",
         "sqlite_backend/key_limits.py",
-        "AND key = '*'",
-        "AND key = ''",
+        "AND each.key = '*'",
+        "AND each.key = ''",
         test_limit_keys.test_limit_of_each_key_is_for_those_without_one_of_their_own,
     ),
     Mutant(

@@ -50,13 +50,16 @@ SHIFT = (
     "UPDATE begun SET at = at - :by",
     f"UPDATE queue SET paused = paused - :by WHERE paused BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
     f"UPDATE line SET until = until - :by WHERE until BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
-    "UPDATE key_begun SET at = at - :by, gone = gone - :by",
+    "UPDATE key_begun SET at = at - :by",
 )
 
 COUNT = f"""
     INSERT INTO queue (name, {", ".join(COUNTS)}) VALUES (?{", ?" * len(COUNTS)})
     ON CONFLICT (name) DO UPDATE SET {", ".join(f"{c} = {c} + excluded.{c}" for c in COUNTS)}
 """  # noqa: S608 - names of our own columns
+
+COUNT_AND_TURN = f"{COUNT}, turn_high = ?, turn_normal = ?, turn_low = ?"
+"""Sets the keys that had the last turns, too."""
 
 # Push.
 

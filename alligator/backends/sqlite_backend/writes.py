@@ -36,6 +36,8 @@ class WriteTransaction:
         self.wakes: bool = False
         """Whether waiting workers have a new task to look for."""
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._turns: dict[str, Sequence[str | None]] = {}
+        """The keys that had the last turns of queues, where these have changed."""
         last, number = self.execute(sql.CLOCK).fetchone()
         self.now: int = now()
         # At least the time, so that numbers of a new file are above those of a deleted one.
@@ -56,8 +58,10 @@ class WriteTransaction:
             self.wakes = self._has_limits  # a place may be free
 
     def save_counts(self) -> None:
-        rows = [(name, *(by[count] for count in sql.COUNTS)) for name, by in self._counts.items()]
-        self._executemany(sql.COUNT, rows)
+        for name, by in self._counts.items():
+            turns = self._turns.get(name, ())
+            numbers = [by[count] for count in sql.COUNTS]
+            self.execute(sql.COUNT_AND_TURN if turns else sql.COUNT, (name, *numbers, *turns))
 
     # Push.
 
@@ -282,6 +286,8 @@ class WriteTransaction:
                 break
         for name, due, turns in found:
             turns.end(is_alone=len(leases) == 1)
+            if turns.last:
+                self._turns[name] = turns.last
             if due or turns.taken:
                 changes = {"scheduled": -due, "ready": due - turns.taken, "leased": turns.taken}
                 self.count(name, **changes)
