@@ -12,8 +12,6 @@ Execute = Callable[..., Cursor]
 Count = Callable[..., None]
 """Records by how much the counts of a queue change."""
 
-HAS_BATCHES = "SELECT EXISTS (SELECT 1 FROM batch)"
-
 BEGIN = "INSERT INTO batch (tasks, left, dead) VALUES (0, 0, 0)"
 
 # All tasks that were added since then are of the commit, because one transaction at a time writes.

@@ -117,10 +117,18 @@ NEXT = f"""
         EXISTS (SELECT 1 FROM queue_limit WHERE queue = :queue)
 """  # noqa: S608 - our own number
 
+# Whether any task has a unique key, any commit has follow-ups, and any queue or key has a limit.
+IN_USE = """
+    SELECT EXISTS (SELECT 1 FROM task WHERE unique_key IS NOT NULL),
+        EXISTS (SELECT 1 FROM batch),
+        EXISTS (SELECT 1 FROM queue_limit) OR EXISTS (SELECT 1 FROM key_limit)
+"""
+
 HELD_BACK = """
     SELECT CAST(paused AS INTEGER), EXISTS (SELECT 1 FROM queue_limit WHERE queue = name),
+        EXISTS (SELECT 1 FROM task WHERE queue = name AND state = 'scheduled' AND at <= :now),
         turn_high, turn_normal, turn_low
-    FROM queue WHERE name = ?
+    FROM queue WHERE name = :queue
 """
 
 PAUSE = "UPDATE queue SET paused = ? WHERE name = ?"
