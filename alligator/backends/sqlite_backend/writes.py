@@ -191,8 +191,8 @@ class WriteTransaction:
         """Delete finished tasks, also those that are waiting again or dead since their lease ended."""
         if self._in_use.keys:
             keys.keep(self._executemany, runs, self.now)
-        for run in runs if self._in_use.batches else ():
-            self._settle(*run, is_dead=False)
+        if self._in_use.batches:
+            batches.settle_done(self.execute, self.count, runs, self.now)
         deleted = self._executemany(sql.DELETE_LEASED, runs).rowcount
         self.count(name, succeeded=deleted, leased=-deleted)
         if deleted == len(runs):
@@ -214,7 +214,7 @@ class WriteTransaction:
         if (state, token) != (LEASED, number):
             return
         if verdict in ("dead", "expired"):
-            self._settle(seq, is_dead=True)
+            self._settle_dead(seq)
             self.execute(sql.MAKE_DEAD, (self.now, lost, reason, traceback, data, seq))
             why = "expired" if verdict == "expired" else "failed"
             self.count(name, **{"leased": -1, "dead": 1, "died": 1, why: 1})
@@ -230,10 +230,10 @@ class WriteTransaction:
     def _in_use(self) -> _InUse:
         return _InUse(*map(bool, self.execute(sql.IN_USE).fetchone()))
 
-    def _settle(self, seq: int, token: int = 0, *, is_dead: bool) -> None:
-        """Count a task as settled the first time, if it belongs to a batch."""
-        if self._in_use.batches and (batch := batches.leave(self.execute, seq, token)):
-            batches.settle(self.execute, self.count, batch, self.now, is_dead=is_dead)
+    def _settle_dead(self, seq: int) -> None:
+        """Count a task that did not succeed as settled the first time, if it belongs to a batch."""
+        if self._in_use.batches and (batch := batches.leave(self.execute, seq)):
+            batches.settle(self.execute, self.count, batch, self.now, is_dead=True)
 
     def reclaim(self, name: str, max_lost: int) -> None:
         expired = self.execute(sql.FIND_EXPIRED, (name, self.now, SWEEP)).fetchall()
@@ -242,7 +242,7 @@ class WriteTransaction:
             lost = before + alone
             if alone and lost >= max_lost:
                 reason = f"lost {lost} times: its worker died or froze while it ran"
-                self._settle(seq, is_dead=True)
+                self._settle_dead(seq)
                 self.execute(sql.MAKE_DEAD, (self.now, lost, reason, "", None, seq))
                 self.count(name, dead=1, died=1)
             else:
@@ -352,7 +352,7 @@ class WriteTransaction:
         if row is None:
             return None
         seq, state, data, token = row
-        self._settle(seq, is_dead=True)
+        self._settle_dead(seq)
         self.execute(sql.DELETE, (seq,))
         self.count(name, **{state: -1, "canceled": 1})
         if state == LEASED:
