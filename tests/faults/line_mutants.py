@@ -236,9 +236,9 @@ LINE_MUTANTS = [
     ),
     Mutant(
         "the limit of each key is ignored",
-        "sqlite_backend/key_limits.py",
-        "AND key = '*'",
-        "AND key = ''",
+        "sqlite_backend/lines.py",
+        "tuple(each) if key else None",
+        "None",
         test_limit_keys.test_limit_of_each_key_is_for_those_without_one_of_their_own,
     ),
     Mutant(

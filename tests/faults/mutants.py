@@ -567,7 +567,7 @@ MUTANTS = [
     Mutant(
         "a key is not held for its time",
         "sqlite_backend/writes.py",
-        "keys.keep(self.execute, self._executemany, runs, self.now)",
+        "keys.keep(self._executemany, runs, self.now)",
         "pass",
         held,
     ),
@@ -666,14 +666,14 @@ MUTANTS = [
     Mutant(
         "an ack settles nothing",
         "sqlite_backend/writes.py",
-        "self._settle(*run, is_dead=False)",
+        "batches.settle_done(self.execute, self.count, runs, self.now)",
         "pass",
         test_follow_ups.test_follow_up_is_queued_when_all_tasks_are_done,
     ),
     Mutant(
         "a lost task settles nothing",
         "sqlite_backend/writes.py",
-        "self._settle(seq, is_dead=True)\n                self.execute",
+        "self._settle_dead(seq)\n                self.execute",
         "self.execute",
         test_follow_ups.test_task_that_was_lost_too_often_counts_as_settled,
     ),

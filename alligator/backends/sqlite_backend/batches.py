@@ -1,5 +1,6 @@
 """The batches in a SQLite file: the tasks of a commit that has follow-ups."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from sqlite3 import Cursor
 
@@ -11,8 +12,6 @@ from . import schema as sql
 Execute = Callable[..., Cursor]
 Count = Callable[..., None]
 """Records by how much the counts of a queue change."""
-
-HAS_BATCHES = "SELECT EXISTS (SELECT 1 FROM batch)"
 
 BEGIN = "INSERT INTO batch (tasks, left, dead) VALUES (0, 0, 0)"
 
@@ -34,7 +33,7 @@ WAITING = """
     SELECT batch FROM task WHERE queue = ? AND state IN ('ready', 'scheduled') AND batch IS NOT NULL
 """
 
-SETTLE = "UPDATE batch SET left = left - 1, dead = dead + ? WHERE id = ?"
+SETTLE = "UPDATE batch SET left = left - ?, dead = dead + ? WHERE id = ?"
 
 SETTLED = "SELECT tasks, dead FROM batch WHERE id = ? AND left = 0"
 
@@ -73,22 +72,31 @@ def begin(
     return batch
 
 
-def leave(execute: Execute, seq: int, token: int) -> int | None:
-    """Return the number of the batch that counts a task, for `settle`; None if there is none.
-
-    *token* is the lowest that the task may have.
-    """
-    row: tuple[int] | None = execute(BATCH_OF, (seq, token)).fetchone()
+def leave(execute: Execute, seq: int) -> int | None:
+    """Return the number of the batch that counts a task, for `settle`; None if there is none."""
+    row: tuple[int] | None = execute(BATCH_OF, (seq, 0)).fetchone()
     if row is None:
         return None
     execute(LEAVE, (seq,))
     return row[0]
 
 
-def settle(execute: Execute, count: Count, batch: int, now: int, *, is_dead: bool) -> None:
-    """Count a task of a batch as settled; after the last one, queue the follow-ups."""
-    execute(SETTLE, (is_dead, batch))
+def settle(
+    execute: Execute, count: Count, batch: int, now: int, *, tasks: int = 1, is_dead: bool
+) -> None:
+    """Count *tasks* of a batch as settled; after the last one, queue the follow-ups."""
+    execute(SETTLE, (tasks, tasks * is_dead, batch))
     _queue_if_settled(execute, count, batch, now)
+
+
+def settle_done(execute: Execute, count: Count, runs: Sequence[tuple[int, int]], now: int) -> None:
+    """Count tasks that are done, and are about to be deleted, as settled.
+
+    *runs* are the rows of the tasks, and the lowest tokens that they may have.
+    """
+    found = {run[0]: row[0] for run in runs if (row := execute(BATCH_OF, run).fetchone())}
+    for batch, tasks in Counter(found.values()).items():
+        settle(execute, count, batch, now, tasks=tasks, is_dead=False)
 
 
 def abort(execute: Execute, count: Count, batch: int) -> None:

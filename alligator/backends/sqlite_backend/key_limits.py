@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from sqlite3 import Cursor
-from typing import Any
+from typing import Any, Final
 
 from ..base import Limit
 from ..limits import MOST_KEYS
@@ -20,11 +20,11 @@ LIMITS = """
     FROM key_limit WHERE queue = ? ORDER BY key LIMIT ?
 """
 
-# That of each key, if there is one, and whether there are any.
-LIMIT_OF_EACH = """
-    SELECT key, CAST(at_once AS INTEGER), CAST(starts AS INTEGER), CAST(span AS INTEGER)
-    FROM (SELECT 1) LEFT JOIN key_limit ON queue = :queue AND key = '*'
-    WHERE EXISTS (SELECT 1 FROM key_limit WHERE queue = :queue)
+# That of each key, if there is one, and whether keys have limits of their own: for a SELECT.
+OF_QUEUE = """
+    CAST(at_once AS INTEGER), CAST(starts AS INTEGER), CAST(span AS INTEGER), each.key,
+    EXISTS (SELECT 1 FROM key_limit WHERE queue = :queue AND key <> '*')
+    FROM (SELECT 1) LEFT JOIN key_limit AS each ON each.queue = :queue AND each.key = '*'
 """
 
 SET_LIMIT = "REPLACE INTO key_limit (queue, key, at_once, starts, span) VALUES (?, ?, ?, ?, ?)"
@@ -39,15 +39,18 @@ COUNT_LEASES = """
 OPEN = "UPDATE line SET until = 0 WHERE queue = ? AND until > 0 AND ? IN (key, '*')"
 
 # What `KeyLimits` has to know of the key of a line, and where it is from.
-COLUMNS = (
-    """,
-        own.key, CAST(at_once AS INTEGER), CAST(starts AS INTEGER), CAST(span AS INTEGER),
-        (
-            SELECT count(*) FROM task
-            WHERE queue = :queue AND limit_key = line.key AND state = 'leased' AND is_limited
-        ),
-        (SELECT min(number) FROM key_begun WHERE queue = :queue AND key = line.key),
-        (SELECT max(number) FROM key_begun WHERE queue = :queue AND key = line.key)
+_USED = """,
+    (
+        SELECT count(*) FROM task
+        WHERE queue = :queue AND limit_key = line.key AND state = 'leased' AND is_limited
+    ),
+    (SELECT min(number) FROM key_begun WHERE queue = :queue AND key = line.key),
+    (SELECT max(number) FROM key_begun WHERE queue = :queue AND key = line.key)
+"""
+LIMITED_EACH = (f", NULL, NULL, NULL, NULL{_USED}", "")
+LIMITED = (
+    f"""
+        , own.key, CAST(at_once AS INTEGER), CAST(starts AS INTEGER), CAST(span AS INTEGER){_USED}
     """,
     "LEFT JOIN key_limit AS own ON own.queue = :queue AND own.key = line.key",
 )
@@ -68,14 +71,29 @@ FIND_START = """
     ) AS INTEGER)
 """
 
-BEGIN = "INSERT INTO key_begun (queue, key, number, at, gone) VALUES (?, ?, ?, ?, ?)"
+BEGIN = "INSERT INTO key_begun (queue, key, number, at, span) VALUES (?, ?, ?, ?, ?)"
 
-# More than the step adds, but few enough that other writers need not wait.
-FORGET_STARTS = """
-    DELETE FROM key_begun WHERE (queue, key, number) IN (
-        SELECT queue, key, number FROM key_begun WHERE gone <= ? ORDER BY gone LIMIT ?
-    )
+SWEEP_EACH: Final = 16
+"""About once in so many starts, a step forgets old starts of any key."""
+
+LOOK_AT: Final = 3
+"""For each new start, it looks at so many: more than are added, but few enough that other writers need
+not wait."""
+
+SWEPT = "SELECT swept_queue, swept_key, swept_number FROM clock"
+
+SET_SWEPT = "UPDATE clock SET swept_queue = ?, swept_key = ?, swept_number = ?"
+
+END_OF_SWEEP = """
+    SELECT queue, key, number FROM key_begun WHERE (queue, key, number) > (?, ?, ?)
+    ORDER BY queue, key, number LIMIT 1 OFFSET ?
 """
+
+FORGET_STARTS = """
+    DELETE FROM key_begun WHERE (queue, key, number) > (?, ?, ?) AND at + span <= ?
+"""
+
+UP_TO = " AND (queue, key, number) <= (?, ?, ?)"
 
 
 def find(execute: Execute, name: str) -> dict[str, Limit]:
@@ -108,16 +126,6 @@ class KeyLimits:
         """The limit that applies to the line that was asked for, and the number of its last start."""
         self._last_start: int | None = None
         self._starts: list[tuple[str, str, int, int, int]] = []
-
-    @classmethod
-    def of_step(
-        cls, execute: Execute, executemany: Execute, name: str, now: int
-    ) -> "KeyLimits | None":
-        """Return those of the queue; None if it has none."""
-        row = execute(LIMIT_OF_EACH, {"queue": name}).fetchone()
-        if row is None:
-            return None
-        return cls(execute, executemany, name, now, None if row[0] is None else row[1:])
 
     def lets(self, key: str, rank: int, used: Sequence[Any]) -> bool:
         """Return whether a task of a line may begin; if not, the line has no turns until one may.
@@ -156,10 +164,22 @@ class KeyLimits:
         _, starts, span = self._limit
         if starts is not None:
             number = (self._last_start or 0) + 1
-            self._starts.append((self._name, key, number, self._now, self._now + span))
+            self._starts.append((self._name, key, number, self._now, span))
 
-    def end(self) -> None:
-        """Write what is not written yet."""
+    def end(self, write: int) -> None:
+        """Write what is not written yet; *write* is the number of the write."""
         if self._starts:
             self._executemany(BEGIN, self._starts)
-            self._execute(FORGET_STARTS, (self._now, 2 * len(self._starts) + 10))
+            # The number of a write is as good as a random one.
+            if write % SWEEP_EACH < len(self._starts):
+                self._sweep(LOOK_AT * max(SWEEP_EACH, len(self._starts)))
+
+    def _sweep(self, many: int) -> None:
+        """Look at the next *many* starts, of any queue, and forget those that count no longer."""
+        last = self._execute(SWEPT).fetchone()
+        end = self._execute(END_OF_SWEEP, (*last, many - 1)).fetchone()
+        if end is None:  # the next sweep begins anew
+            self._execute(FORGET_STARTS, (*last, self._now))
+        else:
+            self._execute(FORGET_STARTS + UP_TO, (*last, self._now, *end))
+        self._execute(SET_SWEPT, end or ("", "", 0))

@@ -23,8 +23,6 @@ SET_KEY = """
     UPDATE task SET unique_key = ?, until_start = ?, key_until = ? WHERE queue = ? AND id = ?
 """
 
-HAS_KEYS = "SELECT EXISTS (SELECT 1 FROM task WHERE unique_key IS NOT NULL)"
-
 KEEP_KEY = """
     REPLACE INTO held_key (queue, unique_key, id, until)
     SELECT queue, unique_key, ifnull(alias_of, id), key_until FROM task
@@ -81,15 +79,9 @@ def _holder(execute: Callable[..., Cursor], name: str, unique: Unique, now: int)
     return None if row is None else row[0]
 
 
-def keep(
-    execute: Callable[..., Cursor],
-    executemany: Callable[..., object],
-    runs: Sequence[tuple[int, int]],
-    now: int,
-) -> None:
+def keep(executemany: Callable[..., object], runs: Sequence[tuple[int, int]], now: int) -> None:
     """Keep the keys of tasks that are done, and are about to be deleted, for as long as they are held.
 
     *runs* are the rows of the tasks, and the lowest tokens that they may have.
     """
-    if execute(HAS_KEYS).fetchone()[0]:
-        executemany(KEEP_KEY, [(*run, now) for run in runs])
+    executemany(KEEP_KEY, [(*run, now) for run in runs])

@@ -7,8 +7,6 @@ from sqlite3 import Cursor
 from ..base import Limit
 from .clock import SECOND, micros
 
-HAS_LIMITS = "SELECT EXISTS (SELECT 1 FROM queue_limit) OR EXISTS (SELECT 1 FROM key_limit)"
-
 # Somebody may have written something other than a number.
 FIND_LIMIT = """
     SELECT CAST(at_once AS INTEGER), CAST(starts AS INTEGER), CAST(span AS INTEGER)

@@ -35,16 +35,15 @@ PLAIN: Final = ""
 RANKS: Final = [-level for level in LEVELS.values()]
 """The negative priorities."""
 
-FIRST = """
+FIRST = f"""
     SELECT (SELECT min(rank) FROM line WHERE queue = :queue AND until = 0),
-        (SELECT min(until) FROM line WHERE queue = :queue AND until > 0)
-"""
+        (SELECT min(until) FROM line WHERE queue = :queue AND until > 0),
+        {key_limits.OF_QUEUE}
+"""  # noqa: S608 - our own text
 
 NEXT_RANK = "SELECT min(rank) FROM line WHERE queue = ? AND until = 0 AND rank > ?"
 
 OPEN_IN_TIME = "UPDATE line SET until = 0 WHERE queue = ? AND until > 0 AND until <= ?"
-
-SET_TURNS = "UPDATE queue SET turn_high = ?, turn_normal = ?, turn_low = ? WHERE name = ?"
 
 _IN_LINE = f"""
     FROM task WHERE queue = :queue AND limit_key = {{}} AND state = 'ready'
@@ -67,7 +66,8 @@ LINES = f"""
 """  # noqa: S608 - our own numbers
 
 UNLIMITED = LINES.format("", "")
-LIMITED = LINES.format(*key_limits.COLUMNS)
+LIMITED = LINES.format(*key_limits.LIMITED)
+LIMITED_EACH = LINES.format(*key_limits.LIMITED_EACH)
 
 IN_LINE = f"SELECT {sql.TASK} {_IN_LINE.format(':key')} LIMIT :most OFFSET :taken"
 
@@ -75,7 +75,7 @@ TAKE = """
     UPDATE task SET state = 'leased', at = ?, token = ?, alone = ?, is_limited = ? WHERE seq = ?
 """
 
-AT_ONCE: Final = 50
+AT_ONCE: Final = 10
 """So many tasks are taken by one statement: it is faster than one for each."""
 
 TAKE_MANY = TAKE.replace("seq = ?", f"seq IN ({', '.join('?' * AT_ONCE)})")
@@ -131,17 +131,26 @@ class Turns:
         self._looked_at = 0
         """How many lines gave no task."""
         self._limits: key_limits.KeyLimits | None = None
-        self._rank, opens = execute(FIRST, {"queue": name}).fetchone()
+        self._find = UNLIMITED
+        self._rank, opens, *each, key, has_own = execute(FIRST, {"queue": name}).fetchone()
         if opens is not None and opens <= now:
             execute(OPEN_IN_TIME, (name, now))
-            self._rank, _ = execute(FIRST, {"queue": name}).fetchone()
-        if self._rank is not None:
-            self._limits = key_limits.KeyLimits.of_step(execute, executemany, name, now)
+            self._rank = execute(FIRST, {"queue": name}).fetchone()[0]
+        if self._rank is not None and (key or has_own):
+            self._limits = key_limits.KeyLimits(
+                execute, executemany, name, now, tuple(each) if key else None
+            )
+            self._find = LIMITED if has_own else LIMITED_EACH
 
     @property
     def wakes(self) -> bool:
         """Whether a key with a limit has begun: those that wait have to know when it may again."""
         return self._limits is not None and bool(self._limits.begun)
+
+    @property
+    def last(self) -> Sequence[str | None] | None:
+        """The keys that had the last turns, of each rank; None if none had one in this step."""
+        return [*self._last.values()] if self._has_turned else None
 
     def reserve(self, limit: int, leases: list[Lease]) -> bool:
         """Add up to *limit* to *leases*; return whether the step may continue with the next queue.
@@ -212,7 +221,7 @@ class Turns:
         """
         last = self._last[rank]
         values = {"queue": self._name, "rank": rank, "last": last or PLAIN, "most": most}
-        found = self._execute(UNLIMITED if self._limits is None else LIMITED, values).fetchall()
+        found = self._execute(self._find, values).fetchall()
         lines = deque(Line(row[0], [] if row[1] is None else [row[1:8]], row[8:]) for row in found)
         place = 0 if last is None else sum(line.key > last for line in lines)
         if place < most:
@@ -250,6 +259,5 @@ class Turns:
             self._execute(sql.TAKE_READY, (*self._lease, is_alone, self._name, self._plain_taken))
         if self._has_turned:
             self._write_taken(is_alone=is_alone)
-            self._execute(SET_TURNS, (*self._last.values(), self._name))
         if self._limits is not None:
-            self._limits.end()
+            self._limits.end(self._lease[1])

@@ -54,7 +54,7 @@ def put_aside(execute: Execute, count: Count, name: str, unique: Unique, now: in
     if row is None:
         return None
     seq, state = row
-    if batch := batches.leave(execute, seq, 0):
+    if batch := batches.leave(execute, seq):
         batches.settle(execute, count, batch, now, is_dead=True)
     execute(PUT_ASIDE, (now, seq))
     execute(FORGET, (name, now - micros(COMMIT_MEMORY)))

@@ -50,13 +50,16 @@ SHIFT = (
     "UPDATE begun SET at = at - :by",
     f"UPDATE queue SET paused = paused - :by WHERE paused BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
     f"UPDATE line SET until = until - :by WHERE until BETWEEN 1 AND {NO_END - 1}",  # noqa: S608
-    "UPDATE key_begun SET at = at - :by, gone = gone - :by",
+    "UPDATE key_begun SET at = at - :by",
 )
 
 COUNT = f"""
     INSERT INTO queue (name, {", ".join(COUNTS)}) VALUES (?{", ?" * len(COUNTS)})
     ON CONFLICT (name) DO UPDATE SET {", ".join(f"{c} = {c} + excluded.{c}" for c in COUNTS)}
 """  # noqa: S608 - names of our own columns
+
+COUNT_AND_TURN = f"{COUNT}, turn_high = ?, turn_normal = ?, turn_low = ?"
+"""Sets the keys that had the last turns, too."""
 
 # Push.
 
@@ -114,10 +117,18 @@ NEXT = f"""
         EXISTS (SELECT 1 FROM queue_limit WHERE queue = :queue)
 """  # noqa: S608 - our own number
 
+# Whether any task has a unique key, any commit has follow-ups, and any queue or key has a limit.
+IN_USE = """
+    SELECT EXISTS (SELECT 1 FROM task WHERE unique_key IS NOT NULL),
+        EXISTS (SELECT 1 FROM batch),
+        EXISTS (SELECT 1 FROM queue_limit) OR EXISTS (SELECT 1 FROM key_limit)
+"""
+
 HELD_BACK = """
     SELECT CAST(paused AS INTEGER), EXISTS (SELECT 1 FROM queue_limit WHERE queue = name),
+        EXISTS (SELECT 1 FROM task WHERE queue = name AND state = 'scheduled' AND at <= :now),
         turn_high, turn_normal, turn_low
-    FROM queue WHERE name = ?
+    FROM queue WHERE name = :queue
 """
 
 PAUSE = "UPDATE queue SET paused = ? WHERE name = ?"

@@ -226,9 +226,10 @@ _OPEN_LINES: Final = """
 """
 
 VERSION_11: Final = ()
-"""There was one while 2.0 was developed. A file of it gets an error."""
+VERSION_12: Final = ()
+"""There were these while 2.0 was developed. A file of one of them gets an error."""
 
-VERSION_12: Final = (
+VERSION_13: Final = (
     "ALTER TABLE task ADD COLUMN limit_key TEXT",
     "ALTER TABLE follow_up ADD COLUMN limit_key TEXT",
     # Whether the queue had limits of keys when the task was leased, or got one since.
@@ -286,22 +287,26 @@ VERSION_12: Final = (
         PRIMARY KEY (queue, key)
     ) WITHOUT ROWID
     """,
-    # When their tasks were reserved, and until when this counts.
+    # When their tasks were reserved, and for how long this counts.
     """
     CREATE TABLE key_begun (
         queue TEXT NOT NULL,
         key TEXT NOT NULL,
         number INTEGER NOT NULL,
         at INTEGER NOT NULL,
-        gone INTEGER NOT NULL,
+        span INTEGER NOT NULL,
         PRIMARY KEY (queue, key, number)
     ) WITHOUT ROWID
     """,
-    "CREATE INDEX key_begun_order ON key_begun (gone)",
+    # The last row that was looked at, to forget those that count no longer. There is no index for
+    # this, because it would cost each step as much as the table.
+    "ALTER TABLE clock ADD COLUMN swept_queue TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE clock ADD COLUMN swept_key TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE clock ADD COLUMN swept_number INTEGER NOT NULL DEFAULT 0",
 )
 
 VERSIONS: Final = (
     *(VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8),
-    *(VERSION_9, VERSION_10, VERSION_11, VERSION_12),
+    *(VERSION_9, VERSION_10, VERSION_11, VERSION_12, VERSION_13),
 )
 """The statements for each version of the tables. To change the tables, add an entry."""

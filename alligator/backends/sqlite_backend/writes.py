@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import inf
 from sqlite3 import Connection, Cursor
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...constants import COMMIT_MEMORY, LEASED, READY, SCHEDULED
 from ...exceptions import BackendError
@@ -19,12 +19,19 @@ from .lines import TOKEN_BASE, Turns
 SWEEP: Final = 250
 """How many tasks one step reclaims or makes ready at most, because other writers wait meanwhile."""
 
-
 _Row = tuple[str, str, str, int, str, int, str | None]
 """Queue, id, state, due, data, priority, limit key."""
 
 _Known = tuple[int, int, str, int | None]
 """What is remembered of a commit: after, last, duplicates, batch."""
+
+
+class _InUse(NamedTuple):
+    """What any task, commit, queue or key has."""
+
+    keys: bool
+    batches: bool
+    limits: bool
 
 
 class WriteTransaction:
@@ -36,6 +43,8 @@ class WriteTransaction:
         self.wakes: bool = False
         """Whether waiting workers have a new task to look for."""
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._turns: dict[str, Sequence[str | None]] = {}
+        """The keys that had the last turns of queues, where these have changed."""
         last, number = self.execute(sql.CLOCK).fetchone()
         self.now: int = now()
         # At least the time, so that numbers of a new file are above those of a deleted one.
@@ -53,11 +62,13 @@ class WriteTransaction:
         self._counts[queue_name].update(changes)
         self.wakes = self.wakes or changes.get("ready", 0) > 0 or changes.get("scheduled", 0) > 0
         if changes.get("leased", 0) < 0 and not self.wakes:
-            self.wakes = self._has_limits  # a place may be free
+            self.wakes = self._in_use.limits  # a place may be free
 
     def save_counts(self) -> None:
-        rows = [(name, *(by[count] for count in sql.COUNTS)) for name, by in self._counts.items()]
-        self._executemany(sql.COUNT, rows)
+        for name, by in self._counts.items():
+            turns = self._turns.get(name, ())
+            numbers = [by[count] for count in sql.COUNTS]
+            self.execute(sql.COUNT_AND_TURN if turns else sql.COUNT, (name, *numbers, *turns))
 
     # Push.
 
@@ -178,9 +189,10 @@ class WriteTransaction:
 
     def _ack(self, name: str, runs: Sequence[tuple[int, int]]) -> None:
         """Delete finished tasks, also those that are waiting again or dead since their lease ended."""
-        keys.keep(self.execute, self._executemany, runs, self.now)
-        for run in runs if self._has_batches else ():
-            self._settle(*run, is_dead=False)
+        if self._in_use.keys:
+            keys.keep(self._executemany, runs, self.now)
+        if self._in_use.batches:
+            batches.settle_done(self.execute, self.count, runs, self.now)
         deleted = self._executemany(sql.DELETE_LEASED, runs).rowcount
         self.count(name, succeeded=deleted, leased=-deleted)
         if deleted == len(runs):
@@ -202,7 +214,7 @@ class WriteTransaction:
         if (state, token) != (LEASED, number):
             return
         if verdict in ("dead", "expired"):
-            self._settle(seq, is_dead=True)
+            self._settle_dead(seq)
             self.execute(sql.MAKE_DEAD, (self.now, lost, reason, traceback, data, seq))
             why = "expired" if verdict == "expired" else "failed"
             self.count(name, **{"leased": -1, "dead": 1, "died": 1, why: 1})
@@ -215,13 +227,13 @@ class WriteTransaction:
             self.count(name, leased=-1)
 
     @cached_property
-    def _has_batches(self) -> bool:
-        return bool(self.execute(batches.HAS_BATCHES).fetchone()[0])
+    def _in_use(self) -> _InUse:
+        return _InUse(*map(bool, self.execute(sql.IN_USE).fetchone()))
 
-    def _settle(self, seq: int, token: int = 0, *, is_dead: bool) -> None:
-        """Count a task as settled the first time, if it belongs to a batch."""
-        if self._has_batches and (batch := batches.leave(self.execute, seq, token)):
-            batches.settle(self.execute, self.count, batch, self.now, is_dead=is_dead)
+    def _settle_dead(self, seq: int) -> None:
+        """Count a task that did not succeed as settled the first time, if it belongs to a batch."""
+        if self._in_use.batches and (batch := batches.leave(self.execute, seq)):
+            batches.settle(self.execute, self.count, batch, self.now, is_dead=True)
 
     def reclaim(self, name: str, max_lost: int) -> None:
         expired = self.execute(sql.FIND_EXPIRED, (name, self.now, SWEEP)).fetchall()
@@ -230,7 +242,7 @@ class WriteTransaction:
             lost = before + alone
             if alone and lost >= max_lost:
                 reason = f"lost {lost} times: its worker died or froze while it ran"
-                self._settle(seq, is_dead=True)
+                self._settle_dead(seq)
                 self.execute(sql.MAKE_DEAD, (self.now, lost, reason, "", None, seq))
                 self.count(name, dead=1, died=1)
             else:
@@ -257,8 +269,8 @@ class WriteTransaction:
         found: list[tuple[str, int, Turns]] = []
         lease_until = self.now + micros(lease_for)
         for name in names:
-            found_queue = self.execute(sql.HELD_BACK, (name,)).fetchone()
-            until, is_limited, *last = found_queue or (0, False, None, None, None)
+            held = self.execute(sql.HELD_BACK, {"queue": name, "now": self.now}).fetchone()
+            until, is_limited, has_due, *last = held or (0, False, True, None, None, None)
             if is_limited:
                 until = max(until, limits.begins(self.execute, name, self.now))
             if until > self.now:
@@ -267,7 +279,7 @@ class WriteTransaction:
             # Make ready at least as many as are reserved. Otherwise a task that was due later could
             # be reserved before one that was due earlier.
             params = {"queue": name, "now": self.now, "limit": max(room, SWEEP)}
-            due = self.execute(sql.MAKE_READY, params).rowcount
+            due = self.execute(sql.MAKE_READY, params).rowcount if has_due else 0
             turns = Turns(
                 *(self.execute, self._executemany, name, room),
                 *(last, self.now, lease_until, self.number),
@@ -282,6 +294,8 @@ class WriteTransaction:
                 break
         for name, due, turns in found:
             turns.end(is_alone=len(leases) == 1)
+            if turns.last:
+                self._turns[name] = turns.last
             if due or turns.taken:
                 changes = {"scheduled": -due, "ready": due - turns.taken, "leased": turns.taken}
                 self.count(name, **changes)
@@ -331,10 +345,6 @@ class WriteTransaction:
             key_limits.set_limit(self.execute, name, limit, key)
         self.wakes = True
 
-    @cached_property
-    def _has_limits(self) -> bool:
-        return bool(self.execute(limits.HAS_LIMITS).fetchone()[0])
-
     def cancel(self, name: str, task_id: str) -> Canceled | None:
         which = {"queue": name, "id": task_id}
         row = self.execute(sql.FIND_WAITING, which).fetchone()
@@ -342,7 +352,7 @@ class WriteTransaction:
         if row is None:
             return None
         seq, state, data, token = row
-        self._settle(seq, is_dead=True)
+        self._settle_dead(seq)
         self.execute(sql.DELETE, (seq,))
         self.count(name, **{state: -1, "canceled": 1})
         if state == LEASED:
@@ -350,7 +360,7 @@ class WriteTransaction:
         return Canceled(str(data), state == LEASED)
 
     def drop_all(self, name: str) -> None:
-        settled = self.execute(batches.WAITING, (name,)).fetchall() if self._has_batches else ()
+        settled = self.execute(batches.WAITING, (name,)).fetchall() if self._in_use.batches else ()
         for state in (READY, SCHEDULED):
             dropped = self.execute(sql.DROP_ALL, (name, state)).rowcount
             self.count(name, **{state: -dropped, "dropped": dropped})

@@ -6,7 +6,7 @@ import pytest
 
 from alligator.backends.base import Limit, Message
 from alligator.backends.limits import EACH
-from alligator.backends.sqlite_backend import Client
+from alligator.backends.sqlite_backend import Client, key_limits
 from tests.harness.contract import AT_ONCE, HOUR, ids
 
 
@@ -44,12 +44,27 @@ def test_line_gives_as_many_tasks_as_the_others_leave(client: Client) -> None:
     assert found[5:] == [f"a{n:02}" for n in range(2, 27)]
 
 
+@pytest.fixture
+def _sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each step that has a start forget old ones."""
+    monkeypatch.setattr(key_limits, "SWEEP_EACH", 1)
+
+
+def starts(client: Client) -> list[tuple[str, int]]:
+    """Return the starts in the file."""
+    with client._database.read() as connection:
+        return connection.execute("SELECT key, number FROM key_begun").fetchall()
+
+
+@pytest.mark.usefixtures("_sweeps")
 def test_starts_count_when_a_later_one_with_a_shorter_time_is_forgotten(client: Client) -> None:
     enqueue(client, *(f"a{n}" for n in range(6)))
     for seconds in (HOUR, 0.001, HOUR, HOUR):
         client.limit("mail", Limit(starts=9, seconds=seconds), "a")
         time.sleep(0.002)
         assert client.step(["mail"], 1).leases
+
+    assert starts(client) == [("a", 1), ("a", 3), ("a", 4)]
 
     client.limit("mail", Limit(starts=3, seconds=HOUR), "a")
     assert not client.step(["mail"], 1).leases
@@ -58,6 +73,36 @@ def test_starts_count_when_a_later_one_with_a_shorter_time_is_forgotten(client: 
     assert not client.step(["mail"], 1).leases
 
 
+@pytest.mark.usefixtures("_sweeps")
+def test_old_starts_are_forgotten_whatever_keys_they_have(client: Client) -> None:
+    enqueue(client, *(f"m{n}" for n in range(9)))
+    client.limit("mail", Limit(starts=9, seconds=HOUR), "m")
+    for _ in range(9):
+        client.step(["mail"], 1)
+    client.limit("mail", Limit(starts=9, seconds=0.001), EACH)
+    keys = [f"{letter}{n:02}" for n in range(20) for letter in "amz"]
+    client.push_many([Message("mail", key, "", limit_key=key) for key in keys])
+
+    for _ in keys:
+        assert client.step(["mail"], 1).leases
+        time.sleep(0.002)
+
+    found = starts(client)
+    assert [number for key, number in found if key == "m"] == [*range(1, 10)]
+    assert len(found) < 9 + 15
+
+
+def test_old_starts_are_forgotten_now_and_then(client: Client) -> None:
+    client.limit("mail", Limit(starts=9, seconds=0.000_001), EACH)
+    enqueue(client, *(f"a{n}" for n in range(400)))
+
+    for _ in range(400):
+        assert client.step(["mail"], 1).leases
+
+    assert len(starts(client)) < 300
+
+
+@pytest.mark.usefixtures("_sweeps")
 @pytest.mark.parametrize("limit", [None, Limit(at_once=3), Limit(starts=3, seconds=HOUR)])
 def test_cost_of_a_step_does_not_grow_with_the_tasks_and_keys(
     client: Client, limit: Limit | None

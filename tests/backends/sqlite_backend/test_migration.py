@@ -181,11 +181,13 @@ def test_file_of_version_10_gets_lines(tmp_path: Path) -> None:
     assert version(path) == KNOWN
 
 
-def test_file_of_the_unreleased_version_11_is_rejected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unreleased", [11, 12])
+def test_file_of_an_unreleased_version_is_rejected(tmp_path: Path, unreleased: int) -> None:
     path = tmp_path / "queue.db"
     lines = ("ALTER TABLE task ADD COLUMN limit_key TEXT",)
+    versions = *schema.VERSIONS[:10], *[()] * (unreleased - 11), lines
     with (
-        closing(Database(str(path), (*schema.VERSIONS[:10], lines), timeout=1.0)) as database,
+        closing(Database(str(path), versions, timeout=1.0)) as database,
         database.write(durable=True),
     ):
         pass
@@ -195,7 +197,7 @@ def test_file_of_the_unreleased_version_11_is_rejected(tmp_path: Path) -> None:
         pytest.raises(BackendError, match="limit_key"),
     ):
         client.push("all", "a", "data")
-    assert version(path) == 11
+    assert version(path) == unreleased
 
 
 def test_file_of_version_8_gets_limits(tmp_path: Path) -> None:
