@@ -61,7 +61,7 @@ Duplicates = Sequence[int]
 position is a `Held`, another task holds their unique key."""
 
 
-class Commit(msgspec.Struct, eq=False):
+class Commit(msgspec.Struct, eq=False, weakref=True):
     """Tasks that belong together: all of them are queued, or none is."""
 
     messages: Sequence[Message]

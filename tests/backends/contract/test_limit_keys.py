@@ -293,6 +293,17 @@ def test_dead_task_keeps_its_key(client: Client) -> None:
     assert len(step_often(client)) == 1
 
 
+def test_every_dead_task_that_is_retried_has_its_turn(client: Client) -> None:
+    names = [f"a{number}" for number in range(20)]  # it depended on microseconds once
+    enqueue(client, *names)
+    for lease in [take(client) for _ in names]:
+        client.step((), 0, outcomes=[Outcome("dead", lease, reason="no luck")])
+
+    for name in names:
+        assert client.retry_dead("mail", name)
+        assert ids(client.step(["mail"], 5).leases) == [name]
+
+
 def test_follow_up_keeps_its_key(client: Client) -> None:
     if not client.keeps_follow_ups:
         pytest.skip("the store keeps no follow-ups")

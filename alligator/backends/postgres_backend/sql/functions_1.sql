@@ -154,8 +154,8 @@ BEGIN
                 INSERT INTO {s}.tally (queue, waiting, delayed, pushed)
                 VALUES (p_queues[1], 1, (v_due > v_now)::int, 1);
                 IF p_limit_keys IS NOT NULL THEN
-                    PERFORM {s}.change_line(p_queues[1], p_limit_keys[1], p_priorities[1], v_due,
-                        v_bases[1] * 1000 + 1);
+                    PERFORM {s}.change_line(p_queues[1], p_limit_keys[1], p_priorities[1],
+                        v_due + {s}.line_shift(p_priorities[1]), v_bases[1] * 1000 + 1);
                 END IF;
                 RETURN NULL;
             END IF;
@@ -1033,13 +1033,12 @@ END $$;
 
 -- Lines. What a step calls has no settings of its own, because they take time: those of the step apply.
 
--- Record that a task has joined a line.
-CREATE FUNCTION {s}.change_line(p_queue text, p_limit_key text, p_priority int, p_due timestamptz, p_seq bigint)
+-- Record that a task has joined a line; p_at is its `at`.
+CREATE FUNCTION {s}.change_line(p_queue text, p_limit_key text, p_priority int, p_at timestamptz, p_seq bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO {s}.changed_line (queue, at, priority, limit_keys, afters, seqs)
-    VALUES (p_queue, clock_timestamp(), p_priority, ARRAY[p_limit_key],
-        ARRAY[p_due + {s}.line_shift(p_priority)], ARRAY[p_seq]);
+    VALUES (p_queue, clock_timestamp(), p_priority, ARRAY[p_limit_key], ARRAY[p_at], ARRAY[p_seq]);
     IF NOT EXISTS (SELECT FROM {s}.lined_queue WHERE queue = p_queue) THEN
         INSERT INTO {s}.lined_queue (queue) VALUES (p_queue);
     END IF;
@@ -1077,7 +1076,7 @@ END $$;
 CREATE FUNCTION {s}.end_lease(p_task {s}.task, p_waits boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF p_waits THEN
-        PERFORM {s}.change_line(p_task.queue, p_task.limit_key, p_task.priority, p_task.due, p_task.seq);
+        PERFORM {s}.change_line(p_task.queue, p_task.limit_key, p_task.priority, p_task.at, p_task.seq);
     END IF;
     PERFORM {s}.free_places(p_task.queue, ARRAY[p_task.limit_key]);
 END $$;
@@ -1087,7 +1086,7 @@ END $$;
 CREATE FUNCTION {s}.join_line() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.at := NEW.due + {s}.line_shift(NEW.priority);
-    PERFORM {s}.change_line(NEW.queue, NEW.limit_key, NEW.priority, NEW.due, NEW.seq);
+    PERFORM {s}.change_line(NEW.queue, NEW.limit_key, NEW.priority, NEW.at, NEW.seq);
     RETURN NEW;
 END $$;
 
@@ -2113,11 +2112,11 @@ END $$;
 CREATE PROCEDURE {s}.retry_dead(p_queue text, p_id text, INOUT p_found boolean) LANGUAGE plpgsql AS $$
 DECLARE
     v_tid tid := {s}.find_dead(p_queue, p_id);
+    v_now timestamptz := clock_timestamp();
     v_task {s}.task;
 BEGIN
     UPDATE {s}.task SET state = 'w', lost = 0, suspect = false, delayed = false, unique_key = NULL,
-        batch = NULL,
-        at = clock_timestamp() + {s}.shift(priority, limit_key), due = clock_timestamp(), reason = NULL,
+        batch = NULL, at = v_now + {s}.shift(priority, limit_key), due = v_now, reason = NULL,
         traceback = NULL
     WHERE ctid = v_tid RETURNING * INTO v_task;
     p_found := FOUND;
