@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +101,12 @@ class AuditLog:
         path = self.ledger.with_suffix(".pauses")
         words = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return [Pause(int(pid), float(start), float(end)) for pid, start, end in words]
+
+    def last_leases(self) -> list[Pause]:
+        """Return from when on each worker had no lease that it had extended."""
+        pattern = f"{self.ledger.stem}.*.end"
+        files = [(each.stem.rpartition(".")[2], each) for each in self.ledger.parent.glob(pattern)]
+        return [Pause(int(pid), float(each.read_text()), inf) for pid, each in files]
 
     def ended(self) -> set[str]:
         """Return the tasks that finished."""

@@ -18,11 +18,22 @@ from tests.faults import clock
 
 
 class WatchedLeases(lease_ends.LeaseEnds):
-    """Notes beside the ledger when no lease was extended for longer than a lease lasts."""
+    """Notes beside the ledger when no lease was extended for longer than a lease lasts.
+
+    A process that is killed meanwhile cannot note it. So until when its leases hold is noted, too.
+    """
 
     def __init__(self, lease_for: float) -> None:
         super().__init__(lease_for)
-        self._last = lease_ends.clock()
+        ledger = Path(os.environ["LEDGER"])
+        self._pauses = ledger.with_suffix(".pauses")
+        self._end = os.open(ledger.with_suffix(f".{os.getpid()}.end"), os.O_CREAT | os.O_WRONLY)
+        self._note_end(lease_ends.clock())
+
+    def _note_end(self, asked: float) -> None:
+        self._last = asked
+        end = monotonic() + self.end_of(asked) - lease_ends.clock()
+        os.pwrite(self._end, f"{end:20.6f}".encode(), 0)
 
     def note_extension(self, leases: Iterable[Lease], lost: Iterable[Lease], asked: float) -> None:
         """Note an extension, and whether it was late."""
@@ -31,10 +42,9 @@ class WatchedLeases(lease_ends.LeaseEnds):
         if now > self.end_of(self._last):
             end = monotonic()
             line = f"{os.getpid()} {end - (now - self._last):.6f} {end:.6f}\n"
-            path = Path(os.environ["LEDGER"]).with_suffix(".pauses")
-            with path.open("ab", buffering=0) as file:
+            with self._pauses.open("ab", buffering=0) as file:
                 file.write(line.encode())
-        self._last = asked
+        self._note_end(asked)
 
 
 if __name__ == "__main__":

@@ -214,11 +214,12 @@ def check_places(tenants: Tenants) -> None:
 def check_limits(tenants: Tenants, until: float) -> None:
     """Check that no more tasks of a tenant were leased at once, nor ran at once, before *until*."""
     harness = tenants.harness
-    pauses = [*harness.audit_log.pauses(), *tenants.freezes]
+    audit_log = harness.audit_log
+    pauses = [*audit_log.pauses(), *audit_log.last_leases(), *tenants.freezes]
     crashes = [(start, end + LEASE_SECONDS) for start, end in harness.outage_times]
     runs: defaultdict[str, list[Run]] = defaultdict(list)
-    for name, each in harness.audit_log.runs().items():
-        runs[tenant_of(name)] += [run for run in each if run.began < until]
+    for name, each in audit_log.runs().items():
+        runs[tenant_of(name)] += [run for run in to_first_end(each) if run.began < until]
     for tenant in (LARGE, OWN, *SMALL):
         limit, leased = limit_of(tenant), tenants.most[tenant]
         if leased > limit:
@@ -234,6 +235,16 @@ def check_limits(tenants: Tenants, until: float) -> None:
     harness.notes.append(
         f"at most {most} at once of a tenant, {tenants.most[OWN]} of that with {OWN_AT_ONCE}"
     )
+
+
+def to_first_end(runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the *runs* of a task up to the first one that ended.
+
+    When its worker reports that, also if it is late, the task is done: another run that has begun
+    meanwhile has no lease any more.
+    """
+    ends = [number for number, run in enumerate(runs, 1) if run.ended is not None]
+    return runs[: ends[0]] if ends else runs
 
 
 def ran_at_once(
