@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
 from ..constants import COMMIT_MEMORY, LONG_COMMIT_ID, LONG_COMMIT_MEMORY, MAX_SECONDS
 from ..exceptions import AlligatorException
 from .unique import Unique
@@ -61,23 +59,32 @@ Duplicates = Sequence[int]
 position is a `Held`, another task holds their unique key."""
 
 
-class Commit(msgspec.Struct, eq=False, weakref=True):
+class Commit:
     """Tasks that belong together: all of them are queued, or none is."""
 
-    messages: Sequence[Message]
-    commit_id: str | None = None
-    """A repeated push is recognised by this id."""
-    undo: bool = True
-    """Whether a failed push is undone. Not if somebody chose the id: see `Client.push_many`."""
-    deadline: float | None = None
-    """Until when its push may take, on the monotonic clock; None for `Client.commit_seconds`."""
-    outcome: BaseException | Duplicates | None = None
+    outcome: "BaseException | Duplicates | None" = None
     """What its push returned or raised, once it is settled."""
     is_settled: bool = False
     is_abandoned: bool = False
     """Whether its caller no longer waits, so that its tasks must not stay on the queue."""
     future: Any = None
     """What its caller waits on, while the commit waits for a trip."""
+
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        commit_id: str | None = None,
+        *,
+        undo: bool = True,
+        deadline: float | None = None,
+    ) -> None:
+        self.messages: Sequence[Message] = messages
+        self.commit_id: str | None = commit_id
+        """A repeated push is recognised by this id."""
+        self.undo: bool = undo
+        """Whether a failed push is undone. Not if somebody chose the id: see `Client.push_many`."""
+        self.deadline: float | None = deadline
+        """Until when its push may take, on the monotonic clock; None for `Client.commit_seconds`."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.commit_id}: {len(self.messages)} tasks>"

@@ -5,8 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from ..backends.base import Commit, Message
 from ..constants import MAX_COMMIT_BYTES, MAX_TASKS
 from ..exceptions import TooManyTasks
@@ -54,7 +52,7 @@ def hold(enlisters: Iterable[Enlists], outgoing: OutgoingTask, home: Any) -> boo
     return any(enlister.hold(outgoing, home) for enlister in enlisters)
 
 
-class DeferredTasks(Commit, eq=False):
+class DeferredTasks(Commit):
     """The commit of one transaction. The number of tasks and their total size are limited.
 
     After `close` it accepts no more tasks, and can be pushed. The limits apply to a transaction
@@ -62,9 +60,9 @@ class DeferredTasks(Commit, eq=False):
     """
 
     messages: Sequence[Message] = ()
-    tasks: list[OutgoingTask] = []
-    # Reentrant: a signal handler may start a task while its thread holds the lock.
-    lock: AbstractContextManager[bool] = msgspec.field(default_factory=RLock)
+    commit_id: str | None = None
+    undo: bool = True
+    deadline: float | None = None
     size: int = 0
     """The total size of the payloads, in bytes."""
     closed: bool = False
@@ -73,6 +71,11 @@ class DeferredTasks(Commit, eq=False):
     keeps_some: bool = False
     """Whether some of the tasks have ``always=True``."""
     outer: "DeferredTasks | None" = None
+
+    def __init__(self) -> None:  # without the attributes of a commit: most tasks have none of them
+        self.tasks: list[OutgoingTask] = []
+        # Reentrant: a signal handler may start a task while its thread holds the lock.
+        self.lock: AbstractContextManager[bool] = RLock()
 
     def add(self, outgoing: OutgoingTask) -> bool:
         """Defer one task; return False after `close`. Raises `TooManyTasks`."""
@@ -166,5 +169,7 @@ class DeferredTasks(Commit, eq=False):
         return number + len(self.tasks), size + self.size
 
 
-ENDED: Final = DeferredTasks(closed=True, lock=nullcontext(True))
+ENDED: Final = DeferredTasks()
 """The tasks of a transaction that ended without any. It accepts none, so it needs no lock."""
+ENDED.closed = True
+ENDED.lock = nullcontext(True)

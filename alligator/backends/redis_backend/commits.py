@@ -266,25 +266,30 @@ class Pusher:
         self.pending.add(partial(self._connections.call, call))
 
 
-class _Push(Call, eq=False):
+class _Push(Call):
     """The call for one commit, and what is known about its delivery."""
 
-    commit: Commit
-    marker: str
-    """The key by which the server remembers it."""
-    latest_at: int
-    """The index, in its command, of the time (µs) after which the server refuses it."""
-    attempts: int = 0
-    reply: Any = None
-    """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
-    duplicates), the error that came instead, or an `AlligatorException` if it must not be sent.
-    None: it was not sent yet, or the server rejected the call on an event loop."""
-    is_in_doubt: bool = False
-    """Whether the server may have received a copy, or may still receive one."""
-    was_in_doubt: bool = False
-    """The value of `is_in_doubt` before the latest copy was sent."""
     extent: Extent = "whole"
     """What an abort removes if it fails."""
+
+    def __init__(
+        self, script: Script, command: list[str | int], commit: Commit, marker: str, latest_at: int
+    ) -> None:
+        self.script, self.command = script, command
+        self.commit = commit
+        self.marker = marker
+        """The key by which the server remembers it."""
+        self.latest_at = latest_at
+        """The index, in its command, of the time (µs) after which the server refuses it."""
+        self.attempts = 0
+        self.reply: Any = None
+        """The latest result: what the script returned (`QUEUED`, `ABORTED`, `TOO_LATE` or positions of
+        duplicates), the error that came instead, or an `AlligatorException` if it must not be sent.
+        None: it was not sent yet, or the server rejected the call on an event loop."""
+        self.is_in_doubt = False
+        """Whether the server may have received a copy, or may still receive one."""
+        self.was_in_doubt = False
+        """The value of `is_in_doubt` before the latest copy was sent."""
 
     def received(self, reply: Any) -> None:
         """Record the reply to the latest copy, or the error that came instead."""

@@ -7,7 +7,6 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-import msgspec
 from redis import exceptions as errors
 
 hiredis: Any = None
@@ -52,12 +51,13 @@ class Script:
         return Call(self, ["EVALSHA", self.sha, len(keys), *keys, *args])
 
 
-class Call(msgspec.Struct, eq=False):
+class Call:
     """A call of a script, or without one a command."""
 
-    script: Script | None
-    command: list[str | int]
-    """The words of the command, for a server that knows the script."""
+    def __init__(self, script: Script | None, command: list[str | int]) -> None:
+        self.script = script
+        self.command = command
+        """The words of the command, for a server that knows the script."""
 
     @property
     def with_source(self) -> list[str | int]:

@@ -90,9 +90,7 @@ def test_turns_of_tasks_without_a_key_go_on_from_step_to_step(client: Client) ->
     assert found == [["0"], ["a0"], ["1"], ["a1"], ["2"]]
 
 
-def test_tasks_without_a_key_have_one_turn_before_a_key_behind_others_that_may_not_begin(
-    client: Client,
-) -> None:
+def test_tasks_without_a_key_have_one_turn_before_a_later_key(client: Client) -> None:
     client.limit("mail", Limit(at_once=1), limit_key=EACH)
     client.push_many([Message("mail", f"{key}1", "", 0.0, 1, limit_key=key) for key in "zx"])
     client.push_many([Message("mail", f"{key}0", "", limit_key=key) for key in "zxy"])
