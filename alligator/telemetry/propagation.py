@@ -37,9 +37,6 @@ ENVIRON = [(name, f"HTTP_{name.upper().replace('-', '_')}") for name in READ_HEA
 RAW = {name.encode(): name for name in READ_HEADERS}
 """The headers that are read, by their names in WSGI and in ASGI."""
 
-API = "opentelemetry.trace"
-"""The module that a program with spans has imported: without it there is nothing else to ask."""
-
 NOTHING = nullcontext()
 NO_HEADERS: dict[str, str] = {}
 
@@ -59,7 +56,7 @@ def carry(task: Task, queue_name: str) -> None:
             found = transaction.request = _ReadRequest(read_request(found))
     if "traceparent" in task.headers:  # keep its own trace, without the state of another
         found = _without_trace(found)
-    elif API in sys.modules and has_spans():
+    elif has_spans():
         from .opentelemetry import create
 
         made = create(task, queue_name, found)
@@ -79,14 +76,14 @@ def has_spans() -> bool:
 
     An import of its API is not enough: libraries import it too.
     """
-    api = sys.modules.get(API)
+    api = sys.modules.get("opentelemetry.trace")
     # get_tracer_provider() takes ten times as long, and this is called for each task.
     return api is not None and getattr(api, "_TRACER_PROVIDER", api) is not None
 
 
 def sending(tasks: Sequence[OutgoingTask]) -> AbstractContextManager[Any]:
     """Return the context manager in which *tasks* are pushed."""
-    if API not in sys.modules or not has_spans():
+    if not has_spans():
         return NOTHING
     from .opentelemetry import send
 
@@ -95,7 +92,7 @@ def sending(tasks: Sequence[OutgoingTask]) -> AbstractContextManager[Any]:
 
 def running(task: Task) -> AbstractContextManager[Any]:
     """Return the context manager of one attempt at *task*."""
-    if API not in sys.modules or not has_spans():
+    if not has_spans():
         return NOTHING
     from .opentelemetry import process
 

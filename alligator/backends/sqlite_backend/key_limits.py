@@ -178,7 +178,7 @@ class KeyLimits:
         """Look at the next *many* starts, of any queue, and forget those that count no longer."""
         last = self._execute(SWEPT).fetchone()
         end = self._execute(END_OF_SWEEP, (*last, many - 1)).fetchone()
-        if end is None:  # the next sweep begins anew
+        if end is None:  # the next sweep starts at the first row
             self._execute(FORGET_STARTS, (*last, self._now))
         else:
             self._execute(FORGET_STARTS + UP_TO, (*last, self._now, *end))

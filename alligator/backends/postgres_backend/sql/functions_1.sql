@@ -82,12 +82,52 @@ BEGIN
         FROM unnest(p_commits) WITH ORDINALITY AS c(id, n) LEFT JOIN {s}.pushed p ON p.id = c.id);
 END $$;
 
+-- Remember these commits; return the base of each, NULL for one that is known. p_chosen tells for each whether
+-- somebody chose its id: then an earlier abort is ignored. A chosen id that begins with day- counts as newer, so
+-- that it is remembered for a day. Without settings of its own: those of its caller apply.
+CREATE FUNCTION {s}.remember(p_commits text[], p_chosen boolean[], p_now timestamptz) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_bases bigint[];
+    v_number int;
+BEGIN
+    IF cardinality(p_commits) = 1 THEN
+        v_bases := ARRAY[nextval('{s}.base')];
+        IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
+            p_now := p_now + interval '86100 s';
+        END IF;
+        INSERT INTO {s}.pushed (id, base, at) VALUES (p_commits[1], v_bases[1], p_now)
+        ON CONFLICT (id) DO NOTHING;
+        IF NOT FOUND THEN
+            UPDATE {s}.pushed SET base = v_bases[1], at = p_now, duplicates = NULL
+            WHERE id = p_commits[1] AND base = 0 AND p_chosen[1];
+        END IF;
+        RETURN CASE WHEN FOUND THEN v_bases ELSE ARRAY[NULL::bigint] END;
+    END IF;
+    v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
+    INSERT INTO {s}.pushed (id, base, at)
+    SELECT id, base,
+        CASE WHEN chosen AND starts_with(id, 'day-') THEN p_now + interval '86100 s' ELSE p_now END
+    FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base) ORDER BY id COLLATE "C"
+    ON CONFLICT (id) DO NOTHING;
+    GET DIAGNOSTICS v_number = ROW_COUNT;
+    IF v_number < cardinality(p_commits) THEN
+        UPDATE {s}.pushed p SET base = c.base, duplicates = NULL,
+            at = CASE WHEN starts_with(c.id, 'day-') THEN p_now + interval '86100 s' ELSE p_now END
+        FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base)
+        WHERE p.id = c.id AND p.base = 0 AND c.chosen;
+        v_bases := ARRAY(
+            SELECT CASE WHEN p.base = c.base THEN c.base END
+            FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
+            LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
+    END IF;
+    RETURN v_bases;
+END $$;
+
 -- Push several commits: each all or none, and only once. p_of and p_places give for each task the
--- number of its commit and its position there, from 1. p_chosen tells for each commit whether somebody
--- chose its id: then an earlier abort is ignored. The tasks are sorted by queue and id, byte by
--- byte: all transactions take the locks of the index in one order, and none waits for another in a
--- circle. A chosen id that begins with day- counts as newer, so that it is remembered for a day.
--- Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are follow-ups,
+-- number of its commit and its position there, from 1. For p_chosen see `remember`. The tasks are sorted by
+-- queue and id, byte by byte: all transactions take the locks of the index in one order, and none waits for
+-- another in a circle. Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are follow-ups,
 -- p_keys is JSON with [key, until_start, seconds, replace, follows] or null for each task. p_limit_keys is
 -- NULL if there are none.
 CREATE FUNCTION {s}.push(
@@ -99,46 +139,17 @@ SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_at timestamptz := v_now;
     v_due timestamptz;
-    v_bases bigint[] := ARRAY[nextval('{s}.base')];
+    v_bases bigint[];
     v_number int;
 BEGIN
     IF p_keys IS NOT NULL THEN
         RETURN {s}.push_with_keys(p_commits, p_chosen, p_of, p_places, p_queues, p_ids, p_delays, p_datas,
             p_priorities, p_keys::json, p_limit_keys);
     END IF;
-    IF cardinality(p_commits) = 1 THEN
-        IF p_chosen[1] AND starts_with(p_commits[1], 'day-') THEN
-            v_at := v_now + interval '86100 s';
-        END IF;
-        INSERT INTO {s}.pushed (id, base, at) VALUES (p_commits[1], v_bases[1], v_at)
-        ON CONFLICT (id) DO NOTHING;
-        IF NOT FOUND THEN
-            UPDATE {s}.pushed SET base = v_bases[1], at = v_at, duplicates = NULL
-            WHERE id = p_commits[1] AND base = 0 AND p_chosen[1];
-            IF NOT FOUND THEN
-                RETURN {s}.results(p_commits);
-            END IF;
-        END IF;
-    ELSE
-        v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
-        INSERT INTO {s}.pushed (id, base, at)
-        SELECT id, base,
-            CASE WHEN chosen AND starts_with(id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
-        FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base) ORDER BY id COLLATE "C"
-        ON CONFLICT (id) DO NOTHING;
-        GET DIAGNOSTICS v_number = ROW_COUNT;
-        IF v_number < cardinality(p_commits) THEN  -- from here on, NULL is the base of a known commit
-            UPDATE {s}.pushed p SET base = c.base, duplicates = NULL,
-                at = CASE WHEN starts_with(c.id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
-            FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base)
-            WHERE p.id = c.id AND p.base = 0 AND c.chosen;
-            v_bases := ARRAY(
-                SELECT CASE WHEN p.base = c.base THEN c.base END
-                FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
-                LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
-        END IF;
+    v_bases := {s}.remember(p_commits, p_chosen, v_now);
+    IF cardinality(p_commits) = 1 AND v_bases[1] IS NULL THEN
+        RETURN {s}.results(p_commits);
     END IF;
     IF cardinality(p_commits) = 1 AND cardinality(p_ids) = 1 THEN  -- most requests start one task
         PERFORM FROM {s}.task
@@ -163,7 +174,7 @@ BEGIN
         UPDATE {s}.pushed SET duplicates = '0' WHERE id = p_commits[1];
         RETURN ARRAY['0'];
     END IF;
-    -- Hardly ever does one of the ids wait already: one look for all of them takes less time than one for each.
+    -- Ids that wait already are rare. One query for all of them takes less time than one for each.
     SELECT count(*) INTO v_number FROM {s}.task
     WHERE id = ANY (p_ids) AND token <> 0 AND state <> 'l' AND state <> 'd';
     -- In the order of the arrays, which unnest keeps.
@@ -442,20 +453,7 @@ BEGIN
     FROM json_array_elements(p_keys) WITH ORDINALITY AS e(k, n);
     PERFORM {s}.lock_keys(p_queues, v_keys);
     v_now := clock_timestamp();
-    v_bases := ARRAY(SELECT nextval('{s}.base') FROM unnest(p_commits));
-    INSERT INTO {s}.pushed (id, base, at)
-    SELECT id, base,
-        CASE WHEN chosen AND starts_with(id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
-    FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base) ORDER BY id COLLATE "C"
-    ON CONFLICT (id) DO NOTHING;
-    UPDATE {s}.pushed p SET base = c.base, duplicates = NULL,
-        at = CASE WHEN starts_with(c.id, 'day-') THEN v_now + interval '86100 s' ELSE v_now END
-    FROM unnest(p_commits, p_chosen, v_bases) AS c(id, chosen, base)
-    WHERE p.id = c.id AND p.base = 0 AND c.chosen;
-    v_bases := ARRAY(  -- NULL is the base of a known commit
-        SELECT CASE WHEN p.base = c.base THEN c.base END
-        FROM unnest(p_commits, v_bases) WITH ORDINALITY AS c(id, base, n)
-        LEFT JOIN {s}.pushed p ON p.id = c.id ORDER BY c.n);
+    v_bases := {s}.remember(p_commits, p_chosen, v_now);
     FOR t IN  -- of those with follow-ups, the number of queued tasks
         SELECT DISTINCT s.of FROM unnest(p_of, v_follows) AS s(of, follows)
         WHERE s.follows AND v_bases[s.of] IS NOT NULL
