@@ -38,6 +38,17 @@ KEYS = st.sampled_from(
 LIMIT_KEYS = st.sampled_from([None, None, "x", "x", "y", "z"])
 # Half of the commits have no follow-ups.
 NO_FOLLOW_UPS: list[tuple[str, str, int, str | None]] = []
+PLAIN_MESSAGES = st.builds(
+    lambda queue, ids: [(queue, task_id, 0.0, 0, None, None) for task_id in ids],
+    QUEUES,
+    st.lists(IDS, min_size=1, max_size=4),
+)
+"""Tasks without options, for which the stores have shorter ways."""
+ANY_MESSAGES = st.lists(
+    st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR]), PRIORITIES, KEYS, LIMIT_KEYS),
+    min_size=1,
+    max_size=4,
+)
 FOLLOW_UPS = st.just(NO_FOLLOW_UPS) | st.lists(
     st.tuples(QUEUES, st.sampled_from("ef"), PRIORITIES, LIMIT_KEYS), min_size=1, max_size=2
 )
@@ -76,11 +87,7 @@ class Store(RuleBasedStateMachine):
         return f"{queue}-{self.run}"
 
     @rule(
-        messages=st.lists(
-            st.tuples(QUEUES, IDS, st.sampled_from([0.0, 0.0, HOUR]), PRIORITIES, KEYS, LIMIT_KEYS),
-            min_size=1,
-            max_size=4,
-        ),
+        messages=PLAIN_MESSAGES | ANY_MESSAGES,
         commit=st.none() | COMMITS,
         undo=st.booleans(),
         then=FOLLOW_UPS,
