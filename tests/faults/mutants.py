@@ -16,6 +16,7 @@ from tests.backends.contract import (
     test_limits,
     test_pausing,
     test_priorities,
+    test_pushing,
     test_suspects,
     test_undoing,
     test_unique,
@@ -220,6 +221,27 @@ MUTANTS = [
     ),
     Mutant("the marker is not looked at", "push.lua", "span, 'NX', 'EX'", "span, 'EX'"),
     Mutant("the other way round", "push.lua", "local due = now + i", "local due = now - i"),
+    Mutant("no dedupe of new tasks", "push.lua", "do\n    if found then", "do\n    if false then"),
+    Mutant("no dedupe in a plain commit", "push.lua", " or ours[id] then", " then"),
+    Mutant(
+        "one that waits under an alias does not count for a plain commit",
+        "push.lua",
+        "call('EXISTS', queue .. ':alt') == 1 or now",
+        "now",
+        returned,
+    ),
+    Mutant(
+        "the marker of a plain commit is not looked at",
+        "push.lua",
+        "#ids, 'NX', 'EX'",
+        "#ids, 'EX'",
+        lambda client: test_pushing.test_repeated_commit_does_nothing_after_its_tasks_have_run(
+            client
+        ),
+    ),
+    Mutant("plain tasks the other way round", "push.lua", "whole(now + i)", "whole(now - i)"),
+    Mutant("a delay is ignored", "push.lua", "delay ~= '0' or ", ""),
+    Mutant("only the first queue gets tasks", "push.lua", "if #KEYS == 4 and", "if"),
     Mutant("a lease is extended by nothing", "extend.lua", "clock() + ARGV[1]", "clock() - 1"),
     Mutant(
         "no fence for extending",

@@ -48,7 +48,7 @@ LINES: Final = ("priorities", "lines")
 TASKS: Final = (*LINES, "tasks")
 """The parts of scripts that also look for tasks by their ids."""
 
-PUSH, ABORT = Script("push", *TASKS, "batches"), Script("abort", *TASKS, "unique")
+PUSH, ABORT = Script("push", "push_plain", *TASKS, "batches"), Script("abort", *TASKS, "unique")
 FOLLOW = Script("follow", *TASKS, "batches", "follow_begin", "push")
 """What pushes a commit with follow-ups."""
 
