@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from itertools import count
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -13,7 +14,10 @@ from werkzeug.wsgi import ClosingIterator
 
 from alligator import Gator, Task, Transaction
 from alligator._runtime.ids import new_id
+from alligator.backends.base import Outcome
 from alligator.commits.deferred import OutgoingTask
+from alligator.constants import MAX_TASKS
+from alligator.execution.attempt import attempt
 from alligator.payload.arguments import lower
 from alligator.payload.encoding import encode
 from alligator.payload.envelope import NO_OPTIONS, Envelope
@@ -155,6 +159,34 @@ def of_a_push(gator: Gator) -> Steps:
     }
 
 
+def of_a_run(gator: Gator) -> Steps:
+    """Return the steps of a worker that runs a task; fills the queue for that."""
+    client = gator.client
+    for _ in range((ROUNDS + 1) * CALLS // MAX_TASKS + 1):
+        with gator.transaction():
+            for _ in range(MAX_TASKS):
+                gator.task(micro.send_mail, *micro.ARGUMENTS, **micro.KEYWORDS)
+    [lease] = client.step([gator.queue_name], 1).leases
+    task = gator.read(lease)
+    done: list[Outcome] = []
+    calls = count(1)
+
+    def reserve() -> None:
+        nonlocal done
+        if next(calls) % CALLS == 0:
+            step = client.step([gator.queue_name], CALLS, outcomes=done)
+            done = [Outcome("ack", lease) for lease in step.leases]
+
+    return {
+        "reserve a hundred and acknowledge a hundred, for each": reserve,
+        "read the payload": lambda: gator.read(lease),
+        "see that the function takes the arguments": task.check_call,
+        "call the function": lambda: gator.run(task),
+        "the same, and decide the outcome": lambda: attempt(gator, lease, task=task),
+        "for comparison: json.loads of the payload": lambda: json.loads(lease.data),
+    }
+
+
 def _measured(steps_of: Callable[[Gator], Steps], gator: Gator) -> dict[str, float]:
     return measured(steps_of(gator))
 
@@ -167,6 +199,7 @@ def show(bench: Bench, console: Console) -> None:
             "a task in a transaction": of_a_task,
             "a request without a task": of_a_request,
             "a single push": of_a_push,
+            "a task that a worker runs": of_a_run,
         }
         for title, steps_of in paths.items():
             table = Table(title, "µs")
