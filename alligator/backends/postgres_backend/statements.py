@@ -127,7 +127,7 @@ class Statements:
         self.scheduled: Statement = own(
             """
             SELECT id, data, extract(epoch FROM due - clock_timestamp())::float8 FROM {s}.task
-            WHERE queue = $1 AND state = 'w' AND delayed AND due > clock_timestamp()
+            WHERE queue = $1 AND state = 'w' AND delayed AND due > (SELECT clock_timestamp())
             ORDER BY due, seq LIMIT $2
             """,
             "text int4",

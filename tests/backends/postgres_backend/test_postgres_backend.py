@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from alligator.backends import open_client as open_by_dsn
-from alligator.backends.base import Message, Outcome
+from alligator.backends.base import Commit, Message, Outcome
 from alligator.backends.postgres_backend import Client
 from alligator.backends.unique import Unique
 from alligator.exceptions import MissingExtra
@@ -164,3 +164,22 @@ def test_thousand_tasks_with_keys_are_one_push(client: Client) -> None:
         == 1000
     )
     assert client.stats("mail").ready == 1000
+
+
+def test_what_is_old_or_due_is_found_without_a_look_at_the_rest(
+    client: Client, query: Query
+) -> None:
+    client.push_commits(
+        [Commit([Message("mail", f"{n}", "{}", 3600.0)], f"{n}") for n in range(300)]
+    )
+
+    query("BEGIN")
+    query("SELECT {s}.fold()")
+    query("SELECT {s}.stats(ARRAY['mail'])")
+    [(read,)] = query(
+        "SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_stat_user_indexes"
+        " WHERE schemaname = '{s}'"
+    )
+    query("ROLLBACK")
+
+    assert read < 100

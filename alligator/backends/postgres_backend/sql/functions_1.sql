@@ -3,9 +3,11 @@
 --
 -- A function is never changed once it was released, because programs of the old and of the new version
 -- run side by side during an upgrade: a new version adds one under another name.
--- All use clock_timestamp(), because now() is the beginning of the transaction, and PL/pgSQL, because
--- functions in SQL are planned at each call before PostgreSQL 18. The settings of the planner exclude
--- plans that read a whole table: statistics are often missing or old, as queues grow and shrink fast.
+-- All use clock_timestamp(), because now() is the beginning of the transaction. Where an index is to find rows by a
+-- time, it is in a variable first: what a volatile function returns is compared with row after row.
+-- All are in PL/pgSQL, because functions in SQL are planned at each call before PostgreSQL 18. The settings of
+-- the planner exclude plans that read a whole table: statistics are often missing or old, as queues grow and
+-- shrink fast.
 -- Where many tasks are looked up by their ids, a join may read a whole index, with all dead entries that
 -- an old transaction keeps. So each is looked up in a subquery with LIMIT 1, which is never joined, and
 -- without a condition on the state that would fit the primary key.
@@ -1946,6 +1948,8 @@ END $$;
 
 -- Add up old rows of the ledger, and forget old commits. What another session has locked stays.
 CREATE FUNCTION {s}.fold() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
 BEGIN
     WITH old AS (
         DELETE FROM {s}.tally WHERE ctid = ANY (ARRAY(
@@ -1957,16 +1961,16 @@ BEGIN
         sum(failed), sum(retried), sum(lost), sum(canceled), sum(dropped), sum(died), sum(expired)
     FROM old GROUP BY queue;
     DELETE FROM {s}.pushed WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM {s}.pushed WHERE at < clock_timestamp() - interval '300 s'
+        SELECT ctid FROM {s}.pushed WHERE at < v_now - interval '300 s'
         ORDER BY at LIMIT 5000 FOR UPDATE SKIP LOCKED));
     DELETE FROM {s}.replaced WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM {s}.replaced WHERE since < clock_timestamp() - interval '300 s'
+        SELECT ctid FROM {s}.replaced WHERE since < v_now - interval '300 s'
         ORDER BY since LIMIT 5000 FOR UPDATE SKIP LOCKED));
     DELETE FROM {s}.begun WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM {s}.begun WHERE over < clock_timestamp()
+        SELECT ctid FROM {s}.begun WHERE over < v_now
         ORDER BY over LIMIT 5000 FOR UPDATE SKIP LOCKED));
     DELETE FROM {s}.held_key WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM {s}.held_key WHERE done AND until < clock_timestamp()
+        SELECT ctid FROM {s}.held_key WHERE done AND until < v_now
         ORDER BY until LIMIT 5000 FOR UPDATE SKIP LOCKED));
 END $$;
 
@@ -2167,21 +2171,23 @@ CREATE FUNCTION {s}.stats(p_queues text[]) RETURNS TABLE (
     at_once int, starts int, seconds float8, is_reached boolean
 ) LANGUAGE plpgsql STABLE
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
 BEGIN
     RETURN QUERY
         SELECT s.queue, s.waiting - s.delayed + s.due, s.delayed - s.due, s.leased, s.dead, s.pushed,
             s.succeeded, s.failed, s.retried, s.lost, s.canceled, s.dropped, s.died, s.expired,
-            coalesce(greatest(0, extract(epoch FROM clock_timestamp() - s.oldest)), 0)::float8,
-            CASE WHEN s.until = 'infinity' THEN 'infinity' WHEN s.until > clock_timestamp()
-                THEN extract(epoch FROM s.until - clock_timestamp()) ELSE 0 END::float8,
+            coalesce(greatest(0, extract(epoch FROM v_now - s.oldest)), 0)::float8,
+            CASE WHEN s.until = 'infinity' THEN 'infinity' WHEN s.until > v_now
+                THEN extract(epoch FROM s.until - v_now) ELSE 0 END::float8,
             q.at_once, q.starts, q.seconds,
-            q.queue IS NOT NULL AND {s}.limited_until(s.queue, clock_timestamp()) IS NOT NULL
+            q.queue IS NOT NULL AND {s}.limited_until(s.queue, v_now) IS NOT NULL
         FROM (
             SELECT t.*,
                 -- The delayed tasks that are due by now; their number is bounded.
                 (SELECT count(*) FROM (
                     SELECT FROM {s}.task k WHERE k.queue = t.queue AND k.delayed AND k.state = 'w'
-                        AND k.due <= clock_timestamp() LIMIT 10000) d) AS due,
+                        AND k.due <= v_now LIMIT 10000) d) AS due,
                 least(
                     {s}.first_due(t.queue, array_fill(timestamptz '1900-01-01 UTC', ARRAY[3]), 1),
                     (SELECT k.due FROM {s}.task k
