@@ -36,6 +36,11 @@ def enqueue(client: Client, *task_ids: str, delay: float = 0.0, priority: int = 
     client.push_many([message(task_id, delay, priority) for task_id in task_ids])
 
 
+def one_by_one(client: Client, times: int) -> list[str]:
+    """Reserve with so many steps of one task each, and return the ids in order."""
+    return [each for _ in range(times) for each in ids(client.step(["mail"], 1).leases)]
+
+
 def test_keys_of_a_queue_take_turns(client: Client) -> None:
     enqueue(client, *(f"a{n}" for n in range(6)), "b0", "b1", "c0")
 
@@ -61,6 +66,32 @@ def test_turns_go_on_from_step_to_step(client: Client) -> None:
     found = [ids(client.step(["mail"], number).leases) for number in (1, 3, 2, 9)]
 
     assert found == [["a0"], ["b0", "c0", "a1"], ["b1", "a2"], ["a3", "a4", "a5"]]
+
+
+def test_steps_of_one_task_go_on_with_the_next_key(client: Client) -> None:
+    enqueue(client, *(f"a{n}" for n in range(4)), "b0", "b1", "c0")
+    enqueue(client, "b2", priority=1)
+
+    assert one_by_one(client, 9) == ["b2", "a0", "b0", "c0", "a1", "b1", "a2", "a3"]
+
+
+def test_step_of_one_task_passes_over_a_key_without_a_due_task(client: Client) -> None:
+    enqueue(client, "a0", "b0")
+    enqueue(client, "a1", delay=HOUR)
+    client.cancel("mail", "a0")
+
+    assert one_by_one(client, 2) == ["b0"]
+
+
+def test_step_of_one_task_passes_over_a_key_whose_limit_is_reached(client: Client) -> None:
+    enqueue(client, "a0", "a1", "b0")
+    client.limit("mail", ONE, "a")
+    lease = client.lease("mail", "a1")
+
+    assert one_by_one(client, 2) == ["b0"]
+    assert lease is not None
+    client.ack(lease)
+    assert one_by_one(client, 2) == ["a0"]
 
 
 def test_tasks_without_a_key_have_turns_like_one_key(client: Client) -> None:
@@ -198,6 +229,15 @@ def test_lost_task_is_ready_again_and_alone(client: Client) -> None:
 
     assert ["a0"] in found
     assert sorted(chain(*found)) == ["a0", "b0", "b1"]
+
+
+def test_suspect_of_a_line_is_not_the_last_task_of_a_step(client: Client) -> None:
+    enqueue(client, "a0")
+    take(client, lease_for=AT_ONCE)
+    push(client, "x", queue="print")
+
+    assert ids(client.step(["print", "mail"], 2).leases) == ["x"]
+    assert ids(client.step(["print", "mail"], 2).leases) == ["a0"]
 
 
 def test_suspect_whose_turn_is_after_the_last_holds_up_no_other_queue(client: Client) -> None:

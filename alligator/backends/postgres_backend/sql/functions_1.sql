@@ -1093,34 +1093,38 @@ END $$;
 CREATE TRIGGER task_queued BEFORE INSERT ON {s}.task FOR EACH ROW
 WHEN (NEW.limit_key IS NOT NULL AND NEW.at < '8000-01-01 UTC') EXECUTE FUNCTION {s}.join_line();
 
--- Return whether some lines wait until a lease of their limit key ends.
-CREATE FUNCTION {s}.has_shut_lines(p_queue text) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND priority = 0 AND at = 'infinity')
-        OR EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND priority = 1 AND at = 'infinity')
-        OR EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND priority = -1 AND at = 'infinity');
-END $$;
-
 -- Give the lines of these limit keys a turn, because leases of them have ended. Call it after `lock_queues`.
 CREATE FUNCTION {s}.open_lines(p_queue text, p_now timestamptz, p_keys text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE {s}.line SET at = p_now WHERE queue = p_queue AND limit_key = ANY (p_keys) AND at > p_now;
 END $$;
 
--- Place the lines of up to so many changes since p_since; return whether these were all, and whether there were
--- any. Call it, and what follows, after `lock_queues`.
+-- Place the lines of up to so many changes since p_since, and open those of p_keys, of which leases have ended. Return
+-- whether these were all changes, whether there were any, whether keys of the queue have limits, and whether tasks
+-- without a limit key wait. Call it, and what follows, after `lock_queues`.
 CREATE FUNCTION {s}.place_lines(
-    p_queue text, p_now timestamptz, p_most int, p_since timestamptz, OUT o_all boolean, OUT o_any boolean
+    p_queue text, p_now timestamptz, p_most int, p_since timestamptz, p_keys text[],
+    OUT o_all boolean, OUT o_any boolean, OUT o_is_keyed boolean, OUT o_is_mixed boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    v_tids tid[] := ARRAY(
-        SELECT ctid FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since ORDER BY at LIMIT p_most
-        FOR UPDATE SKIP LOCKED);
+    v_tids tid[];
+    v_is_shut boolean;
     v_priorities smallint[];
     v_keys text[];
     v_afters timestamptz[];
     v_seqs bigint[];
 BEGIN
+    -- In one statement, which is faster.
+    SELECT ARRAY(
+            SELECT ctid FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since ORDER BY at LIMIT p_most
+            FOR UPDATE SKIP LOCKED),
+        EXISTS (SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > ''),
+        EXISTS (SELECT FROM {s}.task WHERE queue = p_queue AND state = 'w' AND at < '8000-01-01 UTC'),
+        EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND limit_key = ANY (p_keys) AND at = 'infinity')
+    INTO v_tids, o_is_keyed, o_is_mixed, v_is_shut;
+    IF v_is_shut THEN
+        PERFORM {s}.open_lines(p_queue, p_now, p_keys);
+    END IF;
     o_all := cardinality(v_tids) < p_most;
     o_any := v_tids <> '{}';
     IF NOT o_any THEN
@@ -1162,7 +1166,7 @@ BEGIN
     LOOP
         IF pg_try_advisory_xact_lock_shared(hashtextextended('{key}.limit.' || v_queue, 0)) THEN
             PERFORM set_config('synchronous_commit', 'off', true);
-            PERFORM {s}.place_lines(v_queue, clock_timestamp(), 1000, '-infinity');
+            PERFORM {s}.place_lines(v_queue, clock_timestamp(), 1000, '-infinity', NULL);
         END IF;
     END LOOP;
 END $$;
@@ -1186,25 +1190,40 @@ BEGIN
         'infinity');
 END $$;
 
+-- Forget up to so many starts of limit keys that do not count any more.
+CREATE FUNCTION {s}.forget_begun(p_now timestamptz, p_most int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM {s}.begun WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {s}.begun WHERE over < p_now ORDER BY over LIMIT p_most FOR UPDATE SKIP LOCKED));
+END $$;
+
+-- Record that a task of each of these limit keys begins, with the number and the end that `key_limits` gave: NULL if
+-- starts are not limited. About once in 20 starts, forget up to three times as many: so old ones never pile up.
+CREATE FUNCTION {s}.begin_keys(
+    p_queue text, p_now timestamptz, p_keys text[], p_numbers bigint[], p_over timestamptz[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {s}.begun (queue, limit_key, number, at, over)
+    SELECT p_queue, u.key, u.number, p_now, u.over
+    FROM unnest(p_keys, p_numbers, p_over) AS u(key, number, over) WHERE u.number IS NOT NULL;
+    IF random() < cardinality(p_keys) / 20.0 THEN
+        PERFORM {s}.forget_begun(p_now, 3 * greatest(20, cardinality(p_keys)));
+    END IF;
+END $$;
+
 -- Return for each of these limit keys whether it has a limit; until when that lets no task begin, as
 -- `limited_until`, and the same after one has begun; and what to record of that.
 CREATE FUNCTION {s}.key_limits(
     p_queue text, p_keys text[], p_now timestamptz, OUT o_limited boolean[], OUT o_until timestamptz[],
-    OUT o_later timestamptz[], OUT o_numbers bigint[], OUT o_starts int[], OUT o_over timestamptz[]
+    OUT o_later timestamptz[], OUT o_numbers bigint[], OUT o_over timestamptz[]
 ) LANGUAGE plpgsql AS $$
-DECLARE
-    v_each {s}.queue_limit;
-    v_has_own boolean := EXISTS (
-        SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > '*' OR queue = p_queue AND limit_key > ''
-            AND limit_key < '*');
 BEGIN
-    SELECT * INTO v_each FROM {s}.queue_limit WHERE queue = p_queue AND limit_key = '*';
     SELECT array_agg(k.seconds IS NOT NULL),
         array_agg(CASE WHEN k.leased >= k.at_once THEN 'infinity' ELSE k.began + k.span END),
         array_agg(CASE WHEN k.leased + 1 >= k.at_once THEN 'infinity' WHEN k.starts = 1 THEN p_now + k.span
             ELSE k.later_began + k.span END),
-        array_agg(k.number + 1), array_agg(k.starts), array_agg(p_now + k.span)
-    INTO o_limited, o_until, o_later, o_numbers, o_starts, o_over
+        array_agg(k.number + 1), array_agg(p_now + k.span)
+    INTO o_limited, o_until, o_later, o_numbers, o_over
     FROM (
         SELECT c.*, c.seconds * interval '1 s' AS span,
             CASE WHEN c.at_once IS NOT NULL THEN (
@@ -1225,29 +1244,95 @@ BEGIN
                 SELECT b.number FROM {s}.begun b WHERE b.queue = p_queue AND b.limit_key = l.key
                 ORDER BY b.number DESC LIMIT 1), 0) END AS number
             FROM (
-                SELECT u.key, CASE WHEN q.seconds IS NULL THEN v_each.at_once ELSE q.at_once END AS at_once,
-                    CASE WHEN q.seconds IS NULL THEN v_each.starts ELSE q.starts END AS starts,
-                    coalesce(q.seconds, v_each.seconds) AS seconds
+                SELECT u.key, q.at_once, q.starts, q.seconds
                 FROM unnest(p_keys) AS u(key) LEFT JOIN LATERAL (
-                    SELECT o.at_once, o.starts, o.seconds FROM {s}.queue_limit o
-                    WHERE v_has_own AND o.queue = p_queue AND o.limit_key = u.key LIMIT 1) q ON true
-                OFFSET 0) l
+                    SELECT e.* FROM {s}.queue_limit e WHERE e.queue = p_queue AND e.limit_key = coalesce((
+                        SELECT o.limit_key FROM {s}.queue_limit o
+                        WHERE o.queue = p_queue AND o.limit_key = u.key), '*')
+                    LIMIT 1) q ON true) l
             OFFSET 0) c
         OFFSET 0) k;
+END $$;
+
+-- Do what `take_turns` does, in less time, where one task is asked for and no task without a limit key waits. o_tids is
+-- NULL unless the first line may give its first task, and that is no suspect.
+CREATE FUNCTION {s}.take_turn(
+    p_queue text, p_now timestamptz, p_has_limits boolean, p_turns timestamptz[],
+    OUT o_tids tid[], OUT o_first int, OUT o_begun boolean, OUT o_more boolean, OUT o_turns timestamptz[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_line record;
+    v_limits record;
+    v_later timestamptz;
+    v_tasks record;  -- the first one, and the next one
+BEGIN
+    SELECT f.*, {s}.line_shift(f.priority) AS shift INTO v_line
+    FROM (VALUES (1, p_turns[1]), (0, p_turns[2]), (-1, p_turns[3])) p(level, turn)
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
+        WHERE queue = p_queue AND priority = p.level AND at >= p.turn AND at <= p_now + interval '1 us'
+        ORDER BY at, seq LIMIT 1 FOR UPDATE SKIP LOCKED) f
+    LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF p_has_limits THEN
+        v_limits := {s}.key_limits(p_queue, ARRAY[v_line.limit_key], p_now);
+        IF v_limits.o_until[1] IS NOT NULL THEN
+            RETURN;
+        END IF;
+        o_begun := v_limits.o_limited[1];
+        v_later := v_limits.o_later[1];
+    END IF;
+    -- See `take_turns`.
+    SELECT array_agg(f.tid) AS tids, array_agg(f.at) AS ats, array_agg(f.seq) AS seqs, array_agg(f.suspect) AS suspects
+    INTO v_tasks FROM (
+        SELECT ctid AS tid, at, seq, suspect FROM {s}.task
+        WHERE queue = p_queue AND limit_key = v_line.limit_key AND at >= '8000-01-01 UTC'
+            AND (at, seq) >= (v_line.after, v_line.seq)
+            AND at < timestamptz '1900-01-01 UTC' + {s}.line_shift(v_line.priority - 1)
+        ORDER BY at, seq LIMIT 2) f;
+    IF (v_tasks.ats[1] <= p_now + v_line.shift AND NOT v_tasks.suspects[1]) IS NOT TRUE THEN
+        RETURN;
+    END IF;
+    PERFORM FROM {s}.task
+    WHERE ctid = v_tasks.tids[1] AND seq = v_tasks.seqs[1] AND at >= '8000-01-01 UTC' FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF v_tasks.ats[2] IS NULL THEN
+        DELETE FROM {s}.line WHERE ctid = v_line.place;
+    ELSE
+        UPDATE {s}.line SET at = greatest(v_tasks.ats[2] - v_line.shift, v_later, p_now + interval '1 us'),
+            after = v_tasks.ats[2], seq = v_tasks.seqs[2]
+        WHERE ctid = v_line.place;
+    END IF;
+    IF o_begun THEN
+        PERFORM {s}.begin_keys(p_queue, p_now, ARRAY[v_line.limit_key], v_limits.o_numbers, v_limits.o_over);
+    END IF;
+    o_tids := v_tasks.tids[1 : 1];
+    o_more := v_tasks.ats[2] <= p_now + v_line.shift AND v_later IS NULL;
+    o_turns := ARRAY[
+        CASE v_line.priority WHEN 1 THEN v_line.at ELSE p_now - interval '1 s' END,
+        CASE v_line.priority WHEN 0 THEN v_line.at WHEN -1 THEN p_now - interval '1 s' END,
+        CASE v_line.priority WHEN -1 THEN v_line.at END];
 END $$;
 
 -- Reserve up to p_most tasks of a queue with lines, in turns; return them in order, or NULL if it has no line now.
 -- With p_may_wait it waits for another step that has locked the only line. o_first is 1 if the step ends with
 -- them, because of a suspect. o_begun tells whether a task with a limit has begun, o_more whether more tasks
--- without one are left. p_turns and o_turns tell where the lines of each priority begin for this step, and for the
+-- that may begin are left. p_turns and o_turns tell where the lines of each priority begin for this step, and for the
 -- next one.
 CREATE FUNCTION {s}.take_turns(
-    p_queue text, p_most int, p_now timestamptz, p_is_first boolean, p_has_limits boolean, p_turns timestamptz[],
-    p_may_wait boolean,
+    p_queue text, p_most int, p_now timestamptz, p_is_first boolean, p_has_limits boolean, p_is_mixed boolean,
+    p_turns timestamptz[], p_may_wait boolean,
     OUT o_tids tid[], OUT o_first int, OUT o_begun boolean, OUT o_more boolean, OUT o_turns timestamptz[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_closed text[] := '{}';  -- limit keys with limits of which a task was taken
+    v_begun text[];  -- those of them of which one is taken now, and what to record of these
+    v_numbers bigint[];
+    v_over timestamptz[];
     v_kept tid[] := '{}';  -- tasks that other transactions keep where they are
     v_looks int := 0;
     v_plain tid[];
@@ -1268,12 +1353,10 @@ DECLARE
     v_ats timestamptz[];
     v_afters timestamptz[];
     v_seqs bigint[];
+    v_limits record;
     v_limited boolean[];
     v_until timestamptz[];
     v_later timestamptz[];
-    v_numbers bigint[];
-    v_starts int[];
-    v_over timestamptz[];
     v_of int[];  -- of each task that was found: its line; 0 if it has no limit key
     v_found tid[];
     v_found_seqs bigint[];
@@ -1299,23 +1382,12 @@ BEGIN
         SELECT array_agg(l.place), array_agg(l.limit_key), array_agg(l.at), array_agg(l.after), array_agg(l.seq),
             array_agg(l.priority)
         INTO v_places, v_keys, v_ats, v_afters, v_seqs, v_levels FROM (
-            SELECT * FROM (
+            SELECT f.* FROM (VALUES (1, p_turns[1]), (0, p_turns[2]), (-1, p_turns[3])) p(level, turn)
+            CROSS JOIN LATERAL (  -- the later ones are not executed if the earlier ones give enough
                 SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
-                WHERE queue = p_queue AND priority = 1 AND at >= p_turns[1]
+                WHERE queue = p_queue AND priority = p.level AND at >= p.turn
                     AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
-                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) high
-            UNION ALL
-            SELECT * FROM (
-                SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
-                WHERE queue = p_queue AND priority = 0 AND at >= p_turns[2]
-                    AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
-                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) normal
-            UNION ALL
-            SELECT * FROM (
-                SELECT ctid AS place, limit_key, at, after, seq, priority FROM {s}.line
-                WHERE queue = p_queue AND priority = -1 AND at >= p_turns[3]
-                    AND at <= p_now + p_most * interval '1 us' AND limit_key <> ALL (v_closed)
-                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) low
+                ORDER BY at, seq LIMIT v_most FOR UPDATE SKIP LOCKED) f
             LIMIT v_most) l;
         IF o_tids IS NULL THEN
             IF v_places IS NULL THEN
@@ -1336,25 +1408,17 @@ BEGIN
                 RETURN;
             END IF;
             o_tids := '{}';
-            SELECT array_agg(r.tid), array_agg(r.suspect), array_agg(r.priority)
-            INTO v_plain, v_plain_suspects, v_plain_levels FROM (
-                SELECT * FROM (
-                    SELECT ctid AS tid, suspect, priority FROM {s}.task
-                    WHERE queue = p_queue AND state = 'w' AND at >= timestamptz '1900-01-01 UTC' + {s}.shift(1)
-                        AND at <= p_now + {s}.shift(1)
-                    ORDER BY at, seq LIMIT p_most FOR UPDATE SKIP LOCKED) high
-                UNION ALL
-                SELECT * FROM (
-                    SELECT ctid AS tid, suspect, priority FROM {s}.task
-                    WHERE queue = p_queue AND state = 'w' AND at >= timestamptz '1900-01-01 UTC' AND at <= p_now
-                    ORDER BY at, seq LIMIT p_most FOR UPDATE SKIP LOCKED) normal
-                UNION ALL
-                SELECT * FROM (
-                    SELECT ctid AS tid, suspect, priority FROM {s}.task
-                    WHERE queue = p_queue AND state = 'w' AND at >= timestamptz '1900-01-01 UTC' + {s}.shift(-1)
-                        AND at <= p_now + {s}.shift(-1)
-                    ORDER BY at, seq LIMIT p_most FOR UPDATE SKIP LOCKED) low
-                LIMIT p_most) r;
+            IF p_is_mixed THEN
+                SELECT array_agg(r.tid), array_agg(r.suspect), array_agg(r.priority)
+                INTO v_plain, v_plain_suspects, v_plain_levels FROM (
+                    SELECT f.* FROM (VALUES (1), (0), (-1)) p(level) CROSS JOIN LATERAL (
+                        SELECT ctid AS tid, suspect, priority FROM {s}.task
+                        WHERE queue = p_queue AND state = 'w'
+                            AND at >= timestamptz '1900-01-01 UTC' + {s}.shift(p.level)
+                            AND at <= p_now + {s}.shift(p.level)
+                        ORDER BY at, seq LIMIT p_most FOR UPDATE SKIP LOCKED) f
+                    LIMIT p_most) r;
+            END IF;
         END IF;
         v_level := greatest(v_levels[1], v_plain_levels[v_plain_taken + 1]);
         FOR part IN 1 .. coalesce(1 - v_level, 3) LOOP  -- no more tasks of a higher priority
@@ -1383,8 +1447,10 @@ BEGIN
         v_looks := v_looks + v_number + 1;
         v_each := ceil(v_most::float8 / (v_number + (v_plain_left > 0)::int));
         IF p_has_limits THEN
-            SELECT * INTO v_limited, v_until, v_later, v_numbers, v_starts, v_over
-            FROM {s}.key_limits(p_queue, v_keys, p_now);
+            v_limits := {s}.key_limits(p_queue, v_keys, p_now);
+            v_limited := v_limits.o_limited;
+            v_until := v_limits.o_until;
+            v_later := v_limits.o_later;
         END IF;
         v_ready := p_now + {s}.line_shift(v_level);
         v_end := timestamptz '1900-01-01 UTC' + {s}.line_shift(v_level - 1);
@@ -1414,6 +1480,9 @@ BEGIN
         v_next_seqs := array_fill(NULL::bigint, ARRAY[v_number]);
         v_taken := '{}';
         v_taken_seqs := '{}';
+        v_begun := '{}';
+        v_numbers := '{}';
+        v_over := '{}';
         v_plain_left := 0;
         FOR n IN 1 .. coalesce(cardinality(v_of), 0) LOOP
             v_line := v_of[n];
@@ -1422,7 +1491,7 @@ BEGIN
             ELSIF v_is_next[n] OR v_line > 0 AND v_turns[v_line] > 0 AND v_limited[v_line] THEN
                 v_next[v_line] := v_found_ats[n];
                 v_next_seqs[v_line] := v_found_seqs[n];
-                o_more := o_more OR v_found_ats[n] <= v_ready AND NOT p_has_limits;
+                o_more := o_more OR v_found_ats[n] <= v_ready AND v_later[v_line] IS NULL;
             ELSIF cardinality(v_taken) < v_most AND v_suspects[n]
                 AND NOT (p_is_first AND o_tids = '{}' AND v_taken = '{}')
             THEN
@@ -1435,7 +1504,7 @@ BEGIN
                 IF v_line > 0 THEN
                     v_turns[v_line] := CASE WHEN v_turns[v_line] > 0 THEN v_turns[v_line] ELSE -1 END;
                     v_next[v_line] := v_found_ats[n];
-                    o_more := o_more OR NOT p_has_limits;
+                    o_more := true;
                     v_next_seqs[v_line] := v_found_seqs[n];
                 END IF;
                 CONTINUE;
@@ -1444,6 +1513,11 @@ BEGIN
             v_taken_seqs := v_taken_seqs || v_found_seqs[n];
             IF v_line > 0 THEN
                 v_turns[v_line] := cardinality(o_tids) + cardinality(v_taken);
+                IF v_limited[v_line] THEN
+                    v_begun := v_begun || v_keys[v_line];
+                    v_numbers := v_numbers || v_limits.o_numbers[v_line];
+                    v_over := v_over || v_limits.o_over[v_line];
+                END IF;
             ELSE
                 v_plain_left := v_plain_left + 1;
                 v_plain_at := p_now + (cardinality(o_tids) + cardinality(v_taken)) * interval '1 us';
@@ -1479,23 +1553,10 @@ BEGIN
                 SELECT u.place FROM unnest(v_places, v_turns, v_next, v_until) AS u(place, turn, next, until)
                 WHERE u.next IS NULL AND u.until IS NULL AND u.turn >= 0));
         END IF;
-        IF p_has_limits THEN
-            v_closed := v_closed || ARRAY(
-                SELECT u.key FROM unnest(v_keys, v_limited, v_turns) AS u(key, limited, turn)
-                WHERE u.limited AND u.turn > 0);
-            o_begun := v_closed <> '{}';
-            IF array_remove(v_starts, NULL) <> '{}' THEN
-                INSERT INTO {s}.begun (queue, limit_key, number, at, over)
-                SELECT p_queue, u.key, u.number, p_now, u.over
-                FROM unnest(v_keys, v_numbers, v_turns, v_over) AS u(key, number, turn, over)
-                WHERE u.turn > 0 AND u.number IS NOT NULL;
-                -- Others may be left if the limit is a lower one, until their time is over.
-                DELETE FROM {s}.begun WHERE ctid = ANY (ARRAY(
-                    SELECT (SELECT b.ctid FROM {s}.begun b
-                        WHERE b.queue = p_queue AND b.limit_key = u.key AND b.number = u.number - u.starts LIMIT 1)
-                    FROM unnest(v_keys, v_numbers, v_turns, v_starts) AS u(key, number, turn, starts)
-                    WHERE u.turn > 0 AND u.number > u.starts));
-            END IF;
+        IF v_begun <> '{}' THEN
+            o_begun := true;
+            v_closed := v_closed || v_begun;
+            PERFORM {s}.begin_keys(p_queue, p_now, v_begun, v_numbers, v_over);
         END IF;
         IF v_plain_left > 0 THEN
             v_plain_taken := v_plain_taken + v_plain_left;
@@ -1662,18 +1723,19 @@ DECLARE
     v_took float8;
     v_pause float8 := 'infinity';
     v_paused text[];
+    v_locked record;
     v_limited text[] := '{}';
     v_lined text[] := '{}';
     v_keyed text[] := '{}';  -- those of them whose keys have limits
+    v_mixed text[] := '{}';  -- and those in which tasks without a limit key wait
     v_shared text[] := '{}';
+    v_placed record;
     v_has_placed boolean := false;  -- then it holds locks of lines, and waits for no other
     v_barred text[] := '{}';
-    v_free_queues text[];  -- of the tasks with limit keys that are done
-    v_free_keys text[];
+    v_free_keys text[];  -- of the tasks that are done
+    v_taken record;
     v_begun boolean;
-    v_more boolean;
     v_waits text;  -- a queue of which a line has more tasks that may begin
-    v_marks timestamptz[];
     v_turns timestamptz[];  -- where the next step may begin among lines
     v_queue text;
     v_changed text[] := p_ack_queues || p_out_queues;  -- where tasks have begun or ended
@@ -1707,9 +1769,8 @@ BEGIN
                 -count(*) FILTER (WHERE state = 'l'), -count(*) FILTER (WHERE state = 'd'), count(*)
             FROM done GROUP BY queue)
         SELECT coalesce(array_agg(batch) FILTER (WHERE batch > 0), '{}'),
-            array_agg(queue) FILTER (WHERE limit_key IS NOT NULL AND state = 'l'),
             array_agg(limit_key) FILTER (WHERE limit_key IS NOT NULL AND state = 'l')
-        INTO v_settled, v_free_queues, v_free_keys FROM done;
+        INTO v_settled, v_free_keys FROM done;
     END IF;
     v_done := cardinality(v_settled);
     IF p_verdicts IS NOT NULL THEN
@@ -1718,8 +1779,10 @@ BEGIN
         v_settled := v_settled || v_died;
     END IF;
     IF EXISTS (SELECT FROM {s}.queue_limit) OR EXISTS (SELECT FROM {s}.lined_queue) THEN
-        SELECT * INTO v_limited, v_lined, v_shared
-        FROM {s}.lock_queues(p_queues || p_ack_queues || p_out_queues);
+        v_locked := {s}.lock_queues(p_queues || p_ack_queues || p_out_queues);
+        v_limited := v_locked.o_limited;
+        v_lined := v_locked.o_lined;
+        v_shared := v_locked.o_shared;
     END IF;
     v_now := clock_timestamp();
     IF p_limit > 0 THEN
@@ -1766,18 +1829,17 @@ BEGIN
             SELECT n > v_done FROM generate_series(1, cardinality(v_settled)) n ORDER BY n), v_now);
     END IF;
     FOREACH v_queue IN ARRAY v_lined LOOP
-        SELECT v_reclaimed AND o_all, v_has_placed OR o_any INTO v_reclaimed, v_has_placed
-        FROM {s}.place_lines(v_queue, v_now, 100, p_since);
-        IF EXISTS (SELECT FROM {s}.queue_limit WHERE queue = v_queue AND limit_key > '') THEN
+        v_placed := {s}.place_lines(v_queue, v_now, 100, p_since,
+            CASE WHEN v_queue <> ALL (v_shared) THEN v_free_keys END);
+        v_reclaimed := v_reclaimed AND v_placed.o_all;
+        v_has_placed := v_has_placed OR v_placed.o_any;
+        IF v_placed.o_is_mixed THEN
+            v_mixed := v_mixed || v_queue;
+        END IF;
+        IF v_placed.o_is_keyed THEN
             v_keyed := v_keyed || v_queue;
             IF v_queue = ANY (v_shared) THEN  -- its first limit is new: the next step has its lock alone
                 v_barred := v_barred || v_queue;
-                CONTINUE;
-            END IF;
-            IF v_queue = ANY (v_free_queues) AND {s}.has_shut_lines(v_queue) THEN
-                PERFORM {s}.open_lines(v_queue, v_now, ARRAY(
-                    SELECT f.key FROM unnest(v_free_queues, v_free_keys) AS f(queue, key)
-                    WHERE f.queue = v_queue));
             END IF;
         END IF;
     END LOOP;
@@ -1795,15 +1857,25 @@ BEGIN
                 v_most := 1;
             END IF;
             IF p_queues[n] = ANY (v_lined) THEN
-                SELECT * INTO v_found, v_first, v_begun, v_more, v_marks
-                FROM {s}.take_turns(p_queues[n], v_most, v_now, v_tids = '{}', p_queues[n] = ANY (v_keyed),
-                    p_turns[3 * n - 2 : 3 * n], v_tids = '{}' AND NOT v_has_placed);
+                v_found := NULL;
+                IF v_most = 1 AND p_queues[n] <> ALL (v_mixed) THEN
+                    v_taken := {s}.take_turn(p_queues[n], v_now, p_queues[n] = ANY (v_keyed),
+                        p_turns[3 * n - 2 : 3 * n]);
+                    v_found := v_taken.o_tids;
+                END IF;
+                IF v_found IS NULL THEN
+                    v_taken := {s}.take_turns(p_queues[n], v_most, v_now, v_tids = '{}', p_queues[n] = ANY (v_keyed),
+                        p_queues[n] = ANY (v_mixed), p_turns[3 * n - 2 : 3 * n], v_tids = '{}' AND NOT v_has_placed);
+                    v_found := v_taken.o_tids;
+                END IF;
+                v_first := v_taken.o_first;
+                v_begun := v_taken.o_begun;
                 v_turns := coalesce(v_turns, array_fill(NULL::timestamptz, ARRAY[cardinality(p_turns)]));
-                v_turns[3 * n - 2 : 3 * n] := v_marks;
+                v_turns[3 * n - 2 : 3 * n] := v_taken.o_turns;
             END IF;
             IF p_queues[n] = ANY (v_lined) AND v_found IS NOT NULL THEN
                 v_left_out := true;
-                IF v_more THEN
+                IF v_taken.o_more THEN
                     v_waits := p_queues[n];
                 END IF;
                 IF p_queues[n] = ANY (v_limited) AND cardinality(v_found) > 0 THEN
@@ -1966,9 +2038,7 @@ BEGIN
     DELETE FROM {s}.replaced WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.replaced WHERE since < v_now - interval '300 s'
         ORDER BY since LIMIT 5000 FOR UPDATE SKIP LOCKED));
-    DELETE FROM {s}.begun WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM {s}.begun WHERE over < v_now
-        ORDER BY over LIMIT 5000 FOR UPDATE SKIP LOCKED));
+    PERFORM {s}.forget_begun(v_now, 5000);
     DELETE FROM {s}.held_key WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {s}.held_key WHERE done AND until < v_now
         ORDER BY until LIMIT 5000 FOR UPDATE SKIP LOCKED));

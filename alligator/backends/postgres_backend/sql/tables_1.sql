@@ -228,8 +228,8 @@ CREATE TABLE {s}.queue_limit (
     PRIMARY KEY (queue, limit_key)
 );
 
--- When the last tasks of a queue or a limit key with a number of starts were reserved: as many as that number.
--- `over` is when this does not count any more; NULL for a queue.
+-- When the last tasks of a queue or a limit key with a number of starts were reserved: of a queue, as many as that
+-- number; of a limit key, at least those until `over`, when this does not count any more. `over` is NULL for a queue.
 CREATE TABLE {s}.begun (
     queue text COLLATE "C" NOT NULL,
     limit_key text COLLATE "C" NOT NULL DEFAULT '',
