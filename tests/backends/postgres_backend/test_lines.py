@@ -7,7 +7,7 @@ import pytest
 
 from alligator.backends.base import Limit, Message
 from alligator.backends.limits import EACH
-from alligator.backends.postgres_backend import Client
+from alligator.backends.postgres_backend import Client, marks
 from alligator.backends.shared_database import shared_database_of
 from tests.backends.postgres_backend.conftest import Query
 from tests.backends.postgres_backend.test_shared_database import names, write
@@ -82,6 +82,22 @@ def test_step_waits_for_the_only_line(
             other.rollback()
 
     assert found == [f"a{n}" for n in range(6)]
+
+
+def test_marks_do_not_pass_over_a_line_whose_key_had_another_turn(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "SLOW_SECONDS", -1.0)
+    monkeypatch.setattr(marks, "FULL_EVERY", 60.0)
+    client.limit("mail", Limit(at_once=2), EACH)
+    client.pause("mail", 60.0)
+    for message in (lined("a0"), lined("b0"), lined("a1")._replace(priority=1)):
+        client.push_many([message])
+        assert names(client) == []  # it places the line
+    client.pause("mail", 0.0)
+
+    assert names(client) == ["a1", "b0"]
+    assert names(client) == ["a0"]
 
 
 def test_lines_without_tasks_leave_no_rows(client: Client, query: Query) -> None:

@@ -1421,9 +1421,11 @@ BEGIN
             END IF;
         END IF;
         v_level := greatest(v_levels[1], v_plain_levels[v_plain_taken + 1]);
-        FOR part IN 1 .. coalesce(1 - v_level, 3) LOOP  -- no more tasks of a higher priority
-            o_turns[part] := coalesce(o_turns[part], p_now - interval '1 s');
-        END LOOP;
+        IF v_closed = '{}' THEN  -- or else lines of these keys may have been passed over
+            FOR part IN 1 .. coalesce(1 - v_level, 3) LOOP  -- no more tasks of a higher priority
+                o_turns[part] := coalesce(o_turns[part], p_now - interval '1 s');
+            END LOOP;
+        END IF;
         EXIT WHEN v_level IS NULL;
         v_number := cardinality(array_positions(v_levels, v_level));
         IF v_number < cardinality(v_places) THEN
@@ -1431,7 +1433,7 @@ BEGIN
             v_keys := v_keys[1 : v_number];
         END IF;
         v_number := coalesce(v_number, 0);
-        IF v_number > 0 THEN
+        IF v_number > 0 AND v_closed = '{}' THEN
             o_turns[2 - v_level] := coalesce(o_turns[2 - v_level], v_ats[1]);
         END IF;
         v_plain_place := 0;
