@@ -75,13 +75,32 @@ def test_step_waits_for_the_only_line(
 ) -> None:
     client.push_many([lined(f"a{n}") for n in range(6)])
     found: list[str] = []
+
+    def find() -> None:
+        while not found:  # it does not wait for long
+            found.extend(names(client))
+
     with closing(psycopg.connect(server.dsn)) as other:
         other.execute(f"SELECT FROM {schema}.line FOR UPDATE".encode())
-        with elsewhere(lambda: found.extend(names(client))):
+        with elsewhere(find):
             eventually(lambda: bool(query("SELECT 1 FROM pg_locks WHERE NOT granted")))
             other.rollback()
 
     assert found == [f"a{n}" for n in range(6)]
+
+
+def test_step_waits_for_a_line_only_for_a_moment(
+    client: Client, server: PostgresServer, schema: str
+) -> None:
+    client.push_many([lined(f"a{n}") for n in range(6)])
+    with closing(psycopg.connect(server.dsn)) as other:
+        other.execute(f"SELECT FROM {schema}.line FOR UPDATE".encode())
+
+        # For longer it might wait in a circle: it may have locked other lines that it did not take.
+        step = client.step(["mail"], 1)
+
+    assert not step.leases
+    assert 0 < step.pause < 1
 
 
 def test_marks_do_not_pass_over_a_line_whose_key_had_another_turn(

@@ -823,9 +823,9 @@ BEGIN
     v_open := ARRAY(
         SELECT n FROM unnest(p_transactions) WITH ORDINALITY AS t(id, n)
         WHERE NOT pg_visible_in_snapshot(t.id::xid8, v_snapshot));
-    FOR v_queue, v_number IN
+    FOR v_queue, v_number IN  -- in the order in which others lock their lines
         SELECT w.queue, sum(w.number) FROM unnest(p_of, p_queues, p_numbers) AS w(of, queue, number)
-        WHERE w.of <> ALL (v_open) GROUP BY w.queue
+        WHERE w.of <> ALL (v_open) GROUP BY w.queue ORDER BY w.queue COLLATE "C"
     LOOP
         PERFORM {s}.place_pushed(ARRAY[v_queue]);
         PERFORM {s}.wake(v_queue, v_number);
@@ -1171,6 +1171,21 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Wait until no other step has locked a line, but not for long: who looked for lines that are not locked may have
+-- locked some that have changed since, without having found them, and may so wait in a circle.
+CREATE FUNCTION {s}.wait_for_line(p_place tid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_timeout text := current_setting('lock_timeout');
+BEGIN
+    BEGIN
+        PERFORM set_config('lock_timeout', '50ms', true);
+        PERFORM FROM {s}.line WHERE ctid = p_place FOR UPDATE;
+        PERFORM set_config('lock_timeout', v_timeout, true);
+    EXCEPTION WHEN lock_not_available THEN
+        NULL;  -- this ends the setting, too
+    END;
+END $$;
+
 -- Return when the next task of a line may begin, at the earliest; NULL if there is none. The p_n-th three of
 -- p_turns tell where to begin among the lines of each priority, and p_since where among the changes.
 CREATE FUNCTION {s}.next_turn(p_queue text, p_turns timestamptz[], p_n int, p_since timestamptz)
@@ -1348,6 +1363,7 @@ DECLARE
     v_most int;  -- how many to take now
     v_each int;  -- how many of each line
     v_levels int[];
+    v_place tid;
     v_places tid[];
     v_keys text[];
     v_ats timestamptz[];
@@ -1391,18 +1407,16 @@ BEGIN
             LIMIT v_most) l;
         IF o_tids IS NULL THEN
             IF v_places IS NULL THEN
-                IF p_may_wait AND EXISTS (
-                    SELECT FROM {s}.line
-                    WHERE queue = p_queue AND priority IN (1, 0, -1) AND at >= least(p_turns[1], p_turns[2], p_turns[3])
-                        AND at <= p_now)
-                THEN  -- other steps have locked all lines that have turns
+                IF p_may_wait THEN
                     p_may_wait := false;
-                    PERFORM FROM {s}.line
-                    WHERE queue = p_queue AND priority IN (1, 0, -1) AND at >= least(p_turns[1], p_turns[2], p_turns[3])
-                        AND at <= p_now
-                    LIMIT 1 FOR UPDATE;
-                    p_now := clock_timestamp();
-                    CONTINUE;
+                    SELECT ctid INTO v_place FROM {s}.line
+                    WHERE queue = p_queue AND priority IN (1, 0, -1)
+                        AND at >= least(p_turns[1], p_turns[2], p_turns[3]) AND at <= p_now LIMIT 1;
+                    IF FOUND THEN  -- other steps have locked all lines that have turns
+                        PERFORM {s}.wait_for_line(v_place);
+                        p_now := clock_timestamp();
+                        CONTINUE;
+                    END IF;
                 END IF;
                 o_turns := array_fill(p_now - interval '1 s', ARRAY[3]);
                 RETURN;
