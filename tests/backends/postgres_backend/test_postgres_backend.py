@@ -166,9 +166,7 @@ def test_thousand_tasks_with_keys_are_one_push(client: Client) -> None:
     assert client.stats("mail").ready == 1000
 
 
-def test_what_is_old_or_due_is_found_without_a_look_at_the_rest(
-    client: Client, query: Query
-) -> None:
+def test_index_finds_what_is_old_or_due(client: Client, query: Query) -> None:
     client.push_commits(
         [Commit([Message("mail", f"{n}", "{}", 3600.0)], f"{n}") for n in range(300)]
     )
