@@ -211,7 +211,7 @@ class Store(RuleBasedStateMachine):
         if commit not in self.aborted:
             self.aborted.add(commit)
             batch.follow_ups = []
-            for entry in (*added, *batch.queued):
+            for entry in reversed((*added, *batch.queued)):
                 if entry.replaced_by is not None:
                     entry.queue.counts.update(
                         pushed=entry.queue.counts["pushed"] - 1,

@@ -129,7 +129,8 @@ class Client(base.Client):
             if known.batch is not None:
                 known.batch.abort()
                 pushed += known.batch.queued
-            for queue_name, number in pushed:
+            # The last one first: it may have the id of a task that another one of them has replaced.
+            for queue_name, number in reversed(pushed):
                 self._queue(queue_name).undo_push(number)
             self._remember(commit_id, _Commit(monotonic() + COMMIT_MEMORY, undone=True))
 

@@ -98,9 +98,10 @@ FORGET_COMMITS = """
     DELETE FROM pushed WHERE id IN (SELECT id FROM pushed WHERE at < ? ORDER BY at LIMIT 10)
 """
 
+# The last one first: it may have the id of a task that another one of them has replaced.
 FIND_PUSHED = """
     SELECT seq, queue, state FROM task
-    WHERE seq > ? AND seq <= ? AND state IN ('ready', 'scheduled') AND token = 0
+    WHERE seq > ? AND seq <= ? AND state IN ('ready', 'scheduled') AND token = 0 ORDER BY seq DESC
 """
 
 # Apply outcomes and reserve.

@@ -552,6 +552,17 @@ def test_aborts_of_tasks_that_replaced_each_other_bring_back_the_first(client: C
         client.drop_all("mail")
 
 
+def test_aborted_push_brings_back_a_task_whose_id_it_has_used(client: Client) -> None:
+    client.push_many([Message("mail", "a", "data of a", HOUR, 0, START)])
+    messages = [Message("mail", "b", "{}", HOUR, 0, REPLACE), Message("mail", "a", "{}", HOUR)]
+    assert client.push_many(messages, commit_id="c1") is None
+    client.abort("c1", messages)
+
+    assert [(each.task_id, each.data) for each in client.scheduled("mail")] == [("a", "data of a")]
+    assert client.stats("mail").canceled == 0
+    assert push_with(client, "d", START) == "a"
+
+
 def test_aborted_push_brings_nothing_back_if_a_worker_has_its_task(client: Client) -> None:
     push_in_place(client, "a")
     push_in_place(client, "b", "c1")

@@ -130,7 +130,9 @@ for _, each in ipairs(replaced) do
   add(queue, 'canceled', -1)
 end
 for queue, ids in pairs(waiting) do
-  for _, id in ipairs(ids) do
+  -- The last one first: it may have the id of a task that another one of them has replaced.
+  for i = #ids, 1, -1 do
+    local id = ids[i]
     local due = waiting_score(queue, id)
     remove_waiting(queue, id, now)
     update_keys(queue, { id }, 'gone')
