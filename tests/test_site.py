@@ -118,7 +118,7 @@ def test_chart_of_the_performance_page_shows_figures_of_its_table() -> None:
     chart = (ROOT / "docs" / "diagrams" / "performance.svg").read_text("utf-8")
     opening, _, table = page.partition("<!-- the table of python -m tests.benchmarks -->")
 
-    figures = re.compile(r"\b(?:Alligator|huey|rq) ([\d,.]*\d)")
+    figures = re.compile(r"\b(?:Alligator|huey|saq|streaq|taskiq) ([\d,.]*\d)")
     shown = {*figures.findall(chart), *figures.findall(opening)}
     # A row of the summary has its two figures in cells.
     shown |= set(re.findall(r"^\| \w.* \| ([\d,.]+) \|", opening, re.M))
