@@ -305,7 +305,7 @@ class Store(RuleBasedStateMachine):
             key, queue = entry.limit_key, entry.queue
             assert queue.is_open(key)
             assert (id(queue), key) not in begun
-            queue.take_turn(entry, {each for of, each in begun if of == id(queue)})
+            queue.take_turn(entry, {each for of, each in begun if of == id(queue)}, self.number)
             if key is not None and (key_limit := queue.limit_of(key)):
                 begun.add((id(queue), key))
                 queue.key_begun[key] += bool(key_limit.starts)

@@ -109,13 +109,14 @@ class Queue:
                 found.setdefault(entry.limit_key if is_limited else id(entry), entry)
         return [*found.values()]
 
-    def take_turn(self, entry: Entry, begun: set[str]) -> None:
+    def take_turn(self, entry: Entry, begun: set[str], step: int) -> None:
         """Check that no other line waits for its turn since this one had its last turn.
 
-        *begun* are the keys with limits that have begun in this step.
+        *begun* are the keys with limits that have begun in this step. A line that began to wait in the
+        *step* of that number may have its first turn in the next one.
         """
         self.passed_by.pop((entry.priority, entry.limit_key), None)
-        for priority, key in self.lines() - {(entry.priority, entry.limit_key)}:
+        for priority, key in self.lines(step) - {(entry.priority, entry.limit_key)}:
             if priority == entry.priority and key not in begun:
                 passed_by = self.passed_by.setdefault((priority, key), set())
                 assert entry.limit_key not in passed_by, f"{key} has waited for two turns"
@@ -123,9 +124,9 @@ class Queue:
         for key in begun:
             self.passed_by.pop((entry.priority, key), None)
 
-    def lines(self) -> set[tuple[int, str | None]]:
-        """Return the priorities and keys that have ready tasks that may begin."""
-        ready = {(each.priority, each.limit_key) for each in self.ready()}
+    def lines(self, step: float = inf) -> set[tuple[int, str | None]]:
+        """Return the priorities and keys of tasks that may begin, and were ready before *step*."""
+        ready = {(each.priority, each.limit_key) for each in self.ready() if each.since[0] < step}
         return {line for line in ready if self.is_open(line[1])}
 
     def forget_turns(self) -> None:
