@@ -119,6 +119,18 @@ def test_marks_do_not_pass_over_a_line_whose_key_had_another_turn(
     assert names(client) == ["a0"]
 
 
+def test_push_leaves_the_end_of_a_lease_to_the_next_step(client: Client, query: Query) -> None:
+    client.limit("mail", Limit(at_once=1), EACH)
+    client.push_many([lined("a0"), lined("a1")])
+    assert names(client) == ["a0"]
+    client.cancel("mail", "a0")
+
+    client.push_many([lined(f"b{n}") for n in range(6)])  # places the line of b
+
+    assert query("SELECT limit_keys FROM {s}.changed_line") == [(["a"],)]
+    assert sorted(names(client)) == ["a1", "b0"]
+
+
 def test_lines_without_tasks_leave_no_rows(client: Client, query: Query) -> None:
     client.limit("mail", Limit(starts=100, seconds=0.001), EACH)
     client.push_many([lined(f"{key}{n}") for key in "abc" for n in range(2)])

@@ -1099,9 +1099,10 @@ BEGIN
     UPDATE {s}.line SET at = p_now WHERE queue = p_queue AND limit_key = ANY (p_keys) AND at > p_now;
 END $$;
 
--- Place the lines of up to so many changes since p_since, and open those of p_keys, of which leases have ended. Return
--- whether these were all changes, whether there were any, whether keys of the queue have limits, and whether tasks
--- without a limit key wait. Call it, and what follows, after `lock_queues`.
+-- Place the lines of up to so many changes since p_since, and open those of p_keys, of which leases have ended. If
+-- p_keys is NULL, it opens none, and leaves the changes for that. Return whether these were all changes, whether there
+-- were any, whether keys of the queue have limits, and whether tasks without a limit key wait. Call it, and what
+-- follows, after `lock_queues`.
 CREATE FUNCTION {s}.place_lines(
     p_queue text, p_now timestamptz, p_most int, p_since timestamptz, p_keys text[],
     OUT o_all boolean, OUT o_any boolean, OUT o_is_keyed boolean, OUT o_is_mixed boolean
@@ -1116,8 +1117,9 @@ DECLARE
 BEGIN
     -- In one statement, which is faster.
     SELECT ARRAY(
-            SELECT ctid FROM {s}.changed_line WHERE queue = p_queue AND at >= p_since ORDER BY at LIMIT p_most
-            FOR UPDATE SKIP LOCKED),
+            SELECT ctid FROM {s}.changed_line
+            WHERE queue = p_queue AND at >= p_since AND (p_keys IS NOT NULL OR priority IS NOT NULL)
+            ORDER BY at LIMIT p_most FOR UPDATE SKIP LOCKED),
         EXISTS (SELECT FROM {s}.queue_limit WHERE queue = p_queue AND limit_key > ''),
         EXISTS (SELECT FROM {s}.task WHERE queue = p_queue AND state = 'w' AND at < '8000-01-01 UTC'),
         EXISTS (SELECT FROM {s}.line WHERE queue = p_queue AND limit_key = ANY (p_keys) AND at = 'infinity')
@@ -1166,6 +1168,7 @@ BEGIN
     LOOP
         IF pg_try_advisory_xact_lock_shared(hashtextextended('{key}.limit.' || v_queue, 0)) THEN
             PERFORM set_config('synchronous_commit', 'off', true);
+            -- It opens none: others may do the same, and would lock them in another order.
             PERFORM {s}.place_lines(v_queue, clock_timestamp(), 1000, '-infinity', NULL);
         END IF;
     END LOOP;
@@ -1846,7 +1849,7 @@ BEGIN
     END IF;
     FOREACH v_queue IN ARRAY v_lined LOOP
         v_placed := {s}.place_lines(v_queue, v_now, 100, p_since,
-            CASE WHEN v_queue <> ALL (v_shared) THEN v_free_keys END);
+            CASE WHEN v_queue = ANY (v_shared) THEN '{}' ELSE coalesce(v_free_keys, '{}') END);
         v_reclaimed := v_reclaimed AND v_placed.o_all;
         v_has_placed := v_has_placed OR v_placed.o_any;
         IF v_placed.o_is_mixed THEN
