@@ -292,9 +292,10 @@ class Store(RuleBasedStateMachine):
         step = self.client.step(
             [self.name(queue) for queue in order], limit, lease_for=lease_for, max_lost=MAX_LOST
         )
-        for name in order:
-            self.queues[name].forget_turns()
-            self.reclaim(self.queues[name])
+        for queue in [self.queues[name] for name in order]:
+            queue.has_lines = queue.has_lines or any(entry.limit_key for entry in queue.tasks)
+            queue.forget_turns()
+            self.reclaim(queue)
         order = [
             name for name in order if not self.queues[name].paused and self.queues[name].most()
         ]
@@ -305,7 +306,8 @@ class Store(RuleBasedStateMachine):
             key, queue = entry.limit_key, entry.queue
             assert queue.is_open(key)
             assert (id(queue), key) not in begun
-            queue.take_turn(entry, {each for of, each in begun if of == id(queue)}, self.number)
+            if queue.has_lines:
+                queue.take_turn(entry, {each for of, each in begun if of == id(queue)})
             if key is not None and (key_limit := queue.limit_of(key)):
                 begun.add((id(queue), key))
                 queue.key_begun[key] += bool(key_limit.starts)

@@ -73,6 +73,9 @@ class Queue:
     key_limits: dict[str, Limit] = field(default_factory=dict)
     key_begun: Counter[str] = field(default_factory=Counter)
     """How many of each key were reserved while it had a number of starts."""
+    has_lines: bool = False
+    """Whether it had tasks with limit keys before a step. If the step itself queues the first one, as
+    a follow-up, that may have its turn only in the next step."""
     passed_by: dict[tuple[int, str | None], set[str | None]] = field(default_factory=dict)
     """Which keys had a turn since that of this priority and key waits for its turn."""
     counts: dict[str, int] = field(
@@ -109,14 +112,13 @@ class Queue:
                 found.setdefault(entry.limit_key if is_limited else id(entry), entry)
         return [*found.values()]
 
-    def take_turn(self, entry: Entry, begun: set[str], step: int) -> None:
+    def take_turn(self, entry: Entry, begun: set[str]) -> None:
         """Check that no other line waits for its turn since this one had its last turn.
 
-        *begun* are the keys with limits that have begun in this step. A line that began to wait in the
-        *step* of that number may have its first turn in the next one.
+        *begun* are the keys with limits that have begun in this step.
         """
         self.passed_by.pop((entry.priority, entry.limit_key), None)
-        for priority, key in self.lines(step) - {(entry.priority, entry.limit_key)}:
+        for priority, key in self.lines() - {(entry.priority, entry.limit_key)}:
             if priority == entry.priority and key not in begun:
                 passed_by = self.passed_by.setdefault((priority, key), set())
                 assert entry.limit_key not in passed_by, f"{key} has waited for two turns"
@@ -124,9 +126,9 @@ class Queue:
         for key in begun:
             self.passed_by.pop((entry.priority, key), None)
 
-    def lines(self, step: float = inf) -> set[tuple[int, str | None]]:
-        """Return the priorities and keys of tasks that may begin, and were ready before *step*."""
-        ready = {(each.priority, each.limit_key) for each in self.ready() if each.since[0] < step}
+    def lines(self) -> set[tuple[int, str | None]]:
+        """Return the priorities and keys that have ready tasks that may begin."""
+        ready = {(each.priority, each.limit_key) for each in self.ready()}
         return {line for line in ready if self.is_open(line[1])}
 
     def forget_turns(self) -> None:

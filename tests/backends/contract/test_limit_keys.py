@@ -332,7 +332,8 @@ def test_dead_task_keeps_its_key(client: Client) -> None:
 
 
 def test_every_dead_task_that_is_retried_has_its_turn(client: Client) -> None:
-    names = [f"a{number}" for number in range(20)]  # it depended on microseconds once
+    # Several, because a wrong turn may depend on microseconds.
+    names = [f"a{number}" for number in range(20)]
     enqueue(client, *names)
     for lease in [take(client) for _ in names]:
         client.step((), 0, outcomes=[Outcome("dead", lease, reason="no luck")])

@@ -3,8 +3,8 @@
 --
 -- A function is never changed once it was released, because programs of the old and of the new version
 -- run side by side during an upgrade: a new version adds one under another name.
--- All use clock_timestamp(), because now() is the beginning of the transaction. Where an index is to find rows by a
--- time, it is in a variable first: what a volatile function returns is compared with row after row.
+-- All use clock_timestamp(), because now() is the beginning of the transaction. A time by which an index has to find
+-- rows is put in a variable first: no index is used for the result of a volatile function.
 -- All are in PL/pgSQL, because functions in SQL are planned at each call before PostgreSQL 18. The settings of
 -- the planner exclude plans that read a whole table: statistics are often missing or old, as queues grow and
 -- shrink fast.
@@ -129,8 +129,8 @@ END $$;
 -- Push several commits: each all or none, and only once. p_of and p_places give for each task the
 -- number of its commit and its position there, from 1. For p_chosen see `remember`. The tasks are sorted by
 -- queue and id, byte by byte: all transactions take the locks of the index in one order, and none waits for
--- another in a circle. Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are follow-ups,
--- p_keys is JSON with [key, until_start, seconds, replace, follows] or null for each task. p_limit_keys is
+-- another in a circle. Returns NULL if all tasks are queued, or else the `results`. If some have unique keys or are
+-- follow-ups, p_keys is JSON with [key, until_start, seconds, replace, follows] or null for each task. p_limit_keys is
 -- NULL if there are none.
 CREATE FUNCTION {s}.push(
     p_commits text[], p_chosen boolean[], p_of int[], p_places int[],
@@ -1174,8 +1174,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Wait until no other step has locked a line, but not for long: who looked for lines that are not locked may have
--- locked some that have changed since, without having found them, and may so wait in a circle.
+-- Wait until no other step has locked a line, at most 50 ms. A step that skips locked lines may itself hold locks of
+-- lines that changed before it could take them, so two steps that wait for longer may wait for each other.
 CREATE FUNCTION {s}.wait_for_line(p_place tid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_timeout text := current_setting('lock_timeout');
@@ -1216,7 +1216,8 @@ BEGIN
 END $$;
 
 -- Record that a task of each of these limit keys begins, with the number and the end that `key_limits` gave: NULL if
--- starts are not limited. About once in 20 starts, forget up to three times as many: so old ones never pile up.
+-- starts are not limited. About once in 20 starts, forget up to three times as many that are over, so that these do not
+-- accumulate.
 CREATE FUNCTION {s}.begin_keys(
     p_queue text, p_now timestamptz, p_keys text[], p_numbers bigint[], p_over timestamptz[]
 ) RETURNS void LANGUAGE plpgsql AS $$
